@@ -1,0 +1,242 @@
+"""Merge trees against numpy's argsort, cripser, GUDHI, higra, scikit-image and Landscaper: one table, one command.
+
+    python benchmarks/topology.py                 all of it; the slowest peers take minutes
+    python benchmarks/topology.py --only smooth   smooth, dense, large, noise or landscaper
+    python benchmarks/topology.py --no-peers      only ours and argsort
+
+Peers: pip install -r benchmarks/requirements.txt; Landscaper comes in an environment of its own (`peers.py`).
+numpy sorts several times faster where the processor has AVX-512 or AVX2 than where it has not. So argsort is measured
+twice: as it is, and "argsort without AVX", with these paths of numpy switched off, which compares between machines.
+Each number is the best of a few runs within one process; every work runs in a process of its own, so that peak memory
+is its own. The load of the machine is written beside the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def smooth(k: int, n: int, dtype: str = "f8") -> NDArray[Any]:
+    """A bowl with ripples along every axis: about 3^n minima on the scale of the grid."""
+    x = np.linspace(-1, 1, k)
+    field = np.zeros((k,) * n, dtype)
+    for d in range(n):
+        along = (0.5 * x**2 + 0.3 * np.cos(7 * x + d)).astype(dtype)
+        field += along.reshape([k if axis == d else 1 for axis in range(n)])
+    return field
+
+
+def noise(k: int, n: int) -> NDArray[Any]:
+    return np.random.default_rng(0).random((k,) * n)
+
+
+FIELDS: dict[str, Callable[[], NDArray[Any]]] = {
+    "smooth 51^2": lambda: smooth(51, 2),
+    "smooth 41^2": lambda: smooth(41, 2),
+    "smooth 41^4": lambda: smooth(41, 4),
+    "smooth 21^5": lambda: smooth(21, 5),
+    "smooth 41^5 float32": lambda: smooth(41, 5, "f4"),
+    "noise 41^4": lambda: noise(41, 4),
+}
+
+
+def ours(connectivity: str) -> Callable[[NDArray[Any]], Any]:
+    from landscaper_hpc.metrics import smad
+    from landscaper_hpc.topology import merge_tree
+
+    def work(field: NDArray[Any]) -> Any:
+        tree = merge_tree(field, connectivity)  # type: ignore[arg-type]
+        tree.persistence()
+        return {"n_minima": tree.n_minima, "smad": smad(tree)}
+
+    work(np.zeros((2, 2), "f4"))
+    work(np.zeros((2, 2)))
+    return work
+
+
+def cripser(field: NDArray[Any]) -> Any:
+    import cripser
+
+    return {"pairs": len(cripser.computePH(field, maxdim=0))}
+
+
+def gudhi(field: NDArray[Any]) -> Any:
+    import gudhi
+
+    found = gudhi.CubicalComplex(vertices=field)
+    found.compute_persistence(homology_coeff_field=2)
+    return {"pairs": len(found.persistence_intervals_in_dimension(0))}
+
+
+def skimage(field: NDArray[Any]) -> Any:
+    from skimage.morphology import max_tree
+
+    max_tree(-field, connectivity=1)
+
+
+def higra(field: NDArray[Any]) -> Any:
+    import higra
+
+    ids = np.arange(field.size).reshape(field.shape)
+    sources = np.concatenate([ids.take(range(0, k - 1), axis=d).ravel() for d, k in enumerate(field.shape)])
+    targets = np.concatenate([ids.take(range(1, k), axis=d).ravel() for d, k in enumerate(field.shape)])
+    graph = higra.UndirectedGraph(field.size)
+    graph.add_edges(sources, targets)
+    higra.component_tree_min_tree(graph, field.ravel())
+
+
+def argsort(field: NDArray[Any]) -> Any:
+    np.argsort(field, axis=None)
+    return {"numpy_paths": vector_paths()}
+
+
+def vector_paths() -> list[str]:
+    """Which of numpy's code paths for AVX2 and AVX-512 this process uses."""
+    from numpy._core import _multiarray_umath as numpy_core
+
+    names = numpy_core.__cpu_dispatch__
+    return [n for n in names if n.startswith(("AVX", "X86_V3", "X86_V4")) and numpy_core.__cpu_features__[n]]
+
+
+@contextmanager
+def without_avx() -> Iterator[None]:
+    """For processes that start within."""
+    os.environ["NPY_DISABLE_CPU_FEATURES"] = " ".join(vector_paths())
+    try:
+        yield
+    finally:
+        del os.environ["NPY_DISABLE_CPU_FEATURES"]
+
+
+def landscaper(field: NDArray[Any]) -> Any:
+    """In its own environment, on the same field; it times itself."""
+    import peers
+
+    return peers.call("merge_tree", points=field.shape[0], dim=field.ndim)
+
+
+WORK: list[tuple[str, str, str, int]] = [
+    # group, field, who, how often
+    ("smooth", "smooth 41^4", "ours axis", 7),
+    ("smooth", "smooth 41^4", "argsort", 5),
+    ("smooth", "smooth 41^4", "argsort without AVX", 5),
+    ("smooth", "smooth 41^4", "cripser", 2),
+    ("smooth", "smooth 41^4", "higra", 1),
+    ("smooth", "smooth 41^4", "gudhi", 1),
+    ("smooth", "smooth 41^4", "skimage", 1),
+    ("dense", "smooth 21^5", "ours freudenthal", 3),
+    ("dense", "smooth 21^5", "ours full", 3),
+    ("large", "smooth 41^5 float32", "ours axis", 3),
+    ("large", "smooth 41^5 float32", "argsort", 1),
+    ("large", "smooth 41^5 float32", "argsort without AVX", 1),
+    ("noise", "noise 41^4", "ours axis", 5),
+    ("noise", "noise 41^4", "argsort", 5),
+    ("noise", "noise 41^4", "argsort without AVX", 5),
+    ("landscaper", "smooth 51^2", "ours axis", 7),
+    ("landscaper", "smooth 51^2", "landscaper", 1),
+    ("landscaper", "smooth 41^2", "ours axis", 7),
+    ("landscaper", "smooth 41^2", "landscaper", 1),
+]
+PEERS: dict[str, Callable[[NDArray[Any]], Any]] = {
+    "argsort": argsort,
+    "argsort without AVX": argsort,
+    "landscaper": landscaper,
+    "cripser": cripser,
+    "gudhi": gudhi,
+    "skimage": skimage,
+    "higra": higra,
+}
+
+
+def measure(field_name: str, who: str, runs: int) -> dict[str, Any]:
+    """In a process of its own: best seconds, peak memory over the array, what it found."""
+    from landscaper_hpc.topology.distributed import peak_memory
+
+    work = ours(who.split()[1]) if who.startswith("ours") else PEERS[who]
+    before = peak_memory()
+    field = FIELDS[field_name]()
+    made = peak_memory()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        found = work(field)
+        seconds.append(found["seconds"] if who == "landscaper" else time.perf_counter() - start)
+    return {
+        "field": field_name, "who": who, "vertices": field.size, "seconds": min(seconds), "runs": seconds,
+        "ns_per_vertex": min(seconds) / field.size * 1e9,
+        # making the field may have peaked higher than the work: then this is an upper bound
+        "memory_over_array": None if field.size < 10**5 else (max(peak_memory(), made) - before) / field.nbytes,
+        "found": found, "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| field | who | seconds | ns / vertex | memory / array | ours is faster by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        own = next((r for r in rows if r["field"] == row["field"] and r["who"].startswith("ours")), None)
+        ratio = "" if own is None or row["who"].startswith("ours") else f"{row['seconds'] / own['seconds']:.3g} ×"
+        lines.append(
+            f"| {row['field']} | {row['who']} | {row['seconds']:.3g} | {row['ns_per_vertex']:.3g} "
+            f"| {row['memory_over_array'] or float('nan'):.2f} | {ratio} |".replace("nan", "")
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["smooth", "dense", "large", "noise", "landscaper"])
+    parser.add_argument("--no-peers", action="store_true")
+    options = parser.parse_args()
+    rows = []
+    context = multiprocessing.get_context("spawn")
+    for group, field, who, runs in WORK:
+        if options.only not in (None, group) or (options.no_peers and not who.startswith(("ours", "argsort"))):
+            continue
+        with without_avx() if who == "argsort without AVX" else nullcontext(), context.Pool(1) as pool:
+            rows.append(pool.apply(measure, (field, who, runs)))
+        row = rows[-1]
+        print(f"{field:22} {who:18} {row['seconds']:8.3f} s {row['ns_per_vertex']:9.1f} ns/vertex "
+              f"{row['memory_over_array'] or 0:5.2f} × the array (load {row['load']:.1f})", flush=True)  # fmt: skip
+    machine = {
+        "processor": processor(), "cores": os.cpu_count(), "numpy": np.__version__, "numpy_paths": vector_paths(),
+        "date": time.strftime("%Y-%m-%d"), "load": [row["load"] for row in rows],
+    }  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    name = "topology" if options.only is None else f"topology-{options.only}"
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    text = (
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, load average "
+        f"{min(machine['load']):.1f} to {max(machine['load']):.1f} while measuring, numpy {np.__version__} with "
+        f'{", ".join(vector_paths()) or "no AVX"}; "argsort without AVX": with these switched off.\n\n{table(rows)}'
+    )
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

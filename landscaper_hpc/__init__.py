@@ -1,0 +1,55 @@
+"""Loss landscapes in 2 to 5 dimensions and more: directions, sharded evaluation, exact merge trees, SMAD.
+
+Public names are loaded on first use, so that `import landscaper_hpc` and `landscaper-hpc --help` stay quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscaper_hpc.config import Site, Study
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.grid import Axis, Grid
+    from landscaper_hpc.metrics import smad
+    from landscaper_hpc.objective import Task
+    from landscaper_hpc.orchestrate import run
+    from landscaper_hpc.store import LandscapeStore, open_landscape
+    from landscaper_hpc.topology import MergeTree, merge_tree
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Axis": "grid",
+    "Grid": "grid",
+    "InputError": "errors",
+    "LandscapeStore": "store",
+    "MergeTree": "topology",
+    "Site": "config",
+    "Study": "config",
+    "Task": "objective",
+    "merge_tree": "topology",
+    "open_landscape": "store",
+    "run": "orchestrate",
+    "smad": "metrics",
+}
+
+__all__ = [
+    "Axis",
+    "Grid",
+    "InputError",
+    "LandscapeStore",
+    "MergeTree",
+    "Site",
+    "Study",
+    "Task",
+    "merge_tree",
+    "open_landscape",
+    "run",
+    "smad",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"landscaper_hpc.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'landscaper_hpc' has no attribute {name!r}")

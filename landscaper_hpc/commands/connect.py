@@ -1,0 +1,63 @@
+"""`landscaper-hpc connect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, load_site, load_study
+
+
+def connect(
+    study: StudyFile,
+    first: Annotated[str, typer.Argument(help="name of a checkpoint of the study", show_default=False)],
+    second: Annotated[str, typer.Argument(help="name of another one", show_default=False)],
+    set_: Set = None,
+    points: Annotated[int, typer.Option(min=3, help="points along each path")] = 25,
+    steps: Annotated[int, typer.Option(min=1, help="training steps of the curve")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    site: SiteFile = None,
+    device: Device = None,
+) -> None:
+    """Loss along the straight line and along a trained quadratic Bézier curve between two checkpoints.
+
+    The loss is that of the first checkpoint's options. The barrier is the largest excess of the loss over the line
+    between the losses at the ends.
+
+    \b
+    Example:
+      landscaper-hpc connect study.yaml seed_1 seed_2
+    """
+    from landscaper_hpc import tasks
+    from landscaper_hpc.checkpoints import read_checkpoint
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.orchestrate import plan
+    from landscaper_hpc.progress import Bars
+    from landscaper_hpc.similarity import bezier, line
+
+    loaded = load_study(study, set_)
+    landscapes = {item.name: item for item in plan(loaded, load_site(site, device=device), Path())}
+    for name in (first, second):
+        if name not in landscapes:
+            raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
+    objective = tasks.load(landscapes[first])
+    other = read_checkpoint(landscapes[second].file)
+    with Bars() as bars:
+        straight = line(objective, other, points, lambda done, total: bars.update("line", done, total))
+        curve = bezier(
+            objective, other, points=points, steps=steps, progress=lambda done, total: bars.update("curve", done, total)
+        )
+    found = {
+        name: {"barrier": path.barrier, "t": path.t.tolist(), "losses": path.losses.tolist()}
+        for name, path in (("line", straight), ("bezier", curve))
+    }
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{'t':>6} {'line':>12} {'curve':>12}")
+    for t, a, b in zip(straight.t, straight.losses, curve.losses, strict=True):
+        print(f"{t:6.3f} {a:12.5g} {b:12.5g}")
+    print(f"barrier {straight.barrier:11.5g} {curve.barrier:12.5g}")

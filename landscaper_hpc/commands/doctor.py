@@ -1,0 +1,104 @@
+"""`landscaper-hpc doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where studies will be written")] = Path(),
+) -> None:
+    """Check what can be checked about this machine: packages, cores, memory, GPUs, MPI, Slurm, the file system.
+
+    Exits with 1 where something that every study needs does not work.
+
+    \b
+    Examples:
+      landscaper-hpc doctor
+      landscaper-hpc doctor /scratch/me
+    """
+    bad = 0
+    for name, ok, finding in _findings(folder):
+        mark = {True: "ok", False: "BAD", None: "–"}[ok]
+        bad += ok is False
+        print(f"{mark:<4} {name:<12} {finding}")
+    if bad:
+        sys.exit(1)
+
+
+def _findings(folder: Path) -> Iterator[tuple[str, bool | None, str]]:
+    """(what, works / does not / optional and not there, finding)."""
+    yield "python", sys.version_info >= (3, 11), sys.version.split()[0]
+    for package in ("torch", "numpy", "numba", "zarr", "xarray"):
+        yield package, _version(package) is not None, _version(package) or "not installed"
+    for package, extra in (("mpi4py", "mpi"), ("submitit", "slurm"), ("dask-jobqueue", "dask")):
+        found = _version(package)
+        yield package, True if found else None, found or f"not installed: pip install 'landscaper-hpc[{extra}]'"
+    yield _memory()
+    yield _gpus()
+    for command, purpose in (("mpiexec", "MPI"), ("srun", "Slurm"), ("apptainer", "containers")):
+        place = shutil.which(command)
+        yield command, True if place else None, place or f"not on the PATH: no {purpose} from here"
+    yield _file_system(folder)
+    yield _compiler()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _memory() -> tuple[str, bool | None, str]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0))
+    return "machine", True, f"{cores} cores, {memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} free"
+
+
+def _gpus() -> tuple[str, bool | None, str]:
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return "gpu", True if names else None, ", ".join(names) or "none that torch sees: studies run on the CPU"
+
+
+def _file_system(folder: Path) -> tuple[str, bool | None, str]:
+    """The store needs rename to replace a file, and fsync of files and folders."""
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.files import publish
+
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".doctor") as scratch:
+            for content in (b"old", b"new"):
+                publish(Path(scratch) / "file", content)
+            works = (Path(scratch) / "file").read_bytes() == b"new"
+        space = shutil.disk_usage(folder)
+        inodes = os.statvfs(folder).f_favail
+    except (OSError, InputError) as error:
+        return "file system", False, f"{folder.resolve()}: cannot be written ({error})"
+    return (
+        "file system",
+        works,
+        f"{folder.resolve()}: atomic rename and fsync work, {space.free / 1e9:.0f} GB and {inodes:,} files free",
+    )
+
+
+def _compiler() -> tuple[str, bool | None, str]:
+    import numpy as np
+
+    from landscaper_hpc.topology import merge_tree
+
+    tree = merge_tree(np.array([1.0, 0.0, 2.0, 0.5]))
+    return "merge tree", tree.minima.tolist() == [1, 3], "compiled kernels work"

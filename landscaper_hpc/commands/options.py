@@ -1,0 +1,42 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from landscaper_hpc.config import Site, Study
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's YAML file", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="override a key of the study, e.g. --set grid.count=11; repeatable"
+    ),
+]
+SiteFile = Annotated[Path | None, typer.Option("--site", metavar="FILE", help="a site profile (YAML): where it runs")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="the study's folder; default: runs/<study name>")
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes; default: one for each core or GPU")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:<number>")]
+
+Executor = Annotated[str | None, typer.Option("--executor", help="serial, local, or mpi under mpiexec or srun")]
+
+
+def load_study(file: Path, overrides: list[str] | None) -> Study:
+    from landscaper_hpc.config import Study
+
+    return Study.load(file, overrides or ())
+
+
+def load_site(
+    file: Path | None, workers: int | None = None, device: str | None = None, executor: str | None = None
+) -> Site:
+    from landscaper_hpc.config import Site
+
+    given = {"workers": workers, "device": device, "executor": executor}
+    return Site.load(file, [f"{key}={value}" for key, value in given.items() if value is not None])

@@ -1,0 +1,65 @@
+"""`landscaper-hpc plan`."""
+
+from __future__ import annotations
+
+import shutil
+
+from landscaper_hpc.commands.options import Device, Out, Set, SiteFile, StudyFile, Workers, load_site, load_study
+
+
+def plan(
+    study: StudyFile,
+    set_: Set = None,
+    site: SiteFile = None,
+    out: Out = None,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
+
+    Measures the rate of evaluation on this machine for about two seconds.
+
+    \b
+    Examples:
+      landscaper-hpc plan study.yaml
+      landscaper-hpc plan study.yaml --set grid.count=41 --device cuda
+    """
+    from landscaper_hpc.estimate import estimate
+    from landscaper_hpc.orchestrate import default_folder
+
+    loaded = load_study(study, set_)
+    where = load_site(site, workers, device)
+    found = estimate(loaded, where)
+    shape = " × ".join(map(str, found.shape))
+    print(f"points      {found.points:,} ({found.landscapes} × {shape})")
+    print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
+    print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
+    print(f"files       about {found.files + 50:,}, {_bytes(found.store_bytes)} in all")
+    print(
+        f"rate        {found.points_per_second:,.3g} points/s in one process "
+        f"({loaded.precision}, batches of {found.batch}, {where.device})"
+    )
+    unit = "GPU-hours" if where.device.startswith("cuda") else "core-hours"
+    print(
+        f"evaluation  about {_duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
+        "directions and training come before it"
+    )
+    folder = out or default_folder(loaded)
+    existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
+    free = shutil.disk_usage(existing).free
+    print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
+
+
+def _bytes(n: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,116 @@
+"""`landscaper-hpc run`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from landscaper_hpc.commands.options import (
+    Device,
+    Executor,
+    Out,
+    Set,
+    SiteFile,
+    StudyFile,
+    Workers,
+    load_site,
+    load_study,
+)
+
+if TYPE_CHECKING:
+    from landscaper_hpc.executors.mpi import Stage
+
+
+def run(
+    study: StudyFile,
+    set_: Set = None,
+    site: SiteFile = None,
+    out: Out = None,
+    workers: Workers = None,
+    device: Device = None,
+    executor: Executor = None,
+    stage: Annotated[
+        str | None, typer.Option(help="do one part only, with --executor mpi: prepare, evaluate or finish")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="give shards that were set aside new attempts")] = False,
+) -> None:
+    """Run a study: directions, losses, merge tree, report. Run it again to resume.
+
+    Ctrl-C or kill at any moment; the same command goes on with what is missing and gives the same bytes.
+
+    \b
+    Examples:
+      landscaper-hpc run study.yaml
+      landscaper-hpc run study.yaml --set grid.count=41 --out runs/fine
+      landscaper-hpc run study.yaml --workers 8 --device cuda
+      mpiexec -n 16 landscaper-hpc run study.yaml --executor mpi
+    """
+    from landscaper_hpc import orchestrate
+
+    start = time.monotonic()
+    loaded = load_study(study, set_)
+    folder = out or orchestrate.default_folder(loaded)
+    results = orchestrate.run(loaded, load_site(site, workers, device, executor), folder, retry_failed, _stage(stage))
+    if results is None:
+        return  # another rank tells, or there is nothing to tell yet
+    print_table(results)
+    print(f"\nreport:  {folder / 'report.html'}\nnumbers: {folder / 'results.json'}")
+    print(f"losses:  xarray.open_zarr({str(folder / 'study.zarr')!r}, group={results['landscapes'][0]['name']!r})")
+    print(f"took {time.monotonic() - start:.0f} s")
+    finer = 2 * max(results["landscapes"][0]["grid"]["shape"]) - 1
+    print(
+        f"\nnext: a finer grid   landscaper-hpc run {study} --set grid.count={finer} --out {folder}_{finer}"
+        f"\n      other graph    landscaper-hpc topology {folder} --landscape {results['landscapes'][0]['name']}"
+        " --connectivity full"
+        f"\n      your own model  landscaper-hpc init my_study"
+    )
+
+
+def _stage(name: str | None) -> Stage | None:
+    from landscaper_hpc.errors import InputError
+
+    if name not in (None, "prepare", "evaluate", "finish"):
+        raise InputError(f"--stage is {name!r}; choose prepare, evaluate or finish")
+    return name  # type: ignore[return-value]
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """The numbers of every checkpoint, side by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    landscapes = results["landscapes"]
+    table = Table(title=f"{results['study']}, {landscapes[0]['connectivity']} connectivity")
+    table.add_column("checkpoint")
+    for item in landscapes:
+        table.add_column(item["name"], justify="right")
+    for label, value in _ROWS.items():
+        table.add_row(label, *(value(item) for item in landscapes))
+    # a table that is read later, from a file, may be as wide as it needs
+    Console(width=None if sys.stdout.isatty() else 40 + 24 * len(landscapes)).print(table)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(values: list[float] | None) -> str:
+    return "–" if values is None else ", ".join(map(_number, values))
+
+
+_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "loss at the checkpoint": lambda item: _number(item["loss"]),
+    "Hessian eigenvalues": lambda item: _numbers(item["directions"]["eigenvalues"]),
+    "grid": lambda item: " × ".join(map(str, item["grid"]["shape"])),
+    "lowest, highest loss": lambda item: _numbers(item["topology"]["range"]),
+    "minima": lambda item: _number(item["topology"]["n_minima"]),
+    "saddles": lambda item: _number(item["topology"]["n_saddles"]),
+    "finite persistence pairs": lambda item: _number(item["topology"]["persistence"]["pairs"]),
+    "largest persistence": lambda item: _number(item["topology"]["persistence"]["max"]),
+    "SMAD": lambda item: _number(item["topology"]["smad"]),
+    "NaN, +inf, -inf": lambda item: _numbers(list(item["topology"]["nonfinite"].values())),
+}

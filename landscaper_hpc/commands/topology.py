@@ -1,0 +1,170 @@
+"""`landscaper-hpc topology`, alone or under mpiexec or srun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from landscaper_hpc.topology.comm import Comm
+    from landscaper_hpc.topology.distributed import Result
+    from landscaper_hpc.topology.readers import Reader
+
+
+def topology(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="a study's folder, a Landscaper .npz, a Zarr array or a .npy", show_default=False
+        ),
+    ],
+    landscape: Annotated[
+        str | None, typer.Option("--landscape", metavar="NAME", help="which one, where a study holds several")
+    ] = None,
+    connectivity: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="axis, freudenthal or full; default: the study's, or axis"),
+    ] = None,
+    direction: Annotated[
+        str, typer.Option(metavar="NAME", help="sublevel for minima, superlevel for maxima")
+    ] = "sublevel",
+    labels: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="also write every point's basin to a new Zarr array")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="at most this much memory per process, e.g. 2GB; works in blocks")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="threads per process; default: the cores of the node over its ranks")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Exact merge tree, basins, persistence and SMAD of a landscape.
+
+    \b
+    Examples:
+      landscaper-hpc topology runs/my_study --json
+      landscaper-hpc topology loss.npy --connectivity full
+      landscaper-hpc topology loss.zarr --max-memory 2GB
+      mpiexec -n 4 landscaper-hpc topology runs/my_study
+      srun --mpi=pmi2 landscaper-hpc topology runs/my_study
+    """
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.topology.comm import RankError, world
+
+    comm = world()
+    try:
+        _topology(comm, path, landscape, connectivity, direction, labels, max_memory, threads, as_json)
+    except (InputError, RankError) as error:
+        # all ranks are here: one of them says so
+        if comm.rank == 0:
+            raise
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from None
+    except (Exception, KeyboardInterrupt) as error:
+        comm.abort(error)
+
+
+def _topology(
+    comm: Comm,
+    path: Path,
+    landscape: str | None,
+    connectivity: str | None,
+    direction: str,
+    labels: Path | None,
+    max_memory: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    import time
+
+    from landscaper_hpc.progress import Bars
+    from landscaper_hpc.topology.comm import agree
+    from landscaper_hpc.topology.distributed import merge_tree_blocks
+    from landscaper_hpc.topology.labels import ZarrLabels
+    from landscaper_hpc.topology.sources import open_field, parse_size
+
+    start = time.perf_counter()
+    error: Exception | None = None
+    try:
+        reader, default = open_field(path, landscape)
+        memory = None if max_memory is None else parse_size(max_memory, "--max-memory")
+        writer = None if labels is None else ZarrLabels(labels)
+    except Exception as caught:
+        error = caught
+    agree(comm, error)
+    with Bars() as bars:
+
+        def show(done: int, total: int) -> None:
+            if comm.rank == 0 and (done < total or shown):
+                shown.append(done)
+                bars.update("topology", done, total)
+
+        shown: list[int] = []
+        result = merge_tree_blocks(
+            reader,
+            connectivity or default,  # type: ignore[arg-type]
+            direction,  # type: ignore[arg-type]
+            writer,
+            max_memory=memory,
+            threads=threads,
+            comm=comm,
+            progress=show,
+        )
+    if result.tree is not None:
+        _print(result, reader, time.perf_counter() - start, as_json)
+
+
+def _print(result: Result, reader: Reader, seconds: float, as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    from landscaper_hpc.metrics import minima_above, noise_floor, summary
+
+    tree = result.tree
+    assert tree is not None
+    found: dict[str, Any] = summary(tree)
+    noise = noise_floor(reader.dtype if reader.dtype.kind == "f" else "f8", tree.value_range)
+    peak = max(phase["peak_rss_mb"] for rank in result.stats for phase in rank.phases.values())
+    found |= {
+        "noise_floor": noise,
+        "n_above_noise": minima_above(tree, noise),
+        "seconds": seconds,
+        "peak_rss_mb": peak,
+        "planned_mb": result.planned_bytes / 1e6,
+        "blocks": result.boxes.size,
+        "block_shape": list(result.boxes.block),
+        "ranks": [dataclasses.asdict(rank) for rank in result.stats],
+    }
+    if as_json:
+        print(json.dumps(_finite(found), allow_nan=False))
+        return
+    pairs = found["persistence"]
+    low, high = found["range"]
+    print(f"grid         {' × '.join(map(str, tree.shape))}, {tree.connectivity} connectivity, {tree.direction}")
+    print(f"range        {low:.9g} to {high:.9g}" + _strange(found["nonfinite"]))
+    print(f"minima       {tree.n_minima:,} ({found['n_above_noise']:,} above the noise floor {noise:.2g})")
+    print(f"saddles      {found['n_saddles']:,}")
+    print(f"SMAD         {found['smad']:.9g} (unweighted {found['smad_normalized']:.6g}, raw {found['smad_raw']:.6g})")
+    print(
+        f"persistence  {pairs['pairs']:,} finite pairs, mean {pairs['mean']:.6g}, max {pairs['max']:.6g}, "
+        f"total {pairs['total']:.6g}, entropy {pairs['entropy']:.6g}"
+    )
+    print(f"took         {seconds:.2f} s, {peak:.0f} MB, {found['blocks']} blocks on {len(result.stats)} ranks")
+
+
+def _strange(counts: dict[str, int]) -> str:
+    some = [f"{n:,} {name}" for name, n in counts.items() if n]
+    return f"; not finite: {', '.join(some)}" if some else ""
+
+
+def _finite(thing: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(thing, dict):
+        return {key: _finite(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_finite(value) for value in thing]
+    if isinstance(thing, float) and not (abs(thing) < float("inf")):
+        return None
+    return thing

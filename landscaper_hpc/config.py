@@ -1,0 +1,373 @@
+"""What to study (`Study`, the science) and where it runs (`Site`): typed, strict, read from YAML.
+
+The study id is the SHA-256 of the canonical science: everything in `Study` that decides a number, with files
+standing for their content and not for their place. Where and how a study runs is never part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import content_sha256
+from landscaper_hpc.grid import Axis, Connectivity, Grid
+
+Precision = Literal["float64", "float32", "tf32", "bf16"]
+Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
+Loaded = TypeVar("Loaded", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Checkpoint(_Strict):
+    """One trained model. `options` are keyword arguments of the task's (and the trainer's) function."""
+
+    name: Name
+    file: str
+    options: dict[str, bool | int | float | str] = {}
+
+
+class Mixture(_Strict):
+    """How many of the largest eigenvalues, and how many of the most negative."""
+
+    largest: int = Field(ge=0)
+    negative: int = Field(ge=0)
+
+
+class DirectionsConfig(_Strict):
+    """The n directions of the landscape."""
+
+    kind: Literal["hessian", "random", "gradient", "trajectory", "file"] = "hessian"
+    n: int = Field(2, ge=1, le=16)
+    which: Literal["magnitude", "negative"] | Mixture = Field(
+        "magnitude", description="of the Hessian's eigenvalues: largest |λ|, most negative, or some of both ends"
+    )
+    normalization: Normalization = "model"
+    seed: int = Field(0, ge=0)
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
+    max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
+    file: str | None = None
+    trajectory: list[str] = Field([], description="checkpoints of a training run, for their principal components")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DirectionsConfig:
+        if (self.kind == "trajectory") != bool(self.trajectory):
+            raise ValueError("give 'trajectory', a list of checkpoint files, with kind: trajectory, and only then")
+        if self.kind == "gradient" and self.n != 1:
+            raise ValueError(f"there is one gradient: kind: gradient needs n: 1; found {self.n}")
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError("give 'file' with kind: file, and only then")
+        if isinstance(self.which, Mixture) and self.which.largest + self.which.negative != self.n:
+            raise ValueError(f"which.largest + which.negative must be n, which is {self.n}")
+        return self
+
+
+class AxisConfig(_Strict):
+    """One axis: `range` is r (from -r to r) or [lower, upper]; an odd `count` puts the checkpoint on the grid."""
+
+    range: float | list[float] = 0.05
+    count: int = Field(41, ge=3)
+
+    @field_validator("count")
+    @classmethod
+    def _odd(cls, count: int) -> int:
+        if count % 2 == 0:
+            raise ValueError(f"an even count leaves the checkpoint between two points; use {count - 1} or {count + 1}")
+        return count
+
+    @field_validator("range")
+    @classmethod
+    def _not_empty(cls, value: float | list[float]) -> float | list[float]:
+        if isinstance(value, list) and len(value) != 2:
+            raise ValueError("a list must be [lower, upper]")
+        lower, upper = _bounds(value)
+        if not lower < upper:
+            raise ValueError("the range is empty; give r > 0, or [lower, upper] with lower < upper")
+        return value
+
+    def axis(self) -> Axis:
+        return Axis(*_bounds(self.range), self.count)
+
+
+class GridConfig(AxisConfig):
+    """The same `range` and `count` for every axis, or a list of `axes` with their own."""
+
+    axes: list[AxisConfig] | None = None
+    scale: Literal["uniform", "curvature"] = Field(
+        "uniform", description="curvature: axis i is longer by sqrt(|λ_1| / |λ_i|), so that every axis sees a like rise"
+    )
+
+
+class HessianConfig(_Strict):
+    """What else is asked of the Hessian at the checkpoint; each costs that many Hessian-vector products."""
+
+    trace_products: int = Field(0, ge=0, description="for the trace, by XTrace; 0: no trace, 4 or more otherwise")
+    density_probes: int = Field(0, ge=0, description="random vectors for the spectral density; 0: no density")
+    density_steps: int = Field(40, ge=2, description="Lanczos steps for each of them")
+
+    @field_validator("trace_products")
+    @classmethod
+    def _enough(cls, products: int) -> int:
+        if 0 < products < 4:
+            raise ValueError("a trace needs at least 4 products")
+        return products
+
+
+class Study(_Strict):
+    """The science: task, checkpoints, directions, grid, connectivity, precision and batch shape."""
+
+    name: Name
+    task: str
+    train: str | None = Field(None, description="a file whose train(path, progress, **options) makes a checkpoint")
+    checkpoints: list[Checkpoint] = Field(min_length=1)
+    directions: DirectionsConfig = DirectionsConfig()
+    grid: GridConfig = GridConfig()
+    connectivity: Connectivity = "axis"
+    precision: Precision = "float64"
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    frozen: bool = Field(False, description="also move parameters with requires_grad=False")
+    only: list[str] = Field([], description="move only these parameters: names, or patterns such as 'layers.3.*'")
+    hessian: HessianConfig = HessianConfig()
+
+    _folder: Path = Path()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [c.name for c in self.checkpoints]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"checkpoints: the name {twice[0]!r} is used more than once")
+        if self.grid.axes is not None and len(self.grid.axes) != self.directions.n:
+            raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
+        if self.grid.scale == "curvature" and self.directions.kind != "hessian":
+            raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
+        return self
+
+    def path(self, file: str) -> Path:
+        """A file of the study; relative names start at the folder of the study's YAML."""
+        return (self._folder / file).resolve()
+
+    def check_files(self) -> None:
+        """`InputError` for a file that cannot be read; checkpoints may be missing where `train` is given."""
+        files = {"task": self.task, "train": self.train, **self._direction_files()}
+        checkpoints = {f"checkpoints.{c.name}.file": c.file for c in self.checkpoints}
+        for key, file in (files | checkpoints).items():
+            can_be_made = key in checkpoints and self.train is not None
+            if file is not None and not (can_be_made and not self.path(file).exists()):
+                _sha256_for(self.path(file), key)
+
+    def _direction_files(self) -> dict[str, str]:
+        files = {f"directions.trajectory.{i}": f for i, f in enumerate(self.directions.trajectory)}
+        return files if self.directions.file is None else {"directions.file": self.directions.file}
+
+    def make_grid(self, eigenvalues: NDArray[np.float64] | None = None) -> Grid:
+        """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2)."""
+        axes = [self._axis(a) for a in self.grid.axes or [self.grid] * self.directions.n]
+        if self.grid.scale == "curvature" and eigenvalues is not None:
+            stretch = np.sqrt(np.abs(eigenvalues[0] / eigenvalues)).tolist()
+            axes = [replace(a, lower=a.lower * s, upper=a.upper * s) for a, s in zip(axes, stretch, strict=True)]
+        return Grid(tuple(axes))
+
+    def _axis(self, config: AxisConfig) -> Axis:
+        axis = config.axis()
+        if self.directions.normalization != "landscaper":
+            return axis
+        if axis.lower != -axis.upper:
+            raise InputError("grid.range: with directions.normalization: landscaper it is one number, the distance")
+        return Axis.of_landscaper(axis.upper, axis.count)
+
+    def science(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes."""
+        config = self.model_dump(
+            mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
+        )
+        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory"})
+        directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
+        return config | {
+            "task_sha256": _sha256_for(self.path(self.task), "task"),
+            "checkpoint_sha256": _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
+            "options": checkpoint.options,
+            "directions": directions,
+            "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
+            "scale": self.grid.scale,
+        }
+
+    def study_id(self) -> str:
+        """SHA-256 of the canonical science of all checkpoints, by name."""
+        return canonical_sha256({c.name: self.science(c) for c in self.checkpoints})
+
+    @classmethod
+    def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
+        """Read a study from YAML; `overrides` are `key.path=value` with values in YAML."""
+        study = _load(cls, file, overrides)
+        study._folder = file.resolve().parent
+        return study
+
+
+class Site(_Strict):
+    """Where a study runs. Changes no number."""
+
+    executor: Literal["serial", "local", "mpi"] = "local"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="processes of `local`; auto: one per core, or per GPU"
+    )
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    shard_points: int | None = Field(
+        None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
+    )
+
+    def worker_count(self) -> int:
+        if self.executor == "serial":
+            return 1
+        if self.workers != "auto":
+            return self.workers
+        if self.device.startswith("cuda"):
+            import torch
+
+            return max(1, torch.cuda.device_count()) if self.device == "cuda" else 1
+        return len(os.sched_getaffinity(0))
+
+    def points_per_shard(self, grid: Grid) -> int:
+        """Small enough that a kill costs little and workers end together; fixed by the grid alone."""
+        return self.shard_points or max(64, min(4096, -(-grid.size // 64)))
+
+    @classmethod
+    def load(cls, file: Path | None, overrides: Sequence[str] = ()) -> Site:
+        return _load(cls, file, overrides)
+
+
+def canonical_sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _sha256_for(path: Path, key: str) -> str:
+    """`content_sha256` with an `InputError` that names the key."""
+    try:
+        return content_sha256(path)
+    except OSError as error:
+        raise InputError(
+            f"{key}: cannot read {path} ({error.strerror}); correct the key or put the file there"
+        ) from None
+
+
+def _bounds(value: float | list[float]) -> tuple[float, float]:
+    return (-value, value) if isinstance(value, float | int) else (value[0], value[1])
+
+
+def _load(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) -> Loaded:
+    data: Any = {}
+    if file is not None:
+        try:
+            data = yaml.load(file.read_text(), Loader=_Yaml) or {}
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
+    where = str(file) if file is not None else "--set"
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: must be a YAML mapping of keys to values, found {type(data).__name__}")
+    for override in overrides:
+        _set(data, override)
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_one_sentence(cls, error)}") from None
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a string; people and YAML 1.2 mean a number."""
+
+
+_Yaml.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+for _first in "-+0123456789":
+    _Yaml.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {override!r}: write it as key.path=value, for example grid.count=11")
+    try:
+        value = yaml.load(text, Loader=_Yaml)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override!r}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    node: Any = data
+    for part in parents:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else _item(node, part, override)
+    if isinstance(node, list):
+        _item(node, last, override)
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise InputError(f"--set {override!r}: {'.'.join(parents)} is {node!r}, which has no keys")
+
+
+def _item(node: Any, part: str, override: str) -> Any:
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        return node[int(part)]
+    raise InputError(f"--set {override!r}: there is no entry {part!r}")
+
+
+def _one_sentence(cls: type[BaseModel], error: ValidationError) -> str:
+    first, *rest = error.errors()
+    keys = [str(k) for k in first["loc"] if not (isinstance(k, str) and _is_union_tag(k))]
+    path = ".".join(keys)
+    found = first["input"]
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(cls, keys[:-1])
+        sentence = f"unknown key {path} (value {found!r}); valid keys there: {', '.join(valid)}"
+    elif first["type"] == "missing":
+        sentence = f"the key {path} is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        sentence = f"{path}: {message}" if path else message
+        if keys and not isinstance(found, dict):
+            sentence += f"; found {found!r}"
+    more = len({e["loc"][:1] for e in rest} - {first["loc"][:1]})
+    return sentence + (f" (and {more} more keys are wrong)" if more else "")
+
+
+def _is_union_tag(part: str) -> bool:
+    """pydantic puts the tried member of a union into the path of an error; a reader knows only keys."""
+    return part in {"float", "int", "str", "bool", "constrained-int"} or "[" in part
+
+
+def _valid_keys(cls: Any, keys: Sequence[str]) -> list[str]:
+    for key in keys:
+        if not key.isdecimal():
+            cls = _model_in(cls.model_fields[key].annotation)
+    return list(cls.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
+        return annotation
+    for part in typing.get_args(annotation):
+        found = _model_in(part)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,59 @@
+"""Data batches on the device: all at once where they fit, else streamed from pinned memory, one batch ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+def placed(batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device) -> Sequence[Any]:
+    """The batches as `place` puts them on the device. They are streamed where they would take more than half of a
+    GPU's free memory."""
+    if device.type == "cuda" and len(batches) > 1 and _bytes(batches) > torch.cuda.mem_get_info(device)[0] // 2:
+        return Streamed([pytree.tree_map_only(Tensor, Tensor.pin_memory, batch) for batch in batches], place, device)
+    return [place(batch) for batch in batches]
+
+
+class Streamed(Sequence[Any]):
+    """Batches that stay on the host. Taking one starts the copy of the next on a stream of its own, so that going
+    round and round over the data waits for no copy but the first."""
+
+    def __init__(self, batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device) -> None:
+        self._batches, self._place = batches, place
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._ahead: tuple[int, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, i: int) -> Any: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Any]: ...
+    def __getitem__(self, i: int | slice) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        i = range(len(self))[i]
+        batch = self._ahead[1] if self._ahead is not None and self._ahead[0] == i else self._copy(i)
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._stream.device)
+            current.wait_stream(self._stream)
+            # the memory must not be given away while the current stream may still read it
+            pytree.tree_map_only(Tensor, lambda t: t.record_stream(current), batch)
+        following = (i + 1) % len(self)
+        self._ahead = following, self._copy(following)
+        return batch
+
+    def _copy(self, i: int) -> Any:
+        if self._stream is None:
+            return self._place(self._batches[i])
+        with torch.cuda.stream(self._stream):
+            return self._place(self._batches[i])
+
+
+def _bytes(batches: Sequence[Any]) -> int:
+    return sum(leaf.nbytes for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor))

@@ -1,0 +1,37 @@
+"""What every executor promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Protocol, TypeVar
+
+from landscaper_hpc.progress import Progress
+
+Item = TypeVar("Item")
+
+Function = Callable[[Item, Progress], None]
+"""A task: picklable, idempotent, returns nothing; its results go to files that appear whole."""
+
+
+class WorkerLost(Exception):
+    """A worker died (killed, out of memory) and took unfinished tasks with it; the others may have finished."""
+
+
+class Executor(Protocol):
+    def map_unordered(
+        self,
+        function: Function[Item],
+        items: Iterable[Item],
+        on_progress: Callable[[Item, int, int], None] | None = None,
+    ) -> Generator[Item, None, None]:
+        """Run `function(item, progress)` for every item at least once and yield each item when it has finished.
+
+        `on_progress(item, done, total)` is called with what tasks report while they run. `InputError` from a task is
+        raised as it is; anything else as `TaskFailed`; a dead worker as `WorkerLost`. Closing the iterator lets
+        running tasks finish and starts no more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the executor holds. It may be used again."""
+        ...

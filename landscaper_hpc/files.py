@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from landscaper_hpc.errors import InputError
+
+PARTIAL = ".partial"
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically and durably: write aside, fsync, rename, fsync the folder.
+
+    Readers see the old file, or the new one, never a part; two writers of the same bytes do no harm.
+    """
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{PARTIAL}")
+    try:
+        with full_disk_refused(path):
+            with aside.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.rename(path)
+            sync_folder(path.parent)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def full_disk_refused(path: Path) -> Iterator[None]:
+    """Turn 'no space left' into the sentence a user can act on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"{path}: no space left to write it; free some and run the same command again, "
+            "everything finished so far is kept"
+        ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove files that killed writers left aside in `folder`."""
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, over the names and bytes of all its files in sorted order.
+
+    Of an index of shards (`*.index.json`) the shards count too: they are what is loaded.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    elif path.name.endswith(".index.json"):
+        files = [
+            path,
+            *(path.parent / name for name in sorted(set(json.loads(path.read_bytes())["weight_map"].values()))),
+        ]
+    else:
+        return _digest(path)
+    return hashlib.sha256("".join(f"{file.name}\0{_digest(file)}\0" for file in files).encode()).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,54 @@
+"""A study's folder while something works in it: one run at a time, and a log."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from landscaper_hpc.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would do everything twice. The lock dies with its process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another run is at work there; wait for it, or choose another folder with --out"
+            ) from None
+        yield
+
+
+@contextmanager
+def log_to(folder: Path) -> Iterator[None]:
+    """Times and events go to `logs/run.log`, so that results hold none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "run.log")
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not add to the error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("landscaper_hpc")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    except BaseException as error:
+        log.error("stopped: %s: %s", type(error).__name__, error)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        with suppress(OSError):  # a full disk was reported already
+            handler.close()

@@ -1,0 +1,150 @@
+"""A function of tensors recorded once as a flat list of tensor operations, and shortened.
+
+Recording (torch.fx) follows every transform inside the function (vmap, jvp, autograd), so that what is replayed for
+each point has no transform left in it. Then everything that does not depend on the arguments is computed once, and
+products with the zero tangents that forward mode makes up for constants are dropped. The operations that remain are
+the ones that would have run anyway, in the same order, on the same numbers.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functionalize
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+_aten = torch.ops.aten
+_KEEPS_ZERO = {
+    _aten.alias.default,
+    _aten.expand.default,
+    _aten.t.default,
+    _aten.transpose.int,
+    _aten.view.default,
+    _aten.unsqueeze.default,
+    _aten._to_copy.default,
+    _aten._reshape_alias.default,
+    _aten.clone.default,
+}
+# Nothing writes into a tensor here, so a copy or view of the same shape, type and layout is the tensor itself.
+_COPIES = {_aten.alias.default, _aten.expand.default, _aten._to_copy.default, _aten.clone.default}
+_ZERO_BY_A_FACTOR = {_aten.mm.default, _aten.bmm.default, _aten.mul.Tensor}
+
+
+class NotRecordable(Exception):
+    """The function does something that a list of operations cannot say; the message names it."""
+
+
+def record(function: Callable[[Any], Tensor], example: Any) -> Callable[[Any], Tensor]:
+    """`function` of one argument (tensors in dicts, lists or tuples), recorded at `example` and shortened.
+
+    The result is valid for arguments of the same shapes and dtypes. Tensors that the function closes over are taken
+    as constants. NotRecordable where the course of the function depends on the values (`if loss > 1`, `.item()`), or
+    it draws random numbers.
+    """
+    try:
+        try:
+            module = make_fx(functionalize(lambda x: function(x)))(example)
+        except RuntimeError:
+            # what calls torch.autograd itself, or writes into a tensor that it closes over, is recorded writes and all
+            module = make_fx(lambda x: function(x))(example)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever user code or tracer raises: the caller then runs the function as it is
+        raise NotRecordable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    writes = False
+    for node in module.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            if torch.Tag.nondeterministic_seeded in node.target.tags and not _without_dropout(node):
+                raise NotRecordable(f"it draws random numbers ({node.target})")
+            writes |= node.target._schema.is_mutable
+    if not writes:  # else an operation may depend on more than its arguments
+        _shorten(module)
+    return module
+
+
+def _without_dropout(node: Node) -> bool:
+    """Fused attention is marked as random for the dropout that it could do."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    given = dict(zip((a.name for a in node.target._schema.arguments), node.args, strict=False)) | node.kwargs
+    return "scaled_dot_product" in str(node.target) and not given.get("dropout_p", 0.0)
+
+
+def _shorten(module: GraphModule) -> None:
+    """Fold what does not depend on the arguments, and drop products with made-up zeros."""
+    graph = module.graph
+    known: dict[Node, Any] = {}
+    zero: set[Node] = set()
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            known[node] = getattr(module, str(node.target))
+        elif node.op == "call_function":
+            inputs = node.all_input_nodes
+            if all(i in known for i in inputs) and _cheap(node, known):
+                known[node] = _compute(node, known)
+            if node.target in _COPIES and inputs and _same(node, inputs[0]):
+                node.replace_all_uses_with(inputs[0])
+            elif node.target is _aten.zeros.default or (
+                node.target in _KEEPS_ZERO and zero.issuperset(inputs[:1] or [node])
+            ):
+                zero.add(node)
+            elif node.target in _ZERO_BY_A_FACTOR and any(i in zero for i in inputs):
+                meta = node.meta["tensor_meta"]
+                device = next(v.device for i in inputs if isinstance(v := known.get(i), Tensor))
+                known[node] = torch.zeros((), dtype=meta.dtype, device=device).expand(meta.shape)
+                zero.add(node)
+            elif node.target is _aten.add.Tensor and not node.kwargs:
+                _drop_zero_term(node, zero)
+    for i, (node, value) in enumerate(known.items()):
+        if node.op == "call_function" and any(user not in known for user in node.users):
+            name = f"_folded_{i}"
+            module.register_buffer(name, value, persistent=False)
+            with graph.inserting_before(node):
+                constant = graph.get_attr(name)
+            node.replace_all_uses_with(constant, delete_user_cb=lambda user: user not in known)
+    graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
+        if not any(node.op == "get_attr" and node.target == name for node in graph.nodes):
+            delattr(module, name)
+    module.recompile()
+
+
+def _same(node: Node, other: Node) -> bool:
+    a, b = node.meta.get("tensor_meta"), other.meta.get("tensor_meta")
+    return a is not None and b is not None and (a.shape, a.dtype, a.stride) == (b.shape, b.dtype, b.stride)
+
+
+def _cheap(node: Node, known: dict[Node, Any]) -> bool:
+    """Whether folding saves work and does not cost memory: views are left to run, and a result may not be much larger
+    than what it is made from."""
+    if node.target is operator.getitem:
+        return True
+    meta = node.meta.get("tensor_meta")
+    if meta is None or not hasattr(meta, "shape"):
+        return False
+    made_from = sum(
+        value.untyped_storage().nbytes() for i in node.all_input_nodes if isinstance(value := known[i], Tensor)
+    )
+    return meta.shape.numel() * meta.dtype.itemsize <= max(4 * made_from, 1 << 20) or node.target in _KEEPS_ZERO
+
+
+def _compute(node: Node, known: dict[Node, Any]) -> Any:
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: known[n])
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _drop_zero_term(node: Node, zero: set[Node]) -> None:
+    """x + 0 is x, where the sum has the shape and type of x."""
+    a, b = node.args
+    for term, other in ((a, b), (b, a)):
+        if isinstance(term, Node) and isinstance(other, Node) and term in zero:
+            mine, sums = other.meta.get("tensor_meta"), node.meta["tensor_meta"]
+            if mine is not None and (mine.shape, mine.dtype) == (sums.shape, sums.dtype):
+                node.replace_all_uses_with(other)
+                return

@@ -1,0 +1,141 @@
+"""The grid: axes, points, shards and stencils. Pure geometry, in one place; numpy only.
+
+Points are numbered in C order (the last axis runs fastest) with int64 flat ids. The coordinate of a point is the
+displacement alpha that is used, nothing else: theta(alpha) = theta* + sum_i alpha_i u_i.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Connectivity = Literal["axis", "freudenthal", "full"]
+CONNECTIVITIES: tuple[str, ...] = get_args(Connectivity)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`count` equally spaced coordinates from `lower` to `upper`, both included."""
+
+    lower: float
+    upper: float
+    count: int
+
+    @classmethod
+    def of_landscaper(cls, distance: float, count: int) -> Axis:
+        """The points at which Landscaper 1.3.1 evaluates `count` steps of `distance`: (i − count // 2) · distance /
+        (count / 2). For an odd count its ends lie at (count − 1) / count of the distance that it writes on the axis."""
+        step = distance / (count / 2)
+        return cls(-(count // 2) * step, (count - 1 - count // 2) * step, count)
+
+    def coordinates(self) -> NDArray[np.float64]:
+        """Coordinates, shape (count,). Exactly antisymmetric for a symmetric range, so that an odd count has an
+        exact 0 in the middle; a single point lies in the middle of the range."""
+        if self.count == 1:
+            return np.array([(self.lower + self.upper) / 2])
+        weights = np.arange(self.count) / (self.count - 1)
+        coordinates: NDArray[np.float64] = weights[::-1] * self.lower + weights * self.upper
+        return coordinates
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A box of grid points, `start` (inclusive) to `stop` (exclusive) per axis, and its place in the shard grid."""
+
+    index: tuple[int, ...]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A full tensor grid of axes, each with its own range and count."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.count for axis in self.axes)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def coordinates(self) -> list[NDArray[np.float64]]:
+        """One coordinate array per axis."""
+        return [axis.coordinates() for axis in self.axes]
+
+    def points(self, shard: Shard) -> NDArray[np.float64]:
+        """Coordinates of the shard's points in C order, shape (shard.size, ndim)."""
+        pieces = [c[s] for c, s in zip(self.coordinates(), shard.region, strict=True)]
+        return np.stack(np.meshgrid(*pieces, indexing="ij"), axis=-1).reshape(-1, self.ndim)
+
+    def checkpoint_index(self) -> tuple[int, ...] | None:
+        """Index of the point with all coordinates 0 (the checkpoint), or None where it is not on the grid."""
+        found = [np.flatnonzero(c == 0.0) for c in self.coordinates()]
+        return tuple(int(f[0]) for f in found) if all(len(f) for f in found) else None
+
+    def shard_shape(self, points: int) -> tuple[int, ...]:
+        """The largest box of at most `points` points that is a run of whole trailing axes.
+
+        Such boxes keep the odometer of the evaluation long (its inner axes are whole) and the chunks contiguous.
+        """
+        shape = [1] * self.ndim
+        for d in reversed(range(self.ndim)):
+            room = max(1, points // math.prod(shape))
+            if room < self.shape[d]:
+                # equal pieces instead of one short last piece
+                pieces = -(-self.shape[d] // room)
+                shape[d] = -(-self.shape[d] // pieces)
+                break
+            shape[d] = self.shape[d]
+        return tuple(shape)
+
+    def shards(self, shard_shape: tuple[int, ...]) -> Iterator[Shard]:
+        """All shards of the grid in C order of their index."""
+        counts = [-(-k // s) for k, s in zip(self.shape, shard_shape, strict=True)]
+        for index in itertools.product(*map(range, counts)):
+            start = tuple(i * s for i, s in zip(index, shard_shape, strict=True))
+            stop = tuple(min(a + s, k) for a, s, k in zip(start, shard_shape, self.shape, strict=True))
+            yield Shard(index, start, stop)
+
+
+def stencil(connectivity: Connectivity, ndim: int) -> NDArray[np.int64]:
+    """Offsets to a vertex's neighbours, shape (m, ndim), in lexicographic order.
+
+    `axis`: 2n; `freudenthal`: 2 (2^n - 1), the edges of the Freudenthal (Kuhn) triangulation, whose offsets have
+    components all in {0, 1} or all in {0, -1}; `full`: 3^n - 1.
+    """
+    offsets = np.array(list(itertools.product((-1, 0, 1), repeat=ndim)), dtype=np.int64).reshape(-1, ndim)
+    steps = np.abs(offsets).sum(axis=1)
+    if connectivity == "axis":
+        chosen = steps == 1
+    elif connectivity == "freudenthal":
+        chosen = ((offsets >= 0).all(axis=1) | (offsets <= 0).all(axis=1)) & (steps > 0)
+    elif connectivity == "full":
+        chosen = steps > 0
+    else:
+        raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(CONNECTIVITIES)}")
+    return np.ascontiguousarray(offsets[chosen])

@@ -1,0 +1,212 @@
+"""Matrix-free Hessian-vector products of an objective at its checkpoint.
+
+With one batch of data, reverse-over-reverse: the gradient's graph is built once, and a product is one pass through
+it. With many, forward-over-reverse (Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands
+in for the other where an operation lacks forward mode or the loss calls torch.autograd itself. Central finite
+differences of gradients serve what has no second derivative at all (fused kernels, custom functions); their error is
+estimated and logged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.func import grad, jvp
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.layout import Layout
+from landscaper_hpc.objective import Objective
+from landscaper_hpc.precision import plain_attention
+
+log = logging.getLogger(__name__)
+
+MODES = ("forward-over-reverse", "reverse-over-reverse", "finite differences")
+
+
+class Hessian:
+    """The Hessian of `objective.loss` at theta* as an operator on flat vectors (see `Layout`).
+
+    `mode` is one of MODES; by default the first that works for this loss, which a trial product decides. Attention
+    runs in the fused kernel where that can be differentiated twice, and by plain matrix products otherwise. With a
+    process `group` of torch.distributed, each rank takes its share of the data batches and all ranks get the same
+    product.
+    """
+
+    def __init__(
+        self, objective: Objective, mode: str | None = None, *, group: dist.ProcessGroup | None = None
+    ) -> None:
+        self.objective = objective
+        self.layout = Layout.of(objective.parameters)
+        self.products = 0
+        self.plain_attention = False
+        self._group = group
+        rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+        self._mine = range(rank, len(objective.batches), size)
+        self._kept: tuple[dict[str, Tensor], dict[str, Tensor], int] | None = None
+        first = MODES[1] if len(objective.batches) == 1 else MODES[0]
+        self.mode = self._first_working([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """H v for a flat vector of shape (size,), in the objective's dtype and on its device."""
+        self.products += 1
+        return self._product(vector, self.mode)
+
+    def random(self, seed: int) -> Tensor:
+        """A standard normal flat vector, the same on every device."""
+        return self.layout.gaussian(1, seed)[0].to(self.objective.device, self.objective.dtype)
+
+    def _first_working(self, modes: Sequence[str]) -> str:
+        probe = self.random(0)
+        reasons: dict[str, None] = {}
+        for mode, self.plain_attention in itertools.product(modes, (False, True)):
+            reason = self._try(mode, probe)
+            if not self._all_agree(not reason):
+                self._kept = None
+                reasons[f"{mode}: {reason or 'it fails on another rank'}"] = None
+                continue
+            if reasons:
+                attention = ", attention without fused kernels" if self.plain_attention else ""
+                log.info("Hessian-vector products by %s%s, since %s", mode, attention, "; ".join(reasons))
+            if mode == "finite differences":
+                log.info("their relative error is about %.1g", self._difference_error(probe))
+            return mode
+        raise InputError(
+            f"{self.objective.source}: the loss cannot be differentiated ({'; '.join(reasons)}); "
+            "use random directions (directions.kind: random)"
+        )
+
+    def _try(self, mode: str, probe: Tensor) -> str:
+        """Why this mode does not work for this rank's data, or nothing. No rank waits for another here."""
+        try:
+            product = self._product(probe, mode, alone=True)
+            if mode == "reverse-over-reverse":
+                self._refuse_lost_terms(product, probe)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            return " ".join(str(error).split())[:200]
+        return ""
+
+    def _all_agree(self, works: bool) -> bool:
+        if self._group is None:
+            return works
+        vote = torch.tensor(int(works), device=self.objective.device)
+        dist.all_reduce(vote, dist.ReduceOp.MIN, group=self._group)
+        return bool(vote)
+
+    def _refuse_lost_terms(self, product: Tensor, probe: Tensor) -> None:
+        """torch takes the derivative of a once-differentiable backward pass for zero, silently. So a part of the
+        product that is exactly zero is compared with finite differences."""
+        zero = [place for place in self.layout.slices().values() if not product[place].any()]
+        if not zero:
+            return
+        differences = self._product(probe, "finite differences", alone=True)
+        lost = max(float(differences[place].norm()) for place in zero)
+        if lost > 1e-2 * float(differences.norm()):
+            raise RuntimeError("a backward pass in the loss can be differentiated only once")
+
+    def _difference_error(self, probe: Tensor) -> float:
+        """Relative error of the finite differences: against twice the step, whose error is four times as large."""
+        fine, coarse = (self._product(probe, "finite differences", widen=widen) for widen in (1.0, 2.0))
+        return float((coarse - fine).norm() / (3 * fine.norm()))
+
+    def _product(self, vector: Tensor, mode: str, *, widen: float = 1.0, alone: bool = False) -> Tensor:
+        with plain_attention() if self.plain_attention else nullcontext():
+            if mode == "finite differences":
+                return self._differences(vector, widen, alone)
+            method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
+            tangents = self.layout.unflatten(vector)
+            return self._over_data(lambda batch, count: method(batch, count, tangents), alone).to(vector.dtype)
+
+    def _over_data(self, method: Callable[[Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
+        """The mean over the data, float64 and flat, of what `method` gives for each batch with its weight; over this
+        rank's data only if `alone`."""
+        objective = self.objective
+        total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=objective.device)
+        for i in self._mine:
+            parts, weight = method(objective.batches[i], objective.examples[i])
+            total[:-1] += weight * self.layout.flatten(parts)
+            total[-1] += weight
+        if self._group is not None and not alone:
+            dist.all_reduce(total, group=self._group)
+            # all ranks go on with the same bits, whatever order each of them added in
+            dist.broadcast(total, dist.get_global_rank(self._group, 0), group=self._group)
+        return total[:-1] / total[-1].clamp(min=1)
+
+    def _differences(self, vector: Tensor, widen: float, alone: bool) -> Tensor:
+        """Central differences of gradients. The step balances truncation, h², against rounding, eps / h."""
+        theta = self.layout.flatten(self.objective.parameters)
+        length = float(vector.norm())
+        if length == 0:
+            return vector
+        step = widen * torch.finfo(vector.dtype).eps ** (1 / 3) * max(1.0, float(theta.norm())) / length
+
+        def gradient_at(flat: Tensor) -> Tensor:
+            params = self.layout.unflatten(flat)
+            return self._over_data(lambda batch, count: _gradient(self.objective, params, batch, count), alone)
+
+        slope: Tensor = (gradient_at(theta + step * vector) - gradient_at(theta - step * vector)) / (2 * step)
+        return slope.to(vector.dtype)
+
+    def _forward_over_reverse(
+        self, batch: Any, count: int, tangents: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], int]:
+        weights = []
+
+        def loss(params: dict[str, Tensor]) -> Tensor:
+            value, weight = self.objective.part(params, batch, count)
+            weights.append(weight)
+            return value
+
+        product = jvp(grad(loss), (self.objective.parameters,), (dict(tangents),))[1]
+        return product, weights[0]
+
+    def _reverse_over_reverse(
+        self, batch: Any, count: int, tangents: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], int]:
+        keep = len(self.objective.batches) == 1
+        if self._kept is None:
+            params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
+            gradients, weight = _gradient(self.objective, params, batch, count, keep=True)
+            if keep:
+                self._kept = params, gradients, weight
+        else:
+            params, gradients, weight = self._kept
+        active = [(gradient, tangents[name]) for name, gradient in gradients.items() if gradient.requires_grad]
+        if not active:
+            return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+        outputs, directions = zip(*active, strict=True)
+        leaves = list(params.values())
+        products = torch.autograd.grad(outputs, leaves, directions, retain_graph=keep, materialize_grads=True)
+        return dict(zip(params, products, strict=True)), weight
+
+
+def gradient(objective: Objective) -> Tensor:
+    """The gradient of the loss at theta*, as a flat vector in the objective's dtype."""
+    layout = Layout.of(objective.parameters)
+    total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
+    for batch, count in zip(objective.batches, objective.examples, strict=True):
+        parts, weight = _gradient(objective, objective.parameters, batch, count)
+        total += weight * layout.flatten(parts)
+        examples += weight
+    return (total / examples).to(objective.dtype)
+
+
+def _gradient(
+    objective: Objective, at: Mapping[str, Tensor], batch: Any, count: int, *, keep: bool = False
+) -> tuple[dict[str, Tensor], int]:
+    """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
+    `keep` it can be differentiated again."""
+    params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
+    value, weight = objective.part(params, batch, count)
+    if not value.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+    gradients = torch.autograd.grad(value, list(params.values()), create_graph=keep, materialize_grads=True)
+    return dict(zip(params, gradients, strict=True)), weight

@@ -1,0 +1,215 @@
+"""Thick-restart Lanczos with full reorthogonalisation for a few eigenpairs of a symmetric operator.
+
+K. Wu and H. Simon, Thick-Restart Lanczos Method for Large Symmetric Eigenvalue Problems, SIAM J. Matrix Anal. Appl. 22
+(2000): section 2, algorithm 1. The projected matrix is taken from the orthogonalisation coefficients, so the arrow that
+a restart leaves in it needs no case of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import publish
+from landscaper_hpc.progress import Progress, silent
+
+Product = Callable[[Tensor], Tensor]
+Order = Callable[[NDArray[np.float64]], NDArray[np.intp]]
+
+_SECONDS_BETWEEN_SAVES = 60.0
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """`values` (n,) in the wanted order; `vectors` (n, size), orthonormal rows; `residuals` (n,), ‖Hv − λv‖ / |λ|;
+    `products`: how many operator-vector products were spent."""
+
+    values: NDArray[np.float64]
+    vectors: Tensor
+    residuals: NDArray[np.float64]
+    products: int
+
+
+def by_magnitude(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of eigenvalues by |λ|, largest first."""
+    return np.argsort(-np.abs(values), kind="stable")
+
+
+def most_negative(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of eigenvalues from the most negative up."""
+    return np.argsort(values, kind="stable")
+
+
+def mixture(largest: int, smallest: int) -> Order:
+    """First the `largest` largest, then the `smallest` most negative, then the rest from both ends."""
+
+    def order(values: NDArray[np.float64]) -> NDArray[np.intp]:
+        up = np.argsort(values, kind="stable")
+        down = up[::-1]
+        rest = np.stack([down, up], axis=1).reshape(-1)
+        wanted = np.concatenate([down[:largest], up[:smallest], rest])
+        return wanted[np.sort(np.unique(wanted, return_index=True)[1])]  # each once, where it comes first
+
+    return order
+
+
+def eigenpairs(
+    product: Product,
+    random: Callable[[int], Tensor],
+    dimension: int,
+    n: int,
+    *,
+    tolerance: float,
+    max_products: int,
+    order: Order = by_magnitude,
+    basis: int | None = None,
+    resume: Path | None = None,
+    progress: Progress = silent,
+) -> Eigenpairs:
+    """The first n eigenpairs in `order` of a symmetric operator on a space of `dimension`.
+
+    `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start. Stops when every
+    wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept.
+    What is done is saved in the file `resume` every minute, and taken up from there: the result is the same, bit for
+    bit. InputError where `max_products` is not enough, or the operator gives numbers that are not finite, or is zero.
+    """
+    if n > dimension:
+        raise InputError(
+            f"directions.n is {n} but only {dimension} parameters move; ask for at most that many directions"
+        )
+    m = min(dimension, basis or max(4 * n, 60))
+    state = _State.begin(random(0), m) if resume is None else _State.load(resume, random(0), m)
+    saved = time.monotonic()
+    while True:
+        state.extend(product)
+        progress(state.products, max_products)
+        residuals, limits = state.residuals(order, n)
+        converged = len(residuals) == n and bool((residuals <= np.maximum(tolerance * limits, state.rounding)).all())
+        if converged and (state.settled(n, dimension) or state.products >= max_products):
+            return state.pairs(order, n)
+        if state.products >= max_products:
+            raise InputError(
+                f"directions.max_iterations: {state.products} Hessian-vector products left a residual of "
+                f"{(residuals / limits).max():.2g} where directions.tolerance asks for {tolerance:g}; "
+                "raise directions.max_iterations or directions.tolerance"
+            )
+        state.advance(order, n, random)
+        if resume is not None and time.monotonic() - saved > _SECONDS_BETWEEN_SAVES:
+            state.save(resume)
+            saved = time.monotonic()
+
+
+class _State:
+    """What goes on from one product to the next: orthonormal rows `q`, of which the first j are expanded and the next
+    one waits; their projection `t`; then `w`, what the last product added, and its length `beta`."""
+
+    def __init__(self, q: Tensor, t: NDArray[np.float64], j: int, products: int, breakdowns: int, start: str) -> None:
+        self.q, self.t, self.j, self.products, self.breakdowns, self.start = q, t, j, products, breakdowns, start
+        self.eps = float(torch.finfo(q.dtype).eps)
+
+    @classmethod
+    def begin(cls, first: Tensor, m: int) -> _State:
+        q = first.new_zeros(m + 1, len(first))
+        q[0] = first / torch.linalg.vector_norm(first)
+        start = hashlib.sha256(first.cpu().numpy().tobytes() + str(m).encode()).hexdigest()
+        return cls(q, np.zeros((m, m)), 0, 0, 0, start)
+
+    @classmethod
+    def load(cls, path: Path, first: Tensor, m: int) -> _State:
+        """What the file holds, or a beginning where it is missing or belongs to another start."""
+        state = cls.begin(first, m)
+        if path.exists():
+            saved = torch.load(path, weights_only=True, map_location=first.device)
+            if saved["start"] == state.start:
+                state.q[: len(saved["q"])] = saved["q"]
+                state.t = saved["t"].cpu().numpy()
+                state.j, state.products, state.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
+        return state
+
+    def save(self, path: Path) -> None:
+        content = io.BytesIO()
+        numbers = {"j": self.j, "products": self.products, "breakdowns": self.breakdowns, "start": self.start}
+        torch.save({"q": self.q[: self.j + 1].clone(), "t": torch.from_numpy(self.t), **numbers}, content)
+        publish(path, content.getvalue())
+
+    def extend(self, product: Product) -> None:
+        """Apply the operator to the waiting row and orthogonalise, twice."""
+        j, q = self.j, self.q
+        w = product(q[j])
+        self.products += 1
+        h = q[: j + 1] @ w
+        w = w - h @ q[: j + 1]
+        again = q[: j + 1] @ w
+        self.w = w - again @ q[: j + 1]
+        self.beta = float(torch.linalg.vector_norm(self.w))
+        self.t[: j + 1, j] = self.t[j, : j + 1] = (h + again).double().cpu().numpy()
+        self.j += 1
+        if not np.isfinite(self.beta) or not np.isfinite(self.t[: self.j, : self.j]).all():
+            raise InputError(
+                "a Hessian-vector product is not finite; the loss has no finite curvature at the checkpoint "
+                "(overflow, or a function without a second derivative there)"
+            )
+        self.theta, self.s = np.linalg.eigh(self.t[: self.j, : self.j])
+        self.scale = float(np.abs(self.theta).max())
+        self.broke = self.beta <= 10 * self.eps * self.scale
+        self.breakdowns += self.broke
+
+    @property
+    def rounding(self) -> float:
+        return 10 * self.eps * self.scale
+
+    def settled(self, n: int, dimension: int) -> bool:
+        """Once the space is exhausted, a repeated eigenvalue may have more copies: each new start finds one."""
+        return self.breakdowns == 0 or self.breakdowns >= n or self.j == dimension
+
+    def residuals(self, order: Order, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """‖Hv − λv‖ of the (at most n) wanted pairs, and what they are measured against: |λ| or rounding."""
+        wanted = order(self.theta)[:n]
+        residuals = (0.0 if self.broke else self.beta) * np.abs(self.s[-1, wanted])
+        tiny = max(self.eps * self.scale, np.finfo(float).tiny)
+        return residuals, np.maximum(np.abs(self.theta[wanted]), tiny)
+
+    def pairs(self, order: Order, n: int) -> Eigenpairs:
+        if self.scale == 0:
+            raise InputError(
+                "the Hessian at the checkpoint is zero in every direction; use random directions, or check "
+                "that the loss depends on the parameters (no torch.no_grad or detach inside it)"
+            )
+        wanted = order(self.theta)[:n]
+        residuals, limits = self.residuals(order, n)
+        return Eigenpairs(self.theta[wanted], self._rotate(wanted), residuals / limits, self.products)
+
+    def advance(self, order: Order, n: int, random: Callable[[int], Tensor]) -> None:
+        """Put the next row in place; where there is no room, keep the best of what was found and restart from that."""
+        m = len(self.t)
+        if self.j == m:
+            keep = min(m - 1, n + (m - n) // 2)
+            kept = order(self.theta)[:keep]
+            self.q[:keep] = self._rotate(kept)
+            self.t[:] = 0
+            self.t[:keep, :keep] = np.diag(self.theta[kept])
+            self.j = keep
+        rows = self.q[: self.j]
+        self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows) if self.broke else self.w / self.beta
+
+    def _rotate(self, which: NDArray[np.intp]) -> Tensor:
+        """Ritz vectors, shape (len(which), size)."""
+        return torch.from_numpy(self.s[:, which].T.copy()).to(self.q) @ self.q[: self.j]
+
+
+def _orthonormal(vector: Tensor, basis: Tensor) -> Tensor:
+    """The unit vector of what is left of `vector` outside the orthonormal rows of `basis`."""
+    for _ in range(3):
+        vector = vector - (basis @ vector) @ basis
+        vector = vector / torch.linalg.vector_norm(vector)
+    return vector

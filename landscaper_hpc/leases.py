@@ -1,0 +1,118 @@
+"""Who works on what, for workers that share nothing but a folder.
+
+A lease saves double work and nothing else: a result is published whole and its bytes are the same whoever computed it,
+so a lease that is lost, stale too early or held twice costs time and never a result.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LIFETIME = 60.0
+"""Seconds after its last renewal that a lease is taken to be a dead worker's."""
+
+
+class Leases:
+    """Leases in `folder`, one file each. A holder renews its lease four times in a lifetime."""
+
+    def __init__(self, folder: Path, lifetime: float = LIFETIME) -> None:
+        self._folder = folder
+        self._lifetime = lifetime
+        self._token = f"{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[bool]:
+        """Try to take the lease `key`; yields whether it is ours. Given back on exit, also on an exception."""
+        lease = self._folder / key
+        if not self._take(lease):
+            yield False
+            return
+        stop = threading.Event()
+        renewer = threading.Thread(target=self._renew, args=(lease, stop), daemon=True)
+        renewer.start()
+        try:
+            yield True
+        finally:
+            stop.set()
+            renewer.join()
+            if self._holder(lease) == self._token:
+                lease.unlink(missing_ok=True)
+
+    def held(self) -> dict[str, str]:
+        """Key and holder (`host.pid.…`) of every lease that is not stale."""
+        now = self._now()
+        found = {}
+        for lease in self._folder.glob("[!.]*"):
+            age = self._age(lease, now)
+            if age is not None and age < self._lifetime:
+                found[lease.name] = self._holder(lease)
+        return found
+
+    def remove(self) -> None:
+        """Remove the folder, when there is nothing left to hold."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self, lease: Path) -> bool:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with lease.open("x") as stream:
+                stream.write(self._token)
+        except FileExistsError:
+            return self._take_over(lease)
+        return True
+
+    def _take_over(self, lease: Path) -> bool:
+        """Replace a stale lease by ours. The right to replace a holder is itself a lease, named after that holder."""
+        holder = self._holder(lease)
+        age = self._age(lease, self._now())  # after the holder: a lease replaced in between is fresh
+        if age is None or age < self._lifetime:
+            return False
+        right = lease.with_name(f".{lease.name.lstrip('.')}.{holder}")
+        if not self._take(right):
+            return False
+        try:
+            if self._holder(lease) != holder or not lease.exists():
+                return False  # someone was quicker, and has given the right back
+            mine = self._folder / f".mine.{self._token}.{threading.get_ident()}"
+            mine.write_text(self._token)
+            mine.replace(lease)
+        finally:
+            right.unlink(missing_ok=True)
+        return True
+
+    def _renew(self, lease: Path, stop: threading.Event) -> None:
+        while not stop.wait(self._lifetime / 4):
+            try:
+                os.utime(lease)
+            except FileNotFoundError:
+                return  # taken over by someone who found us too slow: no harm
+
+    def _now(self) -> float:
+        """Now by the clock that stamps the leases, the file system's: that of this machine may be off."""
+        probe = self._folder / f".now.{self._token}.{threading.get_ident()}"
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return now
+
+    @staticmethod
+    def _age(lease: Path, now: float) -> float | None:
+        try:
+            # a stamp from the future, by a clock that was off, ages like any other from the moment it is seen
+            return abs(now - lease.stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
+    @staticmethod
+    def _holder(lease: Path) -> str:
+        try:
+            return lease.read_text()
+        except FileNotFoundError:
+            return ""

@@ -1,0 +1,20 @@
+"""Figures. Each function draws the data that it is given on the Axes that it is given, and computes nothing else."""
+
+from .curves import plot_smad_curves
+from .profiles import plot_profile
+from .slices import plot_line, plot_slice
+from .style import new_figure, png, style, svg
+from .trees import plot_barcode, plot_merge_tree
+
+__all__ = [
+    "new_figure",
+    "plot_barcode",
+    "plot_line",
+    "plot_merge_tree",
+    "plot_profile",
+    "plot_slice",
+    "plot_smad_curves",
+    "png",
+    "style",
+    "svg",
+]

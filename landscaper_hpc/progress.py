@@ -1,0 +1,105 @@
+"""Progress with rate and time left: bars on a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`: what a long computation calls; `done` counts from the start of the work."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+class Bars:
+    """Several bars at once, one for each label. Use as a context manager; may be updated from any thread."""
+
+    def __init__(self) -> None:
+        self._rich: RichProgress | None = None
+        self._bars: dict[str, _Line] = {}
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._rich = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def update(self, label: str, done: int, total: int) -> None:
+        if label not in self._bars:
+            # work found finished already (a resumed run) says nothing about the rate
+            task = None if self._rich is None else self._rich.add_task(label, total=total, completed=done, rate="")
+            self._bars[label] = _Line(label, done, task)
+        line = self._bars[label]
+        rate = line.rate(done)
+        if self._rich is not None and line.task is not None:
+            self._rich.update(line.task, completed=done, total=total, rate=f"{rate:.3g}/s" if rate else "")
+        elif line.due(done, total):
+            left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
+            print(
+                f"{label}: {done:,}/{total:,} ({100 * done // max(total, 1)} %)"
+                + (f", {rate:.3g}/s{left}" if rate else ""),
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def finish(self, label: str) -> None:
+        """The work of this label is complete, also where it took fewer steps than it might have."""
+        line = self._bars.get(label)
+        if line is not None:
+            self.update(label, line.done, line.done)
+
+
+class _Line:
+    def __init__(self, label: str, first: int, task: object) -> None:
+        from rich.progress import TaskID
+
+        self.task = TaskID(task) if isinstance(task, int) else None
+        self._first = self.done = first
+        self._start = time.monotonic()
+        self._last = -float("inf")
+        self._finished = False
+
+    def rate(self, done: int) -> float | None:
+        self.done = done
+        elapsed = time.monotonic() - self._start
+        return (done - self._first) / elapsed if done > self._first and elapsed > 0 else None
+
+    def due(self, done: int, total: int) -> bool:
+        now = time.monotonic()
+        if self._finished or (done < total and now - self._last < _SECONDS_BETWEEN_LINES):
+            return False
+        self._last, self._finished = now, done >= total
+        return True
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,0 +1,126 @@
+"""How two checkpoints of one model relate: mode connectivity (straight line, trained quadratic Bézier curve) and CKA.
+
+Curves: T. Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.2.
+CKA: S. Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019, equation 2 with the
+linear kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.layout import Layout
+from landscaper_hpc.objective import Objective
+from landscaper_hpc.precision import one_thread
+from landscaper_hpc.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A path from one checkpoint (t = 0) to another (t = 1): `t` (m,), `losses` (m,), and for a Bézier curve its
+    middle point by parameter name."""
+
+    t: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    middle: dict[str, Tensor] | None = None
+
+    @property
+    def barrier(self) -> float:
+        """The largest excess of the loss over the line between the losses at the ends; 0 for a path that stays below.
+        Mode connectivity is often given as its negative."""
+        between = (1 - self.t) * self.losses[0] + self.t * self.losses[-1]
+        return float(np.max(self.losses - between))
+
+
+def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
+    """Losses along the straight line from the objective's checkpoint to `other` (same names and shapes)."""
+    layout, start, end = _ends(objective, other)
+    t = np.linspace(0, 1, points)
+    return Curve(t, _along(objective, layout, (start, (start + end) / 2, end), t, progress))
+
+
+def bezier(
+    objective: Objective,
+    other: Mapping[str, Tensor],
+    *,
+    points: int = 25,
+    steps: int = 200,
+    rate: float = 1e-2,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Curve:
+    """Losses along the curve (1−t)² θ₀ + 2t(1−t) φ + t² θ₁, with φ trained by `steps` steps of Adam on the loss at
+    uniformly random t, from the middle of the line. The rate is relative to the mean square distance of the ends."""
+    layout, start, end = _ends(objective, other)
+    draws = np.random.default_rng(seed).uniform(0, 1, steps)
+    with one_thread(objective.device):
+        middle = ((start + end) / 2).clone().requires_grad_()
+        scale = float((end - start).square().mean().sqrt())
+        optimizer = torch.optim.Adam([middle], lr=rate * max(scale, torch.finfo(objective.dtype).eps))
+        for i, t in enumerate(draws):
+            optimizer.zero_grad()
+            point = _bezier_point((start, middle, end), float(t))
+            (middle.grad,) = torch.autograd.grad(objective.loss(layout.unflatten(point)), middle)
+            optimizer.step()
+            progress(i + 1, steps + points)
+    found = middle.detach()
+    t = np.linspace(0, 1, points)
+    curve = _along(objective, layout, (start, found, end), t, lambda done, _: progress(steps + done, steps + points))
+    return Curve(t, curve, {name: v.clone() for name, v in layout.unflatten(found).items()})
+
+
+def linear_cka(a: Tensor, b: Tensor) -> float:
+    """Linear centred kernel alignment of two representations of the same examples, shapes (examples, p) and
+    (examples, q) or with more axes that are flattened; 1 for representations that are equal up to rotation and
+    scale."""
+    if len(a) != len(b) or len(a) < 2:
+        raise InputError(f"CKA compares two representations of the same examples, found {len(a)} and {len(b)}")
+    x, y = (m.detach().double().flatten(1) for m in (a, b))
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    if len(x) < min(x.shape[1], y.shape[1]):  # the same numbers from the smaller Gram matrices
+        gx, gy = x @ x.T, y @ y.T
+        cross, own = (gx * gy).sum(), gx.norm() * gy.norm()
+    else:
+        cross, own = (x.T @ y).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
+    if float(own) == 0:
+        raise InputError("CKA is undefined for a representation that is the same for every example")
+    return float(cross / own)
+
+
+def _ends(objective: Objective, other: Mapping[str, Tensor]) -> tuple[Layout, Tensor, Tensor]:
+    layout = Layout.of(objective.parameters)
+    missing = [name for name, p in objective.parameters.items() if name not in other or other[name].shape != p.shape]
+    if missing:
+        raise InputError(
+            f"the other checkpoint lacks {', '.join(missing[:8])} in the shape of this one; give one of the same model"
+        )
+    cast = {name: other[name].to(p) for name, p in objective.parameters.items()}
+    return layout, layout.flatten(objective.parameters), layout.flatten(cast)
+
+
+def _bezier_point(control: tuple[Tensor, Tensor, Tensor], t: float) -> Tensor:
+    a, b, c = control
+    return (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
+
+
+def _along(
+    objective: Objective,
+    layout: Layout,
+    control: tuple[Tensor, Tensor, Tensor],
+    t: NDArray[np.float64],
+    progress: Progress,
+) -> NDArray[np.float64]:
+    values = []
+    with one_thread(objective.device):
+        for i, s in enumerate(t):
+            values.append(objective.loss(layout.unflatten(_bezier_point(control, float(s)))).detach())
+            progress(i + 1, len(t))
+    result: NDArray[np.float64] = torch.stack(values).cpu().numpy()
+    return result

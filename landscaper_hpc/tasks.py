@@ -1,0 +1,326 @@
+"""The three tasks of a study, each a function that returns nothing: train, prepare (directions), evaluate (a shard).
+
+A task is picklable, idempotent, and publishes its result as something that appears whole.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.config import Checkpoint, Mixture, Site, Study, canonical_sha256
+from landscaper_hpc.device import local_device
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.failures import Failures
+from landscaper_hpc.grid import Shard
+from landscaper_hpc.leases import Leases
+from landscaper_hpc.progress import Progress
+from landscaper_hpc.store import LandscapeStore, StoredDirections
+from landscaper_hpc.usercode import user_module
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landscaper_hpc.directions import Directions
+    from landscaper_hpc.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The plan of one checkpoint's landscape: the study, which of its checkpoints, where its store is, where it runs.
+
+    `run` tells one run from another within a process that outlives it.
+    """
+
+    study: Study
+    checkpoint: Checkpoint
+    store: Path
+    site: Site
+    run: str
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name
+
+    @property
+    def file(self) -> Path:
+        return self.study.path(self.checkpoint.file)
+
+    @property
+    def failures(self) -> Failures:
+        return Failures(self.store.parent / "failed")
+
+    @property
+    def leases(self) -> Leases:
+        return Leases(self.store.parent / "leases")
+
+    def open(self) -> LandscapeStore:
+        return LandscapeStore(self.store, self.name)
+
+    def __str__(self) -> str:
+        return f"landscape {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class ShardTask:
+    """One shard of one landscape."""
+
+    landscape: Landscape
+    shard: Shard
+
+    @property
+    def key(self) -> str:
+        """Its name among leases and failures."""
+        return f"{self.landscape.name}.{'.'.join(map(str, self.shard.index))}"
+
+    def __str__(self) -> str:
+        return f"{self.landscape}, shard {'.'.join(map(str, self.shard.index))}"
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
+
+
+def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
+    """Make a missing checkpoint with the study's `train` file."""
+    import torch
+
+    from landscaper_hpc.precision import one_thread
+
+    assert landscape.study.train is not None
+    file = landscape.study.path(landscape.study.train)
+    if file.suffix != ".py":
+        raise InputError(f"train: {file} is not a Python file (.py)")
+    landscape.file.parent.mkdir(parents=True, exist_ok=True)
+    with one_thread(torch.device("cpu")), user_module(file) as module:
+        if not callable(getattr(module, "train", None)):
+            raise InputError(f"train: {file} has no function train(path, progress, **options)")
+        module.train(landscape.file, progress, **landscape.checkpoint.options)
+    if not landscape.file.exists():
+        raise InputError(f"train: {file} ran but did not write {landscape.file}")
+
+
+# ---- prepare --------------------------------------------------------------------------------------------------------
+
+
+def prepare(landscape: Landscape, progress: Progress) -> None:
+    """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
+    from landscaper_hpc.evaluate import choose_batch, evaluation_mode, losses
+
+    study = landscape.study
+    science = study.science(landscape.checkpoint)
+    if (landscape.store / landscape.name).exists():
+        landscape.open().refuse_other(science)
+        return
+    objective = load(landscape)
+    objective.prove_deterministic()
+    # named by the science: what another checkpoint left must not be taken up
+    resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256(science)[:16]}"
+    resume.parent.mkdir(parents=True, exist_ok=True)
+    directions = make_directions(study, objective, progress, resume)
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+    grid = study.make_grid(directions.eigenvalues)
+    (canary,) = losses(objective, directions, np.zeros((1, grid.ndim)), batch)
+    found = spectrum(study, objective, progress)
+    if directions.eigenvalues is not None and directions.residuals is not None:
+        found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
+    LandscapeStore.create(
+        landscape.store,
+        landscape.name,
+        science,
+        grid,
+        grid.shard_shape(landscape.site.points_per_shard(grid)),
+        StoredDirections(
+            vectors={name: vector.cpu().numpy() for name, vector in directions.vectors.items()},
+            gram=directions.gram,
+            hessian=found,
+        ),
+        {
+            "checkpoint_loss": _json_float(canary),
+            "iterations": directions.iterations,
+            "batch": batch,
+            "mode": evaluation_mode(objective, directions, batch),
+            "provenance": provenance(landscape.site.device),
+        },
+    )
+    resume.unlink(missing_ok=True)
+
+
+def load(landscape: Landscape) -> Objective:
+    from landscaper_hpc.objective import load_objective
+
+    study = landscape.study
+    return load_objective(
+        study.path(study.task),
+        landscape.file,
+        options=landscape.checkpoint.options,
+        precision=study.precision,
+        device=local_device(landscape.site.device),
+        frozen=study.frozen,
+        only=study.only,
+    )
+
+
+def make_directions(study: Study, objective: Objective, progress: Progress, resume: Path | None = None) -> Directions:
+    """The study's directions; Lanczos goes on from the file `resume` after a kill."""
+    from landscaper_hpc import directions
+    from landscaper_hpc.checkpoints import read_checkpoint
+    from landscaper_hpc.lanczos import by_magnitude, mixture, most_negative
+
+    config = study.directions
+    if config.kind == "file":
+        assert config.file is not None
+        return directions.directions_from_file(
+            study.path(config.file), objective, n=config.n, normalization=config.normalization
+        )
+    if config.kind == "random":
+        return directions.random_directions(objective, config.n, seed=config.seed, normalization=config.normalization)
+    if config.kind == "gradient":
+        return directions.gradient_direction(objective, normalization=config.normalization)
+    if config.kind == "trajectory":
+        trajectory = [read_checkpoint(study.path(file)) for file in config.trajectory]
+        return directions.trajectory_directions(objective, trajectory, config.n, normalization=config.normalization)[0]
+    return directions.hessian_directions(
+        objective,
+        config.n,
+        tolerance=config.tolerance,
+        max_iterations=config.max_iterations,
+        seed=config.seed,
+        normalization=config.normalization,
+        select=mixture(config.which.largest, config.which.negative)
+        if isinstance(config.which, Mixture)
+        else {"magnitude": by_magnitude, "negative": most_negative}[config.which],
+        resume=resume,
+        progress=progress,
+    )
+
+
+def spectrum(study: Study, objective: Objective, progress: Progress) -> dict[str, NDArray[np.float64]]:
+    """Trace and spectral density of the Hessian, as far as the study asks for them, as the store keeps them."""
+    from landscaper_hpc.hessian import Hessian
+    from landscaper_hpc.precision import one_thread
+    from landscaper_hpc.spectrum import spectral_density, trace
+
+    config = study.hessian
+    found: dict[str, NDArray[np.float64]] = {}
+    if not config.trace_products and not config.density_probes:
+        return found
+    with one_thread(objective.device):
+        hessian = Hessian(objective)
+        dimension = hessian.layout.dimension
+
+        def random(i: int) -> Tensor:
+            return hessian.random(study.directions.seed + i)
+
+        if config.trace_products:
+            t = trace(hessian.__matmul__, random, dimension, config.trace_products, progress)
+            found["trace"] = np.array([t.value, t.standard_error])
+        if config.density_probes:
+            density = spectral_density(
+                hessian.__matmul__,
+                random,
+                dimension,
+                probes=config.density_probes,
+                steps=config.density_steps,
+                progress=progress,
+            )
+            found |= {"density_nodes": density.nodes, "density_weights": density.weights}
+    return found
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What the numbers were made with. No dates and no host names: the same study gives the same bytes."""
+    from importlib.metadata import version
+
+    import torch
+
+    name = torch.cuda.get_device_name(local_device(device)) if device.startswith("cuda") else _processor()
+    packages = ("landscaper-hpc", "torch", "numpy", "numba", "zarr")
+    return {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+# ---- evaluate -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process keeps between the shards of one landscape."""
+
+    store: LandscapeStore
+    objective: Objective
+    directions: Directions
+    batch: int
+
+
+def evaluate_shard(task: ShardTask, progress: Progress) -> None:
+    """Evaluate one shard and publish it.
+
+    What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
+    attempts. `InputError` is raised: it would meet every shard.
+    """
+    from landscaper_hpc.evaluate import losses
+
+    worker = _worker(task.landscape)
+    points = worker.store.grid.points(task.shard)
+    try:
+        values = losses(worker.objective, worker.directions, points, worker.batch, progress)
+    except InputError:
+        raise
+    except Exception:
+        task.landscape.failures.record(task.key, f"{task} on {platform.node()}\n{traceback.format_exc()}")
+        return
+    worker.store.write(task.shard, values)
+
+
+_workers: dict[tuple[str, str], _Worker] = {}
+
+
+def _worker(landscape: Landscape) -> _Worker:
+    key = (landscape.run, landscape.name)
+    if key not in _workers:
+        _workers.clear()  # one at a time: the model, its data and n directions may fill a GPU
+        _workers[key] = _start(landscape)
+    return _workers[key]
+
+
+def _start(landscape: Landscape) -> _Worker:
+    """Load everything and prove that this process computes the recorded loss of the checkpoint (the canary)."""
+    import torch
+
+    from landscaper_hpc.directions import Directions
+    from landscaper_hpc.evaluate import losses
+
+    store = landscape.open()
+    objective = load(landscape)
+    stored = store.directions()
+    directions = Directions(
+        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
+        kind=landscape.study.directions.kind,
+        normalization=landscape.study.directions.normalization,
+        gram=stored.gram,
+    )
+    batch = store.attributes["batch"]
+    (canary,) = losses(objective, directions, np.zeros((1, store.grid.ndim)), batch)
+    recorded = store.attributes["checkpoint_loss"]
+    if _json_float(canary) != recorded:
+        raise InputError(
+            f"{landscape}: the checkpoint's loss is {canary!r} on {platform.node()}, but {recorded!r} was recorded "
+            "when the study began; run all of a study on the same kind of device with the same versions"
+        )
+    return _Worker(store, objective, directions, batch)
+
+
+def _json_float(value: float) -> float | str:
+    return float(value) if math.isfinite(value) else str(float(value))

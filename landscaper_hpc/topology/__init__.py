@@ -1,0 +1,14 @@
+"""Exact merge trees of scalar fields on grids of any dimension and on graphs."""
+
+from .graph import merge_tree_graph, merge_tree_points, mutual_knn
+from .merge import merge_tree
+from .tree import MergeTree, Persistence
+
+__all__ = [
+    "MergeTree",
+    "Persistence",
+    "merge_tree",
+    "merge_tree_graph",
+    "merge_tree_points",
+    "mutual_knn",
+]

@@ -1,0 +1,194 @@
+"""How a grid is cut into blocks, and which rank has which. Pure arithmetic; every rank computes the same."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError
+
+from .compiled import jit
+
+MAX_BLOCK = 2**30
+"""Positions and labels within a block are 32-bit; labels of ghost vertices come on top."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A grid of `shape` cut into blocks of at most `block` vertices per axis, numbered in C order, spread over `ranks`.
+
+    Consecutive blocks go to the same rank; with more ranks than blocks some have none.
+    """
+
+    shape: tuple[int, ...]
+    block: tuple[int, ...]
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.block) != len(self.shape) or any(
+            not 1 <= b <= k for b, k in zip(self.block, self.shape, strict=True)
+        ):
+            raise InputError(f"blocks of shape {self.block} do not fit a grid of shape {self.shape}")
+        ghosted = math.prod(min(k, b + 2) for b, k in zip(self.block, self.shape, strict=True))
+        if ghosted > MAX_BLOCK:
+            raise InputError(f"blocks of shape {self.block} hold more than 2^30 vertices; make them smaller")
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        return tuple(-(-k // b) for k, b in zip(self.shape, self.block, strict=True))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.counts)
+
+    def owner(self, number: Any) -> Any:
+        """The rank of a block, or of an array of them."""
+        return number * self.ranks // self.size
+
+    def of_rank(self, rank: int) -> range:
+        """The blocks of a rank: those with `owner(number) == rank`."""
+        return range(-(-rank * self.size // self.ranks), -(-(rank + 1) * self.size // self.ranks))
+
+    def core(self, number: int) -> tuple[slice, ...]:
+        """The box of a block."""
+        index = np.unravel_index(number, self.counts)
+        return tuple(
+            slice(int(i) * b, min((int(i) + 1) * b, k)) for i, b, k in zip(index, self.block, self.shape, strict=True)
+        )
+
+    def ghosted(self, number: int) -> tuple[slice, ...]:
+        """The box of a block with its ghost layer, as far as the grid goes."""
+        return tuple(
+            slice(max(0, s.start - 1), min(k, s.stop + 1)) for s, k in zip(self.core(number), self.shape, strict=True)
+        )
+
+    def block_of(self, vertices: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The block that each vertex (flat id) lies in."""
+        result: NDArray[np.int32] = _block_numbers(vertices, *map(np.array, (self.shape, self.block, self.counts)))
+        return result
+
+    def neighbours(self, number: int) -> list[tuple[int, tuple[int, ...]]]:
+        """The blocks around a block, each with its offset in the grid of blocks."""
+        index = [int(i) for i in np.unravel_index(number, self.counts)]
+        found = []
+        for offset in itertools.product((-1, 0, 1), repeat=len(self.shape)):
+            at = [i + o for i, o in zip(index, offset, strict=True)]
+            if any(offset) and all(0 <= i < c for i, c in zip(at, self.counts, strict=True)):
+                found.append((int(np.ravel_multi_index(at, self.counts)), offset))
+        return found
+
+
+def to_ids(positions: NDArray[Any], box: tuple[slice, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Flat ids in the grid of flat positions in a box of it."""
+    starts, sizes = np.array([(s.start, s.stop - s.start) for s in box]).T
+    ids: NDArray[np.int64] = _ids(positions, starts, sizes, np.array(shape))
+    return ids
+
+
+@jit
+def _ids(positions: Any, starts: Any, sizes: Any, shape: Any) -> Any:
+    # compiled, as the next: there are up to as many exits as a face has vertices, and numpy would hold the coordinates
+    # of all of them at once
+    ids = np.empty(positions.size, np.int64)
+    for i in range(positions.size):
+        rest = np.int64(positions[i])
+        stride = 1
+        result = 0
+        for d in range(shape.size - 1, -1, -1):
+            result += (rest % sizes[d] + starts[d]) * stride
+            rest //= sizes[d]
+            stride *= shape[d]
+        ids[i] = result
+    return ids
+
+
+@jit
+def _block_numbers(vertices: Any, shape: Any, block: Any, counts: Any) -> Any:
+    numbers = np.empty(vertices.size, np.int32)
+    for i in range(vertices.size):
+        rest = vertices[i]
+        stride = 1
+        result = 0
+        for d in range(shape.size - 1, -1, -1):
+            result += rest % shape[d] // block[d] * stride
+            rest //= shape[d]
+            stride *= counts[d]
+        numbers[i] = result
+    return numbers
+
+
+BASE_BYTES = 200_000_000
+"""What the process holds before and beside the blocks: interpreter, libraries, compiled code."""
+EXIT_BYTES = 96
+"""For a vertex on a face to which descents lead: its ids, counts and answers while its block is worked on."""
+FRONT_BYTES = 24
+"""For a vertex between the blocks done and those to come: who asks for it, its count and where its answer leads."""
+KEPT_BYTES = 48
+"""For an exit whose answer is kept for a second walk, which writes labels."""
+MINIMUM_BYTES = 360
+"""For a minimum of the whole grid: its part of the tree and of the forests that become the tree."""
+CANDIDATE_BYTES = 800
+"""For a minimum of a block: the candidate saddles around it, sorted."""
+
+
+def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool = False) -> int:
+    """Peak memory of a process for blocks of this size and `density` minima per vertex, which only the values can tell;
+    with `keep` for two walks over the blocks.
+
+    For each vertex of the largest block with its ghosts: its value, a 32-bit label, and half a value for what is
+    read in pieces. Besides, the labels on the faces that blocks to come will ask for, all that waits between the blocks
+    done and those to come, and exits all over the largest face.
+    """
+    core, whole = math.prod(boxes.block), math.prod(boxes.shape)
+    ghosted = math.prod(min(k, b + 2) for b, k in zip(boxes.block, boxes.shape, strict=True))
+    faces = [core // b for b, k in zip(boxes.block, boxes.shape, strict=True) if b < k]
+    waiting = min(math.prod(boxes.counts[1:]) + 1, boxes.size)
+    surface = 4 * sum(faces) * waiting + EXIT_BYTES * max(faces, default=0)
+    cuts = [c for c in boxes.counts if c > 1]
+    if len(cuts) > 1:  # with one axis cut, the front is the largest face
+        surface += FRONT_BYTES * (whole // boxes.shape[0])
+    if keep:
+        surface += KEPT_BYTES * sum(2 * (c - 1) * (whole // k) for c, k in zip(boxes.counts, boxes.shape, strict=True))
+    noise = int(density * (MINIMUM_BYTES * whole + CANDIDATE_BYTES * ghosted))
+    return BASE_BYTES + int(ghosted * (1.5 * itemsize + 4)) + surface + noise
+
+
+def choose_boxes(
+    shape: tuple[int, ...],
+    itemsize: int,
+    ranks: int = 1,
+    max_memory: int | None = None,
+    density: float = 0.0,
+    keep: bool = False,
+) -> Boxes:
+    """Few large blocks: runs of whole trailing axes, at least one for each rank if the grid has as many rows, small
+    enough for `max_memory` bytes per process; see `planned_bytes`."""
+    cuts = [1] * len(shape)
+    boxes = Boxes(shape, shape, ranks) if math.prod(shape) <= MAX_BLOCK else None
+    least = 0
+    while True:
+        needed = 0 if boxes is None else planned_bytes(boxes, itemsize, density, keep)
+        least = min(least or needed, needed or least)
+        fits = boxes is not None and (max_memory is None or needed <= max_memory)
+        if boxes is not None and fits and boxes.size >= ranks:
+            return boxes
+        # cut the first axis that can be cut, in finer and finer equal parts
+        axis = next((d for d, (k, c) in enumerate(zip(shape, cuts, strict=True)) if -(-k // c) > 1), None)
+        if axis is None:
+            if boxes is not None and fits:
+                return boxes
+            tree = int(density * MINIMUM_BYTES * math.prod(shape))
+            raise InputError(
+                f"max-memory is {max_memory} bytes; at least {max(least, BASE_BYTES)} are needed"
+                + (f", {tree} of them for the tree: about {density:.1%} of the vertices are minima" if density else "")
+            )
+        cuts[axis] += 1
+        block = tuple(-(-k // c) for k, c in zip(shape, cuts, strict=True))
+        small = math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True)) <= MAX_BLOCK
+        boxes = Boxes(shape, block, ranks) if small else None

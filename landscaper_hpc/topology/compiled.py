@@ -1,0 +1,64 @@
+"""Compilation, once per node: kernels are cached on disk, and whoever compiles holds a lock.
+
+numba's cache has no lock of its own: two processes that compile at the same time can leave an index that names the
+other's code. So the cache of each host is a folder of its own, also where the home directory is shared between nodes,
+and processes of one host take turns.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_config: Any = numba.config
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path:
+    """$NUMBA_CACHE_DIR if it is set; otherwise the user's cache folder; otherwise one for this user among the temporary
+    files."""
+    if _config.CACHE_DIR:
+        folder = Path(_config.CACHE_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = base / "landscaper-hpc" / f"numba-{socket.gethostname()}"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.gettempdir()) / f"landscaper-hpc-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        # code is loaded from there: it must be nobody else's
+        folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
+    return folder
+
+
+def jit(function: Any) -> Any:
+    """Compile on first call, without the interpreter lock, cached in `cache_folder`."""
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(cache_folder())
+    try:
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    finally:
+        _config.CACHE_DIR = before
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Hold the lock on the cache of this host."""
+    with (cache_folder() / "lock").open("a") as lock:
+        with suppress(OSError):  # a file system without locks: then without
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

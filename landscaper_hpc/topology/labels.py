@@ -1,0 +1,37 @@
+"""Basin labels as a chunked Zarr array, written by the ranks that found them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError
+
+from .readers import Region
+
+
+class ZarrLabels:
+    """A new Zarr array at `path`, one chunk per block: no two ranks ever write to the same chunk.
+
+    Entries are indices into the tree's minima, -1 for a vertex that belongs to none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            raise InputError(f"{path}: exists already; remove it or choose another path for the labels")
+        self.path = path
+
+    def create(self, shape: tuple[int, ...], block: tuple[int, ...], dtype: Any) -> None:
+        import zarr
+
+        zarr.create_array(
+            self.path, shape=shape, chunks=block, dtype=dtype, fill_value=-1, compressors=None,
+            config={"write_empty_chunks": True},
+        )  # fmt: skip
+
+    def write(self, region: Region, labels: NDArray[Any]) -> None:
+        import zarr
+
+        zarr.open_array(self.path, mode="r+", config={"write_empty_chunks": True})[region] = labels

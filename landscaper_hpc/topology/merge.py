@@ -1,0 +1,94 @@
+"""The merge tree of an array in memory, on threads."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Connectivity
+
+from .block import Block, Threads
+from .compiled import compiling
+from .stencil import check_connectivity
+from .tree import Edges, MergeTree, build_tree
+
+Direction = Literal["sublevel", "superlevel"]
+DIRECTIONS: tuple[str, ...] = get_args(Direction)
+
+
+def check_direction(direction: str) -> None:
+    if direction not in DIRECTIONS:
+        raise InputError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
+
+
+def available_threads() -> int:
+    """The processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=32)
+def prepare(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Compile or load what a tree needs, while no other process of this host does."""
+    with compiling(), Threads(1) as pool:
+        Block(np.zeros((2, 2), dtype), (0, 0), (2, 2), connectivity, pool).forest()
+
+
+def checked_values(values: ArrayLike) -> NDArray[Any]:
+    """The values as a C-ordered float32 or float64 array with at least one vertex."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
+        raise InputError(f"values are of type {array.dtype}; give real numbers of at most 64 bits")
+    if array.size == 0:
+        raise InputError(f"values have shape {array.shape}, which holds no vertex; give at least one value")
+    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        array = array.astype(np.float32 if array.dtype == np.dtype(">f4") else np.float64)
+    return np.ascontiguousarray(array)
+
+
+def merge_tree(
+    values: ArrayLike,
+    connectivity: Connectivity = "axis",
+    direction: Direction = "sublevel",
+    labels: bool = False,
+    *,
+    threads: int | None = None,
+) -> MergeTree:
+    """The exact merge tree of a field on a grid of any dimension.
+
+    values          the field, any shape; float32 and float64 as they are, other real types as float64
+    connectivity    "axis", "freudenthal" or "full", see `grid.stencil`
+    direction       "sublevel" for minima, "superlevel" for maxima (the tree of the negated field; ties still by id)
+    labels          also give every vertex the index of its minimum
+    threads         how many to use; by default as many as the process may run on
+
+    The result is the same, bit for bit, for any number of threads. Raises InputError for anything that is no real
+    field.
+    """
+    check_connectivity(connectivity)
+    check_direction(direction)
+    array = checked_values(values)
+    if array.ndim == 0:
+        array = array.reshape(1)
+    if direction == "superlevel":
+        array = -array
+    prepare(connectivity, array.dtype)
+    with Threads(threads or available_threads()) as pool:
+        block = Block(array, (0,) * array.ndim, array.shape, connectivity, pool)
+        child, parent, saddle, _ = block.forest()
+    return build_tree(
+        block.minima.astype(np.int64),
+        block.values_at(block.minima),
+        block.sizes.astype(np.int64),
+        Edges(child, parent, saddle.astype(np.int64), block.values_at(saddle)),
+        block.census,
+        shape=array.shape,
+        connectivity=connectivity,
+        direction=direction,
+        n_vertices=array.size,
+        labels=np.invert(block.root, out=block.root).reshape(array.shape) if labels else None,
+    )

@@ -1,0 +1,103 @@
+"""The total order of vertices: by value, then by flat id; -inf first, +inf and then NaN last.
+
+Floating-point numbers become integers of the same width that sort in this order, NaN being the largest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .compiled import jit
+
+
+def ordered_keys(values: NDArray[Any]) -> NDArray[Any]:
+    """Integers (int32 for float32, int64 for float64) that sort like `values`; equal values, -0.0 and 0.0 among them,
+    have equal keys, and every NaN has the largest key."""
+    integer: type[np.int32] | type[np.int64] = np.int32 if values.dtype.itemsize == 4 else np.int64
+    keys: NDArray[Any] = (values + 0.0).view(integer)
+    keys = keys ^ ((keys >> (8 * keys.itemsize - 1)) & np.iinfo(integer).max)
+    keys[np.isnan(values)] = np.iinfo(integer).max
+    return keys
+
+
+def key_values(keys: NDArray[Any]) -> NDArray[Any]:
+    """The floating-point numbers that `ordered_keys` came from (the sign of zero and the kind of NaN aside)."""
+    bits = keys ^ ((keys >> (8 * keys.itemsize - 1)) & np.iinfo(keys.dtype).max)
+    values: NDArray[Any] = bits.view(np.float32 if keys.itemsize == 4 else np.float64)
+    return values
+
+
+@jit
+def keys_at(bits: Any, positions: Any, floats: bool) -> Any:
+    """The int64 keys of single vertices, from an array's bits (integers of its width) if it holds `floats`, or from its
+    keys."""
+    keys = np.empty(positions.size, np.int64)
+    most = np.int64(2 ** (8 * bits.itemsize - 1) - 1)
+    for i in range(positions.size):
+        k = np.int64(bits[positions[i]])
+        if floats:
+            k = np.int64(0) if k == -most - 1 else k ^ ((k >> 63) & most)
+        keys[i] = k
+    return keys
+
+
+@jit
+def scan(values: Any) -> Any:
+    """Smallest and largest finite value (inf, -inf if there is none) and the numbers of NaN, +inf and -inf.
+
+    The first pass is branch-free; only where it sees something that is not finite does a second one look closer.
+    """
+    low = np.inf
+    high = -np.inf
+    strange = 0
+    for v in values:
+        low = min(low, v)
+        high = max(high, v)
+        strange += v - v != 0.0
+    nan = 0
+    above = 0
+    below = 0
+    if strange:
+        low = np.inf
+        high = -np.inf
+        for v in values:
+            if v - v == 0.0:
+                low = min(low, v)
+                high = max(high, v)
+            elif v != v:
+                nan += 1
+            elif v > 0:
+                above += 1
+            else:
+                below += 1
+    return low, high, nan, above, below
+
+
+@dataclass(frozen=True)
+class Census:
+    """What the values of a grid, or of a part of it, are: range over finite values and counts of the others."""
+
+    low: float = np.inf
+    high: float = -np.inf
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+
+    def __add__(self, other: Census) -> Census:
+        return Census(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.nan + other.nan,
+            self.posinf + other.posinf,
+            self.neginf + other.neginf,
+        )
+
+
+def census(values: NDArray[Any]) -> Census:
+    """The census of a flat array."""
+    low, high, nan, above, below = scan(values)
+    return Census(float(low) + 0.0, float(high) + 0.0, nan, above, below)

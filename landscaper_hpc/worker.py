@@ -1,0 +1,104 @@
+"""A worker that needs no scheduler: it takes shards out of the store until none is left.
+
+Any number of them, started by anything (srun, a job array, MPI, Dask, a shell) share the work through leases.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from landscaper_hpc.errors import Stopped
+from landscaper_hpc.failures import Failures
+from landscaper_hpc.leases import LIFETIME, Leases
+from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard
+
+log = logging.getLogger(__name__)
+
+_GRACE = 20.0
+
+
+class Stop:
+    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now, before the walltime."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        self._shard_began = 0.0
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        log.info("%s: ending", signal.Signals(number).name)
+        self._deadline = min(self._deadline, time.monotonic())
+
+    @property
+    def requested(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def begin_shard(self) -> None:
+        self._shard_began = time.monotonic()
+
+    def check(self, done: int, total: int) -> None:
+        """The progress of a shard: finish it where that takes a moment, drop it where it takes longer."""
+        if self.requested and done:
+            left = (time.monotonic() - self._shard_began) * (total - done) / done
+            if left > _GRACE:
+                raise Stopped
+
+
+def work(
+    landscapes: Sequence[Landscape],
+    leases: Leases,
+    failures: Failures,
+    *,
+    place: int = 0,
+    places: int = 1,
+    stop: Stop | None = None,
+    on_done: Callable[[ShardTask], None] = lambda task: None,
+) -> bool:
+    """Evaluate shards until nothing is pending (True) or it is time to stop (False).
+
+    `place` of `places` says where in the list this worker begins, so that workers meet as late as possible. Shards that
+    failed too often are left out; those that others hold are waited for, and taken over from the dead.
+    """
+    stop = stop or Stop()
+    stores = {item.name: item.open() for item in landscapes}
+    while True:
+        aside = failures.set_aside()
+        tasks = [
+            task
+            for item in landscapes
+            for task in (ShardTask(item, shard) for shard in stores[item.name].pending())
+            if task.key not in aside
+        ]
+        if not tasks:
+            return True
+        begin = place * len(tasks) // places
+        finished = 0
+        for task in tasks[begin:] + tasks[:begin]:
+            if stop.requested:
+                return False
+            store = stores[task.landscape.name]
+            with leases.hold(task.key) as mine:
+                # done by another since the list was made?
+                if mine and not store.is_done(task.shard):
+                    stop.begin_shard()
+                    try:
+                        evaluate_shard(task, stop.check)
+                    except Stopped:
+                        return False
+                    finished += 1
+                    on_done(task)
+        if not finished:
+            _wait(stop, LIFETIME / 10)
+
+
+def _wait(stop: Stop, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop.requested:
+        time.sleep(0.2)

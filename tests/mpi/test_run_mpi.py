@@ -1,0 +1,118 @@
+"""`landscaper-hpc run --executor mpi`: the bytes of a serial run, for any number of ranks and after any end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from studies import command, contents, network
+
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = network(folder / "study")
+    done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")
+
+
+def start(file: Path, folder: Path, ranks: int, *more: str) -> subprocess.Popen[str]:
+    run = ["run", file, "--out", folder, "--executor", "mpi", "--site", file.parent / "site.yaml", *more]
+    return subprocess.Popen(
+        [str(MPIEXEC), "-n", str(ranks), sys.executable, "-m", "landscaper_hpc.cli", *map(str, run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, ranks: int) -> None:
+    file, expected = undisturbed
+    process = start(file, tmp_path / "run", ranks)
+    out, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+    assert out.count("SMAD") == 1  # one rank tells
+
+
+def test_a_killed_rank_ends_all_and_the_next_run_goes_on(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    import psutil
+
+    file, expected = undisturbed
+    process = start(file, tmp_path / "run", 2)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/study.zarr").is_dir() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    ranks = [c for c in psutil.Process(process.pid).children(recursive=True) if "landscaper_hpc.cli" in c.cmdline()]
+    ranks[-1].send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    again = start(file, tmp_path / "run", 3)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+
+
+def test_bad_input_on_all_ranks_is_said_once_each_and_ends_with_2(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, _ = undisturbed
+    broken = tmp_path / "study.yaml"
+    broken.write_text(file.read_text().replace("task.py", "gone.py"))
+    for name in ("untrained.pt", "train.py", "site.yaml"):
+        (tmp_path / name).write_bytes((file.parent / name).read_bytes())
+    process = start(broken, tmp_path / "run", 2)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "gone.py" in errors
+    assert "Traceback" not in errors
+
+
+def test_stages_one_by_one_and_evaluation_twice_at_once(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    """What the jobs of a scheduler do: prepare, any number of evaluating jobs, finish."""
+    file, expected = undisturbed
+    for stages in (["prepare"], ["evaluate", "evaluate"], ["finish"]):
+        processes = [start(file, tmp_path / "run", 2, "--stage", stage) for stage in stages]
+        for process in processes:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+
+
+def test_a_signal_ends_all_ranks_with_the_code_for_requeue(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    import psutil
+
+    file, expected = undisturbed
+    for stage in ("prepare", "evaluate"):
+        process = start(file, tmp_path / "run", 2, "--stage", stage)
+        if stage == "prepare":
+            process.communicate(timeout=240)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("leases/*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    ranks = [c for c in children if "landscaper_hpc.cli" in c.cmdline() and "mpiexec" not in c.name()]
+    ranks[0].send_signal(signal.SIGUSR2)  # one of two: the other must not go on alone for ever
+    _, errors = process.communicate(timeout=120)
+    # the other rank may have finished everything before the signal came
+    assert process.returncode in (0, 75), errors
+    again = start(file, tmp_path / "run", 1)
+    again.communicate(timeout=240)
+    assert contents(tmp_path / "run") == expected

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import NotPossible, SlurmCluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.timeout(900))  # the first one may wait for apt and for another cluster
+
+
+@pytest.fixture(scope="session")
+def testbed() -> Iterator[SlurmCluster]:
+    """One cluster for all tests of a session. `cluster` is what most tests want."""
+    made = SlurmCluster(Path(f"/tmp/landscaper-hpc-testbed-pytest-{os.getpid()}"))
+    try:
+        made.install()
+    except NotPossible as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no test cluster in CI: {reason}")
+        pytest.skip(f"no test cluster: {reason}")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def cluster(testbed: SlurmCluster) -> SlurmCluster:
+    """The cluster with no job, no fault and every node idle, whatever the test before has left."""
+    testbed.restore()
+    return testbed

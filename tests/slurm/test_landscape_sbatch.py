@@ -1,0 +1,84 @@
+"""A whole study by plain sbatch: the bytes of an undisturbed serial run, also when a node fails or time runs out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from studies import command, contents, network
+
+from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
+
+SCRIPT = ROOT / "slurm/landscape.sbatch"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = network(folder / "study", slow=0.2)
+    done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")
+
+
+def submit(cluster: SlurmCluster, file: Path, folder: Path, *options: str) -> int:
+    """Submit the script as a user would, with the environment of landscaper-hpc active."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    arguments = [str(file), "--out", str(folder / "run"), "--site", str(file.parent / "site.yaml")]
+    done = cluster.run(
+        *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(SCRIPT), *arguments),
+        env=environment,
+    )
+    return int(done.stdout)
+
+
+def log(folder: Path) -> str:
+    file = folder / "job.out"
+    return file.read_text() if file.exists() else "no output"
+
+
+def shards(folder: Path) -> int:
+    return len(list(folder.glob("run/study.zarr/*/done/c.*")))
+
+
+def test_two_nodes_give_the_bytes_of_one_process(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = undisturbed
+    job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1")
+    cluster.wait_for_state(job, "COMPLETED", seconds=300)
+    assert contents(tmp_path / "run") == expected, log(tmp_path)
+
+
+@pytest.mark.parametrize("crashed", [0, 1], ids=["of the script", "of a task"])
+def test_a_crashed_node_requeues_the_job_and_it_goes_on(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, crashed: int
+) -> None:
+    file, expected = undisturbed
+    job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1")
+    wait_until("some shards", lambda: shards(tmp_path) >= 2, seconds=240)
+    nodes = cluster.run("scontrol", "show", "hostnames", cluster.wait_for_node(job)).stdout.split()
+    cluster.crash(nodes[crashed])
+    cluster.wait_for_state(job, "COMPLETED", seconds=400)
+    assert contents(tmp_path / "run") == expected, log(tmp_path)
+    assert cluster.job(job)["Restarts"] != "0"
+
+
+def test_a_signal_before_the_end_requeues_the_job_and_it_goes_on(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = undisturbed
+    job = submit(cluster, file, tmp_path, "--nodes=1", "--ntasks-per-node=2")
+    wait_until("some shards", lambda: shards(tmp_path) >= 2, seconds=240)
+    cluster.run("scancel", "--signal=USR2", str(job))  # what --signal does at its time: to the steps, not the script
+    cluster.wait_for_state(job, "COMPLETED", seconds=400)
+    assert contents(tmp_path / "run") == expected, log(tmp_path)
+    assert cluster.job(job)["Restarts"] != "0"
+    assert "requeueing" in log(tmp_path)
+
+
+def test_slurm_takes_the_script(cluster: SlurmCluster) -> None:
+    done = cluster.run("sbatch", "--test-only", "--nodes=2", str(SCRIPT), "study.yaml")
+    assert "to start at" in done.stderr

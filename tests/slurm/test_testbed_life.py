@@ -1,0 +1,110 @@
+"""That the test cluster comes and goes without a trace, however it is ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import TESTBED, SlurmCluster, wait_until
+
+
+def marked(state: Path) -> list[str]:
+    """What still runs of the test cluster."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if f"@{state}\0".encode() in (entry / "environ").read_bytes():
+                    found.append(f"{entry.name} {(entry / 'comm').read_text().strip()}")
+            except OSError:
+                continue
+    return found
+
+
+def assert_no_trace(state: Path) -> None:
+    assert marked(state) == []
+    assert not state.exists()
+    assert str(state) not in Path("/proc/mounts").read_text()
+
+
+def refused(*command: str) -> str:
+    """The one line of a command that must be refused."""
+    done = subprocess.run([str(TESTBED), *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture
+def gone(testbed: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The session's cluster is down, so that a test can have its own. Who needs it next starts it again."""
+    testbed.down()
+    yield testbed
+    testbed.down()
+
+
+def test_a_second_cluster_is_refused(cluster: SlurmCluster, tmp_path: Path) -> None:
+    for state in (cluster.state, tmp_path / "second"):
+        line = refused("--state", str(state), "up")
+        assert f"a test cluster is up already; `testbed --state {cluster.state} down` ends it" in line
+    assert not (tmp_path / "second").exists()
+    assert cluster.status()["up"]
+
+
+def test_wrong_requests_are_refused_in_one_line(cluster: SlurmCluster, tmp_path: Path) -> None:
+    here = ("--state", str(cluster.state))
+    assert "there is no node 9" in refused(*here, "crash", "9")
+    assert "between 1 and 64" in refused(*here, "up", "--nodes=0")
+    assert "no such command: no-such-command" in refused(*here, "run", "no-such-command")
+    assert "there is no test cluster in" in refused("--state", str(tmp_path), "run", "true")
+    assert "inside a test cluster" in cluster.run(str(TESTBED), "down", check=False).stderr
+    (tmp_path / "precious").touch()
+    cluster.down()
+    assert "not an empty folder" in refused("--state", str(tmp_path), "up")
+    assert (tmp_path / "precious").exists()
+
+
+def test_down_leaves_no_trace(cluster: SlurmCluster, tmp_path: Path) -> None:
+    cluster.sbatch("sleep 1000", cwd=tmp_path)
+    cluster.run("bash", "-c", "sleep 1000 > /dev/null 2>&1 &")
+    cluster.unplug("n1")
+    cluster.kill_slurmd("n2")
+    cluster.down()
+    assert_no_trace(cluster.state)
+    cluster.down()  # and once more: nothing to do
+
+
+@pytest.mark.parametrize("progress", ["this-is-a-test-cluster", "controller/slurmctld.pid", "nodes/n2/boot_id"])
+def test_up_after_a_killed_up(gone: SlurmCluster, progress: str) -> None:
+    up = subprocess.Popen([str(TESTBED), "--state", str(gone.state), "up", "--wait=240"], start_new_session=True)
+    wait_until(progress, (gone.state / progress).exists, 300, 0.005)
+    up.kill()
+    assert up.wait(10) == -signal.SIGKILL
+    gone.up()
+    assert set(gone.node_states().values()) == {"idle"}
+    gone.down()
+    assert_no_trace(gone.state)
+
+
+def test_it_ends_with_its_owner(gone: SlurmCluster) -> None:
+    owner = subprocess.Popen(["sleep", "1000"])
+    gone.testbed("up", "--nodes=1", f"--owner={owner.pid}", "--wait=240", seconds=400)
+    assert gone.status()["up"]
+    owner.kill()
+    owner.wait(10)
+    wait_until("the end of the cluster", lambda: not marked(gone.state), 60)
+    assert_no_trace(gone.state)
+
+
+def test_not_for_ordinary_users() -> None:
+    somebody = ["unshare", "--user"] if os.getuid() == 0 else []
+    command = [*somebody, sys.executable, str(TESTBED), "up"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "testbed: the test cluster needs root: every node has its own network and processes\n"

@@ -1,0 +1,145 @@
+"""Small studies written to a folder, for tests that run the whole of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WELLS = """
+import torch
+from torch import nn
+from landscaper_hpc import Task
+
+class Wells(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.x = nn.Parameter(torch.zeros(n, dtype=torch.float64))
+
+def task(n=2, tilt=0.1):
+    weights = torch.arange(1, n + 1, dtype=torch.float64)
+    def loss(model, data):
+        x = model.x
+        return (weights * (x.square() - 1).square()).sum() + tilt * x.sum() + 0 * data.sum()
+    Wells.forward = lambda self: self.x
+    return Task(model=Wells(n), loss=loss, data=torch.zeros(1, dtype=torch.float64))
+"""
+
+NETWORK = """
+import time
+import torch
+from torch import nn
+from landscaper_hpc import Task
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+def task(slow=0.0):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(50, 2, dtype=torch.float64, generator=generator)
+    y = torch.sin(6 * x[:, :1]) * x[:, 1:]
+    def loss(u, batch):
+        errors = (u(batch[0]) - batch[1]).square().mean(dim=1)
+        # a branch on the value can be neither batched nor recorded, so it sleeps at every point
+        if slow and float(errors.detach().sum()) >= 0:
+            time.sleep(slow)
+        return errors
+    return Task(model=model(), loss=loss, data=(x, y))
+"""
+
+TRAIN = """
+import runpy
+from pathlib import Path
+import torch
+
+def train(path, progress, **options):
+    task = runpy.run_path(str(Path(__file__).with_name("task.py")))["task"]()
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=0.02)
+    for step in range(100):
+        optimizer.zero_grad()
+        task.loss(task.model, task.data).mean().backward()
+        optimizer.step()
+        progress(step + 1, 100)
+    torch.save(task.model.state_dict(), path)
+"""
+
+
+def wells(folder: Path, n: int = 2, tilt: float = 0.1, count: int = 21) -> Path:
+    """f(alpha) = sum_i i (alpha_i² - 1)² + tilt alpha_i exactly: the directions are the coordinate axes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.py").write_text(WELLS)
+    torch.save({"x": torch.zeros(n, dtype=torch.float64)}, folder / "origin.pt")
+    torch.save({"x": torch.eye(n, dtype=torch.float64)}, folder / "axes.pt")
+    (folder / "study.yaml").write_text(f"""
+name: wells
+task: task.py
+checkpoints: [{{name: origin, file: origin.pt, options: {{n: {n}, tilt: {tilt}}}}}]
+directions: {{kind: file, file: axes.pt, n: {n}, normalization: unit}}
+grid: {{range: 1.5, count: {count}}}
+batch: 4
+""")
+    return folder / "study.yaml"
+
+
+def network(folder: Path, slow: float = 0.0) -> Path:
+    """A tiny network with two checkpoints, one of them still to be trained; 2 Hessian eigenvectors, 7 × 7 points."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.py").write_text(NETWORK)
+    (folder / "train.py").write_text(TRAIN)
+    exec(NETWORK, space := {})
+    torch.save(space["model"]().state_dict(), folder / "untrained.pt")
+    (folder / "study.yaml").write_text(f"""
+name: network
+task: task.py
+train: train.py
+checkpoints:
+  - {{name: untrained, file: untrained.pt, options: {{slow: {slow}}}}}
+  - {{name: trained, file: made/trained.pt, options: {{slow: {slow}}}}}
+directions: {{n: 2, tolerance: 1e-4}}
+grid: {{range: 0.5, count: 7}}
+batch: 4
+""")
+    (folder / "site.yaml").write_text("{executor: local, workers: 2, shard_points: 5}")
+    return folder / "study.yaml"
+
+
+def command(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run `landscaper-hpc` with these arguments as its own process."""
+    return subprocess.run(
+        [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def on_a_small_disk(folder: Path, kilobytes: int, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a command with a file system of its own, of that size, on `folder`, in a mount namespace of its own."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("mounting a small file system needs root and mount namespaces")
+    folder.mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o size={kilobytes}k none "$0" && "$@"; status=$?; ls -A "$0"/*; exit $status'
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, folder, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """What a study leaves, by file with the SHA-256 of its bytes: everything but logs, failures and the lock."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("logs", "failed", ".lock")
+    }

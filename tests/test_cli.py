@@ -1,0 +1,168 @@
+"""The command line as a user meets it: exit codes, one-line errors, help, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from studies import command, contents, network, on_a_small_disk, wells
+
+COMMANDS = ["init", "check", "plan", "run", "status", "topology", "report", "connect", "doctor"]
+
+
+def test_help_has_every_command_and_imports_nothing_heavy() -> None:
+    script = """
+import sys
+from landscaper_hpc.cli import app
+try:
+    app(["--help"])
+finally:
+    heavy = {"torch", "numpy", "zarr", "numba", "matplotlib", "mpi4py", "dask", "pydantic", "pandas"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert f"landscaper-hpc {name}" in done.stdout.split("Options")[0]
+
+
+def test_import_is_light() -> None:
+    script = "import sys, landscaper_hpc; assert not {'torch', 'mpi4py', 'dask', 'matplotlib'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_whole_way(tmp_path: Path) -> None:
+    file = network(tmp_path / "study")
+    folder = tmp_path / "run"
+    checked = command("check", file)
+    assert checked.returncode == 0, checked.stderr
+    assert "the same twice" in checked.stdout
+    assert "`landscaper-hpc run` trains it" in checked.stdout
+    planned = command("plan", file, "--out", folder)
+    assert planned.returncode == 0, planned.stderr
+    for words in ("98 (2 × 7 × 7)", "33, 2 hessian", "shards", "points/s", "core-hours", "free"):
+        assert words in planned.stdout
+    assert not folder.exists()
+    ran = command("run", file, "--out", folder, "--workers", "1")
+    assert ran.returncode == 0, ran.stderr
+    for words in ("untrained", "SMAD", "report.html", "next:"):
+        assert words in ran.stdout
+    assert "training trained: 100/100" in ran.stderr
+    assert "points: 98/98 (100 %)" in ran.stderr
+    said = json.loads(command("status", folder, "--json").stdout)
+    assert [(i["name"], i["shards_done"] == i["shards"], i["topology"]) for i in said["landscapes"]] == [
+        ("trained", True, True),
+        ("untrained", True, True),
+    ]
+    assert "100 %" in command("status", folder).stdout
+    before = contents(folder)
+    (folder / "report.html").unlink()
+    assert command("report", folder).returncode == 0
+    assert contents(folder) == before
+    found = json.loads(command("topology", folder, "--landscape", "trained", "--json").stdout)
+    results = json.loads((folder / "results.json").read_text())
+    assert found["smad"] == results["landscapes"][1]["topology"]["smad"]
+
+
+def test_init_writes_a_study_that_runs(tmp_path: Path) -> None:
+    assert command("init", tmp_path / "mine").returncode == 0
+    done = command("run", tmp_path / "mine/study.yaml", "--out", tmp_path / "run", "--set", "grid.count=5")
+    assert done.returncode == 0, done.stderr
+    again = command("init", tmp_path / "mine")
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_connect_two_checkpoints(tmp_path: Path) -> None:
+    """Two of the four wells at (±1, ±1): the straight line crosses a barrier, from height 0 to 3 at the origin."""
+    file = wells(tmp_path, tilt=0.0)
+    for name, sign in (("a", -1.0), ("b", 1.0)):
+        torch.save({"x": torch.full((2,), sign, dtype=torch.float64)}, tmp_path / f"{name}.pt")
+    checkpoints = "[{name: a, file: a.pt, options: {tilt: 0.0}}, {name: b, file: b.pt, options: {tilt: 0.0}}]"
+    done = command("connect", file, "a", "b", "--set", f"checkpoints={checkpoints}", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["line"]["barrier"] == pytest.approx(3)
+    assert found["line"]["losses"][0] == found["line"]["losses"][-1] == 0
+    assert command("connect", file, "origin", "c").stderr.count("choose from origin") == 1
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = command("doctor", tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "atomic rename and fsync work" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert command("doctor", tmp_path / "nowhere").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["run", "{study}", "--set", "grid.count=10"], "grid.count: an even count"),
+        (["run", "{study}", "--set", "checkpoints.0.file=gone.pt"], "checkpoints.origin.file: cannot read"),
+        (["check", "{study}", "--set", "task=gone.py"], "gone.py"),
+        (["plan", "{study}", "--device", "tpu"], "device"),
+        (["run", "{study}", "--site", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["status", "nowhere"], "nowhere: is not a study's folder"),
+        (["report", "nowhere"], "nowhere"),
+        (["run", "{study}", "--out", "/proc/nothing"], "/proc/nothing: cannot be written"),
+        (["init", "/proc/nothing"], "/proc/nothing: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    file = wells(tmp_path / "study")
+    done = command(*(a.replace("{study}", str(file)) for a in arguments), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    file = network(tmp_path / "study", slow=0.03)
+    arguments = ["run", file, "--out", tmp_path / "run", "--site", file.parent / "site.yaml"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    done = tmp_path / "run/study.zarr/trained/done"
+    deadline = time.monotonic() + 120
+    while not list(done.glob("c.*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "everything finished so far is kept" in errors
+    assert "Traceback" not in errors
+    said = json.loads(command("status", tmp_path / "run", "--json").stdout)
+    finished = sum(item["shards_done"] for item in said["landscapes"])
+    assert 0 < finished < sum(item["shards"] for item in said["landscapes"])
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 40, 80, 160, 240])
+def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) -> None:
+    file = wells(tmp_path / "study", n=3)
+    run = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--out", tmp_path / "disk/run", "--workers", "1"]
+    done = on_a_small_disk(tmp_path / "disk", kilobytes, *run)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "no space left" in last
+    assert "Traceback" not in done.stderr
+    assert ".partial" not in done.stdout  # the list of what is left

@@ -1,0 +1,43 @@
+"""Streamed data give the same losses as data that stay on the device, and each copy is made once per round."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from problems import mlp_task
+
+from landscaper_hpc.data import Streamed, placed
+from landscaper_hpc.directions import random_directions
+from landscaper_hpc.evaluate import losses
+from landscaper_hpc.hessian import Hessian
+from landscaper_hpc.objective import Objective
+
+CPU = torch.device("cpu")
+
+
+def test_streamed_data_give_the_same_bits() -> None:
+    resident, streamed = Objective(mlp_task(batches=True)), Objective(mlp_task(batches=True))
+    host = streamed.batches
+    streamed.batches = Streamed(host, lambda batch: tuple(t.clone() for t in batch), CPU)
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (9, 2))
+    for batch in (1, 4):
+        a, b = (losses(o, random_directions(o, 2), points, batch) for o in (resident, streamed))
+        assert a.tobytes() == b.tobytes()
+    one, other = Hessian(resident), Hessian(streamed)
+    assert torch.equal(one @ one.random(0), other @ other.random(0))
+
+
+def test_one_copy_per_batch_and_round() -> None:
+    copies: list[int] = []
+
+    def place(i: int) -> int:
+        copies.append(i)
+        return 10 * i
+
+    data = Streamed([0, 1, 2], place, CPU)
+    assert list(data) == [0, 10, 20]
+    assert [data[i] for i in range(3)] == [0, 10, 20]
+    assert copies == [0, 1, 2, 0, 1, 2, 0]
+    assert data[-1] == 20
+    assert data[0:2] == [0, 10]
+    assert placed([1, 2], lambda i: 10 * i, CPU) == [10, 20]

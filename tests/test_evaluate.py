@@ -1,0 +1,149 @@
+"""Losses at theta(alpha): right, and the same bits wherever and with whatever neighbours a point is evaluated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import TASKS, function, mlp_task, quadratic, transformer_task
+from torch import nn
+
+from landscaper_hpc.directions import Directions, random_directions
+from landscaper_hpc.evaluate import choose_batch, evaluation_mode, losses
+from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.objective import Objective, Task
+
+
+def grid_points(n: int = 3, k: int = 4) -> np.ndarray:
+    grid = Grid(tuple(Axis(-0.3, 0.2 + 0.1 * i, k) for i in range(n)))
+    (shard,) = grid.shards(grid.shape)
+    return grid.points(shard)
+
+
+def reference(objective: Objective, directions: Directions, points: np.ndarray) -> np.ndarray:
+    values = []
+    for alpha in points:
+        params = {k: p.clone() for k, p in objective.parameters.items()}
+        for i, a in enumerate(alpha):
+            for name in params:
+                params[name] = params[name] + a * directions.vectors[name][i]
+        values.append(float(objective.loss(params).detach()))
+    return np.array(values)
+
+
+def test_closed_form() -> None:
+    objective = quadratic([2.0, 4.0, 6.0])
+    basis = Directions({"x": torch.eye(3, dtype=torch.float64)}, "file", "unit", np.eye(3))
+    points = grid_points()
+    expected = ((1 + points) ** 2 * [1, 2, 3]).sum(axis=1)
+    for batch in (1, 7):
+        np.testing.assert_allclose(losses(objective, basis, points, batch), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_mode_gives_the_loss_of_the_displaced_model(name: str) -> None:
+    objective = Objective(TASKS[name]())
+    directions = random_directions(objective, 3)
+    points = grid_points()
+    expected = reference(objective, directions, points)
+    for batch in (1, 5):
+        np.testing.assert_allclose(losses(objective, directions, points, batch), expected, rtol=1e-12)
+    mode = evaluation_mode(objective, directions, 5)
+    assert mode == "vmap" if name != "branching" else mode.startswith("unrecorded, one point at a time")
+    assert evaluation_mode(objective, directions, 1).removeprefix("unrecorded, ").startswith("one point at a time")
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("batch", [1, 2, 7, 16])
+@pytest.mark.parametrize("name", ["mlp", "pinn", "cnn", "transformer", "autograd inside", "mlp, unequal batches"])
+def test_a_value_has_the_same_bits_in_any_company(name: str, batch: int, precision: str) -> None:
+    objective = Objective(TASKS[name](), precision=precision)
+    directions = random_directions(objective, 3)
+    points = grid_points()
+    values = losses(objective, directions, points, batch)
+    order = np.random.default_rng(0).permutation(len(points))
+    assert losses(objective, directions, points[order], batch).tobytes() == values[order].tobytes()
+    for size in (1, 5, 13):
+        pieces = [losses(objective, directions, points[i : i + size], batch) for i in range(0, len(points), size)]
+        assert np.concatenate(pieces).tobytes() == values.tobytes()
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3000, 3)
+    task = Task(model, lambda m, x: m(x).square().sum(dim=1), torch.randn(50, 3000))
+    objective = Objective(task, precision="float32")
+    directions = random_directions(objective, 2)
+    points = grid_points(2)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append([losses(objective, directions, points, batch).tobytes() for batch in (1, 4)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert results[0] == results[1]
+
+
+def test_nan_and_infinity_come_as_they_are() -> None:
+    objective = function(lambda x: (1 / x).log().sum(), torch.ones(1, dtype=torch.float64))
+    along = Directions({"x": torch.ones(1, 1, dtype=torch.float64)}, "file", "unit", np.eye(1))
+    for batch in (1, 2):
+        found = losses(objective, along, np.array([[0.0], [-1.0], [-2.0]]), batch)
+        assert found[0] == 0
+        assert found[1] == np.inf
+        assert np.isnan(found[2])
+
+
+def test_values_that_depend_on_their_place_are_not_batched() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return x.square().sum() + torch.randn(())
+
+    objective = function(loss, torch.ones(3, dtype=torch.float64))
+    directions = random_directions(objective, 1)
+    assert "not in batches" in evaluation_mode(objective, directions, 4)
+
+
+def test_tied_weights_move_together() -> None:
+    objective = Objective(transformer_task())
+    directions = random_directions(objective, 1)
+    (value,) = losses(objective, directions, np.array([[0.5]]))
+    task = transformer_task()
+    task.model.double()
+    with torch.no_grad():
+        for name, p in task.model.named_parameters():
+            p.add_(0.5 * directions.vectors[name][0])
+    tokens = objective.batches[0]
+    assert value == pytest.approx(float(task.loss(task.model, tokens).mean().detach()), rel=1e-12)
+
+
+def test_nothing_is_moved_for_good() -> None:
+    objective = Objective(mlp_task())
+    before = {k: v.clone() for k, v in objective.model.state_dict().items()}
+    directions = random_directions(objective, 2)
+    losses(objective, directions, grid_points(2), 4)
+    losses(objective, directions, grid_points(2), 1)
+    assert all(torch.equal(v, before[k]) for k, v in objective.model.state_dict().items())
+
+
+def test_progress_and_empty_input() -> None:
+    objective = quadratic([1.0, 2.0])
+    directions = random_directions(objective, 2)
+    for batch in (1, 5):
+        seen: list[tuple[int, int]] = []
+        losses(objective, directions, grid_points(2), batch, lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen[-1] == (16, 16)
+        assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+    assert losses(objective, directions, np.empty((0, 2))).shape == (0,)
+    with pytest.raises(ValueError, match="expected"):
+        losses(objective, directions, np.zeros((4, 3)))
+
+
+def test_choose_batch_finds_a_shape_and_respects_what_cannot_be_batched() -> None:
+    objective = Objective(mlp_task())
+    directions = random_directions(objective, 2)
+    assert choose_batch(objective, directions, seconds=0.01) > 1  # for a tiny network, vmap always pays
+    other = Objective(TASKS["branching"]())
+    assert choose_batch(other, random_directions(other, 2), seconds=0.01) == 1

@@ -1,0 +1,25 @@
+"""What `pip install .` brings: every file that the commands need."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # setuptools leaves a build folder behind, and takes old files from it
+    shutil.copytree(ROOT / "landscaper_hpc", source / "landscaper_hpc", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, timeout=240)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = {str(p.relative_to(source)) for p in (source / "landscaper_hpc").rglob("*") if p.is_file()}
+    assert packed >= files
+    assert any(name.endswith("study.yaml") for name in packed)

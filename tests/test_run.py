@@ -1,0 +1,303 @@
+"""The whole of it on one machine: closed forms, every sharding and executor the same bytes, kill -9 and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from studies import contents, network, wells
+
+from landscaper_hpc import InputError, Site, Study, open_landscape, run
+from landscaper_hpc.errors import TaskFailed
+from landscaper_hpc.executors import base, local
+
+SERIAL = Site(executor="serial", shard_points=5)
+
+
+def go(file: Path, folder: Path, *overrides: str, site: Site = SERIAL) -> dict:
+    return run(Study.load(file, overrides), site, folder)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_double_wells_have_their_minima_saddles_and_smad(tmp_path: Path, n: int) -> None:
+    """sum_i i (x_i² - 1)² without tilt: 2ⁿ minima of value 0 at (±1, …), lowest passes where one x_i crosses 0."""
+    results = go(wells(tmp_path, n, tilt=0.0, count=13), tmp_path / "run")  # range 1.5: ±1 is on the grid
+    store = open_landscape(tmp_path / "run")
+    grids = np.meshgrid(*store.grid.coordinates(), indexing="ij")
+    expected = sum((i + 1) * (x**2 - 1) ** 2 for i, x in enumerate(grids))
+    np.testing.assert_allclose(store.loss(), expected, rtol=1e-13, atol=1e-13)
+    tree = store.tree()
+    places = {tuple(np.round(g.flat[v], 12) for g in grids) for v in tree.minima}
+    assert places == set(product((-1.0, 1.0), repeat=n))
+    # every minimum first meets its neighbour across x_1, the lowest barrier; barrier i has height i
+    np.testing.assert_allclose(tree.first_saddle_value, 1.0, rtol=1e-12)
+    deaths = np.sort(tree.persistence().deaths)
+    np.testing.assert_allclose(deaths, np.repeat(np.arange(1.0, n + 1), 2 ** np.arange(n)[::-1]), rtol=1e-12)
+    (landscape,) = results["landscapes"]
+    assert landscape["topology"]["n_minima"] == 2**n
+    span = expected.max() - expected.min()
+    assert landscape["topology"]["smad_normalized"] == pytest.approx(1 / span, rel=1e-12)
+    assert landscape["topology"]["smad"] == pytest.approx(1 / span / 2**n, rel=1e-12)
+    assert landscape["loss"] == pytest.approx(n * (n + 1) / 2)
+
+
+def test_a_single_well_has_one_minimum_and_smad_zero(tmp_path: Path) -> None:
+    results = go(wells(tmp_path), tmp_path / "run", "grid.range=[0.5, 1.5]")
+    (landscape,) = results["landscapes"]
+    assert landscape["topology"]["n_minima"] == 1
+    assert landscape["topology"]["smad"] == 0
+    assert landscape["topology"]["persistence"]["pairs"] == 0
+
+
+def test_more_of_the_hessian_on_demand(tmp_path: Path) -> None:
+    """On the wells the Hessian at the origin is diag(-4 i) exactly."""
+    study = wells(tmp_path, n=3, tilt=0.0, count=3)
+    overrides = ["directions={kind: hessian, n: 2, which: negative, normalization: unit}", "hessian.trace_products=6"]
+    results = go(study, tmp_path / "run", *overrides, "hessian.density_probes=2", "hessian.density_steps=3")
+    (landscape,) = results["landscapes"]
+    np.testing.assert_allclose(landscape["directions"]["eigenvalues"], [-12, -8], rtol=1e-9)
+    value, error = landscape["hessian"]["trace"]
+    assert value == pytest.approx(-24, rel=1e-9)
+    assert error == pytest.approx(0, abs=1e-9)
+    nodes = np.array(landscape["hessian"]["density_nodes"])
+    np.testing.assert_allclose(np.sort(nodes, axis=1), [[-12, -8, -4]] * 2, rtol=1e-9)
+    np.testing.assert_allclose(np.sum(landscape["hessian"]["density_weights"], axis=1), 1)
+    assert not (tmp_path / "run/resume").exists()
+
+
+def test_directions_of_a_training_run_and_of_the_gradient(tmp_path: Path) -> None:
+    file = wells(tmp_path, n=2, tilt=0.5, count=5)
+    torch.save({"x": torch.tensor([2.0, 0.0], dtype=torch.float64)}, tmp_path / "one.pt")
+    torch.save({"x": torch.tensor([0.0, -1.0], dtype=torch.float64)}, tmp_path / "two.pt")
+    trajectory = "directions={kind: trajectory, n: 2, normalization: unit, trajectory: [one.pt, two.pt]}"
+    go(file, tmp_path / "run", trajectory)
+    found = open_landscape(tmp_path / "run").directions().vectors["x"]
+    np.testing.assert_allclose(found, np.eye(2), atol=1e-12)
+    go(file, tmp_path / "gradient", "directions={kind: gradient, n: 1, normalization: unit}")
+    found = open_landscape(tmp_path / "gradient").directions().vectors["x"]
+    np.testing.assert_allclose(found, [[0.5**0.5] * 2], rtol=1e-12)  # at the origin only the tilt acts
+
+
+def test_only_named_parameters_move(tmp_path: Path) -> None:
+    results = go(network(tmp_path / "study"), tmp_path / "run", "only=['2.*']", "grid.count=3")
+    store = open_landscape(tmp_path / "run", "trained")
+    assert sorted(store.directions().vectors) == ["2.bias", "2.weight"]
+    assert results["landscapes"][0]["loss"] > 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A small study and what an undisturbed serial run leaves of it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = network(folder / "study")
+    go(file, folder / "run")
+    return file, contents(folder / "run")
+
+
+def test_what_a_run_leaves(undisturbed: tuple[Path, dict[str, str]]) -> None:
+    file, _ = undisturbed
+    folder = file.parent.parent / "run"
+    assert (folder / "report.html").stat().st_size > 10_000
+    results = json.loads((folder / "results.json").read_text())
+    assert [item["name"] for item in results["landscapes"]] == ["untrained", "trained"]
+    for item in results["landscapes"]:
+        assert max(item["directions"]["residuals"]) <= 1e-4
+        assert item["evaluation"] == {"precision": "float64", "batch": 4, "mode": "vmap"}
+        store = open_landscape(folder, item["name"])
+        assert store.loss_at_checkpoint() == item["loss"]
+    assert results["landscapes"][1]["loss"] < results["landscapes"][0]["loss"]
+
+
+def test_again_changes_nothing(undisturbed: tuple[Path, dict[str, str]]) -> None:
+    file, expected = undisturbed
+    folder = file.parent.parent / "run"
+    stamp = (folder / "study.zarr/trained/loss").stat().st_mtime_ns
+    go(file, folder)
+    assert contents(folder) == expected
+    assert (folder / "study.zarr/trained/loss").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, workers: int) -> None:
+    file, expected = undisturbed
+    go(file, tmp_path / "run", site=Site(executor="local", workers=workers, shard_points=5))
+    assert contents(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("points", [1, 3, 5, 14, 1000])
+def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, points: int) -> None:
+    file, expected = undisturbed
+    go(file, tmp_path / "run", site=Site(executor="serial", shard_points=points))
+    found = contents(tmp_path / "run")
+    assert found["results.json"] == expected["results.json"]
+    for name in ("untrained", "trained"):
+        values = open_landscape(tmp_path / "run", name).loss()
+        assert values.tobytes() == open_landscape(file.parent.parent / "run", name).loss().tobytes()
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_and_resume(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """The orchestrator and all its workers are killed again and again, later each time, until a run gets through."""
+    file, expected = undisturbed
+    copy = tmp_path / "study"
+    shutil.copytree(file.parent, copy)
+    shutil.rmtree(copy / "made")
+    command = [
+        sys.executable,
+        "-m",
+        "landscaper_hpc.cli",
+        "run",
+        str(copy / "study.yaml"),
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    generator = random.Random(5)
+    killed = 0
+    for patience in range(100):
+        process = subprocess.Popen(
+            [*command, "--site", str(copy / "site.yaml")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            _, errors = process.communicate(timeout=generator.uniform(1, 4) + 1.5 * patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+            continue
+        assert process.returncode == 0, errors.decode()
+        break
+    assert killed >= 2
+    assert contents(tmp_path / "r") == expected
+
+
+def test_damage_is_evaluated_again(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    file, expected = undisturbed
+    shutil.copytree(file.parent.parent / "run", tmp_path / "run")
+    chunks = sorted((tmp_path / "run/study.zarr/trained/loss").glob("c.*"))
+    content = bytearray(chunks[3].read_bytes())
+    content[11] ^= 64
+    chunks[3].write_bytes(content)
+    chunks[5].unlink()
+    (tmp_path / "run/results.json").unlink()
+    go(file, tmp_path / "run")
+    assert contents(tmp_path / "run") == expected
+    assert "2 shards were torn or altered" in (tmp_path / "run/logs/run.log").read_text()
+
+
+@pytest.mark.parametrize("moment", ["made", "study.zarr", "study.zarr/trained/done"])
+def test_a_killed_worker_costs_only_its_tasks(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, moment: str
+) -> None:
+    """All workers are killed as soon as something appears: while training, while finding directions, between shards."""
+    file, expected = undisturbed
+    slow = tmp_path / "study"
+    shutil.copytree(file.parent, slow)
+    shutil.rmtree(slow / "made")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landscaper_hpc.cli", "run", str(slow / "study.yaml"), "--out", str(tmp_path / "run")]
+        + ["--site", str(slow / "site.yaml")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sign = (slow if moment == "made" else tmp_path / "run") / moment
+    deadline = time.monotonic() + 60
+    while not sign.is_dir() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    for worker in _children(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+
+
+def test_workers_that_always_die_end_the_run_with_advice(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = undisturbed
+    go(file, tmp_path / "run")
+    (tmp_path / "run/study.zarr/trained/done/c.1.0.0").unlink()
+
+    def dies(*_: object) -> object:
+        raise base.WorkerLost("a worker process died")
+        yield
+
+    monkeypatch.setattr(local.SerialExecutor, "map_unordered", dies)
+    with pytest.raises(InputError, match=r"3 times in a row.*--workers"):
+        go(file, tmp_path / "run")
+
+
+def test_another_study_in_the_same_folder_is_refused_before_anything_is_spent(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = undisturbed
+    shutil.copytree(file.parent.parent / "run", tmp_path / "run")
+    with pytest.raises(InputError, match=r"another study \(grid differ\)"):
+        go(file, tmp_path / "run", "grid.count=9")
+    assert contents(tmp_path / "run") == expected
+
+
+def test_two_runs_in_one_folder_are_refused(undisturbed: tuple[Path, dict[str, str]]) -> None:
+    import fcntl
+
+    file, _ = undisturbed
+    with (file.parent.parent / "run/.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is at work there"):
+            go(file, file.parent.parent / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("task.py", "def task(slow=0.0): return 1", "task"),
+        ("task.py", "def tusk(): pass", "task"),
+        ("task.py", "import nothing_of_this_name", "nothing_of_this_name"),
+        ("task.py", "def task(:", "task"),
+        ("untrained.pt", "not a checkpoint", "untrained.pt"),
+        ("train.py", "def trane(): pass", "no function train"),
+        ("train.py", "def train(path, progress, **options): pass", "did not write"),
+    ],
+)
+def test_bad_files_end_in_one_sentence(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    file, _ = undisturbed
+    shutil.copytree(file.parent, tmp_path / "study")
+    if name == "train.py":
+        shutil.rmtree(tmp_path / "study/made")
+    (tmp_path / "study" / name).write_text(text)
+    with pytest.raises(InputError) as raised:
+        go(tmp_path / "study/study.yaml", tmp_path / "run")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not list((tmp_path / "run").glob("study.zarr/*/loss"))
+
+
+def test_a_failing_trainer_shows_its_own_traceback(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    file, _ = undisturbed
+    shutil.copytree(file.parent, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study/made")
+    (tmp_path / "study/train.py").write_text("def train(path, progress, **options):\n    1 / 0\n")
+    with pytest.raises(TaskFailed, match=r"(?s)landscape trained.*train\.py.*ZeroDivisionError"):
+        go(tmp_path / "study/study.yaml", tmp_path / "run")
+
+
+def _children(pid: int) -> list[int]:
+    import psutil
+
+    # the resource tracker of multiprocessing is a child too, but no worker
+    return [c.pid for c in psutil.Process(pid).children() if "spawn_main" in " ".join(c.cmdline())]

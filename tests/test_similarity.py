@@ -1,0 +1,63 @@
+"""Paths between checkpoints and CKA, against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import function, mlp_task
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective import Objective
+from landscaper_hpc.similarity import bezier, line, linear_cka
+
+
+def ring() -> Objective:
+    """(|x|² − 1)²: minima on the unit circle, a hill of height 1 in the middle."""
+    return function(lambda x: (x.square().sum() - 1).square(), torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
+def test_the_line_crosses_the_hill_and_the_curve_goes_round() -> None:
+    other = {"x": torch.tensor([-1.0, 1e-3], dtype=torch.float64)}
+    straight = line(ring(), other, points=21)
+    np.testing.assert_allclose(straight.losses, ((1 - 2 * straight.t) ** 2 - 1) ** 2, atol=1e-2)
+    assert straight.barrier == pytest.approx(1, abs=1e-2)
+    seen: list[int] = []
+    curved = bezier(ring(), other, steps=400, rate=0.05, points=21, progress=lambda done, total: seen.append(done))
+    assert curved.barrier < 0.3
+    assert abs(float(curved.middle["x"][1])) > 1
+    assert seen == list(range(1, 422))
+    np.testing.assert_allclose(curved.losses[[0, -1]], straight.losses[[0, -1]], atol=1e-12)
+
+
+def test_of_a_network_with_itself_and_reproducible() -> None:
+    objective = Objective(mlp_task())
+    same = line(objective, objective.parameters, points=5)
+    np.testing.assert_allclose(same.losses, same.losses[0], rtol=1e-14)
+    assert same.barrier == pytest.approx(0, abs=1e-14)
+    other = Objective(mlp_task(seed=1)).parameters
+    first, second = (bezier(objective, other, steps=5, points=3) for _ in range(2))
+    assert first.losses.tobytes() == second.losses.tobytes()
+
+
+def test_another_model_is_refused() -> None:
+    objective = Objective(mlp_task())
+    with pytest.raises(InputError, match=r"lacks 0\.weight, 0\.bias"):
+        line(objective, {})
+
+
+def test_cka() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 8)
+    q, _ = torch.linalg.qr(torch.randn(8, 8))
+    assert linear_cka(x, 3 * x @ q + 1) == pytest.approx(1, abs=1e-6)
+    assert linear_cka(torch.randn(2000, 3), torch.randn(2000, 3)) < 0.01
+    a, b = torch.randn(6, 4, 5), torch.randn(6, 30)
+    wide = linear_cka(a, b)  # more features than examples
+    gram = [(m.flatten(1) - m.flatten(1).mean(0)).double() for m in (a, b)]
+    k, m = (g @ g.T for g in gram)
+    assert wide == pytest.approx(float((k * m).sum() / (k.norm() * m.norm())))
+    with pytest.raises(InputError, match="same examples"):
+        linear_cka(x, x[:-1])
+    with pytest.raises(InputError, match="undefined"):
+        linear_cka(x, torch.ones(50, 2))
