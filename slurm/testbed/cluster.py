@@ -36,26 +36,20 @@ class Cluster:
 
     # ---- up and down ----------------------------------------------------------------------------------------------
 
-    def up(self, nodes: int, owner: int | None = None, wait: float = 0) -> float:
+    def up(self, nodes: int, owner: int | None = None) -> float:
         """Start everything; returns after how many seconds all nodes were idle."""
         if not 1 <= nodes <= 64:
             raise Refused(f"--nodes {nodes}: between 1 and 64")
         if owner is not None and _birth(owner) is None:
             raise Refused(f"--owner {owner}: there is no such process")
         self._refuse_foreign_folder()
-        deadline = time.monotonic() + wait
-        while True:
-            with _alone_on_this_machine(max(10.0, wait)):
-                rival = next((c for c in _all_clusters() | {self} if c._in_use()), None)
-                if rival is None:
-                    return self._up(nodes, owner)
-            if time.monotonic() > deadline:
-                raise Refused(f"a test cluster is up already; `testbed --state {rival.state} down` ends it")
-            time.sleep(1)
+        with self._alone(10):
+            if self._in_use():
+                raise Refused(f"this test cluster is up already; `testbed --state {self.state} down` ends it")
+            return self._up(nodes, owner)
 
     def _up(self, nodes: int, owner: int | None) -> float:
-        for cluster in _all_clusters() | {self}:
-            cluster._down()  # what a killed `up` or a killed owner left
+        self._down()  # what a killed `up` or a killed owner left
         begin = time.monotonic()
         self._make_folders(nodes, owner)
         try:
@@ -77,7 +71,7 @@ class Cluster:
 
     def down(self, wait: float = 60) -> int:
         """End every process and remove the folder; how many processes there were."""
-        with _alone_on_this_machine(wait):
+        with self._alone(wait):
             return self._down()
 
     def _down(self) -> int:
@@ -97,6 +91,21 @@ class Cluster:
             return False
         pid, _, birth = (self.state / "owner").read_text().partition(" ")
         return not pid or _birth(int(pid)) == birth
+
+    @contextmanager
+    def _alone(self, seconds: float) -> Iterator[None]:
+        """One change at a time. The name vanishes with the process that holds it, however that ends."""
+        with socket.socket(socket.AF_UNIX) as name:
+            deadline = time.monotonic() + seconds
+            while True:
+                try:
+                    name.bind(f"\0landscaper-hpc-testbed@{self.state}")
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise Refused("another testbed command is at work; try again when it is done") from None
+                    time.sleep(0.1)
+            yield
 
     def _refuse_foreign_folder(self) -> None:
         """`down` removes the folder, so it must be ours."""
@@ -361,7 +370,7 @@ class Cluster:
 
     @contextmanager
     def _existing(self, node: int | None = None) -> Iterator[None]:
-        with _alone_on_this_machine(30):
+        with self._alone(30):
             self._anchor()
             if node is not None:
                 self._check_node(node)
@@ -388,26 +397,6 @@ def keep(state: Path, owner: int) -> None:
     except ProcessLookupError:
         pass
     Cluster(state).down(wait=600)
-
-
-def _all_clusters() -> set[Cluster]:
-    return {Cluster(Path(state)) for state in {p.state for p in processes() if p.state}}
-
-
-@contextmanager
-def _alone_on_this_machine(seconds: float) -> Iterator[None]:
-    """One change at a time. The name vanishes with the process that holds it, however that ends."""
-    with socket.socket(socket.AF_UNIX) as name:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                name.bind("\0landscaper-hpc-testbed")
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise Refused("another testbed command is at work; try again when it is done") from None
-                time.sleep(0.1)
-        yield
 
 
 def _nsenter(target: Process, namespaces: tuple[str, ...], *command: str) -> list[str]:

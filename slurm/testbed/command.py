@@ -49,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start the cluster and wait until all nodes are idle")
     up.add_argument("--nodes", type=int, default=4, help="how many (default: 4)")
     up.add_argument("--owner", type=int, metavar="PID", help="take the cluster down when this process has ended")
-    up.add_argument("--wait", type=float, default=0, metavar="S", help="wait so long for another test cluster to end")
     commands.add_parser("down", help="end every process of the cluster and remove its folder")
     commands.add_parser("status", help="what is up; exit code 3 where there is no cluster").add_argument(
         "--json", action="store_true", help="one JSON object"
@@ -79,7 +78,7 @@ def _do(options: argparse.Namespace) -> int:
         case "up":
             _refuse_inside()
             packages.refuse_where_impossible()
-            seconds = cluster.up(options.nodes, options.owner, options.wait)
+            seconds = cluster.up(options.nodes, options.owner)
             print(f"{options.nodes} nodes idle after {seconds:.1f} s; state in {cluster.state}")
         case "down":
             _refuse_inside()

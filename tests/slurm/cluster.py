@@ -44,9 +44,9 @@ class SlurmCluster:
         if done.returncode:
             raise NotPossible(done.stderr.strip().removeprefix("testbed: "))
 
-    def up(self, wait: float = 240) -> None:
-        """It ends with this process, however that ends; another test cluster on this machine is waited for."""
-        self.testbed("up", f"--nodes={NODES}", f"--owner={os.getpid()}", f"--wait={wait}", seconds=wait + 120)
+    def up(self) -> None:
+        """It ends with this process, however that ends."""
+        self.testbed("up", f"--nodes={NODES}", f"--owner={os.getpid()}", seconds=240)
 
     def down(self) -> None:
         self.testbed("down", seconds=120)

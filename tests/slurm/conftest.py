@@ -14,7 +14,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.slurm)
-            item.add_marker(pytest.mark.timeout(900))  # the first one may wait for apt and for another cluster
+            item.add_marker(pytest.mark.timeout(900))  # the first one may wait for apt
 
 
 @pytest.fixture(scope="session")

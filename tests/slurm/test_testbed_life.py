@@ -42,18 +42,26 @@ def refused(*command: str) -> str:
 
 
 @pytest.fixture
-def gone(testbed: SlurmCluster) -> Iterator[SlurmCluster]:
-    """The session's cluster is down, so that a test can have its own. Who needs it next starts it again."""
-    testbed.down()
-    yield testbed
-    testbed.down()
+def another(testbed: SlurmCluster) -> Iterator[SlurmCluster]:
+    """A cluster of the test's own, not up yet."""
+    made = SlurmCluster(testbed.state.with_name(testbed.state.name + "-another"))
+    yield made
+    made.down()
 
 
-def test_a_second_cluster_is_refused(cluster: SlurmCluster, tmp_path: Path) -> None:
-    for state in (cluster.state, tmp_path / "second"):
-        line = refused("--state", str(state), "up")
-        assert f"a test cluster is up already; `testbed --state {cluster.state} down` ends it" in line
-    assert not (tmp_path / "second").exists()
+def test_a_cluster_that_is_up_is_not_started_again(cluster: SlurmCluster) -> None:
+    line = refused("--state", str(cluster.state), "up")
+    assert f"this test cluster is up already; `testbed --state {cluster.state} down` ends it" in line
+    assert cluster.status()["up"]
+
+
+def test_two_clusters_side_by_side(cluster: SlurmCluster, another: SlurmCluster, tmp_path: Path) -> None:
+    another.up()
+    theirs, ours = (c.sbatch("sleep 1000", cwd=tmp_path) for c in (another, cluster))
+    cluster.crash(cluster.wait_for_node(ours))
+    assert another.node_of(theirs)
+    another.down()
+    assert_no_trace(another.state)
     assert cluster.status()["up"]
 
 
@@ -81,25 +89,25 @@ def test_down_leaves_no_trace(cluster: SlurmCluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("progress", ["this-is-a-test-cluster", "controller/slurmctld.pid", "nodes/n2/boot_id"])
-def test_up_after_a_killed_up(gone: SlurmCluster, progress: str) -> None:
-    up = subprocess.Popen([str(TESTBED), "--state", str(gone.state), "up", "--wait=240"], start_new_session=True)
-    wait_until(progress, (gone.state / progress).exists, 300, 0.005)
+def test_up_after_a_killed_up(another: SlurmCluster, progress: str) -> None:
+    up = subprocess.Popen([str(TESTBED), "--state", str(another.state), "up"], start_new_session=True)
+    wait_until(progress, (another.state / progress).exists, 300, 0.005)
     up.kill()
     assert up.wait(10) == -signal.SIGKILL
-    gone.up()
-    assert set(gone.node_states().values()) == {"idle"}
-    gone.down()
-    assert_no_trace(gone.state)
+    another.up()
+    assert set(another.node_states().values()) == {"idle"}
+    another.down()
+    assert_no_trace(another.state)
 
 
-def test_it_ends_with_its_owner(gone: SlurmCluster) -> None:
+def test_it_ends_with_its_owner(another: SlurmCluster) -> None:
     owner = subprocess.Popen(["sleep", "1000"])
-    gone.testbed("up", "--nodes=1", f"--owner={owner.pid}", "--wait=240", seconds=400)
-    assert gone.status()["up"]
+    another.testbed("up", "--nodes=1", f"--owner={owner.pid}", seconds=240)
+    assert another.status()["up"]
     owner.kill()
     owner.wait(10)
-    wait_until("the end of the cluster", lambda: not marked(gone.state), 60)
-    assert_no_trace(gone.state)
+    wait_until("the end of the cluster", lambda: not marked(another.state), 60)
+    assert_no_trace(another.state)
 
 
 def test_not_for_ordinary_users() -> None:
