@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from landscaper_hpc.errors import InputError
 
 PARTIAL = ".partial"
+_SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
 
 
 def publish(path: Path, content: bytes) -> None:
@@ -82,6 +84,24 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256("".join(f"{file.name}\0{_digest(file)}\0" for file in files).encode()).hexdigest()
 
 
+_Stamp = tuple[int, ...]
+_digests: dict[_Stamp, str] = {}
+
+
 def _digest(file: Path) -> str:
+    """SHA-256 of one file, read once per process as long as nothing about it changes: checkpoints may be large."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        stamp = _stamp(stream.fileno())
+        if stamp in _digests:
+            return _digests[stamp]
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        # a file written a moment ago may be written again within one tick of its clock: not remembered
+        if stamp == _stamp(stream.fileno()) and time.time_ns() - max(stamp[-2:]) > _SETTLED:
+            _digests[stamp] = digest
+        return digest
+
+
+def _stamp(descriptor: int) -> _Stamp:
+    """Which file this is and in which state. The change time cannot be set back, as the modification time can."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
