@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscaper_hpc.config import Site, Study
+    from landscaper_hpc.config import Study
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.grid import Axis, Grid
     from landscaper_hpc.metrics import smad
     from landscaper_hpc.objective import Task
     from landscaper_hpc.orchestrate import run
+    from landscaper_hpc.site import Site
     from landscaper_hpc.store import LandscapeStore, open_landscape
     from landscaper_hpc.topology import MergeTree, merge_tree
 
@@ -24,7 +25,7 @@ _HOME = {
     "InputError": "errors",
     "LandscapeStore": "store",
     "MergeTree": "topology",
-    "Site": "config",
+    "Site": "site",
     "Study": "config",
     "Task": "objective",
     "merge_tree": "topology",

@@ -1,4 +1,4 @@
-"""What to study (`Study`, the science) and where it runs (`Site`): typed, strict, read from YAML.
+"""What to study (`Study`, the science): typed, strict, read from YAML.
 
 The study id is the SHA-256 of the canonical science: everything in `Study` that decides a number, with files
 standing for their content and not for their place. Where and how a study runs is never part of it.
@@ -8,50 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import content_sha256
 from landscaper_hpc.grid import Axis, Connectivity, Grid
+from landscaper_hpc.schema import Strict, load_yaml
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
-Loaded = TypeVar("Loaded", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class Checkpoint(_Strict):
+class Checkpoint(Strict):
     """One trained model. `options` are keyword arguments of the task's (and the trainer's) function."""
 
     name: Name
     file: str
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
-class Mixture(_Strict):
+class Mixture(Strict):
     """How many of the largest eigenvalues, and how many of the most negative."""
 
     largest: int = Field(ge=0)
     negative: int = Field(ge=0)
 
 
-class DirectionsConfig(_Strict):
+class DirectionsConfig(Strict):
     """The n directions of the landscape."""
 
     kind: Literal["hessian", "random", "gradient", "trajectory", "file"] = "hessian"
@@ -79,7 +70,7 @@ class DirectionsConfig(_Strict):
         return self
 
 
-class AxisConfig(_Strict):
+class AxisConfig(Strict):
     """One axis: `range` is r (from -r to r) or [lower, upper]; an odd `count` puts the checkpoint on the grid."""
 
     range: float | list[float] = 0.05
@@ -115,7 +106,7 @@ class GridConfig(AxisConfig):
     )
 
 
-class HessianConfig(_Strict):
+class HessianConfig(Strict):
     """What else is asked of the Hessian at the checkpoint; each costs that many Hessian-vector products."""
 
     trace_products: int = Field(0, ge=0, description="for the trace, by XTrace; 0: no trace, 4 or more otherwise")
@@ -130,7 +121,7 @@ class HessianConfig(_Strict):
         return products
 
 
-class Study(_Strict):
+class Study(Strict):
     """The science: task, checkpoints, directions, grid, connectivity, precision and batch shape."""
 
     name: Name
@@ -216,41 +207,9 @@ class Study(_Strict):
     @classmethod
     def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
         """Read a study from YAML; `overrides` are `key.path=value` with values in YAML."""
-        study = _load(cls, file, overrides)
+        study = load_yaml(cls, file, overrides)
         study._folder = file.resolve().parent
         return study
-
-
-class Site(_Strict):
-    """Where a study runs. Changes no number."""
-
-    executor: Literal["serial", "local", "mpi"] = "local"
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="processes of `local`; auto: one per core, or per GPU"
-    )
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    shard_points: int | None = Field(
-        None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
-    )
-
-    def worker_count(self) -> int:
-        if self.executor == "serial":
-            return 1
-        if self.workers != "auto":
-            return self.workers
-        if self.device.startswith("cuda"):
-            import torch
-
-            return max(1, torch.cuda.device_count()) if self.device == "cuda" else 1
-        return len(os.sched_getaffinity(0))
-
-    def points_per_shard(self, grid: Grid) -> int:
-        """Small enough that a kill costs little and workers end together; fixed by the grid alone."""
-        return self.shard_points or max(64, min(4096, -(-grid.size // 64)))
-
-    @classmethod
-    def load(cls, file: Path | None, overrides: Sequence[str] = ()) -> Site:
-        return _load(cls, file, overrides)
 
 
 def canonical_sha256(value: Any) -> str:
@@ -269,105 +228,3 @@ def _sha256_for(path: Path, key: str) -> str:
 
 def _bounds(value: float | list[float]) -> tuple[float, float]:
     return (-value, value) if isinstance(value, float | int) else (value[0], value[1])
-
-
-def _load(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) -> Loaded:
-    data: Any = {}
-    if file is not None:
-        try:
-            data = yaml.load(file.read_text(), Loader=_Yaml) or {}
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
-    where = str(file) if file is not None else "--set"
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: must be a YAML mapping of keys to values, found {type(data).__name__}")
-    for override in overrides:
-        _set(data, override)
-    try:
-        return cls.model_validate(data)
-    except ValidationError as error:
-        raise InputError(f"{where}: {_one_sentence(cls, error)}") from None
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a string; people and YAML 1.2 mean a number."""
-
-
-_Yaml.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-for _first in "-+0123456789":
-    _Yaml.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))
-
-
-def _set(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise InputError(f"--set {override!r}: write it as key.path=value, for example grid.count=11")
-    try:
-        value = yaml.load(text, Loader=_Yaml)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override!r}: the value is not valid YAML") from None
-    *parents, last = key.split(".")
-    node: Any = data
-    for part in parents:
-        node = node.setdefault(part, {}) if isinstance(node, dict) else _item(node, part, override)
-    if isinstance(node, list):
-        _item(node, last, override)
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise InputError(f"--set {override!r}: {'.'.join(parents)} is {node!r}, which has no keys")
-
-
-def _item(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-        return node[int(part)]
-    raise InputError(f"--set {override!r}: there is no entry {part!r}")
-
-
-def _one_sentence(cls: type[BaseModel], error: ValidationError) -> str:
-    first, *rest = error.errors()
-    keys = [str(k) for k in first["loc"] if not (isinstance(k, str) and _is_union_tag(k))]
-    path = ".".join(keys)
-    found = first["input"]
-    if first["type"] == "extra_forbidden":
-        valid = _valid_keys(cls, keys[:-1])
-        sentence = f"unknown key {path} (value {found!r}); valid keys there: {', '.join(valid)}"
-    elif first["type"] == "missing":
-        sentence = f"the key {path} is missing"
-    else:
-        message = first["msg"].removeprefix("Value error, ")
-        sentence = f"{path}: {message}" if path else message
-        if keys and not isinstance(found, dict):
-            sentence += f"; found {found!r}"
-    more = len({e["loc"][:1] for e in rest} - {first["loc"][:1]})
-    return sentence + (f" (and {more} more keys are wrong)" if more else "")
-
-
-def _is_union_tag(part: str) -> bool:
-    """pydantic puts the tried member of a union into the path of an error; a reader knows only keys."""
-    return part in {"float", "int", "str", "bool", "constrained-int"} or "[" in part
-
-
-def _valid_keys(cls: Any, keys: Sequence[str]) -> list[str]:
-    for key in keys:
-        if not key.isdecimal():
-            cls = _model_in(cls.model_fields[key].annotation)
-    return list(cls.model_fields)
-
-
-def _model_in(annotation: Any) -> Any:
-    if (
-        isinstance(annotation, type)
-        and not isinstance(annotation, types.GenericAlias)
-        and issubclass(annotation, BaseModel)
-    ):
-        return annotation
-    for part in typing.get_args(annotation):
-        found = _model_in(part)
-        if found is not None:
-            return found
-    return None

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from landscaper_hpc.config import Checkpoint, Site, Study
+from landscaper_hpc.config import Checkpoint, Study
+from landscaper_hpc.site import Site
 from landscaper_hpc.tasks import Landscape, load
 
 _MEASURE_SECONDS = 2.0

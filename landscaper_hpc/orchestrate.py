@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscaper_hpc.config import Site, Study
+from landscaper_hpc.campaign import Campaign, Plan
+from landscaper_hpc.config import Study
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor, WorkerLost
 from landscaper_hpc.executors.base import Function, Item
 from landscaper_hpc.failures import ATTEMPTS
-from landscaper_hpc.files import publish, remove_partials
 from landscaper_hpc.folder import log_to, only_one
 from landscaper_hpc.progress import Bars, silent
-from landscaper_hpc.results import results
-from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard, prepare, train_checkpoint
+from landscaper_hpc.site import Site
+from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard, prepare, train_checkpoint, without_failed
 
 if TYPE_CHECKING:
     from landscaper_hpc.executors.mpi import Stage
@@ -50,48 +48,58 @@ def run(
     `stage` does one part only, for jobs of a scheduler (with `executor: mpi`).
     """
     site = site or Site()
-    folder = (folder or default_folder(study)).resolve()
-    landscapes = plan(study, site, folder)
+    campaign = Campaign.of(study, site, folder or default_folder(study))
+    if not run_campaign(campaign, site, retry_failed, stage):
+        return None
+    found: dict[str, Any] = json.loads((campaign.folder / "results.json").read_text())
+    return found
+
+
+def run_campaign(campaign: Campaign, site: Site, retry_failed: bool = False, stage: Stage | None = None) -> bool:
+    """Run a campaign to its end, as `run` does; whether that was reached, and this process is the one to tell."""
     if site.executor == "mpi":
         from landscaper_hpc.executors.mpi import run_on_ranks
 
-        return run_on_ranks(study, landscapes, folder, retry_failed, stage)
+        return run_on_ranks(campaign, retry_failed, stage)
     if stage is not None:
         raise InputError("--stage needs --executor mpi (one rank is enough)")
-    with only_one(folder), log_to(folder / "logs"), Bars() as bars, closing(make_executor(site)) as executor:
-        log.info("study %s in %s", study.name, folder)
-        if retry_failed:
-            landscapes[0].failures.clear()
-        prepare_all(landscapes, executor, bars)
-        _evaluate(executor, landscapes, bars)
-        for item in landscapes:
+    with only_one(campaign.folder), log_to(campaign.folder / "logs"), Bars() as bars:
+        with closing(make_executor(site)) as executor:
+            log.info("%s", campaign.folder)
+            if retry_failed:
+                clear_failures(campaign)
+            prepare_all(campaign.plans, executor, bars)
+            _evaluate(executor, campaign.landscapes, bars)
+        for item in campaign.landscapes:
             topology(item, bars)
-        return write_results(study, landscapes, folder)
+        campaign.conclude()
+        log.info("done")
+    return True
+
+
+def clear_failures(campaign: Campaign) -> None:
+    for plan in campaign.plans:
+        plan.landscapes[0].failures.clear()
 
 
 def default_folder(study: Study) -> Path:
     return Path("runs") / study.name
 
 
-def plan(study: Study, site: Site, folder: Path) -> list[Landscape]:
-    """One landscape for each checkpoint of the study."""
-    token = uuid.uuid4().hex
-    return [Landscape(study, checkpoint, folder / "study.zarr", site, token) for checkpoint in study.checkpoints]
-
-
 def make_executor(site: Site) -> Executor:
     return SerialExecutor() if site.executor == "serial" else LocalExecutor(site.worker_count())
 
 
-def prepare_all(landscapes: Sequence[Landscape], executor: Executor, bars: Bars) -> None:
+def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars) -> None:
     """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent."""
-    study = landscapes[0].study
-    study.check_files()
-    if study.train is not None:
-        _per_landscape(executor, "training", train_checkpoint, landscapes, lambda item: item.file.exists(), bars)
+    for plan in plans:
+        plan.study.check_files()
+    landscapes = [item for plan in plans for item in plan.landscapes]
+    trained = [item for item in landscapes if item.study.train is not None]
+    _per_landscape(executor, "training", train_checkpoint, trained, lambda item: item.file.exists(), bars)
     for item in landscapes:
         if _prepared(item):
-            item.open().refuse_other(study.science(item.checkpoint))
+            item.open().refuse_other(item.study.science(item.checkpoint))
     _per_landscape(executor, "directions", prepare, landscapes, _prepared, bars)
 
 
@@ -132,8 +140,7 @@ def _evaluate(executor: Executor, landscapes: Sequence[Landscape], bars: Bars) -
         points = total - sum(task.shard.size for task in tasks)
         bars.update("points", points, total)
         log.info("%d shards pending, %d of %d points done", len(tasks), points, total)
-        aside = landscapes[0].failures.set_aside()
-        return [task for task in tasks if task.key not in aside]
+        return without_failed(tasks)
 
     def on_done(task: ShardTask) -> None:
         nonlocal points
@@ -150,7 +157,7 @@ def _evaluate(executor: Executor, landscapes: Sequence[Landscape], bars: Bars) -
 def verified(landscapes: Sequence[Landscape]) -> bool:
     """Whether every shard's hash is right; those that are not are pending again. `TaskFailed` where shards were set
     aside: without them there is no landscape."""
-    aside = landscapes[0].failures.set_aside()
+    aside = {key: error for item in landscapes for key, error in item.failures.set_aside().items()}
     if aside:
         key, error = next(iter(aside.items()))
         raise TaskFailed(
@@ -164,7 +171,8 @@ def verified(landscapes: Sequence[Landscape]) -> bool:
         return False
     for store in stores:
         store.tidy()
-    landscapes[0].leases.remove()
+    for item in landscapes:
+        item.leases.remove()
     return True
 
 
@@ -219,16 +227,3 @@ def topology(item: Landscape, bars: Bars, comm: Comm | None = None) -> None:
     if found.tree is not None:
         log.info("topology %s: %d minima", item.name, found.tree.n_minima)
         store.write_tree(found.tree)
-
-
-def write_results(study: Study, landscapes: Sequence[Landscape], folder: Path) -> dict[str, Any]:
-    """`results.json` and `report.html`, from finished stores."""
-    from landscaper_hpc.report import write_report
-
-    found = results(study, study.study_id(), [item.open() for item in landscapes])
-    publish(folder / "results.json", (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
-    write_report(folder)
-    remove_partials(folder)
-    shutil.rmtree(folder / "resume", ignore_errors=True)
-    log.info("done")
-    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import platform
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.config import Checkpoint, Mixture, Site, Study, canonical_sha256
+from landscaper_hpc.config import Checkpoint, Mixture, Study, canonical_sha256
 from landscaper_hpc.device import local_device
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.failures import Failures
 from landscaper_hpc.grid import Shard
 from landscaper_hpc.leases import Leases
 from landscaper_hpc.progress import Progress
+from landscaper_hpc.site import Site
 from landscaper_hpc.store import LandscapeStore, StoredDirections
 from landscaper_hpc.usercode import user_module
 
@@ -82,6 +84,12 @@ class ShardTask:
 
     def __str__(self) -> str:
         return f"{self.landscape}, shard {'.'.join(map(str, self.shard.index))}"
+
+
+def without_failed(tasks: Sequence[ShardTask]) -> list[ShardTask]:
+    """The tasks whose shards were not set aside after too many failures."""
+    aside = {item: item.failures.set_aside() for item in {task.landscape for task in tasks}}
+    return [task for task in tasks if task.key not in aside[task.landscape]]
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from landscaper_hpc.errors import Stopped
-from landscaper_hpc.failures import Failures
-from landscaper_hpc.leases import LIFETIME, Leases
-from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard
+from landscaper_hpc.leases import LIFETIME
+from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard, without_failed
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +52,6 @@ class Stop:
 
 def work(
     landscapes: Sequence[Landscape],
-    leases: Leases,
-    failures: Failures,
     *,
     place: int = 0,
     places: int = 1,
@@ -67,15 +64,9 @@ def work(
     failed too often are left out; those that others hold are waited for, and taken over from the dead.
     """
     stop = stop or Stop()
-    stores = {item.name: item.open() for item in landscapes}
+    stores = {item: item.open() for item in landscapes}
     while True:
-        aside = failures.set_aside()
-        tasks = [
-            task
-            for item in landscapes
-            for task in (ShardTask(item, shard) for shard in stores[item.name].pending())
-            if task.key not in aside
-        ]
+        tasks = without_failed([ShardTask(item, shard) for item in landscapes for shard in stores[item].pending()])
         if not tasks:
             return True
         begin = place * len(tasks) // places
@@ -83,8 +74,8 @@ def work(
         for task in tasks[begin:] + tasks[:begin]:
             if stop.requested:
                 return False
-            store = stores[task.landscape.name]
-            with leases.hold(task.key) as mine:
+            store = stores[task.landscape]
+            with task.landscape.leases.hold(task.key) as mine:
                 # done by another since the list was made?
                 if mine and not store.is_done(task.shard):
                     stop.begin_shard()

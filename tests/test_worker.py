@@ -13,11 +13,11 @@ import pytest
 from studies import command, contents, network, wells
 
 from landscaper_hpc import Site, Study, run
+from landscaper_hpc.campaign import Plan
 from landscaper_hpc.config import Checkpoint
 from landscaper_hpc.errors import Stopped, TaskFailed
 from landscaper_hpc.executors.local import SerialExecutor
-from landscaper_hpc.leases import Leases
-from landscaper_hpc.orchestrate import plan, prepare_all, topology, verified, write_results
+from landscaper_hpc.orchestrate import prepare_all, topology, verified
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape
 from landscaper_hpc.worker import Stop, work
@@ -40,39 +40,37 @@ def task(bad=True, **options):
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> tuple[Study, list[Landscape], dict[str, str]]:
+def prepared(tmp_path: Path) -> tuple[Plan, dict[str, str]]:
     """A study with its stores ready and no loss in them, and what an undisturbed run leaves."""
     study = Study.load(network(tmp_path / "study"))
     run(study, SITE, tmp_path / "undisturbed")
-    landscapes = plan(study, SITE, tmp_path / "run")
+    plan = Plan.of(study, SITE, tmp_path / "run")
     with Bars() as bars:
-        prepare_all(landscapes, SerialExecutor(), bars)
-    return study, landscapes, contents(tmp_path / "undisturbed")
+        prepare_all([plan], SerialExecutor(), bars)
+    return plan, contents(tmp_path / "undisturbed")
 
 
-def finish(study: Study, landscapes: list[Landscape]) -> dict[str, str]:
-    folder = landscapes[0].store.parent
-    assert verified(landscapes)
+def finish(plan: Plan) -> dict[str, str]:
+    assert verified(plan.landscapes)
     with Bars() as bars:
-        for item in landscapes:
+        for item in plan.landscapes:
             topology(item, bars)
-    write_results(study, landscapes, folder)
-    return contents(folder)
+    plan.write_results()
+    return contents(plan.folder)
 
 
 def one_worker(folder: Path, place: int, places: int, counts: mp.SimpleQueue) -> None:  # type: ignore[type-arg]
-    landscapes = plan(Study.load(folder.parent / "study/study.yaml"), SITE, folder)
+    plan = Plan.of(Study.load(folder.parent / "study/study.yaml"), SITE, folder)
     done: list[str] = []
-    leases = Leases(folder / "leases", lifetime=5)
-    work(landscapes, leases, landscapes[0].failures, place=place, places=places, on_done=lambda t: done.append(t.key))
+    work(plan.landscapes, place=place, places=places, on_done=lambda t: done.append(t.key))
     counts.put(done)
 
 
 def test_workers_share_the_shards_and_take_over_from_the_dead(
-    prepared: tuple[Study, list[Landscape], dict[str, str]],
+    prepared: tuple[Plan, dict[str, str]],
 ) -> None:
-    study, landscapes, expected = prepared
-    folder = landscapes[0].store.parent
+    plan, expected = prepared
+    folder = plan.folder
     (folder / "leases").mkdir()
     for key in ("trained.0.0", "untrained.3.1"):  # of workers that were killed
         (folder / "leases" / key).write_text("gone.1.x")
@@ -85,27 +83,23 @@ def test_workers_share_the_shards_and_take_over_from_the_dead(
     for worker in workers:
         worker.join()
     done = [key for _ in workers for key in counts.get()]
-    assert len(done) == len(set(done)) == sum(item.open().n_shards() for item in landscapes)
-    assert finish(study, landscapes) == expected
+    assert len(done) == len(set(done)) == sum(item.open().n_shards() for item in plan.landscapes)
+    assert finish(plan) == expected
     assert not (folder / "leases").exists()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
-def test_a_worker_whose_time_is_up_keeps_what_is_done(
-    prepared: tuple[Study, list[Landscape], dict[str, str]], seconds: float
-) -> None:
-    study, landscapes, expected = prepared
+def test_a_worker_whose_time_is_up_keeps_what_is_done(prepared: tuple[Plan, dict[str, str]], seconds: float) -> None:
+    plan, expected = prepared
     rounds = 0
-    while not work(
-        landscapes, landscapes[0].leases, landscapes[0].failures, stop=Stop(seconds or None if rounds else 0)
-    ):
+    while not work(plan.landscapes, stop=Stop(seconds or None if rounds else 0)):
         rounds += 1
     assert rounds >= 1
-    assert finish(study, landscapes) == expected
+    assert finish(plan) == expected
 
 
-def test_a_signal_ends_a_worker(prepared: tuple[Study, list[Landscape], dict[str, str]]) -> None:
-    study, landscapes, expected = prepared
+def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
+    plan, expected = prepared
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         stop = Stop()
@@ -116,14 +110,14 @@ def test_a_signal_ends_a_worker(prepared: tuple[Study, list[Landscape], dict[str
             done.append(task)
             os.kill(os.getpid(), signal.SIGUSR2)
 
-        assert not work(landscapes, landscapes[0].leases, landscapes[0].failures, stop=stop, on_done=on_done)
+        assert not work(plan.landscapes, stop=stop, on_done=on_done)
         assert len(done) == 1
-        assert landscapes[0].leases.held() == {}
+        assert plan.landscapes[0].leases.held() == {}
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert work(landscapes, landscapes[0].leases, landscapes[0].failures)
-    assert finish(study, landscapes) == expected
+    assert work(plan.landscapes)
+    assert finish(plan) == expected
 
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
@@ -152,7 +146,7 @@ def test_failing_shards_are_set_aside_and_retried_on_demand(tmp_path: Path) -> N
     assert "1 shards failed" in said.stdout
     assert "ArithmeticError: no value here" in said.stdout
     assert len(list((tmp_path / "run/failed").iterdir())) == 3
-    store = plan(study, SITE, tmp_path / "run")[0].open()
+    store = Plan.of(study, SITE, tmp_path / "run").landscapes[0].open()
     assert store.n_done() == store.n_shards() - 1
     (tmp_path / "flag").unlink()
     done = command("run", file, "--out", tmp_path / "run", "--retry-failed", "--executor", "serial")
@@ -168,20 +162,18 @@ def open_loss(folder: Path) -> bytes:
     return open_landscape(folder).loss().tobytes()
 
 
-def test_a_worker_whose_numbers_differ_refuses_to_write(
-    prepared: tuple[Study, list[Landscape], dict[str, str]], tmp_path: Path
-) -> None:
+def test_a_worker_whose_numbers_differ_refuses_to_write(prepared: tuple[Plan, dict[str, str]], tmp_path: Path) -> None:
     """The canary: a checkpoint that is another one now gives another loss than the recorded."""
     from landscaper_hpc import InputError
 
-    study, landscapes, _ = prepared
-    item = landscapes[0]
+    plan, _ = prepared
+    item = plan.landscapes[0]
     shutil.copy(tmp_path / "study/made/trained.pt", tmp_path / "study/other.pt")
     other = item.study.model_copy(
         update={"checkpoints": [Checkpoint(name=item.name, file="other.pt", options=item.checkpoint.options)]}
     )
-    other._folder = study._folder
+    other._folder = plan.study._folder
     impostor = Landscape(other, other.checkpoints[0], item.store, item.site, run="impostor")
     with pytest.raises(InputError, match=r"was recorded when the study began"):
-        work([impostor], item.leases, item.failures)
+        work([impostor])
     assert item.open().n_done() == 0

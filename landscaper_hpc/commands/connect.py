@@ -32,14 +32,14 @@ def connect(
       landscaper-hpc connect study.yaml seed_1 seed_2
     """
     from landscaper_hpc import tasks
+    from landscaper_hpc.campaign import Plan
     from landscaper_hpc.checkpoints import read_checkpoint
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.orchestrate import plan
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.similarity import bezier, line
 
     loaded = load_study(study, set_)
-    landscapes = {item.name: item for item in plan(loaded, load_site(site, device=device), Path())}
+    landscapes = {item.name: item for item in Plan.of(loaded, load_site(site, device=device), Path()).landscapes}
     for name in (first, second):
         if name not in landscapes:
             raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from landscaper_hpc.config import Site, Study
+    from landscaper_hpc.config import Study
+    from landscaper_hpc.site import Site
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's YAML file", show_default=False)]
 Set = Annotated[
@@ -36,7 +37,7 @@ def load_study(file: Path, overrides: list[str] | None) -> Study:
 def load_site(
     file: Path | None, workers: int | None = None, device: str | None = None, executor: str | None = None
 ) -> Site:
-    from landscaper_hpc.config import Site
+    from landscaper_hpc.site import Site
 
     given = {"workers": workers, "device": device, "executor": executor}
     return Site.load(file, [f"{key}={value}" for key, value in given.items() if value is not None])

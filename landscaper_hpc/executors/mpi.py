@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 from landscaper_hpc import orchestrate
-from landscaper_hpc.config import Study
+from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.local import SerialExecutor
 from landscaper_hpc.folder import log_to, only_one
@@ -20,10 +20,8 @@ from landscaper_hpc.worker import Stop, work
 Stage = Literal["prepare", "evaluate", "finish"]
 
 
-def run_on_ranks(
-    study: Study, landscapes: Sequence[Landscape], folder: Path, retry_failed: bool, stage: Stage | None = None
-) -> dict[str, Any] | None:
-    """`orchestrate.run` on all ranks of the launcher; called by every rank, returns the results on rank 0.
+def run_on_ranks(campaign: Campaign, retry_failed: bool, stage: Stage | None = None) -> bool:
+    """`orchestrate.run_campaign` on all ranks of the launcher; called by every rank, True on rank 0.
 
     What goes wrong on one rank ends all of them, with that rank's error. With a `stage` only that part is done, and any
     number of evaluating runs may work in the folder at once.
@@ -33,10 +31,11 @@ def run_on_ranks(
     stop.install()
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
-        _together(comm, lambda: _enter(stack, landscapes, folder, retry_failed, stage) if comm.rank == 0 else None)
+        _together(comm, lambda: _enter(stack, campaign, retry_failed, stage) if comm.rank == 0 else None)
+        landscapes = campaign.landscapes
         if stage in (None, "prepare"):
-            mine = landscapes[comm.rank :: comm.size]
-            _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars) if mine else None)
+            mine = _share(campaign.plans, comm)
+            _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars))
         if stage in (None, "evaluate"):
             _evaluate(comm, landscapes, stop, bars)
         if stage in (None, "finish"):
@@ -44,20 +43,25 @@ def run_on_ranks(
                 _evaluate(comm, landscapes, stop, bars)
             for item in landscapes:
                 orchestrate.topology(item, bars, comm)
-            return _together(  # type: ignore[no-any-return]
-                comm, lambda: orchestrate.write_results(study, landscapes, folder) if comm.rank == 0 else None
-            )
-    return None
+            _together(comm, lambda: campaign.conclude() if comm.rank == 0 else None)
+            return comm.rank == 0
+    return False
 
 
-def _enter(
-    stack: ExitStack, landscapes: Sequence[Landscape], folder: Path, retry_failed: bool, stage: Stage | None
-) -> None:
+def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
+    """The landscapes that this rank prepares: every `size`-th of all."""
+    numbered = enumerate(item for plan in plans for item in plan.landscapes)
+    mine = {item for number, item in numbered if number % comm.size == comm.rank}
+    shares = (replace(plan, landscapes=tuple(i for i in plan.landscapes if i in mine)) for plan in plans)
+    return [share for share in shares if share.landscapes]
+
+
+def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stage: Stage | None) -> None:
     if stage != "evaluate":
-        stack.enter_context(only_one(folder))
-    stack.enter_context(log_to(folder / "logs"))
+        stack.enter_context(only_one(campaign.folder))
+    stack.enter_context(log_to(campaign.folder / "logs"))
     if retry_failed:
-        landscapes[0].failures.clear()
+        orchestrate.clear_failures(campaign)
 
 
 def _verified(comm: Comm, landscapes: Sequence[Landscape]) -> bool:
@@ -80,8 +84,6 @@ def _evaluate(comm: Comm, landscapes: Sequence[Landscape], stop: Stop, bars: Bar
         comm,
         lambda: work(
             landscapes,
-            landscapes[0].leases,
-            landscapes[0].failures,
             place=comm.rank,
             places=comm.size,
             stop=stop,
