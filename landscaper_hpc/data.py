@@ -18,6 +18,23 @@ def placed(batches: Sequence[Any], place: Callable[[Any], Any], device: torch.de
     return [place(batch) for batch in batches]
 
 
+def examples_in(batch: Any) -> int | None:
+    """The leading length that all tensors of a batch share; None where there is none."""
+    lengths = {len(leaf) if leaf.ndim else None for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def slabs(batch: Any, rows: int) -> list[Any]:
+    """A batch whose tensors share their leading length as views of at most `rows` examples each."""
+    leaves, spec = pytree.tree_flatten(batch)
+    length = examples_in(batch)
+    assert length is not None
+    return [
+        pytree.tree_unflatten([x[i : i + rows] if isinstance(x, Tensor) else x for x in leaves], spec)
+        for i in range(0, length, rows)
+    ]
+
+
 class Streamed(Sequence[Any]):
     """Batches that stay on the host. Taking one starts the copy of the next on a stream of its own, so that going
     round and round over the data waits for no copy but the first."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 LOCAL_RANK = "LANDSCAPER_HPC_LOCAL_RANK"
 """Set for the workers of a process pool; the others are set by Slurm, Open MPI, MPICH and PALS."""
@@ -22,3 +28,55 @@ def local_device(device: str) -> str:
 
     rank = next((int(os.environ[name]) for name in _LOCAL_RANKS if os.environ.get(name, "").isdigit()), 0)
     return f"cuda:{rank % max(1, torch.cuda.device_count())}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on a CPU (where torch has no class of its own for it)."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+class Peak:
+    """The most memory that this process has taken on a device since the object was made, above what it held then: of
+    a GPU what torch allocated, of a CPU what was resident."""
+
+    def __init__(self, device: torch.device) -> None:
+        import psutil
+        import torch
+
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = int(torch.cuda.memory_allocated(device))
+        else:
+            with contextlib.suppress(OSError):  # then the peak counts from the start of the process: on the safe side
+                Path("/proc/self/clear_refs").write_text("5")  # the kernel's own peak begins anew
+            self._before = int(psutil.Process().memory_info().rss)
+
+    def bytes(self) -> int:
+        import torch
+
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device)) - self._before
+        return max(0, _peak_resident() - self._before)
+
+    def free(self) -> int:
+        """What is free now."""
+        import psutil
+        import torch
+
+        if self._device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self._device)[0])
+        return int(psutil.virtual_memory().available)
+
+
+def _peak_resident() -> int:
+    import resource
+    import sys
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

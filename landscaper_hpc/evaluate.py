@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscaper_hpc.device import Peak, out_of_memory
 from landscaper_hpc.directions import Directions
 from landscaper_hpc.displacement import Walk
 from landscaper_hpc.errors import InputError
@@ -50,7 +50,9 @@ def losses(
     try:
         with one_thread(objective.device):
             return _losses(objective, directions, points, batch, progress)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise InputError(
             f"{objective.device} ran out of memory with batches of {batch} points "
             f"({' '.join(str(error).split())[:120]}); free it, or begin a new study with a smaller batch: "
@@ -64,10 +66,11 @@ def _losses(
     evaluate = evaluator(objective, batch)
     walk = Walk(objective, directions)
     values: list[Tensor] = []  # on the device until the end: nothing waits for a transfer
-    for block in _blocks(points, evaluate.batch):
-        flat = walk.one(block[0]) if evaluate.batch == 1 else walk.many(block)
-        values.append(evaluate(walk.layout.unflatten(flat)))
-        progress(min(len(values) * evaluate.batch, len(points)), len(points))
+    with evaluate.ready():
+        for block in _blocks(points, evaluate.batch):
+            flat = walk.one(block[0]) if evaluate.batch == 1 else walk.many(block)
+            values.append(evaluate(walk.layout.unflatten(flat)))
+            progress(min(len(values) * evaluate.batch, len(points)), len(points))
     result: NDArray[np.float64] = torch.stack(values).reshape(-1).cpu().numpy()[: len(points)]
     return result
 
@@ -94,49 +97,42 @@ def choose_batch(
     predicted not to, is not taken. The choice is a measurement: record it, results differ in the last bits between
     shapes.
     """
-    room = memory or _free_memory(objective.device) // 2
+    peak = Peak(objective.device)
+    room = memory or peak.free() // 2
     best, best_rate, worse = 1, 0.0, 0
-    for batch in _SHAPES:
+    for batch, following in zip(_SHAPES, (*_SHAPES[1:], 2 * _SHAPES[-1]), strict=True):
         if worse == 2 and batch > 16:  # small batches cost more than they save; larger ones may still pay
             break
         try:
             with one_thread(objective.device):
                 if evaluator(objective, batch).batch != batch:
                     break
-            rate, used = _measure(objective, directions, batch, seconds)
-        except (torch.OutOfMemoryError, InputError):
+            rate = _rate(objective, directions, batch, seconds)
+        except (RuntimeError, MemoryError, InputError) as error:
+            if not isinstance(error, InputError) and not out_of_memory(error):
+                raise
+            log.info("batches of %d points do not fit: %s", batch, " ".join(str(error).split())[:120])
+            break
+        used = peak.bytes()
+        if used > room and batch > 1:
             break
         if rate > best_rate * 1.03:
             best, best_rate, worse = batch, rate, 0
         else:
             worse = min(worse + 1, 2)
-        if 2 * used > room:
+        if used * following > room * batch:
+            log.info("larger batches would not fit: %d points took %d MB of %d MB", batch, used >> 20, room >> 20)
             break
     log.info("batch shape %d: %.4g points/s", best, best_rate)
     return best
 
 
-def _measure(objective: Objective, directions: Directions, batch: int, seconds: float) -> tuple[float, int]:
-    """Points per second at this batch shape, and the bytes it took."""
+def _rate(objective: Objective, directions: Directions, batch: int, seconds: float) -> float:
+    """Points per second at this batch shape."""
     alphas = 1e-3 * np.random.default_rng(0).standard_normal((4 * batch, directions.n))
-    before = _used_memory(objective.device)
     losses(objective, directions, alphas, batch)
-    used = _used_memory(objective.device) - before
     done, start = 0, time.perf_counter()
     while done == 0 or time.perf_counter() - start < seconds:
         losses(objective, directions, alphas, batch)
         done += len(alphas)
-    return done / (time.perf_counter() - start), max(used, 0)
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def _used_memory(device: torch.device) -> int:
-    """Bytes in use now (the peak, on a GPU, since it is known exactly there)."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return int(psutil.Process().memory_info().rss)
+    return done / (time.perf_counter() - start)

@@ -2,8 +2,10 @@
 right.
 
 The loss is recorded (`graph.record`) and replayed, which leaves out all bookkeeping of vmap and automatic
-differentiation; many points are one vmap. Each way is tried on displaced parameters before it is used: it must agree
-with the plain loss, and a batched value must have the same bits in every row.
+differentiation; many points are one vmap. On a CPU the recording is rewritten (`rewrite`) and large data batches are
+taken in slabs that fit the cache; on a GPU it is replayed as a CUDA graph where that is faster (`cudagraph`). Each way
+is tried on displaced parameters before it is used: it must agree with the plain loss, and a batched value must have
+the same bits in every row.
 """
 
 from __future__ import annotations
@@ -11,48 +13,95 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.graph import NotRecordable, record
+from landscaper_hpc.cudagraph import captured
+from landscaper_hpc.data import examples_in, slabs
+from landscaper_hpc.device import out_of_memory
+from landscaper_hpc.graph import NotRecordable, largest_result, record
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
 from landscaper_hpc.precision import arithmetic, plain_attention
+from landscaper_hpc.rewrite import rewrite
 
 log = logging.getLogger(__name__)
 
 Params = Mapping[str, Tensor]
+Pieces = Sequence[tuple[Any, int]]
+
+# Largest intermediate result of a slab of data on a CPU, in bytes: the second-level cache of a core. A fixed number,
+# not a measurement: values depend on it in their last bits.
+_CACHE = 2 * 2**20
+_SMALLEST_SLAB = 16
+_TRIED = 32  # examples
 
 
 class Evaluator:
     """The mean loss over all data at `batch` points: called with stacked parameters (batch, *shape) it returns
-    (batch,); with batch 1 it takes parameters as they are and returns a scalar. Float64. `mode` says how."""
+    (batch,); with batch 1 it takes parameters as they are and returns a scalar. Float64. `mode` says how.
 
-    def __init__(self, objective: Objective, batch: int) -> None:
+    With `rewritten`, recordings are rewritten; `pieces` are the data with the number of examples of each, where they
+    are not those of the objective; `inner`, if set, is the evaluator of single points whose recordings are batched."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        batch: int,
+        *,
+        rewritten: bool = False,
+        pieces: Pieces | None = None,
+    ) -> None:
         self._objective: Objective = weakref.proxy(objective)
         self.batch = batch
         self.mode = ""
-        self._recorded: dict[str, Callable[[Any], Tensor]] = {}
+        self.rewrites: list[str] = []
+        self.pieces = pieces
+        self._rewritten = rewritten
+        self.inner: Evaluator | None = None
+        self._recorded: dict[str, GraphModule] = {}
+        self._ready: dict[str, Callable[[Any], Tensor]] = {}
         self._weights: dict[str, int] = {}
-        self._inner: Evaluator | None = None
 
     def __call__(self, params: Params) -> Tensor:
         objective = self._objective
-        if self.mode.startswith("unrecorded"):
+        if not self.recorded:
             return self._plain(params)
-        with torch.no_grad(), arithmetic(objective.precision, objective.device, autocast=False):
-            values, weights = [], []
-            for i in range(len(objective.batches)):
-                value, weight = self._replay(params, i)
-                values.append(value)
-                weights.append(weight)
+        values, weights = [], []
+        for data, count, alone in self._data():
+            value, weight = self._replay(params, data, count, alone)
+            values.append(value)
+            weights.append(weight)
         return objective.combine(values, weights)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """What calls must be made in. Entered once for many, it costs as much as evaluating a small network."""
+        objective = self._objective
+        if not self.recorded:
+            yield
+        else:
+            with torch.no_grad(), arithmetic(objective.precision, objective.device, autocast=False):
+                yield
+
+    @property
+    def recorded(self) -> bool:
+        return not self.mode.startswith("unrecorded")
+
+    def _data(self) -> Iterator[tuple[Any, int, bool]]:
+        """Batch, number of examples in it, whether it is the only one."""
+        objective = self._objective
+        batches = range(len(objective.batches)) if self.pieces is None else range(len(self.pieces))
+        for i in batches:
+            piece = (objective.batches[i], objective.examples[i]) if self.pieces is None else self.pieces[i]
+            yield *piece, len(batches) == 1
 
     def _plain(self, params: Params) -> Tensor:
         """The loss as it is, without recording."""
@@ -61,37 +110,45 @@ class Evaluator:
         with plain_attention():
             return vmap(self._objective.loss)(dict(params)).detach()
 
-    def _replay(self, params: Params, i: int) -> tuple[Tensor, int]:
-        """The value of data batch i, and its weight. Batches of the same shapes share one recording; a single one is
-        part of it, so that what depends on the data alone is computed once."""
+    def _replay(self, params: Params, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
+        """The value of one batch of data, and its weight. Batches of the same shapes share one recording; a single
+        one is part of it, so that what depends on the data alone is computed once."""
         objective = self._objective
-        data, count = objective.batches[i], objective.examples[i]
         leaves, spec = pytree.tree_flatten(data)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        alone = len(objective.batches) == 1
         key = "" if alone else repr((spec, [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]))
         argument = dict(params) if alone else (dict(params), tensors)
-        if key not in self._recorded:
-            inner = None if self._inner is None else self._inner._recorded[key]
+        if key not in self._ready:
+            inner = None if self.inner is None else self.inner._recorded[key]
 
             def value(argument: Any) -> Tensor:
                 moved, given = (argument, tensors) if alone else argument
                 if inner is not None:
-                    return inner(argument)
+                    single: Tensor = inner(argument)
+                    return single
                 supply = iter(given)
                 filled = [next(supply) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
                 loss, self._weights[key] = objective.part(moved, pytree.tree_unflatten(filled, spec), count)
                 return loss
 
             if inner is not None:
-                assert self._inner is not None
-                self._weights[key] = self._inner._weights[key]
+                assert self.inner is not None
+                self._weights[key] = self.inner._weights[key]
             function = value
             if self.batch > 1:
                 function = vmap(value, in_dims=((0 if alone else (0, None)),))
             with torch.enable_grad(), plain_attention() if self.batch > 1 else nullcontext():
                 self._recorded[key] = record(function, argument)
-        return self._recorded[key](argument), self._weights[key]
+            self._ready[key] = self._made_ready(self._recorded[key], argument)
+        return self._ready[key](argument), self._weights[key]
+
+    def _made_ready(self, recorded: GraphModule, argument: Any) -> Callable[[Any], Tensor]:
+        if self._objective.device.type == "cuda":
+            return captured(recorded, argument)
+        if self._rewritten:
+            done = rewrite(recorded, batched=self.batch > 1)
+            self.rewrites += [what for what in done if what not in self.rewrites]
+        return recorded
 
 
 _evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
@@ -108,54 +165,116 @@ def evaluator(objective: Objective, batch: int) -> Evaluator:
 
 
 def _single(objective: Objective) -> Evaluator:
-    found = Evaluator(objective, 1)
-    found.mode = "one point at a time"
-    try:
-        problem = _disagreement(found, objective)
-    except NotRecordable as error:
-        problem = str(error)
-    if problem:
-        found.mode = f"unrecorded, one point at a time ({problem})"
+    problem = ""
+    for rewritten, pieces in _ways(objective):
+        found = Evaluator(objective, 1, rewritten=rewritten, pieces=pieces)
+        try:
+            problem = _disagreement(found, objective, strictly=rewritten or pieces is not None)
+        except NotRecordable as error:
+            problem = str(error)
+        if not problem:
+            found.mode = _described("one point at a time", found)
+            return found
+        log.info("not used: one point at a time%s: %s", " in slabs of data" if pieces else "", problem)
+    found.mode = f"unrecorded, one point at a time ({problem})"
     return found
+
+
+def _ways(objective: Objective) -> Iterator[tuple[bool, Pieces | None]]:
+    """Whether to rewrite, and which pieces of data to take: what is fastest comes first."""
+    if objective.device.type == "cpu":
+        divided = _divided(objective)
+        for pieces in (divided, None) if divided else (None,):
+            yield from ((rewritten, pieces) for rewritten in (True, False) if _rewritable(objective) or not rewritten)
+    else:
+        yield False, None
+
+
+def _rewritable(objective: Objective) -> bool:
+    return objective.device.type == "cpu" and objective.precision != "bf16"
+
+
+def _divided(objective: Objective) -> Pieces | None:
+    """The data in slabs whose intermediate results stay in the cache, if that divides any batch. Not every loss is the
+    mean of those of the slabs: that is for a trial to find out."""
+    pieces: list[tuple[Any, int]] = []
+    for batch, count in zip(objective.batches, objective.examples, strict=True):
+        length = examples_in(batch)
+        rows = count if length is None else _rows_in_cache(objective, batch, length)
+        pieces += [(batch, count)] if rows >= count else [(slab, examples_in(slab) or 0) for slab in slabs(batch, rows)]
+    return pieces if len(pieces) > len(objective.batches) else None
+
+
+def _rows_in_cache(objective: Objective, batch: Any, length: int) -> int:
+    """The largest power of two of examples whose intermediate results fit."""
+    rows = _SMALLEST_SLAB
+    if length <= rows:
+        return length
+    tried = min(length, _TRIED)
+    sample = slabs(batch, tried)[0]
+    try:
+        module = record(lambda params: objective.part(params, sample, tried)[0], objective.parameters)
+    except (NotRecordable, RuntimeError):
+        return length
+    while 2 * rows * largest_result(module) <= _CACHE * tried and rows < length:
+        rows *= 2
+    return rows
+
+
+def _described(way: str, found: Evaluator) -> str:
+    sliced = [] if found.pieces is None else [f"data in slabs of {max(count for _, count in found.pieces)}"]
+    return "; ".join([way, *sliced, *found.rewrites])
 
 
 def _batched(objective: Objective, batch: int) -> Evaluator:
     problems = []
     single = evaluator(objective, 1)
-    ways = ["vmap", "vmap", "unrecorded vmap"]
-    for way, inner in zip(ways, [None, single, None], strict=True):
-        if inner is not None and inner.mode.startswith("unrecorded"):
-            continue
-        found = Evaluator(objective, batch)
-        found.mode, found._inner = way, inner
+    ways = ["rewritten", "vmap", "vmap of the recording", "unrecorded vmap"]
+    if not _rewritable(objective):
+        ways.remove("rewritten")
+    if not single.recorded:
+        ways.remove("vmap of the recording")
+    for way in ways:
+        rewritten = way == "rewritten"
+        found = Evaluator(objective, batch, rewritten=rewritten, pieces=single.pieces)
+        found.mode = way
         try:
+            if way == "vmap of the recording":
+                found.inner = Evaluator(objective, 1, pieces=single.pieces)
+                if problem := _disagreement(found.inner, objective, strictly=False):
+                    raise NotRecordable(problem)
             with warnings.catch_warnings():
                 # an operation without a batching rule is looped over, slowly: then rather one point at a time
                 warnings.filterwarnings("error", message="There is a performance drop")
-                problem = _disagreement(found, objective)
-        except torch.OutOfMemoryError:
-            raise
+                problem = _disagreement(found, objective, strictly=rewritten)
         except (RuntimeError, ValueError, TypeError, LookupError, UserWarning, NotRecordable) as error:
+            if out_of_memory(error):
+                raise
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if not problem:
+            found.mode = _described("vmap" if found.recorded else way, found)
             return found
         problems.append(problem)
-    alone = Evaluator(objective, 1)
+    alone = Evaluator(objective, 1, pieces=single.pieces)
     alone.mode = f"{single.mode} (not in batches: {problems[-1]})"
-    alone._recorded, alone._weights = single._recorded, single._weights
+    alone._ready, alone._weights = single._ready, single._weights
     return alone
 
 
-def _disagreement(found: Evaluator, objective: Objective) -> str:
-    """What is wrong with this way, or nothing: compared with the plain loss at theta* and at displaced parameters."""
+def _disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:
+    """What is wrong with this way, or nothing: compared with the plain loss at theta* and at displaced parameters.
+    `strictly`: it may differ by rounding only."""
     layout = Layout.of(objective.parameters)
     theta = layout.flatten(objective.parameters)
     shift = layout.gaussian(2, seed=0).to(theta)
     tolerance = {"float64": 1e-8, "float32": 1e-3}.get(objective.precision, 5e-2)
+    if strictly:
+        tolerance *= 1e-2 if objective.dtype == torch.float32 else 1e-4
     for point in (theta, *(theta + 1e-3 * theta.std() * s for s in shift)):
         expected = objective.loss(layout.unflatten(point)).detach()
         rows = point if found.batch == 1 else point.expand(found.batch, -1).contiguous()
-        value = found(layout.unflatten(rows))
+        with found.ready():
+            value = found(layout.unflatten(rows))
         if value.shape != rows.shape[:-1]:
             return f"the loss has shape {tuple(value.shape)} for {tuple(rows.shape[:-1])} points"
         first = value.reshape(-1)[0]

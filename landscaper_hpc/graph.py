@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functionalize
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 _aten = torch.ops.aten
@@ -39,7 +39,7 @@ class NotRecordable(Exception):
     """The function does something that a list of operations cannot say; the message names it."""
 
 
-def record(function: Callable[[Any], Tensor], example: Any) -> Callable[[Any], Tensor]:
+def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     """`function` of one argument (tensors in dicts, lists or tuples), recorded at `example` and shortened.
 
     The result is valid for arguments of the same shapes and dtypes. Tensors that the function closes over are taken
@@ -65,6 +65,12 @@ def record(function: Callable[[Any], Tensor], example: Any) -> Callable[[Any], T
     if not writes:  # else an operation may depend on more than its arguments
         _shorten(module)
     return module
+
+
+def largest_result(module: GraphModule) -> int:
+    """Bytes of the largest tensor that an operation of a recorded graph makes."""
+    metas = [node.meta.get("tensor_meta") for node in module.graph.nodes if node.op == "call_function"]
+    return max((m.shape.numel() * m.dtype.itemsize for m in metas if hasattr(m, "shape")), default=0)
 
 
 def _without_dropout(node: Node) -> bool:
@@ -99,6 +105,7 @@ def _shorten(module: GraphModule) -> None:
                 zero.add(node)
             elif node.target is _aten.add.Tensor and not node.kwargs:
                 _drop_zero_term(node, zero)
+    _merge_equal(graph)
     for i, (node, value) in enumerate(known.items()):
         if node.op == "call_function" and any(user not in known for user in node.users):
             name = f"_folded_{i}"
@@ -112,6 +119,17 @@ def _shorten(module: GraphModule) -> None:
         if not any(node.op == "get_attr" and node.target == name for node in graph.nodes):
             delattr(module, name)
     module.recompile()
+
+
+def _merge_equal(graph: Graph) -> None:
+    """Compute once what is computed twice."""
+    first: dict[str, Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function":
+            # a node is written as its name, which is its own
+            same = first.setdefault(f"{node.target} {node.args!r} {node.kwargs!r}", node)
+            if same is not node:
+                node.replace_all_uses_with(same)
 
 
 def _same(node: Node, other: Node) -> bool:

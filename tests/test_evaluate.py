@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, function, mlp_task, quadratic, transformer_task
+from problems import TASKS, cnn_task, function, mlp_task, quadratic, transformer_task
 from torch import nn
 
 from landscaper_hpc.directions import Directions, random_directions
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.evaluate import choose_batch, evaluation_mode, losses
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective import Objective, Task
@@ -49,7 +50,7 @@ def test_every_mode_gives_the_loss_of_the_displaced_model(name: str) -> None:
     for batch in (1, 5):
         np.testing.assert_allclose(losses(objective, directions, points, batch), expected, rtol=1e-12)
     mode = evaluation_mode(objective, directions, 5)
-    assert mode == "vmap" if name != "branching" else mode.startswith("unrecorded, one point at a time")
+    assert mode.split(";")[0] == "vmap" if name != "branching" else mode.startswith("unrecorded, one point at a time")
     assert evaluation_mode(objective, directions, 1).removeprefix("unrecorded, ").startswith("one point at a time")
 
 
@@ -85,6 +86,36 @@ def test_the_number_of_threads_does_not_matter() -> None:
     finally:
         torch.set_num_threads(before)
     assert results[0] == results[1]
+
+
+# ---- slabs of data --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscaper_hpc.evaluator._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 images of the small CNN
+
+
+def test_a_large_data_batch_is_taken_in_slabs(small_cache: None) -> None:
+    objective = Objective(cnn_task(70))
+    directions = random_directions(objective, 2)
+    points = grid_points(2)
+    for batch in (1, 5):
+        assert "data in slabs of 16" in evaluation_mode(objective, directions, batch)
+        values = losses(objective, directions, points, batch)
+        np.testing.assert_allclose(values, reference(objective, directions, points), rtol=1e-12)
+        pieces = [losses(objective, directions, points[i : i + 3], batch) for i in range(0, len(points), 3)]
+        assert np.concatenate(pieces).tobytes() == values.tobytes()
+
+
+def test_a_loss_that_is_no_mean_over_examples_is_not_divided(small_cache: None) -> None:
+    base = cnn_task(70)
+    task = Task(base.model, lambda model, batch: base.loss(model, batch).mean().sqrt(), base.data)
+    objective = Objective(task)
+    directions = random_directions(objective, 2)
+    assert "slabs" not in evaluation_mode(objective, directions, 1)
+    points = grid_points(2)
+    np.testing.assert_allclose(losses(objective, directions, points), reference(objective, directions, points))
 
 
 def test_nan_and_infinity_come_as_they_are() -> None:
@@ -147,3 +178,28 @@ def test_choose_batch_finds_a_shape_and_respects_what_cannot_be_batched() -> Non
     assert choose_batch(objective, directions, seconds=0.01) > 1  # for a tiny network, vmap always pays
     other = Objective(TASKS["branching"]())
     assert choose_batch(other, random_directions(other, 2), seconds=0.01) == 1
+
+
+def test_memory_is_measured_and_limits_the_batch() -> None:
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Linear(3, 4000), nn.Tanh(), nn.Linear(4000, 1))  # 32 MB of results for each point
+    objective = Objective(Task(wide, lambda model, x: model(x).square(), torch.randn(1000, 3)))
+    directions = random_directions(objective, 2)
+    assert choose_batch(objective, directions, memory=200 * 2**20, seconds=0.01) <= 4
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_says_what_to_do(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(mlp_task())
+    directions = random_directions(objective, 2)
+    losses(objective, directions, grid_points(2), 4)
+
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("landscaper_hpc.evaluator.Evaluator._replay", full)
+    with pytest.raises(InputError, match=r"ran out of memory with batches of 4 points .*a new study with a smaller"):
+        losses(objective, directions, grid_points(2), 4)
+    assert choose_batch(objective, directions, seconds=0.01) == 1

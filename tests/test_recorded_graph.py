@@ -10,6 +10,7 @@ from torch.func import jvp, vmap
 
 from landscaper_hpc.graph import NotRecordable, record
 from landscaper_hpc.objective import Objective
+from landscaper_hpc.rewrite import rewrite
 
 
 def operations(recorded: torch.fx.GraphModule) -> list[str]:
@@ -80,3 +81,77 @@ def test_writes_into_tensors_are_recorded_without_side_effects(closed_over: bool
         x = scale * torch.arange(1.0, 4.0)
         assert torch.equal(recorded(x), writes(x))
     assert not constant.any()
+
+
+def test_what_is_computed_twice_is_computed_once() -> None:
+    recorded = record(lambda w: (w.t() @ w).sum() + (w.t() @ w).sum(), torch.randn(3, 3))
+    assert operations(recorded).count("aten.mm.default") == 1
+
+
+# ---- rewrites -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_batch_norm_goes_into_the_convolution(bias: bool, affine: bool) -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=bias)
+    norm = torch.nn.BatchNorm2d(4, affine=affine)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.1, 3)
+    model = torch.nn.Sequential(convolution, norm, torch.nn.ReLU()).double().eval().requires_grad_(False)
+    x = torch.randn(5, 3, 7, 7, dtype=torch.float64)
+    params = {k: torch.randn_like(p) for k, p in model.named_parameters()}
+    recorded = record(lambda p: torch.func.functional_call(model, p, x).square().sum(), params)
+    assert rewrite(recorded, batched=False) == ["BatchNorm folded"]
+    assert not any("batch_norm" in operation for operation in operations(recorded))
+    params = {k: torch.randn_like(p) for k, p in params.items()}
+    before = {k: p.clone() for k, p in params.items()}
+    for _ in range(2):  # nothing is written into what is used again
+        torch.testing.assert_close(
+            recorded(params), torch.func.functional_call(model, params, x).square().sum(), rtol=1e-13, atol=0
+        )
+    assert all(torch.equal(p, before[k]) for k, p in params.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(64,), (5, 7), (3, 5, 7)])
+def test_tanh_by_sigmoid(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.randn(shape, dtype=dtype)
+    for batched in (False, True):
+        for function in (torch.tanh, lambda x: (x * 3).tanh() + (x * 3), lambda x: (x * 3).tanh()):
+            recorded = record(function, x)
+            assert rewrite(recorded, batched=batched) == ["tanh by sigmoid"]
+            for argument in (x, 30 * x, torch.full_like(x, torch.nan)):
+                kept, eps = argument.clone(), torch.finfo(dtype).eps
+                torch.testing.assert_close(
+                    recorded(argument), function(argument), rtol=eps, atol=4 * eps, equal_nan=True
+                )
+                assert torch.equal(argument.nan_to_num(), kept.nan_to_num())
+    signs = record(torch.tanh, x)
+    rewrite(signs, batched=False)
+    assert torch.equal(signs(x.new_tensor([torch.inf, -torch.inf, 0.0])), x.new_tensor([1.0, -1.0, 0.0]))
+
+
+def test_what_is_read_again_is_not_overwritten() -> None:
+    def function(x: Tensor) -> Tensor:
+        y = x * 2
+        z = y.relu() + y
+        return z.tanh() + z + z.relu()
+
+    x = torch.randn(8, 8, dtype=torch.float64)
+    recorded = record(function, x)
+    assert rewrite(recorded, batched=False)
+    torch.testing.assert_close(recorded(x), function(x), rtol=1e-14, atol=1e-15)
+
+
+def test_what_writes_is_left_alone() -> None:
+    def writes(x: Tensor) -> Tensor:
+        buffer = torch.zeros(3)
+        buffer[1] = x[0]
+        return (buffer + x).tanh().sum()
+
+    recorded = record(writes, torch.ones(3))
+    value = recorded(torch.ones(3))
+    rewrite(recorded, batched=False)
+    torch.testing.assert_close(recorded(torch.ones(3)), value)
