@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +65,12 @@ class LandscapeStore:
         self.name = name
         self.folder = path / name
         try:
-            self._group = zarr.open_group(self.folder, mode="r")
-            self.attributes: dict[str, Any] = dict(self._group.attrs)
+            # the two files that say it, and not zarr: campaigns open thousands of landscapes
+            self.attributes: dict[str, Any] = json.loads((self.folder / "zarr.json").read_bytes())["attributes"]
             self.study_id: str = self.attributes["study_id"]
             self.grid = Grid(tuple(Axis(*axis) for axis in self.attributes["grid"]))
-            self.shard_shape: tuple[int, ...] = self._array("loss").chunks
+            loss = json.loads((self.folder / "loss" / "zarr.json").read_bytes())
+            self.shard_shape: tuple[int, ...] = tuple(loss["chunk_grid"]["configuration"]["chunk_shape"])
         except FileNotFoundError:
             raise InputError(f"{self.folder}: there is no landscape; `landscaper-hpc run` makes it") from None
         except (KeyError, TypeError, ValueError) as error:
@@ -177,7 +179,7 @@ class LandscapeStore:
         return math.prod(self._shard_grid)
 
     def n_done(self) -> int:
-        return len(self._done())
+        return sum(name.startswith("c.") for name in os.listdir(self.folder / "done"))  # noqa: PTH208
 
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again and are returned.
@@ -273,6 +275,10 @@ class LandscapeStore:
         return MergeTree.from_arrays({name: np.asarray(array[...]) for name, array in group.arrays()})
 
     # ---- names --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(self.folder, mode="r")
 
     def _array(self, name: str) -> zarr.Array[Any]:
         array = self._group[name]
