@@ -45,10 +45,17 @@ def load_yaml(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) ->
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a string; people and YAML 1.2 mean a number."""
+    """YAML 1.1 reads 1e-3 as a string and 1:30:00 as 5400; people and YAML 1.2 mean a number, and a string."""
 
 
-_Yaml.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_NO_COLON = r"(?!.*:)"
+_Yaml.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile(_NO_COLON + known.pattern, known.flags) if tag.endswith((":int", ":float")) else known)
+        for tag, known in resolvers
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 for _first in "-+0123456789":
     _Yaml.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))

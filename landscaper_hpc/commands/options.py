@@ -18,7 +18,16 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="override a key of the study, e.g. --set grid.count=11; repeatable"
     ),
 ]
-SiteFile = Annotated[Path | None, typer.Option("--site", metavar="FILE", help="a site profile (YAML): where it runs")]
+SiteFile = Annotated[
+    str | None,
+    typer.Option("--site", metavar="SITE", help="where it runs: a profile (YAML), or the name of a shipped one"),
+]
+SetSite = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-site", metavar="KEY=VALUE", help="override a key of the site, e.g. --set-site slurm.nodes=8; repeatable"
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="the study's folder; default: runs/<study name>")
 ]
@@ -35,9 +44,15 @@ def load_study(file: Path, overrides: list[str] | None) -> Study:
 
 
 def load_site(
-    file: Path | None, workers: int | None = None, device: str | None = None, executor: str | None = None
+    file: str | None,
+    workers: int | None = None,
+    device: str | None = None,
+    executor: str | None = None,
+    overrides: list[str] | None = None,
 ) -> Site:
     from landscaper_hpc.site import Site
 
     given = {"workers": workers, "device": device, "executor": executor}
-    return Site.load(file, [f"{key}={value}" for key, value in given.items() if value is not None])
+    return Site.load(
+        file, [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    )
