@@ -170,10 +170,26 @@ class Slurm(Strict):
         return max(1, self.gpus_per_node) if self.tasks_per_node == "auto" else self.tasks_per_node
 
 
+class Dask(Strict):
+    """Where `executor: dask` finds its workers.
+
+    Without `scheduler` they are the tasks of the srun that started this program, or else jobs: `slurm.nodes` of them,
+    each one node with a process for each of its tasks.
+    """
+
+    scheduler: Text | None = Field(
+        None, description="a scheduler that runs already: tls://host:port, or its file (.json); tcp:// is not encrypted"
+    )
+    adaptive: bool = Field(True, description="no more jobs than there are tasks for; false: all, to the end")
+    interface: Word | None = Field(
+        None, description="the network interface between scheduler and workers, such as hsn0; default: Dask's guess"
+    )
+
+
 class Site(Strict):
     """Where a study runs. Changes no number."""
 
-    executor: Literal["serial", "local", "mpi", "slurm"] = "local"
+    executor: Literal["serial", "local", "mpi", "slurm", "dask"] = "local"
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="processes of `local`; auto: one per core, or per GPU"
     )
@@ -182,6 +198,7 @@ class Site(Strict):
         None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
     )
     slurm: Slurm = Slurm()
+    dask: Dask = Dask()
     container: Container | None = None
     scratch: Text | None = Field(
         None, description="where the folders of studies go, instead of ./runs; $VARIABLES are expanded"
