@@ -1,0 +1,290 @@
+"""Dask: tasks go to the workers of a scheduler, wherever those come from. Needs the extra `dask`.
+
+The workers' processes may be many; each does one task at a time. A worker that is lost loses only its tasks: Dask gives
+them to others. Losing the scheduler ends a map with `WorkerLost`, and loses nothing that a task has published.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+import operator
+import os
+import pickle
+import queue
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from distributed import Client, Future, get_worker
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from landscaper_hpc.device import LOCAL_RANK
+from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.executors.base import Function, Item, WorkerLost
+from landscaper_hpc.executors.local import _call
+from landscaper_hpc.progress import Progress, silent
+from landscaper_hpc.site import Site
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1:0"
+"""Where dashboards listen, on any port: they show everything to anyone, and may run code."""
+
+LOST = (CommClosedError, ClosedClientError, OSError, TimeoutError, RuntimeError)
+"""What Dask raises where the other side of a connection is gone."""
+
+_TEND_SECONDS = 2.0
+_REPORT_SECONDS = 0.2
+_WITHOUT_WORKERS_SECONDS = 300.0
+_AHEAD = 8
+_CONNECT_SECONDS = 30.0
+
+
+class Workers(Protocol):
+    """Where Dask's workers come from."""
+
+    def connect(self) -> Client:
+        """A client of their scheduler. `InputError` where there is none."""
+        ...
+
+    def tend(self, present: int, unfinished: int) -> None:
+        """Called every few seconds while tasks run: `present` processes work on `unfinished` tasks."""
+        ...
+
+    def close(self, client: Client) -> None:
+        """Close the client, and give back what `connect` began."""
+        ...
+
+
+class Given:
+    """The workers of a scheduler that someone else runs, given by its address or its scheduler file.
+
+    An address without a protocol is taken to be `tls://`; the certificates are those of Dask's own configuration
+    (`distributed.comm.tls`). `tcp://` is not encrypted, and used only where it is asked for.
+    """
+
+    def __init__(self, scheduler: str) -> None:
+        self._scheduler = scheduler
+        self._seen = time.monotonic()
+
+    def connect(self) -> Client:
+        file = Path(self._scheduler)
+        try:
+            if file.is_file():
+                client = Client(scheduler_file=str(file), timeout=_CONNECT_SECONDS, set_as_default=False)
+            elif file.suffix == ".json":
+                raise InputError(f"dask.scheduler: there is no file {file}; the scheduler writes it when it starts")
+            else:
+                address = self._scheduler if "://" in self._scheduler else f"tls://{self._scheduler}"
+                client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (*LOST, TypeError, ValueError) as error:
+            raise InputError(
+                f"dask.scheduler: no Dask scheduler answers at {self._scheduler} ({sentence(error)}); start it and run "
+                "the same command again, everything finished so far is kept"
+            ) from None
+        if client.scheduler.address.startswith("tcp://"):
+            log.warning("the connection to %s is not encrypted", client.scheduler.address)
+        self._seen = time.monotonic()
+        return client
+
+    def tend(self, present: int, unfinished: int) -> None:
+        if present:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > _WITHOUT_WORKERS_SECONDS:
+            raise InputError(
+                f"dask.scheduler: {self._scheduler} had no worker for {_WITHOUT_WORKERS_SECONDS:.0f} s; start some "
+                "(`dask worker --nthreads 1`) and run the same command again, everything finished so far is kept"
+            )
+
+    def close(self, client: Client) -> None:
+        with suppress(*LOST):  # the scheduler and its workers are not ours
+            client.close(timeout=5)
+
+
+def dask_executor(site: Site, folder: Path) -> DaskExecutor:
+    """The executor of a site, for the study in `folder`. Under srun it is made in one task only; the others serve."""
+    if site.dask.scheduler is not None:
+        return DaskExecutor(Given(site.dask.scheduler))
+    from landscaper_hpc.executors.dask_slurm import Jobs, Step
+
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    return DaskExecutor(Step(site, folder) if tasks > 1 else Jobs(site, folder))
+
+
+class DaskExecutor:
+    """Tasks on Dask's workers. What they report comes back as Dask's events, their results never."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._client: Client | None = None
+        self._present = 0
+        self._tended = -float("inf")
+
+    def map_unordered(
+        self,
+        function: Function[Item],
+        items: Iterable[Item],
+        on_progress: Callable[[Item, int, int], None] | None = None,
+    ) -> Generator[Item, None, None]:
+        upcoming = iter(items)
+        unfinished = operator.length_hint(upcoming)
+        client = self._connected()
+        run = f"landscaper-hpc-{uuid.uuid4().hex}"
+        numbers = itertools.count()
+        under_way: dict[str, Item] = {}
+        futures: dict[str, Future] = {}
+        finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        if on_progress is not None:
+            client.subscribe_topic(run, functools.partial(_pass_on, on_progress, under_way))
+        try:
+            while True:
+                self._tend(unfinished)
+                # a window instead of everything at once: the scheduler stays small, whatever the number of tasks
+                window = _AHEAD * max(1, self._present)
+                if len(under_way) <= window // 2:
+                    batch = list(itertools.islice(upcoming, window - len(under_way)))
+                    new = {f"{run}-{next(numbers)}": item for item in batch}
+                    under_way.update(new)
+                    tasks = [pickle.dumps((function, item)) for item in batch]
+                    keys = list(new)
+                    for future in client.map(
+                        _work, keys, tasks, key=keys, pure=False, run=run, tell=on_progress is not None
+                    ):
+                        futures[future.key] = future
+                        future.add_done_callback(finished.put)
+                if not under_way:
+                    return
+                with suppress(queue.Empty):
+                    future = finished.get(timeout=_TEND_SECONDS)
+                    del futures[future.key]
+                    item = under_way.pop(future.key)
+                    _raise_failure(future, item)
+                    unfinished -= 1
+                    yield item
+        except LOST as error:
+            raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
+        finally:
+            if futures:
+                _stop_all(client, run, list(futures.values()))
+            if on_progress is not None:
+                with suppress(*LOST):
+                    client.unsubscribe_topic(run)
+
+    def close(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            self._workers.close(client)
+
+    def _connected(self) -> Client:
+        if self._client is not None and self._client.status != "running":
+            self.close()
+        if self._client is None:
+            self._client = self._workers.connect()
+            self._tended = -float("inf")
+        return self._client
+
+    def _tend(self, unfinished: int) -> None:
+        if self._client is not None and time.monotonic() - self._tended > _TEND_SECONDS:
+            self._present = len(self._client.ncores())
+            self._workers.tend(self._present, unfinished)
+            self._tended = time.monotonic()
+
+
+def _raise_failure(future: Future, item: Item) -> None:
+    if future.status == "finished":
+        return
+    if future.status in ("cancelled", "lost"):
+        raise WorkerLost("the Dask scheduler was lost with its tasks under way")
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        raise WorkerLost(f"{item}: {error.allowed_failures + 1} workers died, one after the other")
+    if isinstance(error, InputError | TaskFailed):
+        raise error
+    raise TaskFailed(f"{item}\n{type(error).__name__}: {error}")
+
+
+def _pass_on(on_progress: Callable[[Any, int, int], None], under_way: dict[str, Any], event: tuple[float, Any]) -> None:
+    _, (key, done, total) = event
+    if key in under_way:
+        on_progress(under_way[key], done, total)
+
+
+def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
+    """Start no more tasks of this run, and wait for those that are running."""
+    with suppress(*LOST):
+        client.cancel(futures)
+        while any(client.run(_stop, run, on_error="ignore").values()):
+            time.sleep(0.1)
+
+
+def sentence(error: BaseException | str) -> str:
+    """An error of Dask's or Slurm's on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- on the workers -------------------------------------------------------------------------------------------------
+
+_one_task = threading.Lock()  # a worker may have several threads; models and data are one process's
+_stopped: set[str] = set()
+_local_rank: socket.socket | None = None
+
+
+def _work(key: str, task: bytes, run: str, tell: bool) -> None:
+    # pickled by the client and not by Dask: the scheduler passes it on and needs none of the modules
+    with _one_task:
+        if run in _stopped:
+            return
+        _claim_local_rank()
+        function, item = pickle.loads(task)
+        _call(function, item, _reporter(run, key) if tell else silent)
+
+
+def _stop(run: str) -> bool:
+    """Start no task of this run any more; whether one is running."""
+    _stopped.add(run)
+    return _one_task.locked()
+
+
+def _reporter(run: str, key: str) -> Progress:
+    worker = get_worker()
+    last = -float("inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done >= total or time.monotonic() - last > _REPORT_SECONDS:
+            last = time.monotonic()
+            worker.log_event(run, (key, int(done), int(total)))
+
+    return progress
+
+
+def _claim_local_rank() -> None:
+    """The lowest number that no other worker of this scheduler and job has on this node, for one process per GPU.
+
+    Claimed by a name that the kernel frees with the process: what starts workers gives them no such number.
+    """
+    global _local_rank
+    if _local_rank is not None or sys.platform != "linux":
+        return
+    job = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES")]
+    whose = hashlib.sha256(repr((os.getuid(), get_worker().scheduler.address, job)).encode()).hexdigest()
+    for rank in itertools.count():
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0landscaper-hpc {whose} {rank}")
+        except OSError:
+            claim.close()
+            continue
+        os.environ[LOCAL_RANK], _local_rank = str(rank), claim
+        return

@@ -1,0 +1,293 @@
+"""Dask's workers on Slurm: jobs that dask-jobqueue submits, or the tasks of one srun (SLURMRunner).
+
+All of them talk TLS, with a certificate that is made for one run and lies in a folder that only its owner can read.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+from distributed.security import Security
+from distributed.utils import json_load_robust
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
+from landscaper_hpc.site import Site
+
+_sigint = signal.getsignal(signal.SIGINT)
+from dask_jobqueue.slurm import SLURMCluster, SLURMJob, SLURMRunner  # noqa: E402
+
+# the import replaced the handler by one that exits with code 0, which is right for tasks that serve and no others
+_exit_on_sigint = signal.signal(signal.SIGINT, _sigint)
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 20.0
+_UNJOINED = 3
+_START_SECONDS = 300
+
+
+class Jobs:
+    """Jobs of one node each, submitted as there is work for them and replaced when they end before it does."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self._site = site
+        self._folder = folder
+        self._keys = folder / "dask"
+        self._refused: list[str] = []
+        self._joined: set[str] = set()
+        self._unjoined: list[str] = []
+        self._looked = 0.0
+
+    def connect(self) -> Client:
+        if shutil.which("sbatch") is None:
+            raise InputError(
+                "executor dask: there is no sbatch here; run this on a login node, under srun, or give dask.scheduler"
+            )
+        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._keys, ignore_errors=True)
+        security = Security.temporary()
+        certificate, key = (shlex.quote(str(file)) for file in _write_keys(self._keys, security))
+        refused = self._refused
+
+        class Job(SLURMJob):  # type: ignore[misc]
+            async def start(self) -> None:
+                try:
+                    await super().start()
+                except RuntimeError as error:
+                    refused.append(str(error))
+                    raise
+
+        class Cluster(SLURMCluster):  # type: ignore[misc]
+            job_cls = Job
+
+            def _get_worker_security(self, security: Security) -> Security:
+                # goes to a command line: as files, and quoted
+                return Security(
+                    require_encryption=True, tls_ca_file=certificate, tls_worker_cert=certificate, tls_worker_key=key
+                )
+
+        slurm = self._site.slurm
+        stagger = min(300, (slurm.seconds - slurm.warning_s) // 20)
+        self._cluster = Cluster(
+            cores=slurm.tasks,
+            processes=slurm.tasks,
+            memory="0",
+            job_directives_skip=["#SBATCH"],  # all of its own; ours follow
+            job_extra_directives=_directives(self._site, self._folder / "logs"),
+            job_script_prologue=_prologue(self._site),
+            python=shlex.quote(slurm.python or sys.executable),
+            worker_extra_args=[
+                *("--memory-limit", "0", "--dashboard-address", LOOPBACK),
+                *("--lifetime", f"{slurm.seconds - slurm.warning_s - stagger}s", "--lifetime-stagger", f"{stagger}s"),
+            ],
+            death_timeout=_START_SECONDS,
+            interface=self._site.dask.interface,
+            protocol="tls://",
+            security=security,
+            scheduler_options={"dashboard_address": LOOPBACK},
+        )
+        return Client(self._cluster, set_as_default=False)
+
+    def tend(self, present: int, unfinished: int) -> None:
+        if self._refused:
+            raise InputError(f"slurm: sbatch refused a job of Dask's workers: {sentence(self._refused[0])}")
+        cluster, slurm = self._cluster, self._site.slurm
+        processes = {worker["name"]: worker for worker in cluster.scheduler_info["workers"].values()}
+        groups = {name: [w for p, w in processes.items() if _is_of(p, name)] for name in list(cluster.worker_spec)}
+        self._joined.update(name for name, group in groups.items() if group)
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._remove_ended(present)
+        wanted = min(slurm.nodes, math.ceil(unfinished / slurm.tasks)) if self._site.dask.adaptive else slurm.nodes
+        surplus = len(cluster.worker_spec) - wanted
+        if surplus > 0:
+            busy = {address for address, tasks in cluster.scheduler.workers.items() if tasks.processing}
+            idle = [name for name, group in groups.items() if not any(w["id"] in busy for w in group)]
+            if idle:
+                cluster.sync(cluster.scale_down, idle[:surplus])
+        elif surplus < 0:
+            cluster.scale(jobs=wanted)
+
+    def _remove_ended(self, present: int) -> None:
+        """Forget jobs that are no longer in the queue, so that others take their place."""
+        queue = subprocess.run(
+            ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if queue.returncode:
+            log.warning("squeue: %s", sentence(queue.stderr))
+            return
+        queued = set(queue.stdout.split())
+        log.info("%d jobs of Dask's workers, %d processes at work", len(self._cluster.workers), present)
+        jobs = {name: job.job_id for name, job in self._cluster.workers.items() if job.job_id}
+        ended = {name: job for name, job in jobs.items() if job not in queued}
+        for name, job in ended.items():
+            log.warning("job %s of Dask's workers has ended", job)
+            self._unjoined = [] if name in self._joined else [*self._unjoined, job]
+        if len(self._unjoined) >= _UNJOINED:
+            raise InputError(
+                f"slurm: {len(self._unjoined)} jobs in a row ended before their workers joined Dask's scheduler; "
+                f"see {self._folder / 'logs' / f'dask-{self._unjoined[-1]}.out'}"
+            )
+        if ended:
+            self._cluster.sync(self._cluster.scale_down, list(ended))
+
+    def close(self, client: Client) -> None:
+        with suppress(*LOST):
+            client.close(timeout=5)
+        self._cluster.close()
+        shutil.rmtree(self._keys, ignore_errors=True)
+
+
+class Step:
+    """The tasks of one srun: the first is the scheduler, the second this program, the others workers.
+
+    The constructor returns in the second only; the others serve until that one closes, and exit.
+    """
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        tasks, rank = int(os.environ["SLURM_STEP_NUM_TASKS"]), int(os.environ["SLURM_PROCID"])
+        if tasks < 3:
+            raise InputError(
+                f"executor dask: srun started {tasks} tasks, and at least 3 are needed: a scheduler, this program, and "
+                "a worker"
+            )
+        # a step that runs again, or beside another one, must not find what is not its own
+        names = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
+        self._keys = folder / "dask" / ".".join(names)
+        security = _step_security(self._keys, make=rank == 0)
+        common = {"security": security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
+        if rank != 1:
+            signal.signal(signal.SIGINT, _exit_on_sigint)
+        runner = _Runner(
+            scheduler_file=str(self._keys / "scheduler.json"),
+            # the program may be killed and the others not
+            scheduler_options={**common, "protocol": "tls://", "idle_timeout": f"{_START_SECONDS}s"},
+            worker_options={**common, "nthreads": 1, "memory_limit": 0, "death_timeout": _START_SECONDS},
+        )
+        self._seen = time.monotonic()
+        runner.scheduler_comm = None  # it knows nothing of TLS: the client ends the scheduler
+        self._security = security
+
+    def connect(self) -> Client:
+        try:
+            return Client(
+                scheduler_file=str(self._keys / "scheduler.json"), security=self._security, set_as_default=False
+            )
+        except LOST as error:
+            raise InputError(
+                f"Dask's scheduler, the first task of this srun, does not answer ({sentence(error)}); run the same "
+                "command again, everything finished so far is kept"
+            ) from None
+
+    def tend(self, present: int, unfinished: int) -> None:
+        if present:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > _START_SECONDS:
+            raise InputError(
+                f"Dask's scheduler had no worker for {_START_SECONDS} s: the tasks of this srun have ended; run the "
+                "same command again, everything finished so far is kept"
+            )
+
+    def close(self, client: Client) -> None:
+        with suppress(*LOST):
+            client.shutdown()
+        shutil.rmtree(self._keys, ignore_errors=True)
+        with suppress(OSError):  # another step's keys lie beside
+            self._keys.parent.rmdir()
+
+
+class _Runner(SLURMRunner):  # type: ignore[misc]
+    async def get_scheduler_address(self) -> str:
+        return str(json_load_robust(self.scheduler_file)["address"])  # it may be half written
+
+
+def _is_of(process: str, job: str) -> bool:
+    """Whether a worker's name is that of the job, or of one of several processes of the job."""
+    return process == job or process.rpartition("-")[0] == job
+
+
+# ---- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def _write_keys(folder: Path, security: Security) -> tuple[Path, Path]:
+    """The certificate and its key, in a new folder that only its owner can read; the key comes last, and whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    for file, text in (certificate, security.tls_worker_cert), (key.with_suffix(".new"), security.tls_worker_key):
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+    key.with_suffix(".new").rename(key)
+    return certificate, key
+
+
+def _step_security(folder: Path, make: bool) -> Security:
+    """The same certificate for all tasks of a step: one makes it, the others wait for it."""
+    if make:
+        shutil.rmtree(folder, ignore_errors=True)
+        _write_keys(folder, Security.temporary())
+    deadline = time.monotonic() + _START_SECONDS
+    while not (folder / "key.pem").exists():
+        if time.monotonic() > deadline:
+            raise InputError(f"{folder}: the first task of this srun has not put its certificate there; is it shared?")
+        time.sleep(0.2)
+    roles: dict[str, Any] = {f"tls_{role}_cert": str(folder / "certificate.pem") for role in _ROLES}
+    roles |= {f"tls_{role}_key": str(folder / "key.pem") for role in _ROLES}
+    return Security(require_encryption=True, tls_ca_file=str(folder / "certificate.pem"), **roles)
+
+
+_ROLES = ("client", "scheduler", "worker")
+
+
+# ---- the job's script -----------------------------------------------------------------------------------------------
+
+
+def _directives(site: Site, logs: Path) -> list[str]:
+    slurm = site.slurm
+    given: dict[str, object] = {
+        "job-name": "landscape-dask",
+        "nodes": 1,
+        "ntasks": 1,
+        "time": slurm.walltime,
+        "account": slurm.account,
+        "partition": slurm.partition,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "reservation": slurm.reservation,
+        "gpus-per-node": slurm.gpus_per_node or None,
+        # one task of Slurm's holds all processes
+        "cpus-per-task": slurm.tasks * (slurm.cpus_per_task or 1),
+        "mem": slurm.memory,
+        "output": str(logs).replace("%", "%%") + "/dask-%j.out",
+        "open-mode": "append",
+        **slurm.options,
+    }
+    lines = ["--no-requeue"]  # Dask's jobs are replaced, not repeated
+    for name, value in given.items():
+        if value is not None:
+            lines.append(f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}")
+    return lines
+
+
+def _prologue(site: Site) -> list[str]:
+    return [
+        *(f"module load {shlex.quote(name)}" for name in site.slurm.modules),
+        *(f"export {name}={shlex.quote(value)}" for name, value in site.slurm.environment.items()),
+    ]
