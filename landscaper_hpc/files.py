@@ -6,8 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +20,17 @@ PARTIAL = ".partial"
 _SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
 
 
+def beside(path: Path) -> Path:
+    """A name beside `path` to write to, which nobody else has: an orphan and its copy may write the same at once."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+
+
 def publish(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically and durably: write aside, fsync, rename, fsync the folder.
 
     Readers see the old file, or the new one, never a part; two writers of the same bytes do no harm.
     """
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{PARTIAL}")
+    aside = beside(path)
     try:
         with full_disk_refused(path):
             with aside.open("wb") as stream:
@@ -61,9 +68,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove files that killed writers left aside in `folder`."""
+    """Remove what killed writers left aside in `folder`."""
     for leftover in folder.glob(f".*{PARTIAL}"):
-        if leftover.is_file():
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

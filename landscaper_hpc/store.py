@@ -14,13 +14,14 @@ Metadata is written by the client only, before any shard. This module is the onl
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 
 from landscaper_hpc.config import canonical_sha256
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.files import PARTIAL, full_disk_refused, publish, remove_partials, sync_folder
+from landscaper_hpc.files import beside, full_disk_refused, publish, remove_partials, sync_folder
 from landscaper_hpc.grid import Axis, Grid, Shard
 
 if TYPE_CHECKING:
@@ -135,7 +136,9 @@ class LandscapeStore:
                 hessian = group.create_group("hessian")
                 for key, values in directions.hessian.items():
                     _save(hessian, key, values)
-        return cls(path, name)
+        made = cls(path, name)
+        made.refuse_other(science)  # where another client was quicker
+        return made
 
     def refuse_other(self, science: Mapping[str, Any]) -> None:
         """`InputError` unless this landscape is of exactly this science; names the keys that differ."""
@@ -205,9 +208,8 @@ class LandscapeStore:
 
     def tidy(self) -> None:
         """Remove what killed writers left aside. Only the client calls this, when nothing is pending."""
-        for array in ("loss", "done"):
-            remove_partials(self.folder / array)
-        remove_partials(self.path)
+        for folder in (self.path, self.folder, *(self.folder / name for name in ("loss", "done", "topology"))):
+            remove_partials(folder)
 
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float64]:
         """Losses of a box of points; `InputError` where a shard of it is not done."""
@@ -347,24 +349,24 @@ def _make_root(path: Path) -> None:
 @contextmanager
 def _folder_aside(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder beside `path` to build in, which takes the name `path` when it is complete and on disk."""
-    aside = path.with_name(f".{path.name}{PARTIAL}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, old = beside(path), beside(path)
     try:
         with full_disk_refused(path):
             yield aside
             _sync_tree(aside)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    if replace and path.exists():
-        old = path.with_name(f".{path.name}.old{PARTIAL}")
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-        aside.rename(path)
-        shutil.rmtree(old)
-    else:
-        aside.rename(path)
-    sync_folder(path.parent)
+        if replace:
+            with suppress(FileNotFoundError):
+                path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # someone else made it in the meantime; the bytes are the same
+        sync_folder(path.parent)
+    finally:
+        for folder in (aside, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_tree(root: Path) -> None:

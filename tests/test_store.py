@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from studies import on_a_small_disk
 
 from landscaper_hpc import Axis, Grid, InputError, LandscapeStore, open_landscape
-from landscaper_hpc.grid import Shard
 from landscaper_hpc.store import StoredDirections, landscape_names
 from landscaper_hpc.topology import merge_tree
 
@@ -215,72 +210,3 @@ except InputError as error:
     done = on_a_small_disk(tmp_path / "mount", 1024, sys.executable, "-c", script)
     assert done.returncode == 0, done.stderr
     assert "refused after" in done.stdout
-
-
-class StoreMachine(RuleBasedStateMachine):
-    """Any order of writes, double writes, torn and lost chunks, verifications and reopenings ends in the same bytes."""
-
-    counts, shard = (5, 4, 3), (2, 2, 3)
-
-    @initialize()
-    def start(self) -> None:
-        import tempfile
-
-        self.folder = Path(tempfile.mkdtemp())
-        self.values = field(*self.counts)
-        self.store = make(self.folder / "s.zarr", *self.counts, shard=self.shard)
-        self.all = {shard.index: shard for shard in self.store.shards()}
-        self.done: set[tuple[int, ...]] = set()
-        self.damaged: set[tuple[int, ...]] = set()
-
-    def pick(self, number: int) -> Shard:
-        return list(self.all.values())[number % len(self.all)]
-
-    @rule(number=st.integers(0, 100))
-    def write(self, number: int) -> None:
-        shard = self.pick(number)
-        self.store.write(shard, self.values[shard.region])
-        self.done.add(shard.index)
-        self.damaged.discard(shard.index)
-
-    @rule(number=st.integers(0, 100), keep=st.integers(0, 95))
-    def tear(self, number: int, keep: int) -> None:
-        shard = self.pick(number)
-        if shard.index in self.done:
-            chunk = self.store._chunk("loss", shard.index)
-            chunk.write_bytes(chunk.read_bytes()[:keep])
-            self.damaged.add(shard.index)
-
-    @rule(number=st.integers(0, 100))
-    def die_between_data_and_done(self, number: int) -> None:
-        shard = self.pick(number)
-        if shard.index not in self.done:
-            self.store.write(shard, self.values[shard.region])
-            self.store._chunk("done", (*shard.index, 0)).unlink()
-
-    @rule()
-    def reopen(self) -> None:
-        self.store = LandscapeStore(self.folder / "s.zarr", "a")
-
-    @rule()
-    def verify(self) -> None:
-        assert {shard.index for shard in self.store.verify()} == self.damaged
-        self.done -= self.damaged
-        self.damaged.clear()
-
-    @invariant()
-    def pending_is_what_is_not_done(self) -> None:
-        assert {shard.index for shard in self.store.pending()} == set(self.all) - self.done
-
-    def teardown(self) -> None:
-        self.store.verify()
-        fill(self.store, self.values)
-        assert self.store.loss().tobytes() == self.values.tobytes()
-        undisturbed = make(self.folder / "undisturbed", *self.counts, shard=self.shard)
-        fill(undisturbed, self.values)
-        assert contents(self.folder / "s.zarr") == contents(self.folder / "undisturbed")
-        shutil.rmtree(self.folder)
-
-
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
