@@ -48,9 +48,9 @@ def environment(**more: str) -> dict[str, str]:
 def command(*argv: str | Path, seconds: float = 600, **options: Any) -> str:
     """The command's standard output; `Failed` with the end of what it said if it fails."""
     words = list(map(str, argv))
-    options = {"env": environment(), "cwd": ROOT} | options
+    settings: dict[str, Any] = {"env": environment(), "cwd": ROOT} | options
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False, **options)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False, **settings)
     except subprocess.TimeoutExpired:
         raise Failed(f"{' '.join(words)[:200]}\ntook longer than {seconds:.0f} s") from None
     if done.returncode:
@@ -121,13 +121,14 @@ class Base:
         lines = command("apt-config", "dump").splitlines()
         of_apt = ['APT::Sandbox::User "root";', *(line for line in lines if line.startswith(_OF_APT))]
         (self.folder / "etc/apt/apt.conf.d/zz-check").write_text("\n".join(of_apt) + "\n")
-        self._write_pip()
+        self.write_pip()
 
     def binds(self, option: str, suffix: str = "") -> list[str]:
         """`option` with what pip reads on this machine, for a command line."""
         return [word for here, there in self._binds for word in (option, f"{here}:{there}{suffix}")]
 
-    def _write_pip(self) -> None:
+    def write_pip(self) -> None:
+        """What pip is told on this machine, put down so that it holds inside as well."""
         self._pip.mkdir()
         config = configparser.ConfigParser(interpolation=None)
         config["global"] = {}
