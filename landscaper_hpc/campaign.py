@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from landscaper_hpc.config import Study
+from landscaper_hpc.config import Study, canonical_sha256
 from landscaper_hpc.files import publish, remove_partials
 from landscaper_hpc.results import results
+from landscaper_hpc.shared import SharedDirections
 from landscaper_hpc.site import Site
-from landscaper_hpc.tasks import Landscape
+from landscaper_hpc.tasks import Landscape, ShardTask, without_failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +27,41 @@ class Plan:
     landscapes: tuple[Landscape, ...]
 
     @classmethod
-    def of(cls, study: Study, site: Site, folder: Path) -> Plan:
+    def of(cls, study: Study, site: Site, folder: Path, logs: Path | None = None) -> Plan:
         token = uuid.uuid4().hex
-        store = folder.resolve() / "study.zarr"
-        return cls(
-            study, folder.resolve(), tuple(Landscape(study, item, store, site, token) for item in study.checkpoints)
+        folder = folder.resolve()
+        store = folder / "study.zarr"
+        return cls(study, folder, tuple(Landscape(study, item, store, site, token, logs) for item in study.checkpoints))
+
+    def prepared(self) -> bool:
+        return all(item.prepared() for item in self.landscapes)
+
+    def evaluated(self) -> bool:
+        """Whether every shard is there. Lists the folders of shards, and reads none."""
+        return self.prepared() and all(
+            store.n_done() == store.n_shards() for store in (item.open() for item in self.landscapes)
         )
+
+    def tasks(self) -> Iterator[ShardTask]:
+        """The shards that are pending now, without those that failed too often."""
+        for item in self.landscapes:
+            yield from without_failed([ShardTask(item, shard) for shard in item.open().pending()])
+
+    def finished(self) -> bool:
+        """Whether there are results and their report, which is written last."""
+        return (self.folder / "results.json").exists() and (self.folder / "report.html").exists()
+
+    def __str__(self) -> str:
+        return f"study {self.study.name}"
 
     def write_results(self) -> dict[str, Any]:
         """`results.json` and `report.html`, from finished stores."""
         from landscaper_hpc.report import write_report
 
-        found = results(self.study, self.study.study_id(), [item.open() for item in self.landscapes])
+        stores = [item.open() for item in self.landscapes]
+        # the study id, from stores that were made for exactly this study: checkpoints need not be read again
+        study_id = canonical_sha256({store.name: store.attributes["science"] for store in stores})
+        found = results(self.study, study_id, stores)
         publish(self.folder / "results.json", (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
         write_report(self.folder)
         remove_partials(self.folder)
@@ -52,10 +76,18 @@ class Campaign:
     folder: Path
     plans: tuple[Plan, ...]
 
+    apart: ClassVar[bool] = False
+    """Whether each study is finished as soon as its shards are there, and one that fails leaves the others alone."""
+
     @classmethod
     def of(cls, study: Study, site: Site, folder: Path) -> Campaign:
         plan = Plan.of(study, site, folder)
         return cls(plan.folder, (plan,))
+
+    @property
+    def shared(self) -> Sequence[SharedDirections]:
+        """Directions that several studies take from a file, to be made before their stores."""
+        return ()
 
     @property
     def landscapes(self) -> Sequence[Landscape]:

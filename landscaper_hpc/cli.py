@@ -22,6 +22,7 @@ from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
 from landscaper_hpc.commands.run import run
 from landscaper_hpc.commands.status import status
+from landscaper_hpc.commands.sweep import sweep
 from landscaper_hpc.commands.topology import topology
 from landscaper_hpc.errors import InputError, Stopped, TaskFailed
 
@@ -60,7 +61,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-for _command in (init, check, plan, run, status, topology, report, connect, doctor):
+for _command in (init, check, plan, run, sweep, status, topology, report, connect, doctor):
     app.command()(_guarded(_command))
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import content_sha256
 from landscaper_hpc.grid import Axis, Connectivity, Grid
-from landscaper_hpc.schema import Strict, load_yaml
+from landscaper_hpc.schema import Strict, read_yaml, validated
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
@@ -184,8 +184,11 @@ class Study(Strict):
             raise InputError("grid.range: with directions.normalization: landscaper it is one number, the distance")
         return Axis.of_landscaper(axis.upper, axis.count)
 
-    def science(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes."""
+    def science(self, checkpoint: Checkpoint, sha256: str | None = None) -> dict[str, Any]:
+        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes.
+
+        `sha256` is the checkpoint's where it is known already.
+        """
         config = self.model_dump(
             mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
         )
@@ -193,7 +196,8 @@ class Study(Strict):
         directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
         return config | {
             "task_sha256": _sha256_for(self.path(self.task), "task"),
-            "checkpoint_sha256": _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
+            "checkpoint_sha256": sha256
+            or _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
             "options": checkpoint.options,
             "directions": directions,
             "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
@@ -207,7 +211,12 @@ class Study(Strict):
     @classmethod
     def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
         """Read a study from YAML; `overrides` are `key.path=value` with values in YAML."""
-        study = load_yaml(cls, file, overrides)
+        return cls.of(read_yaml(file), file, overrides)
+
+    @classmethod
+    def of(cls, data: dict[str, Any], file: Path, overrides: Sequence[str] = ()) -> Study:
+        """A study of what was read from `file`, which stays as it is."""
+        study = validated(cls, data, str(file), overrides)
         study._folder = file.resolve().parent
         return study
 

@@ -49,8 +49,8 @@ def estimate(study: Study, site: Site) -> Estimate:
     """
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
-    shards = sum(1 for _ in grid.shards(shape))
-    parameters, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
+    shards = grid.n_shards(shape)
+    parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
     n = len(study.checkpoints)
     return Estimate(
         landscapes=n,
@@ -58,8 +58,7 @@ def estimate(study: Study, site: Site) -> Estimate:
         points=n * grid.size,
         shards=n * shards,
         points_per_shard=math.prod(shape),
-        # data and `done` of each shard; coordinates, directions and metadata are a few dozen more
-        files=n * 2 * shards,
+        files=files_of(n, shards, parameters=tensors),
         store_bytes=n * (shards * (8 * math.prod(shape) + 32) + parameters * itemsize * grid.ndim),
         parameters=parameters,
         batch=batch,
@@ -68,7 +67,13 @@ def estimate(study: Study, site: Site) -> Estimate:
     )
 
 
-def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, float]:
+def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
+    """How many files and folders (inodes) a study takes: data and `done` of each shard; directions, one array for each
+    of so many parameter tensors; some dozens of coordinates, eigenvalues, merge tree, results and logs."""
+    return landscapes * (2 * shards + 3 * parameters + 60) + 20
+
+
+def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, int, float]:
     from landscaper_hpc.directions import random_directions
     from landscaper_hpc.evaluate import choose_batch, losses
 
@@ -91,7 +96,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int
         done += len(points)
     rate = done / (time.perf_counter() - start)
     tensors = list(objective.parameters.values())
-    return sum(t.numel() for t in tensors), tensors[0].element_size(), batch, rate
+    return sum(t.numel() for t in tensors), len(tensors), tensors[0].element_size(), batch, rate
 
 
 def _untrained(study: Study, checkpoint: Checkpoint, scratch: Path) -> Checkpoint:

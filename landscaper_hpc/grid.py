@@ -113,6 +113,9 @@ class Grid:
             shape[d] = self.shape[d]
         return tuple(shape)
 
+    def n_shards(self, shard_shape: tuple[int, ...]) -> int:
+        return math.prod(-(-k // s) for k, s in zip(self.shape, shard_shape, strict=True))
+
     def shards(self, shard_shape: tuple[int, ...]) -> Iterator[Shard]:
         """All shards of the grid in C order of their index."""
         counts = [-(-k // s) for k, s in zip(self.shape, shard_shape, strict=True)]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor, Wo
 from landscaper_hpc.executors.base import Function, Item
 from landscaper_hpc.failures import ATTEMPTS
 from landscaper_hpc.folder import log_to, only_one
-from landscaper_hpc.progress import Bars, silent
+from landscaper_hpc.pool import Pool, Task
+from landscaper_hpc.progress import Bars, Progress, silent
+from landscaper_hpc.shared import SharedDirections
 from landscaper_hpc.site import Site
-from landscaper_hpc.tasks import Landscape, ShardTask, evaluate_shard, prepare, train_checkpoint, without_failed
+from landscaper_hpc.tasks import Landscape, evaluate_shard, prepare, prepare_or_set_aside, train_checkpoint
 
 if TYPE_CHECKING:
     from landscaper_hpc.executors.mpi import Stage
@@ -72,11 +75,14 @@ def run_campaign(campaign: Campaign, site: Site, retry_failed: bool = False, sta
         log.info("%s", campaign.folder)
         if retry_failed:
             clear_failures(campaign)
-        prepare_all(campaign.plans, executor, bars)
-        _evaluate(executor, campaign.landscapes, bars)
+        for shared in campaign.shared:
+            share_directions(shared, executor, bars)
+        prepare_all(campaign.plans, executor, bars, campaign.apart)
+        _evaluate(executor, campaign, bars)
         executor.close()  # merge trees need none of its processes and jobs
-        for item in campaign.landscapes:
-            topology(item, bars)
+        if not campaign.apart:
+            for item in campaign.landscapes:
+                topology(item, bars)
         campaign.conclude()
         log.info("done")
     return True
@@ -104,17 +110,47 @@ def make_executor(site: Site, folder: Path) -> Executor:
     return SerialExecutor() if site.executor == "serial" else LocalExecutor(site.worker_count())
 
 
-def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars) -> None:
-    """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent."""
-    for plan in plans:
+def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars, apart: bool = False) -> None:
+    """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent.
+
+    With `apart` a landscape that cannot be prepared is set aside with its error, and the others go on.
+    """
+    for plan in plans[:1] if apart else plans:  # the studies of a sweep have all but their checkpoints in common
         plan.study.check_files()
     landscapes = [item for plan in plans for item in plan.landscapes]
-    trained = [item for item in landscapes if item.study.train is not None]
-    _per_landscape(executor, "training", train_checkpoint, trained, lambda item: item.file.exists(), bars)
+    trained = {item.file: item for item in landscapes if item.study.train is not None}
+    _per_landscape(
+        executor, "training", train_checkpoint, list(trained.values()), lambda item: item.file.exists(), bars, False
+    )
     for item in landscapes:
-        if _prepared(item):
-            item.open().refuse_other(item.study.science(item.checkpoint))
-    _per_landscape(executor, "directions", prepare, landscapes, _prepared, bars)
+        if item.prepared():
+            _refuse_other(item, trust_old_files=apart)
+    function = prepare_or_set_aside if apart else prepare
+    _per_landscape(executor, "directions", function, landscapes, Landscape.prepared, bars, apart)
+
+
+def share_directions(shared: SharedDirections, executor: Executor, bars: Bars) -> None:
+    """Make a file of directions that is not there, and the checkpoint they come from."""
+    item = shared.landscape
+    item.study.check_files()
+    if item.study.train is not None:
+        _per_landscape(executor, "training", train_checkpoint, [item], lambda item: item.file.exists(), bars, False)
+    shared.refuse_other()
+    _per_landscape(
+        executor, "shared directions of", shared.make, [item], lambda item: shared.file.exists(), bars, False
+    )
+
+
+def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
+    """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
+    older than their landscape."""
+    store = item.open()
+    known = None
+    if trust_old_files and item.file.is_file():
+        found = item.file.stat()
+        if max(found.st_mtime, found.st_ctime) < (store.folder / "zarr.json").stat().st_mtime:
+            known = store.attributes["science"]["checkpoint_sha256"]
+    store.refuse_other(item.study.science(item.checkpoint, known))
 
 
 def _per_landscape(
@@ -124,48 +160,66 @@ def _per_landscape(
     landscapes: Sequence[Landscape],
     finished: Callable[[Landscape], bool],
     bars: Bars,
+    together: bool,
 ) -> None:
-    """One task for each landscape that has not finished this stage, each with a bar of its own."""
+    """One task for each landscape that has not finished this stage, each with a bar of its own or all `together`."""
+    done = 0
+
+    def missing() -> list[Landscape] | None:
+        nonlocal done
+        left = [item for item in landscapes if not finished(item)]
+        done = len(landscapes) - len(left)
+        return [item for item in left if item.key not in item.failures.set_aside()] or None
 
     def on_done(item: Landscape) -> None:
-        bars.finish(f"{verb} {item.name}")
-        log.info("%s %s: done", verb, item.name)
+        nonlocal done
+        done += 1
+        if together:
+            bars.update(verb, min(done, len(landscapes)), len(landscapes))
+        else:
+            bars.finish(f"{verb} {item.name}")
+        log.info("%s %s: done", verb, item)
 
-    _until_done(
-        executor,
-        function,
-        lambda: [item for item in landscapes if not finished(item)],
-        on_progress=lambda item, done, total: bars.update(f"{verb} {item.name}", done, total),
-        on_done=on_done,
-    )
+    def on_progress(item: Landscape, done: int, total: int) -> None:
+        bars.update(f"{verb} {item.name}", done, total)
+
+    _until_done(executor, function, missing, None if together else on_progress, on_done)
 
 
-def _evaluate(executor: Executor, landscapes: Sequence[Landscape], bars: Bars) -> None:
+def _evaluate(executor: Executor, campaign: Campaign, bars: Bars) -> None:
     """Evaluate until no shard is pending and every hash is right."""
-    stores = [item.open() for item in landscapes]
-    total = sum(store.grid.size for store in stores)
-    points = 0
+    plans = [plan for plan in campaign.plans if plan.prepared()]
 
-    def pending() -> list[ShardTask]:
-        nonlocal points
-        tasks = [
-            ShardTask(item, shard) for item, store in zip(landscapes, stores, strict=True) for shard in store.pending()
-        ]
-        points = total - sum(task.shard.size for task in tasks)
-        bars.update("points", points, total)
-        log.info("%d shards pending, %d of %d points done", len(tasks), points, total)
-        return without_failed(tasks)
+    def on_points(done: int, total: int) -> None:
+        bars.update("points", done, total)
 
-    def on_done(task: ShardTask) -> None:
-        nonlocal points
-        points += task.shard.size
-        bars.update("points", points, total)
-        log.debug("%s: done", task)
-
+    pool = Pool(plans, campaign.apart, on_points)
     while True:
-        _until_done(executor, evaluate_shard, pending, on_progress=None, on_done=on_done)
-        if verified(landscapes):
+        _until_done(executor, perform, pool.missing, on_progress=None, on_done=pool.on_done)
+        if campaign.apart or verified(campaign.landscapes):
             return
+
+
+def perform(task: Task, progress: Progress) -> None:
+    """Do a task of the pool."""
+    if isinstance(task, Plan):
+        finish(task, task.landscapes[0].site.worker_count())
+    else:
+        evaluate_shard(task, progress)
+
+
+def finish(plan: Plan, processes: int) -> bool:
+    """Verify, merge trees, results, report, by one of so many processes of a node.
+
+    False where shards were damaged: they are pending again.
+    """
+    if not verified(plan.landscapes):
+        return False
+    for item in plan.landscapes:
+        topology(item, None, processes=processes)
+    plan.write_results()
+    log.info("%s: finished", plan)
+    return True
 
 
 def verified(landscapes: Sequence[Landscape]) -> bool:
@@ -193,13 +247,13 @@ def verified(landscapes: Sequence[Landscape]) -> bool:
 def _until_done(
     executor: Executor,
     function: Function[Item],
-    missing: Callable[[], list[Item]],
+    missing: Callable[[], Iterable[Item] | None],
     on_progress: Callable[[Item, int, int], None] | None,
     on_done: Callable[[Item], None],
 ) -> None:
     """Run tasks and ask again what is missing, until nothing is; a worker that dies takes nothing else with it."""
     without_progress = 0
-    while items := missing():
+    while (items := missing()) is not None:
         finished = 0
         try:
             with closing(executor.map_unordered(function, items, on_progress)) as results:
@@ -216,12 +270,11 @@ def _until_done(
                 ) from None
 
 
-def _prepared(item: Landscape) -> bool:
-    return (item.store / item.name).exists()
+def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, processes: int = 1) -> None:
+    """The merge tree of a finished landscape, into its store.
 
-
-def topology(item: Landscape, bars: Bars, comm: Comm | None = None) -> None:
-    """The merge tree of a finished landscape, into its store. All ranks of `comm` call this."""
+    All ranks of `comm` call this; without one, it is called by one of so many processes that share a node.
+    """
     import psutil
 
     from landscaper_hpc.topology.distributed import merge_tree_blocks
@@ -230,14 +283,16 @@ def topology(item: Landscape, bars: Bars, comm: Comm | None = None) -> None:
     store = item.open()
     if store.has_tree():
         return
-    first = comm is None or comm.rank == 0
+    sharing = processes if comm is None else comm.ranks_on_node()
+    if comm is not None and comm.rank > 0:
+        bars = None
     found = merge_tree_blocks(
         ZarrReader(store.folder / "loss"),
         item.study.connectivity,
-        max_memory=psutil.virtual_memory().available // (2 * (1 if comm is None else comm.ranks_on_node())),
+        max_memory=psutil.virtual_memory().available // (2 * sharing),
         comm=comm,
-        progress=(lambda done, total: bars.update(f"topology {item.name}", done, total)) if first else silent,
+        progress=partial(bars.update, f"topology {item.name}") if bars is not None else silent,
     )
     if found.tree is not None:
-        log.info("topology %s: %d minima", item.name, found.tree.n_minima)
+        log.info("topology %s: %d minima", item, found.tree.n_minima)
         store.write_tree(found.tree)

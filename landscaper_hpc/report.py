@@ -116,23 +116,32 @@ def _open(path: Path, result: Mapping[str, Any]) -> _Landscape:
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
-    environment = Environment(
+def environment() -> Environment:
+    """Where templates of pages are found, and how they write numbers."""
+    made = Environment(
         loader=PackageLoader("landscaper_hpc"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "count": lambda n: f"{n:,}", "percent": percent}
+    made.filters |= {"num": number, "count": lambda n: f"{n:,}", "percent": percent}
+    return made
+
+
+def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
     limits = _joint_limits(landscapes)
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        landscapes=landscapes,
-        figures=[_figures(item, limits) for item in landscapes],
-        smad_curve=_smad_curves(landscapes) if any(item.tree.n_minima > 1 for item in landscapes) else None,
-        shown={"profile": _PROFILE_BASINS, "tree": _LEAVES},
-        isfinite=math.isfinite,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            landscapes=landscapes,
+            figures=[_figures(item, limits) for item in landscapes],
+            smad_curve=_smad_curves(landscapes) if any(item.tree.n_minima > 1 for item in landscapes) else None,
+            shown={"profile": _PROFILE_BASINS, "tree": _LEAVES},
+            isfinite=math.isfinite,
+        )
     )
 
 

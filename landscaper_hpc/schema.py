@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import types
 import typing
@@ -25,17 +26,34 @@ class Strict(BaseModel):
 
 def load_yaml(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) -> Loaded:
     """Read `cls` from a YAML file; `overrides` are `key.path=value` with values in YAML. `InputError` names the key."""
-    data: Any = {}
-    if file is not None:
-        try:
-            data = yaml.load(file.read_text(), Loader=_Yaml) or {}
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
-    where = str(file) if file is not None else "--set"
+    return validated(cls, {} if file is None else read_yaml(file), str(file or "--set"), overrides)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A file's mapping of keys to values."""
+    try:
+        data = yaml.load(file.read_text(), Loader=_Yaml) or {}
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{where}: must be a YAML mapping of keys to values, found {type(data).__name__}")
+        raise InputError(f"{file}: must be a YAML mapping of keys to values, found {type(data).__name__}")
+    return data
+
+
+def yaml_list(text: str) -> list[Any]:
+    """The values of `a,b,…`, each in YAML."""
+    try:
+        values: list[Any] = yaml.load(f"[{text}\n]", Loader=_Yaml)
+    except yaml.YAMLError:
+        raise InputError(f"{text!r} is not a list of values in YAML, such as 21,41 or [0,1],[2,3]") from None
+    return values
+
+
+def validated(cls: type[Loaded], data: dict[str, Any], where: str, overrides: Sequence[str]) -> Loaded:
+    """`data`, as read from `where` and changed by overrides, as a `cls`."""
+    data = copy.deepcopy(data)
     for override in overrides:
         _set(data, override)
     try:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from landscaper_hpc.config import Checkpoint, Mixture, Study, canonical_sha256
 from landscaper_hpc.device import local_device
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.failures import Failures
+from landscaper_hpc.failures import ATTEMPTS, Failures
 from landscaper_hpc.grid import Shard
 from landscaper_hpc.leases import Leases
 from landscaper_hpc.progress import Progress
+from landscaper_hpc.pulse import Pulse, pulse, whereabouts
 from landscaper_hpc.site import Site
 from landscaper_hpc.store import LandscapeStore, StoredDirections
 from landscaper_hpc.usercode import user_module
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 class Landscape:
     """The plan of one checkpoint's landscape: the study, which of its checkpoints, where its store is, where it runs.
 
-    `run` tells one run from another within a process that outlives it.
+    `run` tells one run from another within a process that outlives it; `logs` is the folder for what workers tell of
+    themselves.
     """
 
     study: Study
@@ -46,6 +48,7 @@ class Landscape:
     store: Path
     site: Site
     run: str
+    logs: Path | None = None
 
     @property
     def name(self) -> str:
@@ -63,8 +66,22 @@ class Landscape:
     def leases(self) -> Leases:
         return Leases(self.store.parent / "leases")
 
+    @property
+    def pulse(self) -> Pulse:
+        """This process's pulse for those who watch the landscape."""
+        return pulse(self.logs or self.store.parent / "logs", self.site.device)
+
     def open(self) -> LandscapeStore:
         return LandscapeStore(self.store, self.name)
+
+    def prepared(self) -> bool:
+        """Whether its store is there, with directions."""
+        return (self.store / self.name).exists()
+
+    @property
+    def key(self) -> str:
+        """Its name among failures."""
+        return f"{self.name}.directions"
 
     def __str__(self) -> str:
         return f"landscape {self.name}"
@@ -123,9 +140,10 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
-    if (landscape.store / landscape.name).exists():
+    if landscape.prepared():
         landscape.open().refuse_other(science)
         return
+    progress = _beating(landscape, progress)
     objective = load(landscape)
     objective.prove_deterministic()
     # named by the science: what another checkpoint left must not be taken up
@@ -158,6 +176,29 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         },
     )
     resume.unlink(missing_ok=True)
+
+
+def prepare_or_set_aside(landscape: Landscape, progress: Progress) -> None:
+    """`prepare`, whose failure is kept among the failures and leaves other landscapes alone."""
+    try:
+        prepare(landscape, progress)
+    except InputError as error:
+        # it would be the same again
+        for _ in range(ATTEMPTS):
+            landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{error}")
+    except Exception:
+        landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{traceback.format_exc()}")
+
+
+def _beating(landscape: Landscape, progress: Progress) -> Progress:
+    own, current = landscape.pulse, f"directions of {landscape.name}"
+    own.beat(current)
+
+    def report(done: int, total: int) -> None:
+        own.beat(current)
+        progress(done, total)
+
+    return report
 
 
 def load(landscape: Landscape) -> Objective:
@@ -280,16 +321,24 @@ def evaluate_shard(task: ShardTask, progress: Progress) -> None:
     """
     from landscaper_hpc.evaluate import losses
 
+    own = task.landscape.pulse
+    own.beat(task.key)
     worker = _worker(task.landscape)
     points = worker.store.grid.points(task.shard)
+
+    def report(done: int, total: int) -> None:
+        own.beat(task.key, done * task.shard.size // max(total, 1))
+        progress(done, total)
+
     try:
-        values = losses(worker.objective, worker.directions, points, worker.batch, progress)
+        values = losses(worker.objective, worker.directions, points, worker.batch, report)
     except InputError:
         raise
     except Exception:
-        task.landscape.failures.record(task.key, f"{task} on {platform.node()}\n{traceback.format_exc()}")
+        task.landscape.failures.record(task.key, f"{task} on {whereabouts()}\n{traceback.format_exc()}")
         return
     worker.store.write(task.shard, values)
+    own.shard_done(task.shard.size)
 
 
 _workers: dict[tuple[str, str], _Worker] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from landscaper_hpc.errors import Stopped
@@ -57,36 +57,61 @@ def work(
     places: int = 1,
     stop: Stop | None = None,
     on_done: Callable[[ShardTask], None] = lambda task: None,
+    on_evaluated: Callable[[Landscape], None] = lambda item: None,
 ) -> bool:
     """Evaluate shards until nothing is pending (True) or it is time to stop (False).
 
-    `place` of `places` says where in the list this worker begins, so that workers meet as late as possible. Shards that
-    failed too often are left out; those that others hold are waited for, and taken over from the dead.
+    A worker stays with a landscape to its end, since loading one is expensive; `place` of `places` says where it
+    begins, so that workers meet as late as possible. Shards that failed too often are left out; those that others hold
+    are waited for, and taken over from the dead. `on_evaluated` is called, by each worker that finds it so, with a
+    landscape that has every shard. Holds one landscape's list of shards at a time.
     """
     stop = stop or Stop()
-    stores = {item: item.open() for item in landscapes}
+    complete: set[int] = set()
     while True:
-        tasks = without_failed([ShardTask(item, shard) for item in landscapes for shard in stores[item].pending()])
-        if not tasks:
+        pending = finished = 0
+        for number, begin in _tour(len(landscapes), place, places):
+            if number in complete:
+                continue
+            item = landscapes[number]
+            store = item.open()
+            tasks = without_failed([ShardTask(item, shard) for shard in store.pending()])
+            pending += len(tasks)
+            first = int(begin * len(tasks))
+            for task in tasks[first:] + tasks[:first]:
+                if stop.requested:
+                    return False
+                with item.leases.hold(task.key) as mine:
+                    # done by another since the list was made?
+                    if mine and not store.is_done(task.shard):
+                        stop.begin_shard()
+                        try:
+                            evaluate_shard(task, stop.check)
+                        except Stopped:
+                            return False
+                        finished += 1
+                        on_done(task)
+            if store.n_done() == store.n_shards():
+                complete.add(number)
+                on_evaluated(item)
+        if not pending:
             return True
-        begin = place * len(tasks) // places
-        finished = 0
-        for task in tasks[begin:] + tasks[:begin]:
-            if stop.requested:
-                return False
-            store = stores[task.landscape]
-            with task.landscape.leases.hold(task.key) as mine:
-                # done by another since the list was made?
-                if mine and not store.is_done(task.shard):
-                    stop.begin_shard()
-                    try:
-                        evaluate_shard(task, stop.check)
-                    except Stopped:
-                        return False
-                    finished += 1
-                    on_done(task)
         if not finished:
             _wait(stop, LIFETIME / 10)
+
+
+def _tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
+    """The order in which a worker visits `count` landscapes, and at which part of its shards it begins in each.
+
+    Workers begin at equal distances in the row of all shards; those who come to a landscape later, to help, begin at
+    different parts of it.
+    """
+    if not count:
+        return
+    first, within = divmod(place * count, places)
+    yield first, within / places
+    for further in range(1, count):
+        yield (first + further) % count, place / places
 
 
 def _wait(stop: Stop, seconds: float) -> None:

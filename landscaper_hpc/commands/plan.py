@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from landscaper_hpc.commands.options import Device, Out, Set, SiteFile, StudyFile, Workers, load_site, load_study
+from landscaper_hpc.commands.sweep import plan_sweep
 
 
 def plan(
@@ -26,7 +27,12 @@ def plan(
     """
     from landscaper_hpc.estimate import estimate
     from landscaper_hpc.orchestrate import default_folder
+    from landscaper_hpc.schema import read_yaml
+    from landscaper_hpc.sweep_config import SweepConfig
 
+    if "study" in read_yaml(study):
+        plan_sweep(SweepConfig.load(study, set_ or ()), load_site(site, workers, device), out)
+        return
     loaded = load_study(study, set_)
     where = load_site(site, workers, device)
     found = estimate(loaded, where)
@@ -34,7 +40,7 @@ def plan(
     print(f"points      {found.points:,} ({found.landscapes} × {shape})")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
     print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
-    print(f"files       about {found.files + 50:,}, {_bytes(found.store_bytes)} in all")
+    print(f"files       about {found.files:,}, {_bytes(found.store_bytes)} in all")
     print(
         f"rate        {found.points_per_second:,.3g} points/s in one process "
         f"({loaded.precision}, batches of {found.batch}, {where.device})"

@@ -9,14 +9,18 @@ import typer
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a study's folder", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="of a study or of a sweep", show_default=False)],
 ) -> None:
-    """Write the report of a finished study again, from its store and results.
+    """Write the report of a finished study again, or a sweep's table and report from what is finished of it.
 
     \b
     Example:
       landscaper-hpc report runs/my_study
     """
-    from landscaper_hpc.report import write_report
+    from landscaper_hpc.sweep import is_sweep
 
-    print(write_report(folder))
+    if is_sweep(folder):
+        from landscaper_hpc.sweep_report import write_sweep as write
+    else:
+        from landscaper_hpc.report import write_report as write
+    print(write(folder))

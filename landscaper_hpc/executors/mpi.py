@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from landscaper_hpc import orchestrate
 from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.local import SerialExecutor
 from landscaper_hpc.folder import log_to, only_one
+from landscaper_hpc.leases import Leases
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape, ShardTask
 from landscaper_hpc.topology.comm import Comm, agree, world
 from landscaper_hpc.worker import Stop, work
 
+Made = TypeVar("Made")
 Stage = Literal["prepare", "evaluate", "finish"]
 
 
@@ -32,20 +34,26 @@ def run_on_ranks(campaign: Campaign, retry_failed: bool, stage: Stage | None = N
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
         _together(comm, lambda: _enter(stack, campaign, retry_failed, stage) if comm.rank == 0 else None)
-        landscapes = campaign.landscapes
         if stage in (None, "prepare"):
+            _together(comm, lambda: _prepare_shared(campaign, comm, bars))
             mine = _share(campaign.plans, comm)
-            _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars))
+            _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars, campaign.apart))
         if stage in (None, "evaluate"):
-            _evaluate(comm, landscapes, stop, bars)
+            _evaluate(comm, campaign, stop, bars)
         if stage in (None, "finish"):
-            while not _verified(comm, landscapes):
-                _evaluate(comm, landscapes, stop, bars)
-            for item in landscapes:
-                orchestrate.topology(item, bars, comm)
+            while not _complete(comm, campaign):
+                _evaluate(comm, campaign, stop, bars)
+            if not campaign.apart:
+                for item in campaign.landscapes:
+                    orchestrate.topology(item, bars, comm)
             _together(comm, lambda: campaign.conclude() if comm.rank == 0 else None)
             return comm.rank == 0
     return False
+
+
+def _prepare_shared(campaign: Campaign, comm: Comm, bars: Bars) -> None:
+    for shared in campaign.shared[comm.rank :: comm.size]:
+        orchestrate.share_directions(shared, SerialExecutor(), bars)
 
 
 def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
@@ -64,14 +72,26 @@ def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stage: Stag
         orchestrate.clear_failures(campaign)
 
 
-def _verified(comm: Comm, landscapes: Sequence[Landscape]) -> bool:
-    whole = _together(comm, lambda: comm.rank != 0 or orchestrate.verified(landscapes))
-    return all(comm.gather(whole))
+def _complete(comm: Comm, campaign: Campaign) -> bool:
+    """Whether every hash is right; of studies that are finished apart, whether all are that can be."""
+
+    def complete() -> bool:
+        if comm.rank:
+            return True
+        if not campaign.apart:
+            return orchestrate.verified(campaign.landscapes)
+        # of a rank that died while it finished one, or found it damaged
+        left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
+        return all(orchestrate.finish(plan, 1) if plan.evaluated() else not any(plan.tasks()) for plan in left)
+
+    return all(comm.gather(_together(comm, complete)))
 
 
-def _evaluate(comm: Comm, landscapes: Sequence[Landscape], stop: Stop, bars: Bars) -> None:
+def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     """Take shards until none is left; `Stopped`, on all ranks, where time was up for one of them."""
-    total = sum(item.open().grid.size for item in landscapes)
+    plans = {plan.folder: plan for plan in campaign.plans if plan.prepared()}
+    landscapes = [item for plan in plans.values() for item in plan.landscapes]
+    total = sum(item.open().grid.size for item in landscapes) if comm.rank == 0 else 0
     points = 0
 
     def on_done(task: ShardTask) -> None:
@@ -79,6 +99,14 @@ def _evaluate(comm: Comm, landscapes: Sequence[Landscape], stop: Stop, bars: Bar
         points += task.shard.size
         # every rank counts its own; an even share is what rank 0 can tell of the others
         bars.update(f"points (1 of {comm.size} ranks)", min(points, total // comm.size), total // comm.size)
+
+    def on_evaluated(item: Landscape) -> None:
+        plan = plans[item.store.parent]
+        if plan.finished() or not plan.evaluated():
+            return
+        with Leases(campaign.folder / "leases").hold(f"finish.{plan.study.name}") as mine:
+            if mine and not plan.finished():
+                orchestrate.finish(plan, comm.ranks_on_node())
 
     finished = _together(
         comm,
@@ -88,10 +116,18 @@ def _evaluate(comm: Comm, landscapes: Sequence[Landscape], stop: Stop, bars: Bar
             places=comm.size,
             stop=stop,
             on_done=on_done if comm.rank == 0 else lambda task: None,
+            on_evaluated=on_evaluated if campaign.apart else lambda item: None,
         ),
     )
     if not all(comm.gather(finished)):
         raise Stopped
+
+
+def from_first_rank(make: Callable[[], Made]) -> Made:
+    """What rank 0 makes, on every rank of the launcher; called by all, outside of a run."""
+    comm = world()
+    made: Made = comm.gather(_together(comm, lambda: make() if comm.rank == 0 else None))[0]
+    return made
 
 
 def _together(comm: Comm, stage: Callable[[], Any]) -> Any:

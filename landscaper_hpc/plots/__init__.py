@@ -2,6 +2,7 @@
 
 from .curves import plot_smad_curves
 from .profiles import plot_profile
+from .series import plot_series
 from .slices import plot_line, plot_slice
 from .style import new_figure, png, style, svg
 from .trees import plot_barcode, plot_merge_tree
@@ -12,6 +13,7 @@ __all__ = [
     "plot_line",
     "plot_merge_tree",
     "plot_profile",
+    "plot_series",
     "plot_slice",
     "plot_smad_curves",
     "png",

@@ -1,0 +1,105 @@
+"""`landscaper-hpc sweep`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile, Workers, load_site
+
+if TYPE_CHECKING:
+    from landscaper_hpc.site import Site
+    from landscaper_hpc.sweep import Sweep
+    from landscaper_hpc.sweep_config import SweepConfig
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a sweep's YAML file, or a study's", show_default=False)],
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="one study for each file that matches (quote it)")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE,…", help="values of a key, e.g. --set grid.count=21,41; repeatable"),
+    ] = None,
+    directions_from: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="use this checkpoint's directions (a name, or a file) for all"),
+    ] = None,
+    site: SiteFile = None,
+    set_site: SetSite = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="the sweep's folder; default: runs/<sweep's name>")
+    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    executor: Executor = None,
+    retry_failed: Annotated[bool, typer.Option(help="give what was set aside new attempts")] = False,
+    dry_run: Annotated[bool, typer.Option(help="list the studies, points and files, and run nothing")] = False,
+) -> None:
+    """Run a study for many values and checkpoints, from one pool of shards.
+
+    Run it again to resume, or when there are new checkpoints.
+    Each combination is a study of its own, in FOLDER/studies. The table (sweep.parquet, sweep.csv) and the report
+    (sweep.html) are made at the end, and at any time by `landscaper-hpc report FOLDER`.
+
+    \\b
+    Examples:
+      landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --set grid.count=21,41
+      landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --directions-from runs/a/step_9000.pt
+      landscaper-hpc sweep sweep.yaml --dry-run
+      srun landscaper-hpc sweep sweep.yaml --executor mpi
+    """
+    from landscaper_hpc.orchestrate import run_campaign
+    from landscaper_hpc.sweep_config import SweepConfig
+
+    start = time.monotonic()
+    config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
+    folder = out or Path("runs") / config.name
+    where = load_site(site, workers, device, executor, set_site)
+    if dry_run:
+        plan_sweep(config, where, out)
+        return
+    campaign = _open(config, where, folder)
+    if run_campaign(campaign, where, retry_failed):
+        print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
+        print(f"report:  {folder / 'sweep.html'}\ntable:   {folder / 'sweep.csv'}, {folder / 'sweep.parquet'}")
+        print(f"studies: {folder / 'studies'}\ntook {time.monotonic() - start:.0f} s")
+
+
+def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
+    """The sweep; under MPI as rank 0 finds it, since checkpoints may be added at any moment."""
+    from landscaper_hpc.sweep import Sweep
+
+    if site.executor != "mpi":
+        return Sweep.open(config, site, folder)
+    from landscaper_hpc.executors.mpi import from_first_rank
+
+    return from_first_rank(lambda: Sweep.open(config, site, folder))
+
+
+def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
+    """Print what a sweep consists of, before anything is written."""
+    from landscaper_hpc.estimate import files_of
+    from landscaper_hpc.sweep import Studies
+
+    folder = out or Path("runs") / config.name
+    made = Studies(config, site, folder.resolve())
+    shards = files = 0
+    for study in made.studies:
+        grid, landscapes = study.make_grid(), len(study.checkpoints)
+        count = grid.n_shards(grid.shard_shape(site.points_per_shard(grid)))
+        shards += landscapes * count
+        files += files_of(landscapes, count)
+    points = sum(entry.points for entry in made.entries)
+    names = [entry.name for entry in made.entries]
+    print(f"studies     {len(names):,}: {', '.join(names[:3])}{', …, ' + names[-1] if len(names) > 3 else ''}")
+    print(f"points      {points:,}")
+    print(f"shards      {shards:,}")
+    print(f"files       about {files:,}: 2 for each shard; fewer with a larger shard_points in the site")
+    shared = "" if not made.shared else f", {len(made.shared)} shared"
+    print(f"directions  {'each study its own' if not made.shared else config.directions_from}{shared}")
+    print(f"folder      {folder}")
