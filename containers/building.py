@@ -45,7 +45,7 @@ def environment(**more: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_"))} | {"USER": "root"} | more
 
 
-def command(*argv: str | Path, seconds: float = 600, **options: Any) -> str:
+def command(*argv: str | Path, seconds: float = 1800, **options: Any) -> str:
     """The command's standard output; `Failed` with the end of what it said if it fails."""
     words = list(map(str, argv))
     settings: dict[str, Any] = {"env": environment(), "cwd": ROOT} | options
@@ -167,7 +167,7 @@ def by_charliecloud(base: Base, recipe: Path, storage: Path) -> Path:
     """The image's folder."""
     image = [*_CH_IMAGE, "--storage", str(storage), "--no-cache"]
     command(*image, "import", base.folder, base.image)
-    command(*image, "build", "--tag=landscaper-hpc", "--file", recipe, *base.binds("--bind"), ROOT, seconds=1200)
+    command(*image, "build", "--tag=landscaper-hpc", "--file", recipe, *base.binds("--bind"), ROOT)
     return storage / "img/landscaper-hpc"
 
 
@@ -195,7 +195,7 @@ class Buildah:
         self._do("umount", "--all")
 
     def _do(self, *words: str | Path) -> str:
-        return command(*self._buildah, *words, seconds=1200)
+        return command(*self._buildah, *words)
 
 
 def installed(image: Path) -> dict[str, str]:
