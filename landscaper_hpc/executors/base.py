@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from landscaper_hpc.progress import Progress
 
 Item = TypeVar("Item")
+Dealt = TypeVar("Dealt", covariant=True)
 
 Function = Callable[[Item, Progress], None]
 """A task: picklable, idempotent, returns nothing; its results go to files that appear whole."""
+
+
+@runtime_checkable
+class Dealer(Protocol[Dealt]):
+    """Items for executors that know which of their workers asks: some items suit some workers better than others."""
+
+    def take(self, place: int) -> Dealt | None:
+        """An item for the worker at `place` (0, 1, …), None where there is none now; one that ends may bring more."""
+        ...
 
 
 class WorkerLost(Exception):

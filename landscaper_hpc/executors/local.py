@@ -16,7 +16,7 @@ from typing import Any
 
 from landscaper_hpc.device import LOCAL_RANK
 from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.executors.base import Function, Item, WorkerLost
+from landscaper_hpc.executors.base import Dealer, Function, Item, WorkerLost
 from landscaper_hpc.progress import Progress, silent
 
 
@@ -46,7 +46,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._pool: ProcessPoolExecutor | None = None
+        self._pools: list[ProcessPoolExecutor] = []  # of one process each: a worker gets what suits it
         self._reports: Any = None
         self._listener: threading.Thread | None = None
         self._listening: dict[int, Callable[[int, int], None]] = {}
@@ -58,63 +58,73 @@ class LocalExecutor:
         items: Iterable[Item],
         on_progress: Callable[[Item, int, int], None] | None = None,
     ) -> Generator[Item, None, None]:
-        upcoming = iter(items)
-        futures: dict[Future[None], Item] = {}
+        take = items.take if isinstance(items, Dealer) else _in_turn(items)
+        running: dict[Future[None], tuple[int, Item]] = {}
         numbers = []
         try:
             while True:
-                # a short window instead of everything at once: closing the iterator leaves little to wait for
-                while len(futures) < 2 * self.workers and (item := next(upcoming, None)) is not None:
+                busy = {place for place, _ in running.values()}
+                for place in range(self.workers):
+                    if place in busy:
+                        continue
+                    if (item := take(place)) is None:
+                        break
                     number = next(self._numbers)
                     if on_progress is not None:
                         numbers.append(number)
                         self._listening[number] = _bind(on_progress, item)
-                    futures[self._started_pool().submit(_work, function, number, item)] = item
-                if not futures:
+                    running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
+                if not running:
                     return
-                finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    item = futures.pop(future)
+                    _, item = running.pop(future)
                     future.result()
                     yield item
         except BrokenProcessPool:
+            self._kill()
             self.close()
-            raise WorkerLost(f"a worker process died with {len(futures) + 1} tasks under way") from None
+            raise WorkerLost(f"a worker process died with {len(running) + 1} tasks under way") from None
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            wait(running)
             if numbers:
                 self._hear_out()
             for number in numbers:
                 del self._listening[number]
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pools:
+            for pool in self._pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            for pool in self._pools:
+                pool.shutdown(wait=True)
             self._reports.put(None)
             assert self._listener is not None
             self._listener.join()
             self._reports.close()
-            self._pool = None
+            self._pools = []
 
-    def _started_pool(self) -> ProcessPoolExecutor:
-        if self._pool is None:
+    def _kill(self) -> None:
+        """End the other processes with the one that died: it may have held the lock of what all report through."""
+        for pool in self._pools:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+
+    def _started_pools(self) -> list[ProcessPoolExecutor]:
+        if not self._pools:
             context = mp.get_context("spawn")
             self._reports = context.SimpleQueue()
             self._listener = threading.Thread(target=self._listen, args=(self._reports,), daemon=True)
             self._listener.start()
-            ranks = context.SimpleQueue()
-            for rank in range(self.workers):
-                ranks.put(rank)
-            self._pool = ProcessPoolExecutor(
-                self.workers, context, initializer=_start_worker, initargs=(self._reports, ranks)
-            )
-        return self._pool
+            self._pools = [
+                ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=(self._reports, rank))
+                for rank in range(self.workers)
+            ]
+        return self._pools
 
     def _hear_out(self) -> None:
         """Wait until every report that finished tasks sent has been passed on: what is put now comes after them."""
-        if self._pool is not None:
+        if self._pools:
             heard = threading.Event()
             number = next(self._numbers)
             self._listening[number] = lambda done, total: heard.set()
@@ -133,10 +143,15 @@ class LocalExecutor:
 _reports: Any = None
 
 
-def _start_worker(reports: Any, ranks: Any) -> None:
+def _in_turn(items: Iterable[Item]) -> Callable[[int], Item | None]:
+    upcoming = iter(items)
+    return lambda place: next(upcoming, None)
+
+
+def _start_worker(reports: Any, rank: int) -> None:
     global _reports
     _reports = reports
-    os.environ[LOCAL_RANK] = str(ranks.get())
+    os.environ[LOCAL_RANK] = str(rank)
     # Ctrl-C reaches the whole process group: the client decides, workers finish their task
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
