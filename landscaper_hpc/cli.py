@@ -37,11 +37,11 @@ app = typer.Typer(
 )
 
 
-def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """Turn what a command raises into one message and the exit code that belongs to it."""
 
     @functools.wraps(command)
-    def guarded(*arguments: Any, **options: Any) -> None:
+    def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
         except InputError as error:
@@ -58,11 +58,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 
-    return guarded
+    return wrapped
 
 
 for _command in (init, check, plan, run, sweep, status, topology, report, connect, doctor):
-    app.command()(_guarded(_command))
+    app.command()(guarded(_command))
 
 
 def main() -> None:

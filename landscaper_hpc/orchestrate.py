@@ -42,23 +42,31 @@ def run(
     folder: Path | None = None,
     retry_failed: bool = False,
     stage: Stage | None = None,
+    detach: bool = False,
 ) -> dict[str, Any] | None:
     """Run a study to its report and return its results (what `results.json` holds; with `executor: mpi` on rank 0).
 
     Everything goes to `folder` (default `runs/<study name>`): `study.zarr`, `results.json`, `report.html`, `logs/`.
     May be stopped at any moment, also by `kill -9`, and called again. Raises `InputError` for what the user can mend
     and `TaskFailed` for what the user's task raised. `retry_failed` gives shards that were set aside new attempts;
-    `stage` does one part only, for jobs of a scheduler (with `executor: mpi`).
+    `stage` does one part only, for jobs of a scheduler (with `executor: mpi`); `detach` ends when jobs are submitted
+    (with `executor: slurm`). None where there are no results yet, or another rank returns them.
     """
     site = site or Site()
     campaign = Campaign.of(study, site, folder or default_folder(study))
-    if not run_campaign(campaign, site, retry_failed, stage):
+    if not run_campaign(campaign, site, retry_failed, stage, detach):
         return None
     found: dict[str, Any] = json.loads((campaign.folder / "results.json").read_text())
     return found
 
 
-def run_campaign(campaign: Campaign, site: Site, retry_failed: bool = False, stage: Stage | None = None) -> bool:
+def run_campaign(
+    campaign: Campaign,
+    site: Site,
+    retry_failed: bool = False,
+    stage: Stage | None = None,
+    detach: bool = False,
+) -> bool:
     """Run a campaign to its end, as `run` does; whether that was reached, and this process is the one to tell."""
     if site.executor == "mpi":
         from landscaper_hpc.executors.mpi import run_on_ranks
@@ -66,6 +74,12 @@ def run_campaign(campaign: Campaign, site: Site, retry_failed: bool = False, sta
         return run_on_ranks(campaign, retry_failed, stage)
     if stage is not None:
         raise InputError("--stage needs --executor mpi (one rank is enough)")
+    if site.executor == "slurm":
+        from landscaper_hpc.executors.slurm import run_by_jobs
+
+        return run_by_jobs(campaign, site, retry_failed, detach)
+    if detach:
+        raise InputError("--detach needs a site with executor: slurm; other runs end with their command")
     with (
         closing(make_executor(site, campaign.folder)) as executor,
         only_one(campaign.folder),
@@ -139,6 +153,15 @@ def share_directions(shared: SharedDirections, executor: Executor, bars: Bars) -
     _per_landscape(
         executor, "shared directions of", shared.make, [item], lambda item: shared.file.exists(), bars, False
     )
+
+
+def refuse_impossible(campaign: Campaign) -> None:
+    """`InputError` for files that cannot be read and for stores of another study, before jobs are submitted."""
+    for plan in campaign.plans[:1] if campaign.apart else campaign.plans:
+        plan.study.check_files()
+    for item in campaign.landscapes:
+        if item.prepared() and item.file.exists():
+            _refuse_other(item, trust_old_files=campaign.apart)
 
 
 def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
@@ -223,15 +246,8 @@ def finish(plan: Plan, processes: int) -> bool:
 
 
 def verified(landscapes: Sequence[Landscape]) -> bool:
-    """Whether every shard's hash is right; those that are not are pending again. `TaskFailed` where shards were set
-    aside: without them there is no landscape."""
-    aside = {key: error for item in landscapes for key, error in item.failures.set_aside().items()}
-    if aside:
-        key, error = next(iter(aside.items()))
-        raise TaskFailed(
-            f"{len(aside)} shards failed {ATTEMPTS} times and are set aside ({', '.join(list(aside)[:5])}); "
-            f"`landscaper-hpc run --retry-failed` gives them new attempts. The last error of {key}:\n{error}"
-        )
+    """Whether every shard's hash is right; those that are not are pending again."""
+    refuse_set_aside(landscapes)
     stores = [item.open() for item in landscapes]
     damaged = sum(len(store.verify()) for store in stores)
     if damaged:
@@ -242,6 +258,17 @@ def verified(landscapes: Sequence[Landscape]) -> bool:
     for item in landscapes:
         item.leases.remove()
     return True
+
+
+def refuse_set_aside(landscapes: Sequence[Landscape]) -> None:
+    """`TaskFailed` where shards were set aside: without them there is no landscape."""
+    aside = {key: error for item in landscapes for key, error in item.failures.set_aside().items()}
+    if aside:
+        key, error = next(iter(aside.items()))
+        raise TaskFailed(
+            f"{len(aside)} shards failed {ATTEMPTS} times and are set aside ({', '.join(list(aside)[:5])}); "
+            f"`landscaper-hpc run --retry-failed` gives them new attempts. The last error of {key}:\n{error}"
+        )
 
 
 def _until_done(

@@ -69,6 +69,13 @@ class Bars:
                 flush=True,
             )
 
+    def tell(self, sentence: str) -> None:
+        """Say something above the bars."""
+        if self._rich is not None:
+            self._rich.console.print(sentence, markup=False, highlight=False)
+        else:
+            print(sentence, file=sys.stderr, flush=True)
+
     def finish(self, label: str) -> None:
         """The work of this label is complete, also where it took fewer steps than it might have."""
         line = self._bars.get(label)

@@ -137,9 +137,9 @@ def on_a_small_disk(folder: Path, kilobytes: int, *command: object) -> subproces
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What a study leaves, by file with the SHA-256 of its bytes: everything but logs, failures and the lock."""
+    """What a study leaves, by file with the SHA-256 of its bytes: everything but logs, jobs, failures and the lock."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("logs", "failed", ".lock")
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("logs", "jobs", "failed", ".lock")
     }

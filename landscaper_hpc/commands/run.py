@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from landscaper_hpc.commands.options import (
     Executor,
     Out,
     Set,
+    SetSite,
     SiteFile,
     StudyFile,
     Workers,
@@ -22,13 +24,16 @@ from landscaper_hpc.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from landscaper_hpc.config import Study
     from landscaper_hpc.executors.mpi import Stage
+    from landscaper_hpc.site import Site
 
 
 def run(
     study: StudyFile,
     set_: Set = None,
     site: SiteFile = None,
+    set_site: SetSite = None,
     out: Out = None,
     workers: Workers = None,
     device: Device = None,
@@ -37,6 +42,12 @@ def run(
         str | None, typer.Option(help="do one part only, with --executor mpi: prepare, evaluate or finish")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="give shards that were set aside new attempts")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with a Slurm site: print the sbatch scripts and do nothing")
+    ] = False,
 ) -> None:
     """Run a study: directions, losses, merge tree, report. Run it again to resume.
 
@@ -48,13 +59,18 @@ def run(
       landscaper-hpc run study.yaml --set grid.count=41 --out runs/fine
       landscaper-hpc run study.yaml --workers 8 --device cuda
       mpiexec -n 16 landscaper-hpc run study.yaml --executor mpi
+      landscaper-hpc run study.yaml --site perlmutter --set-site slurm.account=m1234 --detach
     """
     from landscaper_hpc import orchestrate
 
     start = time.monotonic()
     loaded = load_study(study, set_)
-    folder = out or orchestrate.default_folder(loaded)
-    results = orchestrate.run(loaded, load_site(site, workers, device, executor), folder, retry_failed, _stage(stage))
+    where = load_site(site, workers, device, executor, set_site)
+    folder = out or where.runs() / loaded.name
+    if dry_run:
+        _print_scripts(loaded, where, folder)
+        return
+    results = orchestrate.run(loaded, where, folder, retry_failed, _stage(stage), detach)
     if results is None:
         return  # another rank tells, or there is nothing to tell yet
     print_table(results)
@@ -68,6 +84,22 @@ def run(
         " --connectivity full"
         f"\n      your own model  landscaper-hpc init my_study"
     )
+
+
+def _print_scripts(study: Study, site: Site, folder: Path) -> None:
+    from landscaper_hpc.campaign import Campaign
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.executors import scripts
+
+    if site.executor != "slurm":
+        raise InputError(
+            "--dry-run needs a site with executor: slurm; `landscaper-hpc plan` tells what others will cost"
+        )
+    study.check_files()
+    campaign = Campaign.of(study, site, folder)
+    sizes = scripts.arrays(site, sum(scripts.planned_shards(item, site) for item in campaign.landscapes), others=3)
+    for text in scripts.scripts(campaign, site, sizes).values():
+        print(text)
 
 
 def _stage(name: str | None) -> Stage | None:

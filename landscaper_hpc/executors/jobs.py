@@ -89,15 +89,16 @@ class Record:
         self._names = {name(folder, stage): stage for stage in STAGES}
 
     def submissions(self) -> list[dict[str, Any]]:
-        """`id` (of the array, for its tasks), `stage`, `at` (seconds since 1970), `jobs` as last seen."""
+        """`id` (of the array, for its tasks), `stage`, `campaign`, `at` (seconds since 1970), `jobs` as last seen."""
         try:
             return list(json.loads(self._file.read_text())["submissions"])
         except FileNotFoundError:
             return []
 
-    def add(self, stage: str, number: str) -> None:
-        waiting = asdict(Job(number, stage, "PENDING"))
-        self._write([*self.submissions(), {"id": number, "stage": stage, "at": int(time.time()), "jobs": [waiting]}])
+    def add(self, stage: str, number: str, campaign: str) -> None:
+        """Write down a submission; `campaign` tells what it works on."""
+        new = {"id": number, "stage": stage, "campaign": campaign, "at": int(time.time())}
+        self._write([*self.submissions(), {**new, "jobs": [asdict(Job(number, stage, "PENDING"))]}])
 
     def last(self) -> list[Job]:
         return [Job(**job) for submission in self.submissions() for job in submission["jobs"]]
@@ -203,7 +204,8 @@ def _accounts(numbers: Iterable[str], since: float, names: Mapping[str, str]) ->
             number,
             names[job_name],
             state.split()[0],
-            "" if reason == "None" else reason,
+            # CANCELLED by 1000; what held a job up once is kept there for ever
+            state.partition(" ")[2] or (reason if state == "PENDING" and reason != "None" else ""),
             "" if nodes == "None assigned" else nodes,
             int(elapsed or 0) + (before.elapsed_s if before else 0),
             gpus,

@@ -19,33 +19,49 @@ from landscaper_hpc.topology.comm import Comm, agree, world
 from landscaper_hpc.worker import Stop, work
 
 Made = TypeVar("Made")
-Stage = Literal["prepare", "evaluate", "finish"]
+Stage = Literal["prepare", "evaluate", "topology", "finish"]
+"""`finish` is `topology` and the report; both evaluate what is left."""
 
 
-def run_on_ranks(campaign: Campaign, retry_failed: bool, stage: Stage | None = None) -> bool:
+def run_on_ranks(
+    campaign: Campaign,
+    retry_failed: bool,
+    stage: Stage | None = None,
+    *,
+    comm: Comm | None = None,
+    stop: Stop | None = None,
+    locked: bool = False,
+) -> bool:
     """`orchestrate.run_campaign` on all ranks of the launcher; called by every rank, True on rank 0.
 
     What goes wrong on one rank ends all of them, with that rank's error. With a `stage` only that part is done, and any
-    number of evaluating runs may work in the folder at once.
+    number of evaluating runs may work in the folder at once. Jobs say who they are (`comm`), when their time is up
+    (`stop`), and that the run they belong to has the folder's lock already (`locked`).
     """
-    comm = world()
-    stop = Stop()
+    comm = comm or world()
+    stop = stop or Stop()
     stop.install()
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
-        _together(comm, lambda: _enter(stack, campaign, retry_failed, stage) if comm.rank == 0 else None)
+        _together(
+            comm,
+            lambda: _enter(stack, campaign, retry_failed, locked or stage == "evaluate") if comm.rank == 0 else None,
+        )
         if stage in (None, "prepare"):
             _together(comm, lambda: _prepare_shared(campaign, comm, bars))
             mine = _share(campaign.plans, comm)
             _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars, campaign.apart))
-        if stage in (None, "evaluate"):
+        if stage != "prepare":
             _evaluate(comm, campaign, stop, bars)
-        if stage in (None, "finish"):
+        if stage in (None, "topology", "finish"):
             while not _complete(comm, campaign):
                 _evaluate(comm, campaign, stop, bars)
             if not campaign.apart:
                 for item in campaign.landscapes:
+                    if any(comm.gather(stop.requested)):
+                        raise Stopped
                     orchestrate.topology(item, bars, comm)
+        if stage in (None, "finish"):
             _together(comm, lambda: campaign.conclude() if comm.rank == 0 else None)
             return comm.rank == 0
     return False
@@ -64,8 +80,8 @@ def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
     return [share for share in shares if share.landscapes]
 
 
-def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stage: Stage | None) -> None:
-    if stage != "evaluate":
+def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, locked: bool) -> None:
+    if not locked:
         stack.enter_context(only_one(campaign.folder))
     stack.enter_context(log_to(campaign.folder / "logs"))
     if retry_failed:

@@ -1,0 +1,191 @@
+"""What a job asks of Slurm: a site's profile as submitit's parameters, and as the script that sbatch gets."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from landscaper_hpc.campaign import Campaign
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.executors.jobs import STAGES, name
+from landscaper_hpc.site import Container, Site
+from landscaper_hpc.tasks import Landscape
+
+_DEFAULT_MAX_ARRAY = 1001  # Slurm's own
+_REPORT_MINUTES = 30
+
+# after srun: a task that stopped before the work was done wants a new run of the job, whatever became of the others;
+# not so where somebody cancels the job
+_AGAIN = """\
+code=$?
+again={again}."$SLURM_JOB_ID"
+if [ -e "$again" ]; then
+    rm -f "$again"
+    if [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+        echo "time is up: requeueing job $SLURM_JOB_ID"
+        scontrol requeue "$SLURM_JOB_ID" && sleep 60 # ended by the requeue
+    fi
+fi
+exit "$code\""""
+
+
+def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | None = None) -> dict[str, Any]:
+    """What `submitit.SlurmExecutor.update_parameters` takes, for a job of this stage."""
+    slurm = site.slurm
+    minutes = -(-slurm.seconds // 60)
+    tasks = slurm.tasks
+    if stage == "prepare":
+        tasks = min(tasks, len(campaign.landscapes))
+    elif stage == "report":
+        tasks, minutes = 1, min(minutes, max(_REPORT_MINUTES, slurm.warning_s // 60 + 2))
+    nodes = slurm.topology_nodes if stage == "topology" else 1
+    ranks = stage in ("prepare", "topology") and nodes * tasks > 1
+    given = {
+        "account": slurm.account,
+        "partition": slurm.partition,
+        "qos": slurm.qos,
+        "constraint": slurm.constraint,
+        "mem": slurm.memory,
+        "cpus_per_task": slurm.cpus_per_task,
+        "gpus_per_node": slurm.gpus_per_node or None if stage != "report" else None,
+        "dependency": dependency,
+    }
+    more = {"reservation": slurm.reservation} if slurm.reservation else {}
+    return {key: value for key, value in given.items() if value is not None} | {
+        "job_name": name(campaign.folder, stage),
+        "time": minutes,
+        "nodes": nodes,
+        "ntasks_per_node": tasks,
+        "signal_delay_s": slurm.warning_s,
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "setup": list(_setup(site)),
+        "teardown": _AGAIN.format(again=shlex.quote(str(jobs_folder(campaign) / "again"))).splitlines(),
+        "srun_args": [
+            f"--mpi={slurm.launcher.mpi if ranks else 'none'}",
+            # what one worker does not do, others will; ranks that talk to each other need each other
+            f"--kill-on-bad-exit={int(ranks)}",
+            "--wait=0",
+            # srun no longer takes it over from sbatch
+            *([f"--cpus-per-task={slurm.cpus_per_task}"] if slurm.cpus_per_task else []),
+            *slurm.launcher.args,
+        ],
+        "additional_parameters": more | {"requeue": True, "kill-on-invalid-dep": "yes"} | slurm.options,
+    }
+
+
+def _setup(site: Site) -> Iterator[str]:
+    """Lines before srun. Every word of a profile is quoted here, beside what its type refused."""
+    if site.slurm.modules:
+        yield "command -v module > /dev/null || . /etc/profile"
+    for module in site.slurm.modules:
+        yield f"module load {shlex.quote(module)} || exit 1"
+    for variable, text in site.slurm.environment.items():
+        yield f"export {variable}={shlex.quote(text)}"
+
+
+def seconds(site: Site) -> float:
+    """How long a job's work may take before it has to stop."""
+    return float(site.slurm.seconds - site.slurm.warning_s)
+
+
+def python(campaign: Campaign, site: Site) -> str:
+    """The shell command that is Python in a job, in the site's container where it has one."""
+    if site.container is None:
+        return shlex.quote(site.slurm.python or sys.executable)
+    folders = {campaign.folder, *(plan.folder for plan in campaign.plans)}
+    for plan in campaign.plans:
+        folders |= {plan.study.path(".")} | {item.file.parent for item in plan.landscapes}
+    command = contained(site.container, sorted(map(str, folders)), site.device.startswith("cuda"))
+    return shlex.join([*command, site.slurm.python or "python3"])
+
+
+def contained(container: Container, folders: Iterable[str], gpu: bool) -> list[str]:
+    """The words that come before a command to run it inside a container, with these folders at their own places."""
+    binds = [*container.binds, *(folder for folder in folders if not _within(folder, container.binds))]
+    if container.runtime == "apptainer":
+        flags = [*(["--nv"] if gpu else []), *(f"--bind={bind}" for bind in binds)]
+        return ["apptainer", "exec", *flags, container.image]
+    pairs = [bind if ":" in bind else f"{bind}:{bind}" for bind in binds]
+    if container.runtime == "podman-hpc":
+        flags = [*(["--gpu"] if gpu else []), *(f"--volume={pair}" for pair in pairs)]
+        # ranks find each other and Slurm by the host's network, shared memory and variables
+        host = ["--env-host", "--network=host", "--ipc=host", "--pid=host"]
+        return ["podman-hpc", "run", "--rm", *host, *flags, container.image]
+    if container.runtime == "shifter":
+        return ["shifter", f"--image={container.image}", *(f"--volume={pair}" for pair in pairs)]
+    return ["ch-run", "--write-fake", *(f"--bind={pair}" for pair in pairs), container.image, "--"]
+
+
+def _within(folder: str, binds: Iterable[str]) -> bool:
+    return any(Path(folder).is_relative_to(bind) for bind in binds if ":" not in bind)
+
+
+def script(campaign: Campaign, site: Site, stage: str, size: int = 1) -> str:
+    """The sbatch script of a stage as it is submitted, without the numbers of the jobs it waits for."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    folder = jobs_folder(campaign)
+    array = {"map_count": size, "array_parallelism": size} if size > 1 else {}
+    command = f"{python(campaign, site)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    given: dict[str, Any] = parameters(campaign, site, stage) | array
+    return _make_sbatch_string(command=command, folder=folder, **given) + "\n"
+
+
+def scripts(campaign: Campaign, site: Site, sizes: Iterable[int]) -> dict[str, str]:
+    """The scripts of all stages by name; `sizes`: of the arrays that evaluate."""
+    found: dict[str, str] = {}
+    for stage in STAGES:
+        if stage == "evaluate":
+            found |= {f"{stage}.{i}": script(campaign, site, stage, size) for i, size in enumerate(sizes)}
+        else:
+            found[stage] = script(campaign, site, stage)
+    return found
+
+
+def jobs_folder(campaign: Campaign) -> Path:
+    """Where scripts, pickles and logs of jobs are. `InputError` for a path that cannot stand in a script's options."""
+    folder = campaign.folder / "jobs"
+    if not re.fullmatch(r"[^%'\"\\`$\x00-\x1f]+", str(folder)):
+        raise InputError(f"{campaign.folder}: Slurm takes no quotes, % $ ` \\ in it; choose another folder with --out")
+    return folder
+
+
+def arrays(site: Site, shards: int, others: int = 0) -> list[int]:
+    """The sizes of the arrays that evaluate this many shards, beside `others` jobs of ours.
+
+    As many tasks as there are nodes to use, no more than have work, and as many as the site's limits let in.
+    """
+    limits = site.slurm.limits
+    tasks = min(site.slurm.nodes, max(1, -(-shards // site.slurm.tasks)))
+    if limits.max_jobs is not None:
+        tasks = max(1, min(tasks, limits.max_jobs - others))
+    largest = limits.max_array or max_array_size()
+    return [min(largest, tasks - begin) for begin in range(0, tasks, largest)]
+
+
+def planned_shards(landscape: Landscape, site: Site) -> int:
+    """How many shards a landscape will have, before its store is there."""
+    grid = landscape.study.make_grid()
+    sides = grid.shard_shape(site.points_per_shard(grid))
+    return math.prod(-(-count // side) for count, side in zip(grid.shape, sides, strict=True))
+
+
+@functools.cache
+def max_array_size() -> int:
+    """The most tasks that an array can have here."""
+    try:
+        done = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        done = ""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done, re.MULTILINE)
+    return max(1, int(found[1]) if found else _DEFAULT_MAX_ARRAY)
