@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,6 +18,8 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape, ShardTask
 from landscaper_hpc.topology.comm import Comm, agree, world
 from landscaper_hpc.worker import Stop, work
+
+log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 Stage = Literal["prepare", "evaluate", "topology", "finish"]
@@ -112,6 +115,9 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
 
     def on_done(task: ShardTask) -> None:
         nonlocal points
+        log.info("%s: done", task)
+        if comm.rank:
+            return
         points += task.shard.size
         # every rank counts its own; an even share is what rank 0 can tell of the others
         bars.update(f"points (1 of {comm.size} ranks)", min(points, total // comm.size), total // comm.size)
@@ -131,7 +137,7 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
             place=comm.rank,
             places=comm.size,
             stop=stop,
-            on_done=on_done if comm.rank == 0 else lambda task: None,
+            on_done=on_done,
             on_evaluated=on_evaluated if campaign.apart else lambda item: None,
         ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 import shlex
 import subprocess
@@ -103,13 +102,16 @@ def python(campaign: Campaign, site: Site) -> str:
     folders = {campaign.folder, *(plan.folder for plan in campaign.plans)}
     for plan in campaign.plans:
         folders |= {plan.study.path(".")} | {item.file.parent for item in plan.landscapes}
-    command = contained(site.container, sorted(map(str, folders)), site.device.startswith("cuda"))
+    command = contained(site.container, map(str, folders), site.device.startswith("cuda"))
     return shlex.join([*command, site.slurm.python or "python3"])
 
 
 def contained(container: Container, folders: Iterable[str], gpu: bool) -> list[str]:
     """The words that come before a command to run it inside a container, with these folders at their own places."""
-    binds = [*container.binds, *(folder for folder in folders if not _within(folder, container.binds))]
+    binds: list[str] = list(container.binds)
+    for folder in sorted(folders):  # a folder comes before those in it
+        if not _within(folder, binds):
+            binds.append(folder)
     if container.runtime == "apptainer":
         flags = [*(["--nv"] if gpu else []), *(f"--bind={bind}" for bind in binds)]
         return ["apptainer", "exec", *flags, container.image]
@@ -174,8 +176,7 @@ def arrays(site: Site, shards: int, others: int = 0) -> list[int]:
 def planned_shards(landscape: Landscape, site: Site) -> int:
     """How many shards a landscape will have, before its store is there."""
     grid = landscape.study.make_grid()
-    sides = grid.shard_shape(site.points_per_shard(grid))
-    return math.prod(-(-count // side) for count, side in zip(grid.shape, sides, strict=True))
+    return grid.n_shards(grid.shard_shape(site.points_per_shard(grid)))
 
 
 @functools.cache

@@ -8,9 +8,7 @@ job of the merge trees evaluates what is still missing when it begins.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
 import pickle
 import shutil
@@ -23,6 +21,7 @@ from typing import Any
 
 from landscaper_hpc import orchestrate
 from landscaper_hpc.campaign import Campaign
+from landscaper_hpc.config import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors import scripts
 from landscaper_hpc.executors.jobs import STAGES, Job, Record, SlurmSilent, release
@@ -67,14 +66,16 @@ def run_by_jobs(campaign: Campaign, site: Site, retry_failed: bool = False, deta
 class _Progress:
     """How far a campaign is, from its files alone; whatever grew since the last look is progress."""
 
-    prepared: int
-    shards_done: int
-    trees: int
     landscapes: int
+    prepared: int
+    trees: int
+    lost: int
+    """Landscapes that something was set aside of."""
     shards: int
+    shards_done: int
     set_aside: int
-    points_done: int
     points: int
+    points_done: int
 
     @property
     def advance(self) -> tuple[int, int, int]:
@@ -145,40 +146,44 @@ class _Client:
                 ) from None
 
     def _progress(self) -> _Progress:
-        """One listing for each landscape that is not whole."""
-        landscapes = self._campaign.landscapes
-        done = shards = points = points_done = trees = prepared = set_aside = 0
-        for item in landscapes:
-            if item not in self._stores and item.prepared():
-                self._stores[item] = item.open()
-            if item not in self._stores:
-                number, size = scripts.planned_shards(item, self._site), item.study.make_grid().size
-            else:
-                store = self._stores[item]
-                number, size = store.n_shards(), store.grid.size
-                prepared += 1
-                if item in self._whole or store.has_tree():
-                    self._whole.add(item)
-                    trees += 1
-                    finished = number
-                else:
-                    finished = store.n_done()
-                done += finished
-                points_done += size * finished // number
-            shards += number
-            points += size
+        """From one listing of each landscape that is not whole."""
+        found = dict.fromkeys(_Progress.__dataclass_fields__, 0)
         for plan in self._campaign.plans:
-            set_aside += len(plan.landscapes[0].failures.set_aside())
-        return _Progress(prepared, done, trees, len(landscapes), shards, set_aside, points_done, points)
+            aside = plan.landscapes[0].failures.set_aside()
+            for item in plan.landscapes:
+                found["landscapes"] += 1
+                if not item.prepared():
+                    shards = scripts.planned_shards(item, self._site)
+                    found["shards"] += shards
+                    found["points"] += item.study.make_grid().size
+                    if item.key in aside:  # of a sweep: it has no directions, and never will
+                        found["lost"] += 1
+                        found["set_aside"] += shards
+                    continue
+                store = self._stores.setdefault(item, item.open())
+                if item not in self._whole and store.has_tree():
+                    self._whole.add(item)
+                done = store.n_shards() if item in self._whole else store.n_done()
+                found["prepared"] += 1
+                found["trees"] += item in self._whole
+                found["shards"] += store.n_shards()
+                found["shards_done"] += done
+                found["points"] += store.grid.size
+                found["points_done"] += store.grid.size * done // store.n_shards()
+                mine = [key for key in aside if key.startswith(f"{item.name}.")]
+                found["set_aside"] += len(mine)
+                found["lost"] += bool(mine)
+        return _Progress(**found)
 
     def _missing(self, progress: _Progress) -> list[str]:
         """The stages that are still to be done, whether their jobs wait, run, or have to be submitted."""
         missing = []
-        if progress.prepared < progress.landscapes:
+        lost = progress.lost if self._campaign.apart else 0
+        if progress.prepared + lost < progress.landscapes:
             missing.append("prepare")
         if progress.shards_done + progress.set_aside < progress.shards:
             missing.append("evaluate")
-        if progress.trees < progress.landscapes:
+        if progress.trees + lost < progress.landscapes:
             missing.append("topology")
         if missing or not self._reported():
             missing.append("report")
@@ -186,15 +191,13 @@ class _Client:
 
     def _reported(self) -> bool:
         """Whether the last job of all wrote the report, and it is there."""
-        stages = [job for job in self._jobs if job.stage != "report" or not job.active]
-        last = stages[-1] if stages else None
-        files = (p.folder / name for p in self._campaign.plans for name in ("results.json", "report.html"))
-        return (
-            last is not None and (last.stage, last.state) == ("report", "COMPLETED") and all(f.exists() for f in files)
-        )
+        last = self._jobs[-1] if self._jobs else None
+        reported = last is not None and (last.stage, last.state) == ("report", "COMPLETED")
+        return reported and all(plan.finished() for plan in self._campaign.plans)
 
     def _show(self, progress: _Progress) -> None:
-        self._bars.update("points", progress.points_done, progress.points)
+        if progress.points:
+            self._bars.update("points", progress.points_done, progress.points)
         counted = Counter((job.stage, job.state, job.reason) for job in self._jobs if job.active)
         if counted != self._shown:
             self._shown = counted
@@ -285,7 +288,8 @@ class _Client:
         return ",".join(parts) or None
 
     def _campaign_file(self) -> Path:
-        file = scripts.jobs_folder(self._campaign) / f"campaign.{self._key[:16]}.pkl"
+        folders = [str(plan.folder) for plan in self._campaign.plans]  # of a sweep: what was not finished
+        file = scripts.jobs_folder(self._campaign) / f"campaign.{canonical_sha256([self._key, folders])[:16]}.pkl"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             publish(file, pickle.dumps(self._campaign))
@@ -317,7 +321,9 @@ class _Client:
 
     def _refuse_in_vain(self, stage: str, progress: _Progress) -> None:
         """Nothing is at work, and this stage is to be done: say why where another attempt would end as the last."""
-        if progress.set_aside and stage == "topology":
+        if progress.lost and stage in ("topology", "report"):
+            if self._campaign.apart:
+                self._campaign.conclude()  # says what was lost, when all else is in the table
             orchestrate.refuse_set_aside(self._campaign.landscapes)
         watched = [job for job in self._jobs if job.id.split("_")[0] in self._watched]
         cancelled = [job for job in watched if job.state == "CANCELLED" and job.reason]
@@ -368,6 +374,6 @@ def _tasks(job: Job) -> int:
 
 
 def _key(campaign: Campaign, site: Site) -> str:
-    """What jobs work on, whatever their number and resources."""
-    studies = [[str(plan.folder), plan.study.model_dump(mode="json")] for plan in campaign.plans]
-    return hashlib.sha256(json.dumps([studies, site.device, site.shard_points], sort_keys=True).encode()).hexdigest()
+    """What jobs work on, whatever their number and resources. What a sweep works on is written down in its folder."""
+    studies = [] if campaign.apart else [plan.study.model_dump(mode="json") for plan in campaign.plans]
+    return canonical_sha256([str(campaign.folder), studies, site.device, site.shard_points])
