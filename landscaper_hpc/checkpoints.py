@@ -135,7 +135,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"checkpoint {path} is corrupt or holds more than tensors, and loading that could execute code "
             f"({unsafe.rstrip('.')}); save the bare weights with torch.save(model.state_dict(), ...) or as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
     return _state_dict(content, path)
 

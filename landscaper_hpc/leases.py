@@ -60,13 +60,18 @@ class Leases:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _take(self, lease: Path) -> bool:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with lease.open("x") as stream:
-                stream.write(self._token)
-        except FileExistsError:
-            return self._take_over(lease)
-        return True
+        while True:
+            try:
+                with lease.open("x") as stream:
+                    stream.write(self._token)
+                return True
+            except FileExistsError:
+                try:
+                    return self._take_over(lease)
+                except FileNotFoundError:
+                    return False  # all leases were removed: there is nothing left to do
+            except FileNotFoundError:
+                self._folder.mkdir(parents=True, exist_ok=True)
 
     def _take_over(self, lease: Path) -> bool:
         """Replace a stale lease by ours. The right to replace a holder is itself a lease, named after that holder."""

@@ -228,6 +228,8 @@ class Studies:
         name, times = Counter(entry.name for entry in self.entries).most_common(1)[0]
         if times > 1:
             raise InputError(f"{times} studies of the sweep would have the name {name}; give their files other names")
+        self.entries.sort(key=lambda entry: entry.name)
+        self.studies.sort(key=lambda study: study.name)
 
     def _options(self, study: Study) -> dict[str, Any]:
         """The options of swept checkpoints: those that all checkpoints of the study file have."""

@@ -28,6 +28,7 @@ def plan(
     from landscaper_hpc.estimate import estimate
     from landscaper_hpc.orchestrate import default_folder
     from landscaper_hpc.schema import read_yaml
+    from landscaper_hpc.status import duration
     from landscaper_hpc.sweep_config import SweepConfig
 
     if "study" in read_yaml(study):
@@ -47,7 +48,7 @@ def plan(
     )
     unit = "GPU-hours" if where.device.startswith("cuda") else "core-hours"
     print(
-        f"evaluation  about {_duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
+        f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
         "directions and training come before it"
     )
     folder = out or default_folder(loaded)
@@ -62,10 +63,3 @@ def _bytes(n: float) -> str:
             return f"{n:.3g} {unit}"
         n /= 1000
     return f"{n:.3g} TB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -3,66 +3,73 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+_BETWEEN_LOOKS = 5.0
+
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a study's folder", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="a study's folder, or a sweep's", show_default=False)
+    ],
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="with --failed: only this one", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="look again every few seconds, until all is done")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="print the errors of what failed, and their logs")] = False,
 ) -> None:
-    """Say what is finished and what is missing. Reads only; safe beside a run.
+    """Say what is done, running, pending and failed, how fast it goes and what it waits for. Safe beside a run.
 
     \b
     Examples:
       landscaper-hpc status runs/my_study
+      landscaper-hpc status runs/my_sweep --watch
+      landscaper-hpc status runs/my_study --failed epoch_90.3.0
       landscaper-hpc status runs/my_study --json
     """
-    found = _status(folder)
-    if as_json:
-        print(json.dumps(found))
-        return
-    for item in found["landscapes"]:
-        print(
-            f"{item['name']:<20} {item['shards_done']:>8,}/{item['shards']:,} shards "
-            f"({100 * item['shards_done'] // item['shards']} %), "
-            f"{' × '.join(map(str, item['shape']))} points, merge tree {'done' if item['topology'] else 'pending'}"
-        )
-    if found["failed"]:
-        key, error = next(iter(found["failed"].items()))
-        print(f"{len(found['failed'])} shards failed and are set aside: {', '.join(found['failed'])}")
-        print(f"the last error of {key} (all are in {folder / 'failed'}):\n{error.rstrip()}")
-        print("mend the cause, then: landscaper-hpc run … --retry-failed")
-    if not found["landscapes"]:
-        print("no directions yet")
-    print(f"report: {found['report'] or 'pending'}")
-
-
-def _status(folder: Path) -> dict[str, Any]:
+    from landscaper_hpc import status as states
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.failures import Failures
-    from landscaper_hpc.leases import Leases
-    from landscaper_hpc.store import LandscapeStore, landscape_names
 
-    if not (folder / "logs").is_dir():
-        raise InputError(f"{folder}: is not a study's folder; give the one that `landscaper-hpc run` named")
-    stores = [LandscapeStore(folder / "study.zarr", name) for name in landscape_names(folder / "study.zarr")]
-    report = folder / "report.html"
-    return {
-        "landscapes": [
-            {
-                "name": store.name,
-                "study_id": store.study_id,
-                "shape": list(store.grid.shape),
-                "shards": store.n_shards(),
-                "shards_done": store.n_done(),
-                "topology": store.has_tree(),
-            }
-            for store in stores
-        ],
-        "failed": Failures(folder / "failed").set_aside(),
-        "held": Leases(folder / "leases").held() if (folder / "leases").is_dir() else {},
-        "report": str(report) if report.exists() else None,
-    }
+    if key is not None and not failed:
+        raise InputError(f"{key}: a key goes with --failed, as in status {folder} --failed {key}")
+    found = states.status(folder)
+    if failed:
+        _print_failed(folder, key)
+    elif as_json:
+        print(json.dumps(found))
+    elif watch:
+        _watch(folder)
+    else:
+        print("\n".join(states.lines(found, folder)))
+
+
+def _print_failed(folder: Path, key: str | None) -> None:
+    from landscaper_hpc import status as states
+
+    errors = states.failures(folder, key)
+    for name, error in errors.items():
+        print(f"{name}\n{error.rstrip()}")
+        print("".join(f"log: {log}\n" for log in states.logs_of(folder, error)))
+    if not errors:
+        print("nothing has failed")
+
+
+def _watch(folder: Path) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from landscaper_hpc import status as states
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            found = states.status(folder)
+            live.update(Text("\n".join(states.lines(found, folder))), refresh=True)
+            if found["report"] and found["shards_done"] == found["shards"]:
+                return
+            time.sleep(_BETWEEN_LOOKS)
