@@ -7,8 +7,10 @@ its lower neighbours, so that each edge of the grid is examined once, by the blo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.grid import Connectivity
 
-from . import kernels, saddles
-from .forest import radix_argsort, spanning_forest
+from . import kernels, pairs, saddles
+from .forest import component_labels, radix_argsort, spanning_forest
 from .order import Census, census, key_values, keys_at, ordered_keys
 from .stencil import block_stencil
 
 _SMALL = 1 << 15
+_MANY = 64
+_LIMITS = (0.2, 0.35)
 
 T = TypeVar("T")
 
@@ -50,15 +54,19 @@ class Threads:
         return list(self._pool.map(function, edges[:-1], edges[1:]))
 
 
+class TooManyMinima(Exception):
+    """The block has more minima than it may have; the argument is how many."""
+
+
 class Block:
     """Descent, basins and basin graph of a block; everything in flat positions of the block.
 
     values      the block with its ghost layer, C order, float32 or float64, to be minimised
     low, high   the core's box within it
     minima      (m,) positions in the order of (value, position); their labels are 0 ... m - 1
-    exits       (e,) ghost vertices on which descents of the core end; labels m ... m + e - 1
+    exits       (e,) ghost vertices on which descents of the core end, layer by layer; labels m ... m + e - 1
     sizes       (m + e,) core vertices per label
-    root        per vertex the complement of its label (core and exits)
+    root        per vertex the complement of its label (core and exits), until `forest` joins what lies beyond the exits
     census      of the core
     """
 
@@ -69,6 +77,7 @@ class Block:
         high: tuple[int, ...],
         connectivity: Connectivity,
         threads: Threads,
+        most_minima: int = 2**31 - 1,
     ) -> None:
         keep = [d for d, k in enumerate(values.shape) if k > 1] or [0]
         shape = tuple(values.shape[d] for d in keep)
@@ -83,12 +92,20 @@ class Block:
         whole = values[core].size == values.size
         self.census = self._count(values if whole else np.ascontiguousarray(values[core]))
         self._f = ordered_keys(values.reshape(-1)) if self._has_nan(values, whole) else values.reshape(-1)
+        # all values lie between these
+        floats = self._f.dtype.kind == "f"
+        self._band = (
+            np.array([-np.inf, np.inf], self._f.dtype)
+            if floats
+            else np.array([np.iinfo(self._f.dtype).min, np.iinfo(self._f.dtype).max], self._f.dtype)
+        )
         width = np.dtype(f"i{self._f.dtype.itemsize}")
         self._stencil = block_stencil(connectivity, shape, width)
+        self._axes = np.cumprod([1, *shape[:0:-1]])[::-1].astype(np.int32)
         self.root = np.empty(values.size, np.int32)
-        if not whole:
-            self.root.fill(kernels.UNSEEN)
-        self._find_basins(whole)
+        for slab in self._ghost_slabs():
+            self.root.reshape(shape)[tuple(slice(a, b) for a, b in zip(*slab, strict=True))] = kernels.UNSEEN
+        self._find_basins(whole, most_minima)
 
     def _count(self, core: NDArray[Any]) -> Census:
         flat = core.reshape(-1)
@@ -104,65 +121,157 @@ class Block:
         floats = key_values(found) if found.dtype.kind == "i" else found
         return floats.astype(np.float64) + 0.0
 
-    def forget_values(self) -> None:
-        """Free the values; labels stay."""
-        self._f = np.empty(0, self._f.dtype)
-
-    def forget_labels(self) -> None:
-        """Free the labels; their sizes stay."""
-        self.root = np.empty(0, np.int32)
+    def forget(self) -> None:
+        """Free values and labels; the basins' sizes stay."""
+        self._f, self.root = np.empty(0, self._f.dtype), np.empty(0, np.int32)
 
     def _keys_at(self, positions: NDArray[Any]) -> NDArray[np.int64]:
         floats = self._f.dtype.kind == "f"
         keys: NDArray[np.int64] = keys_at(self._f.view(f"i{self._f.itemsize}"), positions, floats)
         return keys
 
-    def _find_basins(self, whole: bool) -> None:
-        f, root, box, s = self._f, self.root, (self._shape, self._low, self._high), self._stencil
+    def _descend(self, low: Any, high: Any, rows: int, parts: int, most: int = 2**31 - 1) -> NDArray[np.int32]:
+        """Pointers for all vertices of a box within the block; the positions of those that are lowest."""
+        f, root, shape, s = self._f, self.root, self._shape, self._stencil
+
+        def part(a: int, b: int) -> tuple[NDArray[np.int32], int]:
+            if self._connectivity == "axis":
+                found = kernels.descend_axes(f, root, shape, low, high, self._axes, a, b, most)
+            else:
+                found = kernels.descend(f, root, shape, low, high, s.steps, s.dist, a, b, most)
+            return found  # type: ignore[no-any-return]
+
+        found = self._threads.map(part, rows, parts)
+        total = sum(count for _, count in found)
+        if total > most:
+            raise TooManyMinima(total)
+        return np.concatenate([minima for minima, _ in found])
+
+    def _find_basins(self, whole: bool, most: int) -> None:
+        root, box = self.root, (self._shape, self._low, self._high)
         rows, parts = self._rows, self._parts
-        found = self._threads.map(lambda a, b: kernels.descend(f, root, *box, s.steps, s.dist, a, b), rows, parts)
-        minima = np.concatenate(found)
+        minima = self._descend(self._low, self._high, rows, parts, most)
         self.minima = minima[radix_argsort(self._keys_at(minima))]
         m = len(self.minima)
         root[self.minima] = ~np.arange(m, dtype=np.int32)
-        self.exits = np.empty(0, np.int32) if whole else kernels.collect_exits(root, *box, m)
-        n = m + len(self.exits)
+        n = m
+        exits = [np.empty(0, np.int32)]
+        if not whole:
+            kernels.mark_exits(root, *box)
+            for low, high in self._ghost_slabs():
+                exits.append(kernels.collect_exits(root, self._shape, low, high, n))
+                n += len(exits[-1])
+        self.exits = np.concatenate(exits)
         # every part counts for itself, and there may be nearly as many labels as vertices
         parts = min(parts, max(1, root.size // (8 * n)))
         counted = self._threads.map(lambda a, b: kernels.compress(root, *box, a, b, n), rows, parts)
         self.sizes: NDArray[np.int32] = counted[0] if parts == 1 else np.sum(counted, axis=0, dtype=np.int32)
 
+    def _ghost_slabs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The layers of ghost vertices, one box for each side on which the grid goes on."""
+        slabs = []
+        for d, k in enumerate(self._shape):
+            if self._low[d] > 0:
+                slabs.append((np.zeros_like(self._shape), np.where(np.arange(self._shape.size) == d, 1, self._shape)))
+            if self._high[d] < k:
+                start = np.where(np.arange(self._shape.size) == d, k - 1, 0)
+                slabs.append((start, self._shape.copy()))
+        return slabs
+
+    def _join_ghosts(self) -> NDArray[np.int32]:
+        """Follow the descents that leave the core through the ghost layer, as far as the block shows it, and label all
+        vertices by where they end: at a minimum, or at a ghost vertex that is lowest among its neighbours here.
+        Returns the positions of these; their labels follow those of the minima.
+
+        A vertex and where it ends here are connected below it, which is all that a candidate needs. So a block whose
+        exits are many joins hardly more labels than it has minima.
+        """
+        root = self.root
+        m, n = len(self.minima), len(self.minima) + len(self.exits)
+        slabs = [(*slab, int(np.prod((slab[1] - slab[0])[:-1]))) for slab in self._ghost_slabs()]
+        lowest = []
+        for low, high, rows in slabs:
+            lowest.append(self._descend(low, high, rows, min(rows, self._parts)))
+        ends = np.unique(np.concatenate(lowest))  # slabs share vertices
+        root[ends] = ~np.arange(n, n + len(ends), dtype=np.int32)
+        for low, high, rows in slabs:
+            kernels.compress(root, self._shape, low, high, 0, rows, n + len(ends))
+        table = kernels.exit_labels(root, self.exits, m, len(ends))
+        self._relabel(table)
+        return ends
+
     def forest(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The spanning forest of the basin graph: child, parent (labels) and saddle (positions) in order; and the
-        ghost vertices (positions) that appear in it without being exits, whose labels follow those of the exits."""
-        n = len(self.minima) + len(self.exits)
-        parts = 1 if self._parts == 1 else min(self._rows, self._threads.count)
-        found = self._threads.map(lambda a, b: self._forest_of_rows(a, b), self._rows, parts)
-        child, parent, saddle = (np.concatenate(x) for x in zip(*found, strict=True))
-        # what lies beyond the exits are positions of ghost vertices, until here
-        ghosts = np.empty(0, np.int32)
-        if len(self.root) > self.sizes.sum():
-            nodes = np.concatenate([child, parent])
-            ghosts, labels = np.unique(nodes[nodes >= n], return_inverse=True)
-            nodes[nodes >= n] = n + labels
-            child, parent = nodes.reshape(2, -1)
-        if len(found) > 1:
-            # equal values are in id order: within each part, and the parts are
-            stops = 2 * np.arange(1, len(child) + 1, dtype=np.int32)
-            pairs = np.stack([child, parent], axis=1).reshape(-1)
-            child, parent, saddle = spanning_forest(self._keys_at(saddle), saddle, stops, pairs, n + len(ghosts))
-        return child, parent, saddle, (ghosts - n).astype(np.int32)
+        ghost vertices (positions) that appear in it, whose labels follow those of the minima. Uses up `root`."""
+        ghosts = self._join_ghosts() if self._ghost_slabs() else np.empty(0, np.int32)
+        n = len(self.minima) + len(ghosts)
+        few = n <= pairs.MOST_LABELS and self._connectivity == "axis" and len(self._shape) <= pairs.MOST_AXES
+        child, parent, saddle = self._forest_of_pairs(n) if few else self._forest_of_candidates(n)
+        return child, parent, saddle, ghosts
 
-    def _forest_of_rows(self, begin: int, end: int) -> Any:
-        s, n = self._stencil, len(self.minima) + len(self.exits)
-        block = (self._f, self.root, self._shape, self._low, self._high, s.steps, s.dist)
-        if self._connectivity == "axis" and len(self._shape) <= saddles.MOST_AXES:
-            vertices, stops, labels = saddles.axis_candidates(*block, begin, end, n)
-        else:
-            vertices, stops, labels = saddles.dense_candidates(*block, s.adjacent, begin, end, n)
-        keys = self._keys_at(vertices)
-        if len(self.root) == self.sizes.sum():  # no ghosts
-            return spanning_forest(keys, vertices, stops, labels, n)
-        nodes, dense = np.unique(labels, return_inverse=True)
-        child, parent, saddle = spanning_forest(keys, vertices, stops, dense.astype(np.int32), len(nodes))
-        return nodes[child], nodes[parent], saddle
+    def _forest_of_pairs(self, n: int) -> Any:
+        axes, size = pairs.groups(tuple(self._shape.tolist()))
+        groups = self.root.size // size
+        block = (self._f, self.root, self._shape, axes)
+        most = self._band[1]
+        found = self._threads.map(
+            lambda a, b: pairs.lowest_saddles(*block, a, b, n, most), groups, min(groups, self._threads.count)
+        )
+        vertices, labels = (np.concatenate(x) for x in zip(*found, strict=True))
+        order = np.argsort(vertices, kind="stable")  # equal values are in id order
+        stops = 2 * np.arange(1, len(vertices) + 1, dtype=np.int32)
+        vertices = vertices[order]
+        return spanning_forest(self._keys_at(vertices), vertices, stops, labels[order].reshape(-1), n)
+
+    def _forest_of_candidates(self, n: int) -> Any:
+        """Where minima are many, first what is low: what then lies within one component is no candidate any more."""
+        parts = 1 if self._parts == 1 else min(self._rows, self._threads.count)
+        forests: list[Any] = []
+        for band in self._bands(n):
+            if forests:
+                child, parent, _ = forests[-1]
+                table = component_labels(child, parent, n)
+                self._relabel(table)
+            found = self._threads.map(partial(self._candidates, band, n), self._rows, parts)
+            forests.append(spanning_forest(*self._joined(found), n))
+        child, parent, saddle = (np.concatenate(x) for x in zip(*forests, strict=True))
+        return child, parent, saddle
+
+    def _relabel(self, table: NDArray[np.int32]) -> None:
+        self._threads.map(lambda a, b: kernels.relabel(self.root, table, a, b), self.root.size, self._parts)
+
+    def _bands(self, n: int) -> list[NDArray[Any]]:
+        """Ranges of values, ends included, that are worked on one after the other."""
+        low, high = self._band
+        if n < self._f.size // _MANY:
+            return [self._band]
+        sample = np.sort(self._f[:: max(1, self._f.size // 4096)])
+        limits = sample[[int(q * len(sample)) for q in _LIMITS]]
+        above = np.nextafter(limits, high) if limits.dtype.kind == "f" else np.where(limits < high, limits + 1, high)
+        return [np.array(pair, self._f.dtype) for pair in zip([low, *above], [*limits, high], strict=True)]
+
+    def _joined(self, found: list[Any]) -> Any:
+        """Candidates of all parts, with their keys. Equal values are in id order: in each part, and the parts are."""
+        ends = itertools.accumulate((len(labels) for _, _, labels in found), initial=0)
+        vertices = np.concatenate([v for v, _, _ in found])
+        stops = np.concatenate([s + np.int32(end) for (_, s, _), end in zip(found, ends, strict=False)])
+        return self._keys_at(vertices), vertices, stops, np.concatenate([labels for _, _, labels in found])
+
+    def _candidates(self, band: NDArray[Any], n: int, begin: int, end: int) -> Any:
+        """Candidates of some rows, with the labels that they join. Where there are too many to be held at a time, only
+        those that a spanning forest of the rows needs."""
+        s = self._stencil
+        block = (self._f, self.root, self._shape, self._low, self._high)
+        found = []
+        while begin < end:
+            if self._connectivity == "axis" and len(self._shape) <= saddles.MOST_AXES:
+                *new, begin = saddles.axis_candidates(*block, self._axes, begin, end, band)
+            else:
+                *new, begin = saddles.dense_candidates(*block, s.steps, s.dist, s.adjacent, begin, end, band)
+            found.append(new)
+            if len(found) > 1 or begin < end:
+                child, parent, saddle = spanning_forest(*self._joined(found), n)
+                order = np.argsort(saddle, kind="stable")
+                stops = 2 * np.arange(1, len(order) + 1, dtype=np.int32)
+                found = [(saddle[order], stops, np.stack([child[order], parent[order]], axis=1).reshape(-1))]
+        return found[0]

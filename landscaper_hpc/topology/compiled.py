@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import ir
+from numba.extending import intrinsic
 
 _config: Any = numba.config
 
@@ -53,6 +55,17 @@ def jit(function: Any) -> Any:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
         _config.CACHE_DIR = before
+
+
+def _lowest_bit(context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return numba.int64(numba.uint64), generate
+
+
+lowest_bit: Any = intrinsic(_lowest_bit)
+"""For compiled functions: the number of the lowest bit of a 64-bit word that is not zero."""
 
 
 @contextmanager

@@ -215,16 +215,19 @@ class _Run:
 
     def _work_on(self, number: int) -> _Part:
         block, ghosted = self.block(number)
-        child, parent, saddle, ghosts = block.forest()
-        nodes = to_ids(np.concatenate([block.minima, block.exits, ghosts]), ghosted, self.boxes.shape)
-        m, labels = len(block.minima), len(block.minima) + len(block.exits)
-        forest = Forest(nodes[child], nodes[parent], to_ids(saddle, ghosted, self.boxes.shape), block.values_at(saddle))
+        m, shape = len(block.minima), self.boxes.shape
+        nodes = to_ids(np.concatenate([block.minima, block.exits]), ghosted, shape)
         minima, values = nodes[:m].copy(), block.values_at(block.minima)
-        del child, parent, saddle
-        if self.boxes.size == 1:
+        shell = self.exits.shell(number, block, nodes) if self.boxes.size > 1 else None
+        child, parent, saddle, lowest = block.forest()
+        ghosts = to_ids(lowest, ghosted, shape)
+        ends = np.concatenate([minima, ghosts])
+        forest = Forest(ends[child], ends[parent], to_ids(saddle, ghosted, shape), block.values_at(saddle))
+        del child, parent, saddle, ends
+        if shell is None:
             return _Part(minima, values, minima, block.sizes.astype(np.int64), forest, block.census)
-        block.forget_values()
-        known = self.exits.add(number, block, nodes[:labels], nodes[labels:])
+        block.forget()
+        known = self.exits.add(number, shell, block.sizes, m, ghosts)
         basins, sizes = (np.concatenate([pair[i] for pair in known]) for i in (0, 1))
         return _Part(minima, values, *summed(basins, sizes), forest, block.census)
 

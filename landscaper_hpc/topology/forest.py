@@ -138,6 +138,17 @@ def spanning_forest(keys: Any, vertices: Any, stops: Any, labels: Any, n_labels:
     return child[:n].copy(), parent[:n].copy(), saddle[:n].copy()
 
 
+@jit
+def component_labels(child: Any, parent: Any, n_labels: int) -> Any:
+    """The smallest label of each label's component, for edges of `spanning_forest`."""
+    table = np.arange(n_labels).astype(np.int32)
+    for i in range(child.size):
+        table[child[i]] = parent[i]
+    for i in range(n_labels):  # a parent is smaller than its child
+        table[i] = table[table[i]]
+    return table
+
+
 @dataclass(frozen=True)
 class Forest:
     """Edges (child, parent, saddle) with nodes and saddles as flat ids of the grid (int64), and the saddles' values

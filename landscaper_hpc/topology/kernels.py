@@ -8,7 +8,7 @@ The kernels release the interpreter lock; callers give each thread its own rows.
 
 The array `root` holds, per vertex of the block, first a pointer (the flat position of its lowest neighbour) and after
 compression a label: labels are stored as their complement, so that a negative entry is a resolved one. `UNSEEN`
-marks a ghost vertex on which no descent of the core ends.
+marks a ghost vertex on which no descent of the core ends, `WANTED` one that is to be labelled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import numpy as np
 from .compiled import jit
 
 UNSEEN = np.int32(-(2**31))
+WANTED = np.int32(-(2**31) + 1)
 GROW = 1024
+CHUNK = 512
+"""About how many vertices of contiguous rows are worked on together: what is noted of them stays in the cache."""
 
 
 @jit
@@ -47,6 +50,31 @@ def row_start(at: Any, shape: Any) -> int:
     for d in range(shape.size - 1):
         position = (position + at[d]) * shape[d + 1]
     return position
+
+
+@jit
+def rows_at_once(shape: Any, low: Any, high: Any) -> int:
+    """How many rows of the box are contiguous and small enough to be worked on together; at least one."""
+    n = shape.size
+    length = shape[n - 1]
+    return max(1, CHUNK // length) if n > 1 and high[n - 1] - low[n - 1] == length else 1
+
+
+@jit
+def columns(at: Any, shape: Any, d: int, rows: int, a: int, b: int, span: Any) -> None:
+    """Which of the columns `a` to `b` of some `rows` from the one at `at` have a neighbour before them on axis `d`:
+    span[0] to span[1], and after them: span[2] to span[3]. Of the last axis: in memory, if not in the row."""
+    n = shape.size
+    span[:] = (a, b, a, b)
+    if d == n - 1:
+        span[0] = max(a, 1)
+        span[3] = min(b, rows * shape[d] - 1)
+    elif d == n - 2:
+        span[0] += shape[n - 1] if at[d] == 0 else 0
+        span[3] -= shape[n - 1] if at[d] + rows == shape[d] else 0
+    else:
+        span[0] = a if at[d] > 0 else b
+        span[3] = b if at[d] + 1 < shape[d] else a
 
 
 @jit
@@ -92,12 +120,32 @@ def _take_lower(f: Any, source: int, strict: bool, dist: Any, a: int, b: int, be
 
 
 @jit
-def descend(f: Any, root: Any, shape: Any, low: Any, high: Any, steps: Any, dist: Any, begin: int, end: int) -> Any:
+def _note_minima(code: Any, base: int, a: int, b: int, minima: Any, found: int, here: int, most: int) -> Any:
+    """Append where `code` is zero, `here` times in all; return the array, which may have grown. Nothing is appended
+    where that would be more than `most`."""
+    if found + here > most:
+        return minima
+    if found + here > minima.size:
+        larger = np.empty(max(2 * minima.size, found + here), np.int32)
+        larger[:found] = minima[:found]
+        minima = larger
+    for j in range(a, b):
+        if code[j] == 0:
+            minima[found] = base + j
+            found += 1
+    return minima
+
+
+@jit
+def descend(
+    f: Any, root: Any, shape: Any, low: Any, high: Any, steps: Any, dist: Any, begin: int, end: int, most: int
+) -> Any:
     """Point every vertex of the core rows `begin` to `end` at the lowest of itself and its neighbours.
 
     `f`, `root`: flat values and result of the whole block of the given `shape`; the core is the box `low` to `high`.
     `steps` (m, n), `dist` (m,): the stencil, see `stencil.BlockStencil`; `dist` has the values' width, so that choosing
-    a value and noting where it came from are the same vector operation. Returns the positions of minima.
+    a value and noting where it came from are the same vector operation. Returns the positions of minima, or none if
+    there are more than `most`, and how many there are.
 
     Equal values are ordered by id: neighbours before the vertex are tried from near to far and win ties, those after it
     from near to far and lose them, so that of equal ones the first in id order is chosen.
@@ -133,21 +181,145 @@ def descend(f: Any, root: Any, shape: Any, low: Any, high: Any, steps: Any, dist
             root[start + j] = start + j + np.uint64(code[j])
             here += code[j] == 0
         if here:
-            if found + here > minima.size:
-                larger = np.empty(max(2 * minima.size, found + here), np.int32)
-                larger[:found] = minima[:found]
-                minima = larger
-            for j in range(a0, b0):
-                if code[j] == 0:
-                    minima[found] = base + j
-                    found += 1
+            minima = _note_minima(code, base, a0, b0, minima, found, here, most)
+            found += here
         next_row(low, high, at)
-    return minima[:found]
+    return minima[: found if found <= most else 0], found
+
+
+@jit
+def _begin(f: Any, start: int, a: int, b: int, best: Any, code: Any) -> None:
+    """The lowest of each vertex, the one before it and the one after it in memory."""
+    s = np.uint64(start)
+    before = np.uint64(start - 1)
+    after = np.uint64(start + 1)
+    none, down, up = code.dtype.type(0), code.dtype.type(-1), code.dtype.type(1)
+    for j in range(np.uint64(a), np.uint64(b)):
+        w = f[s + j]
+        v = f[before + j]
+        lower = v <= w
+        w = v if lower else w
+        c = down if lower else none
+        v = f[after + j]
+        lower = v < w
+        best[j] = v if lower else w
+        code[j] = up if lower else c
+
+
+@jit
+def _begin_end(f: Any, start: int, j: int, step: int, best: Any, code: Any) -> None:
+    """The same for a vertex that has only one neighbour in its row, or none if `step` is 0."""
+    w = f[start + j]
+    v = f[start + j + step]
+    lower = v < w or (step < 0 and v == w)
+    best[j] = v if lower else w
+    code[j] = step if lower else 0
+
+
+@jit
+def _take_both(f: Any, source: int, dist: Any, a: int, b: int, best: Any, code: Any) -> None:
+    """`_take_lower` for the neighbours at the distance `dist` before `source`, then for those after it."""
+    before = np.uint64(source - dist)
+    after = np.uint64(source + dist)
+    for j in range(np.uint64(a), np.uint64(b)):
+        w = best[j]
+        v = f[before + j]
+        lower = v <= w
+        w = v if lower else w
+        c = -dist if lower else code[j]
+        v = f[after + j]
+        lower = v < w
+        best[j] = v if lower else w
+        code[j] = dist if lower else c
+
+
+@jit
+def descend_axes(f: Any, root: Any, shape: Any, low: Any, high: Any, dist: Any, begin: int, end: int, most: int) -> Any:
+    """`descend` for the axis connectivity: both neighbours along an axis at a time, and several rows at a time where
+    they are contiguous. `dist` (n,): the distances of neighbours along each axis.
+
+    Axes are taken from near to far; of equal values a neighbour before the vertex has a lower id than all taken so far,
+    one after it a higher id than all.
+    """
+    n = shape.size
+    length = shape[n - 1]
+    a0, b0 = low[n - 1], high[n - 1]
+    together = rows_at_once(shape, low, high)
+    best = np.empty(together * length, f.dtype)
+    code = np.empty(together * length, dist.dtype)
+    span = np.empty(4, np.int64)
+    at = np.zeros(n, np.int64)
+    first_row(begin, low, high, at)
+    minima = np.empty(GROW, np.int32)
+    found = 0
+    row = begin
+    while row < end:
+        rows = min(together, end - row)
+        if n > 1:
+            rows = min(rows, high[n - 2] - at[n - 2])
+        base = row_start(at, shape)
+        a, b = a0, b0 + (rows - 1) * length
+        if length > 1:
+            _begin(f, base, max(a, 1), min(b, rows * length - 1), best, code)
+        for r in range(rows):
+            if a0 == 0:
+                _begin_end(f, base, r * length, 1 if length > 1 else 0, best, code)
+            if b0 == length and length > 1:
+                _begin_end(f, base, (r + 1) * length - 1, -1, best, code)
+        for d in range(n - 2, -1, -1):
+            columns(at, shape, d, rows, a, b, span)
+            a1, b1, a2, b2 = span
+            step = dist[d]
+            p, q = max(a1, a2), min(b1, b2)
+            if p < q:
+                _take_both(f, base, step, p, q, best, code)
+                _take_lower(f, base + step, True, step, a2, p, best, code)
+                _take_lower(f, base - step, False, -step, q, b1, best, code)
+            else:
+                _take_lower(f, base - step, False, -step, a1, b1, best, code)
+                _take_lower(f, base + step, True, step, a2, b2, best, code)
+        here = 0
+        start = np.uint64(base)
+        for j in range(np.uint64(a), np.uint64(b)):
+            root[start + j] = start + j + np.uint64(code[j])
+            here += code[j] == 0
+        if here:
+            minima = _note_minima(code, base, a, b, minima, found, here, most)
+            found += here
+        row += rows
+        if n > 1:
+            at[n - 2] += rows - 1
+        next_row(low, high, at)
+    return minima[: found if found <= most else 0], found
+
+
+@jit
+def mark_exits(root: Any, shape: Any, low: Any, high: Any) -> None:
+    """Mark the ghost vertices to which core vertices descend as `WANTED`."""
+    n = shape.size
+    rows = 1
+    for d in range(n - 1):
+        rows *= high[d] - low[d]
+    a0, b0 = low[n - 1], high[n - 1]
+    at = np.zeros(n, np.int64)
+    first_row(0, low, high, at)
+    open_ends = a0 > 0 or b0 < shape[n - 1]
+    for _ in range(rows):
+        base = row_start(at, shape)
+        inner = max(1, b0 - 1 - a0) if open_ends else b0 - a0
+        for d in range(n - 1):
+            if (at[d] == low[d] and low[d] > 0) or (at[d] == high[d] - 1 and high[d] < shape[d]):
+                inner = 1
+        for j in range(a0 if open_ends or inner == 1 else b0, b0, inner):
+            target = root[base + j]
+            if target >= 0 and root[target] == UNSEEN:
+                root[target] = WANTED
+        next_row(low, high, at)
 
 
 @jit
 def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) -> Any:
-    """Label the ghost vertices to which core vertices descend, in the order of discovery; return their positions."""
+    """Label what is `WANTED` in the box `low` to `high`, in the order of positions, which are returned."""
     n = shape.size
     rows = 1
     for d in range(n - 1):
@@ -159,22 +331,17 @@ def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) 
     found = 0
     for _ in range(rows):
         base = row_start(at, shape)
-        surface = False
-        for d in range(n - 1):
-            surface |= at[d] == low[d] or at[d] == high[d] - 1
-        inner = 1 if surface else max(1, b0 - 1 - a0)
-        for j in range(a0, b0, inner):
-            target = root[base + j]
-            if target >= 0 and root[target] == UNSEEN:
-                root[target] = ~np.int32(first_label + found)
-                if found == exits.size:
-                    larger = np.empty(2 * found, np.int32)
-                    larger[:found] = exits
-                    exits = larger
-                exits[found] = target
+        if found + b0 - a0 > exits.size:
+            larger = np.empty(2 * exits.size + b0 - a0, np.int32)
+            larger[:found] = exits[:found]
+            exits = larger
+        for j in range(base + a0, base + b0):
+            if root[j] == WANTED:
+                root[j] = ~np.int32(first_label + found)
+                exits[found] = j
                 found += 1
         next_row(low, high, at)
-    return exits[:found]
+    return exits[:found].copy()
 
 
 @jit
@@ -218,3 +385,34 @@ def compress(root: Any, shape: Any, low: Any, high: Any, begin: int, end: int, n
     if run:
         counts[~last] += run
     return counts
+
+
+@jit
+def exit_labels(root: Any, exits: Any, n_minima: int, n_lowest: int) -> Any:
+    """For each label (minima, exits, lowest ghost vertices) where it leads within the block: a minimum's number, or
+    `n_minima` + that of a lowest ghost vertex. Labels of the exits are those that the block gives to their vertices."""
+    n = n_minima + exits.size
+    table = np.empty(n + n_lowest, np.int32)
+    for i in range(n_minima):
+        table[i] = i
+    for i in range(exits.size):
+        table[n_minima + i] = ~root[exits[i]]
+    for i in range(n_lowest):
+        table[n + i] = n + i
+    for i in range(n_minima, n):
+        end = table[i]
+        while table[end] != end:
+            end = table[end]
+        at = np.int64(i)
+        while table[at] != end:
+            table[at], at = end, np.int64(table[at])
+    for i in range(n_minima, n + n_lowest):
+        if table[i] >= n:
+            table[i] -= exits.size
+    return table
+
+
+@jit
+def relabel(root: Any, table: Any, begin: int, end: int) -> None:
+    for i in range(np.uint64(begin), np.uint64(end)):
+        root[i] = ~table[np.uint64(~root[i])]

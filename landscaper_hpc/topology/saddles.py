@@ -13,19 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .compiled import jit
-from .kernels import GROW, UNSEEN, first_row, next_row, row_neighbours, row_start
+from .compiled import jit, lowest_bit
+from .kernels import GROW, columns, first_row, next_row, row_neighbours, row_start, rows_at_once
 
 MOST_AXES = 15
-"""Up to here the directions of the axis connectivity fit into half a word; beyond, `dense_candidates` serves."""
-
-
-@jit
-def _mark_different(root: Any, start: int, other: int, a: int, b: int, mark: Any) -> None:
-    s = np.uint64(start)
-    t = np.uint64(other)
-    for j in range(np.uint64(a), np.uint64(b)):
-        mark[j] |= root[s + j] ^ root[t + j]
+"""Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_candidates` serves."""
+MOST_CANDIDATES = 1 << 20
+"""How many are found at a time, a few rows more or less: memory that a field cannot raise."""
 
 
 @jit
@@ -55,23 +49,6 @@ def _mark_lower(f: Any, start: int, other: int, strict: bool, bit: Any, a: int, 
 
 
 @jit
-def _sort_lower(f: Any, root: Any, start: int, other: int, strict: bool, bit: Any, a: int, b: int, mark: Any) -> None:
-    """Where the neighbour at `other` is lower, set `bit` if it lies in another basin, `bit` << 32 if in the same."""
-    s = np.uint64(start)
-    t = np.uint64(other)
-    none = mark.dtype.type(0)
-    same = bit << 32
-    if strict:
-        for j in range(np.uint64(a), np.uint64(b)):
-            which = bit if root[t + j] != root[s + j] else same
-            mark[j] |= which if f[t + j] < f[s + j] else none
-    else:
-        for j in range(np.uint64(a), np.uint64(b)):
-            which = bit if root[t + j] != root[s + j] else same
-            mark[j] |= which if f[t + j] <= f[s + j] else none
-
-
-@jit
 def _room(array: Any, used: int, more: int) -> Any:
     if used + more <= array.size:
         return array
@@ -91,66 +68,100 @@ def _add(labels: Any, start: int, used: int, label: int) -> int:
 
 
 @jit
+def _sort_lower(f: Any, root: Any, start: int, step: int, bit: Any, a: int, b: int, across: Any, same: Any) -> None:
+    """Where the neighbour a `step` away is lower, set `bit` in `across` if its label is another, else in `same`."""
+    s = np.uint64(start)
+    t = np.uint64(start + step)
+    none = across.dtype.type(0)
+    if step > 0:
+        for j in range(np.uint64(a), np.uint64(b)):
+            which = bit if f[t + j] < f[s + j] else none
+            other = which if root[t + j] != root[s + j] else none
+            across[j] |= other
+            same[j] |= which ^ other
+    else:
+        for j in range(np.uint64(a), np.uint64(b)):
+            which = bit if f[t + j] <= f[s + j] else none
+            other = which if root[t + j] != root[s + j] else none
+            across[j] |= other
+            same[j] |= which ^ other
+
+
+@jit
+def _within(f: Any, start: int, band: Any, a: int, b: int, across: Any) -> Any:
+    """Clear `across` where the value is out of the band; return the union of what is left."""
+    s = np.uint64(start)
+    low, high = band[0], band[1]
+    none = across.dtype.type(0)
+    some = none
+    for j in range(np.uint64(a), np.uint64(b)):
+        v = f[s + j]
+        x = across[j] if (v >= low) & (v <= high) else none
+        across[j] = x
+        some |= x
+    return some
+
+
+@jit
 def _axis_row(
     f: Any,
     root: Any,
     base: int,
-    a0: int,
-    b0: int,
-    far: Any,
-    lower: Any,
-    ghost: int,
+    a: int,
+    b: int,
+    step: Any,
+    across: Any,
+    same: Any,
     vertices: Any,
     stops: Any,
     labels: Any,
     found: int,
     used: int,
 ) -> Any:
-    """The candidates of one row, appended; a function of its own because numba would count references per vertex."""
-    m = far.size
-    half = np.int64(0xFFFFFFFF)
-    for j in range(a0, b0):
-        across = lower[j] & half
-        if across == 0:
+    """The candidates among columns `a` to `b`, appended; a function of its own because numba would count references per
+    vertex."""
+    one = np.uint64(1)
+    for j in range(a, b):
+        if across[j] == 0:
             continue
-        same = lower[j] >> 32
+        lower = np.uint64(across[j])
+        corners = np.uint64(same[j])
         u = np.uint64(base + j)
         fu = f[u]
         start = used
-        labels[used] = ~root[u]
-        used += 1
-        for i in range(m):
-            if (across >> i) & 1 == 0:
-                continue
-            step = far[i]
+        while lower:
+            away = step[lowest_bit(lower)]
+            lower &= lower - one
             apart = True
-            for k in range(m):
-                if (same >> k) & 1:
-                    corner = step + far[k]
-                    fw = f[u + np.uint64(corner)]
-                    if fw < fu or (fw == fu and corner < 0):
-                        apart = False
-                        break
+            rest = corners
+            while rest:
+                corner = away + step[lowest_bit(rest)]
+                rest &= rest - one
+                fw = f[u + np.uint64(corner)]
+                if fw < fu or (fw == fu and corner < 0):
+                    apart = False
+                    break
             if apart:
-                r = root[u + np.uint64(step)]
-                used = _add(labels, start, used, ~r if r != UNSEEN else ghost + base + j + step)
-        if used == start + 1:
-            used = start
-            continue
-        vertices[found] = base + j
-        stops[found] = used
-        found += 1
+                if used == start:
+                    labels[used] = ~root[u]
+                    used += 1
+                used = _add(labels, start, used, ~root[u + np.uint64(away)])
+        if used > start:
+            vertices[found] = u
+            stops[found] = used
+            found += 1
     return found, used
 
 
 @jit
 def axis_candidates(
-    f: Any, root: Any, shape: Any, low: Any, high: Any, steps: Any, dist: Any, begin: int, end: int, ghost: int
+    f: Any, root: Any, shape: Any, low: Any, high: Any, dist: Any, begin: int, end: int, band: Any
 ) -> Any:
-    """Candidates among the core rows `begin` to `end` for the axis connectivity, each with the labels it joins.
+    """Candidates among the core rows `begin` to `end` for the axis connectivity, each with the labels it joins; of
+    those only with values from band[0] to band[1]. `dist` (n,): the distances of neighbours along each axis.
 
     Returns `vertices` (c,), `stops` (c,) and `labels`: those of vertex i are labels[stops[i - 1] : stops[i]], its own
-    first. A ghost vertex that is no exit has the label `ghost` + its position.
+    first; and the row at which it stopped, because of `MOST_CANDIDATES` or at the end.
 
     With t a lower neighbour of u in its own basin and v one in another, w = v + (t - u) is adjacent to both: if w
     lies below u, t and v are connected below u. (Where v is opposite to t, w is u itself.)
@@ -158,49 +169,52 @@ def axis_candidates(
     n = shape.size
     length = shape[n - 1]
     a0, b0 = low[n - 1], high[n - 1]
+    most = rows_at_once(shape, low, high)
     at = np.zeros(n, np.int64)
     first_row(begin, low, high, at)
-    near = np.empty((dist.size, 3), np.int64)
-    far = np.empty(dist.size, np.int64)
-    mark = np.empty(length, np.int32)
-    lower = np.empty(length, np.int64)
+    step = np.empty(2 * n, np.int64)
+    for d in range(n):
+        step[2 * d] = -dist[d]
+        step[2 * d + 1] = dist[d]
+    across = np.empty(most * length, np.uint32)
+    same = np.empty(most * length, np.uint32)
+    span = np.empty(4, np.int64)
     vertices = np.empty(GROW, np.int32)
     stops = np.empty(GROW, np.int32)
     labels = np.empty(4 * GROW, np.int32)
     found = 0
     used = 0
-    for _ in range(begin, end):
+    row = begin
+    while row < end and found < MOST_CANDIDATES:
+        rows = min(most, end - row)
+        if n > 1:
+            rows = min(rows, high[n - 2] - at[n - 2])
         base = row_start(at, shape)
-        m = row_neighbours(at, shape, a0, b0, steps, dist, near)
-        mark[a0:b0] = 0
-        for i in range(m):
-            far[i] = dist[near[i, 0]]
-            _mark_different(root, base, base + far[i], near[i, 1], near[i, 2], mark)
-        some = np.int32(0)
-        for j in range(np.uint64(a0), np.uint64(b0)):
-            some |= mark[j]
-        if some != 0:
-            vertices = _room(vertices, found, length)
-            stops = _room(stops, found, length)
-            labels = _room(labels, used, length * (dist.size + 1))
-            lower[a0:b0] = 0
-            for i in range(m):
-                bit = np.int64(1) << i
-                _sort_lower(f, root, base, base + far[i], far[i] > 0, bit, near[i, 1], near[i, 2], lower)
-            found, used = _axis_row(f, root, base, a0, b0, far[:m], lower, ghost, vertices, stops, labels, found, used)
+        a, b = a0, b0 + (rows - 1) * length
+        across[a:b] = 0
+        same[a:b] = 0
+        for d in range(n):
+            columns(at, shape, d, rows, a, b, span)
+            _sort_lower(f, root, base, step[2 * d], np.uint32(1 << (2 * d)), span[0], span[1], across, same)
+            _sort_lower(f, root, base, step[2 * d + 1], np.uint32(2 << (2 * d)), span[2], span[3], across, same)
+        keep = ~np.uint32(1 << (2 * n - 2))  # what is before the first vertex of a row lies in the last row
+        for j in range(length if a0 == 0 else b, b, length):
+            across[j] &= keep
+            same[j] &= keep
+        keep = ~np.uint32(2 << (2 * n - 2))
+        for j in range(length - 1 if b0 == length else b, b, length):
+            across[j] &= keep
+            same[j] &= keep
+        if _within(f, base, band, a, b, across):
+            vertices = _room(vertices, found, b - a)
+            stops = _room(stops, found, b - a)
+            labels = _room(labels, used, (b - a) * (2 * n + 1))
+            found, used = _axis_row(f, root, base, a, b, step, across, same, vertices, stops, labels, found, used)
+        row += rows
+        if n > 1:
+            at[n - 2] += rows - 1
         next_row(low, high, at)
-    return vertices[:found], stops[:found], labels[:used]
-
-
-@jit
-def _first_bit(word: Any) -> int:
-    """The number of the lowest bit of a word that is not zero."""
-    at = 0
-    while (word >> np.uint64(at)) & np.uint64(0xFF) == 0:
-        at += 8
-    while (word >> np.uint64(at)) & np.uint64(1) == 0:
-        at += 1
-    return at
+    return vertices[:found], stops[:found], labels[:used], row
 
 
 @jit
@@ -214,7 +228,7 @@ def _spread(adjacent: Any, across: Any, front: Any) -> bool:
         if front[w] == 0:
             w += 1
             continue
-        bit = _first_bit(front[w])
+        bit = lowest_bit(front[w])
         front[w] ^= np.uint64(1) << np.uint64(bit)
         left = np.uint64(0)
         again = w
@@ -242,7 +256,7 @@ def _dense_row(
     adjacent: Any,
     lower: Any,
     differs: Any,
-    ghost: int,
+    band: Any,
     vertices: Any,
     stops: Any,
     labels: Any,
@@ -259,18 +273,18 @@ def _dense_row(
             across[w] = lower[w * length + j] & differs[w * length + j]
             front[w] = lower[w * length + j] & ~differs[w * length + j]
             some |= across[w]
-        if some == 0 or not _spread(adjacent, across, front):
-            continue
         u = base + j
+        if some == 0 or f[u] < band[0] or f[u] > band[1] or not _spread(adjacent, across, front):
+            continue
         start = used
         labels[used] = ~root[u]
         used += 1
         for w in range(words):
             while across[w]:
-                bit = _first_bit(across[w])
+                bit = lowest_bit(across[w])
                 across[w] ^= np.uint64(1) << np.uint64(bit)
                 v = u + dist[64 * w + bit]
-                used = _add(labels, start, used, ~root[v] if root[v] != UNSEEN else ghost + v)
+                used = _add(labels, start, used, ~root[v])
         vertices[found] = u
         stops[found] = used
         found += 1
@@ -289,7 +303,7 @@ def dense_candidates(
     adjacent: Any,
     begin: int,
     end: int,
-    ghost: int,
+    band: Any,
 ) -> Any:
     """The same as `axis_candidates` for stencils whose entries are adjacent to each other: `adjacent` (m, words) says
     to which. Lower neighbours that are connected among themselves are connected below u."""
@@ -308,7 +322,8 @@ def dense_candidates(
     labels = np.empty(4 * GROW, np.int32)
     found = 0
     used = 0
-    for _ in range(begin, end):
+    row = begin
+    while row < end and found < MOST_CANDIDATES:
         base = row_start(at, shape)
         m = row_neighbours(at, shape, a0, b0, steps, dist, near)
         differs[:] = 0
@@ -329,7 +344,8 @@ def dense_candidates(
                 bit = one << np.uint64(k & 63)
                 _mark_lower(f, base, base + dist[k], dist[k] > 0, bit, near[i, 1], near[i, 2], lower, (k >> 6) * length)
             found, used = _dense_row(
-                f, root, base, a0, b0, dist, adjacent, lower, differs, ghost, vertices, stops, labels, found, used
+                f, root, base, a0, b0, dist, adjacent, lower, differs, band, vertices, stops, labels, found, used
             )
+        row += 1
         next_row(low, high, at)
-    return vertices[:found], stops[:found], labels[:used]
+    return vertices[:found], stops[:found], labels[:used], row

@@ -43,27 +43,49 @@ class Shell:
 def _look_up(
     vertices: Any, shape: Any, starts: Any, sizes: Any, axis: int, edge: int, labels: Any, result: Any
 ) -> None:
-    """For the vertices on one face of the core that have no result yet: their label."""
+    """For the vertices on one face of the core that have no result yet: their label.
+
+    Most vertices follow another one of their row, which saves all divisions."""
+    n = shape.size
+    first = last = shift = np.int64(0)
+    on = False
     for i in range(vertices.size):
         if result[i] >= 0:
             continue
-        rest = vertices[i]
-        stride = 1
-        place = 0
-        on = True
-        for d in range(shape.size - 1, -1, -1):
-            x = rest % shape[d] - starts[d]
-            rest //= shape[d]
-            if d == axis:
-                on = x == edge
+        vertex = vertices[i]
+        if vertex < first or vertex >= last:
+            # the part of its row that is on the face, and where its labels are; or how far its row is off
+            x = vertex % shape[n - 1]
+            first = vertex - x
+            last = first + shape[n - 1]
+            stride = 1
+            shift = -first
+            on = True
+            if axis == n - 1:
+                first = vertex
+                last = vertex + 1
+                shift = -vertex
+                on = x - starts[n - 1] == edge
             else:
-                on &= (x >= 0) & (x < sizes[d])
-                place += x * stride
-                stride *= sizes[d]
-            if not on:
-                break
+                shift -= starts[n - 1]
+                first += starts[n - 1]
+                last = first + sizes[n - 1]
+                stride = sizes[n - 1]
+                if vertex < first or vertex >= last:
+                    first = last = vertex
+                    on = False
+            rest = vertex // shape[n - 1]
+            for d in range(n - 2, -1, -1):
+                x = rest % shape[d] - starts[d]
+                rest //= shape[d]
+                if d == axis:
+                    on &= x == edge
+                else:
+                    on &= (x >= 0) & (x < sizes[d])
+                    shift += x * stride
+                    stride *= sizes[d]
         if on:
-            result[i] = labels[place]
+            result[i] = labels[vertex + shift]
 
 
 def shell_of(block: Block, nodes: NDArray[np.int64], boxes: Boxes, number: int, askers: list[tuple[int, ...]]) -> Shell:
@@ -100,23 +122,25 @@ class Exits:
         self._pending: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
         self._waiting: dict[int, set[int]] = {}
 
-    def add(self, number: int, block: Block, nodes: NDArray[np.int64], ghosts: NDArray[np.int64]) -> Counts:
-        """Note block `number`, its labels' vertices and more ghost vertices that it wants to know about; take its
-        labels away from it. Returns how many vertices lead to which minimum, or to which vertex of another rank, as far
-        as is known now: what leads into a block to come is counted there (`Block.sizes` and all that led here)."""
+    def shell(self, number: int, block: Block, nodes: NDArray[np.int64]) -> Shell:
+        """Of block `number` with its labels' vertices, what the blocks around it may ask for."""
+        return shell_of(block, nodes, self.boxes, number, [o for _, o in self.boxes.neighbours(number)])
+
+    def add(self, number: int, shell: Shell, counted: NDArray[np.int32], m: int, ghosts: NDArray[np.int64]) -> Counts:
+        """Note block `number`, how many vertices it `counted` per label (`m` minima, then exits), and more ghost
+        vertices that it wants to know about. Returns how many vertices lead to which minimum, or to which vertex of
+        another rank, as far as is known now: what leads into a block to come is counted there."""
         boxes, shape = self.boxes, self.boxes.shape
         around = boxes.neighbours(number)
         later = {b for b, _ in around if b > number and boxes.owner(b) == self.rank}
         askers = [o for b, o in around if b in later or boxes.owner(b) != self.rank]
-        shell = shell_of(block, nodes, boxes, number, [o for _, o in around])
-        block.forget_labels()
-        sizes = block.sizes.astype(np.int64)
+        nodes = shell.nodes
+        sizes = counted.astype(np.int64)
         for vertices, counts in self._pending.pop(number, []):
             labels = shell.labels_of(vertices, shape)
             _add_counts(sizes, labels, counts)
             self._new.append((vertices, nodes[labels]))
             del vertices, counts, labels
-        m = len(block.minima)
         known = [(nodes[:m].copy(), sizes[:m])]
         known += self._send(number, shell, m, nodes[m:], sizes[m:])
         known += self._send(number, shell, m, ghosts, np.zeros(len(ghosts), np.int64))
@@ -184,7 +208,7 @@ class Exits:
             at, to = (np.concatenate([*(pair[i] for pair in self._new), _NONE]) for i in (0, 1))
         self._new.clear()
         if not _is_sorted(at):
-            order = np.argsort(at)
+            order = np.argsort(at, kind="stable")  # merges runs that are sorted, which is nearly all
             at, to = at[order], to[order]
         while follow(at, to, to):
             pass
@@ -232,16 +256,25 @@ def follow(at: Any, to: Any, nodes: Any) -> bool:
 
     Compiled, because exits can be as many as vertices on a face, and numpy would make half a dozen copies."""
     changed = False
+    at_last = 0
     for i in range(nodes.size):
         node = nodes[i]
         low = 0
         high = at.size
+        if at_last < at.size and at[at_last] < node:  # nodes in order: not far from the last
+            low = at_last + 1
+            step = 1
+            while low + step < at.size and at[low + step] < node:
+                low += step
+                step *= 2
+            high = min(at.size, low + step)
         while low < high:
             middle = (low + high) // 2
             if at[middle] < node:
                 low = middle + 1
             else:
                 high = middle
+        at_last = low
         if low < at.size and at[low] == node and to[low] != node:
             nodes[i] = to[low]
             changed = True
@@ -269,7 +302,7 @@ def _seen(owners: Any, size: int) -> Any:
 
 def summed(ids: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The different ids in order, and the sum of the sizes of each."""
-    found: tuple[NDArray[np.int64], NDArray[np.int64]] = _add_up(ids, sizes, np.argsort(ids))
+    found: tuple[NDArray[np.int64], NDArray[np.int64]] = _add_up(ids, sizes, np.argsort(ids, kind="stable"))
     return found
 
 
