@@ -86,6 +86,7 @@ def hessian_directions(
             tolerance=tolerance,
             max_products=max_iterations,
             order=select,
+            start=hessian.start(seed),
             resume=resume,
             progress=progress,
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -24,24 +24,17 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.cudagraph import captured
-from landscaper_hpc.data import examples_in, slabs
 from landscaper_hpc.device import out_of_memory
-from landscaper_hpc.graph import NotRecordable, largest_result, record
+from landscaper_hpc.graph import NotRecordable, record
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
+from landscaper_hpc.pieces import Pieces, divide, shifted
 from landscaper_hpc.precision import arithmetic, plain_attention
 from landscaper_hpc.rewrite import rewrite
 
 log = logging.getLogger(__name__)
 
 Params = Mapping[str, Tensor]
-Pieces = Sequence[tuple[Any, int]]
-
-# Largest intermediate result of a slab of data on a CPU, in bytes: the second-level cache of a core. A fixed number,
-# not a measurement: values depend on it in their last bits.
-_CACHE = 2 * 2**20
-_SMALLEST_SLAB = 16
-_TRIED = 32  # examples
 
 
 class Evaluator:
@@ -183,7 +176,7 @@ def _single(objective: Objective) -> Evaluator:
 def _ways(objective: Objective) -> Iterator[tuple[bool, Pieces | None]]:
     """Whether to rewrite, and which pieces of data to take: what is fastest comes first."""
     if objective.device.type == "cpu":
-        divided = _divided(objective)
+        divided = divide(objective)
         for pieces in (divided, None) if divided else (None,):
             yield from ((rewritten, pieces) for rewritten in (True, False) if _rewritable(objective) or not rewritten)
     else:
@@ -192,33 +185,6 @@ def _ways(objective: Objective) -> Iterator[tuple[bool, Pieces | None]]:
 
 def _rewritable(objective: Objective) -> bool:
     return objective.device.type == "cpu" and objective.precision != "bf16"
-
-
-def _divided(objective: Objective) -> Pieces | None:
-    """The data in slabs whose intermediate results stay in the cache, if that divides any batch. Not every loss is the
-    mean of those of the slabs: that is for a trial to find out."""
-    pieces: list[tuple[Any, int]] = []
-    for batch, count in zip(objective.batches, objective.examples, strict=True):
-        length = examples_in(batch)
-        rows = count if length is None else _rows_in_cache(objective, batch, length)
-        pieces += [(batch, count)] if rows >= count else [(slab, examples_in(slab) or 0) for slab in slabs(batch, rows)]
-    return pieces if len(pieces) > len(objective.batches) else None
-
-
-def _rows_in_cache(objective: Objective, batch: Any, length: int) -> int:
-    """The largest power of two of examples whose intermediate results fit."""
-    rows = _SMALLEST_SLAB
-    if length <= rows:
-        return length
-    tried = min(length, _TRIED)
-    sample = slabs(batch, tried)[0]
-    try:
-        module = record(lambda params: objective.part(params, sample, tried)[0], objective.parameters)
-    except (NotRecordable, RuntimeError):
-        return length
-    while 2 * rows * largest_result(module) <= _CACHE * tried and rows < length:
-        rows *= 2
-    return rows
 
 
 def _described(way: str, found: Evaluator) -> str:
@@ -265,12 +231,10 @@ def _disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> 
     """What is wrong with this way, or nothing: compared with the plain loss at theta* and at displaced parameters.
     `strictly`: it may differ by rounding only."""
     layout = Layout.of(objective.parameters)
-    theta = layout.flatten(objective.parameters)
-    shift = layout.gaussian(2, seed=0).to(theta)
     tolerance = {"float64": 1e-8, "float32": 1e-3}.get(objective.precision, 5e-2)
     if strictly:
         tolerance *= 1e-2 if objective.dtype == torch.float32 else 1e-4
-    for point in (theta, *(theta + 1e-3 * theta.std() * s for s in shift)):
+    for point in shifted(objective):
         expected = objective.loss(layout.unflatten(point)).detach()
         rows = point if found.batch == 1 else point.expand(found.batch, -1).contiguous()
         with found.ready():

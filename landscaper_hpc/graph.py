@@ -67,10 +67,10 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     return module
 
 
-def largest_result(module: GraphModule) -> int:
-    """Bytes of the largest tensor that an operation of a recorded graph makes."""
+def result_bytes(module: GraphModule) -> list[int]:
+    """Bytes of the tensor that each operation of a recorded graph makes."""
     metas = [node.meta.get("tensor_meta") for node in module.graph.nodes if node.op == "call_function"]
-    return max((m.shape.numel() * m.dtype.itemsize for m in metas if hasattr(m, "shape")), default=0)
+    return [m.shape.numel() * m.dtype.itemsize if hasattr(m, "shape") else 0 for m in metas]
 
 
 def _without_dropout(node: Node) -> bool:

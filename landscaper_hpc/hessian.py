@@ -1,10 +1,10 @@
 """Matrix-free Hessian-vector products of an objective at its checkpoint.
 
 With one batch of data, reverse-over-reverse: the gradient's graph is built once, and a product is one pass through
-it. With many, forward-over-reverse (Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands
-in for the other where an operation lacks forward mode or the loss calls torch.autograd itself. Central finite
-differences of gradients serve what has no second derivative at all (fused kernels, custom functions); their error is
-estimated and logged.
+it; on a CPU in slabs of data, whose graphs are kept as long as there is memory. With many, forward-over-reverse
+(Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands in for the other where an operation
+lacks forward mode or the loss calls torch.autograd itself. Central finite differences of gradients serve what has no
+second derivative at all (fused kernels, custom functions); their error is estimated and logged.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.func import grad, jvp
 
+from landscaper_hpc.device import Peak
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
+from landscaper_hpc.pieces import Pieces, divide, divide_into, mean_of
 from landscaper_hpc.precision import plain_attention
 
 log = logging.getLogger(__name__)
+
+# As for evaluation, but half: twice as much is alive. More, smaller slabs would cost time.
+_CACHE = 2**20
+_PARTS = 16  # of the data, in the start for Lanczos
 
 MODES = ("forward-over-reverse", "reverse-over-reverse", "finite differences")
 
@@ -48,8 +54,11 @@ class Hessian:
         self.plain_attention = False
         self._group = group
         rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
-        self._mine = range(rank, len(objective.batches), size)
-        self._kept: tuple[dict[str, Tensor], dict[str, Tensor], int] | None = None
+        self._pieces = self._divided()
+        self._mine = range(rank, len(self._pieces or objective.batches), size)
+        self._kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
+        self._peak = Peak(objective.device)
+        self._room = self._peak.free() // 4
         first = MODES[1] if len(objective.batches) == 1 else MODES[0]
         self.mode = self._first_working([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
 
@@ -62,13 +71,45 @@ class Hessian:
         """A standard normal flat vector, the same on every device."""
         return self.layout.gaussian(1, seed)[0].to(self.objective.device, self.objective.dtype)
 
+    def start(self, seed: int) -> Tensor:
+        """A first vector for Lanczos: gradients of parts of the data with random weights. They span what the
+        Gauss-Newton part of the Hessian acts on, so the large eigenvalues come out sooner than from a random vector;
+        one is added, so that no eigenvector is missed. The same on every rank, to rounding."""
+        random = self.random(seed)
+        parts = self._pieces or list(zip(self.objective.batches, self.objective.examples, strict=True))
+        each = -(-_PARTS // len(parts))
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(len(parts), each, dtype=torch.float64, generator=generator).tolist()
+        total = torch.zeros(self.layout.size, dtype=torch.float64, device=random.device)
+        for i in self._mine:
+            for weight, (batch, count) in zip(weights[i], divide_into(*parts[i], each), strict=False):
+                total += (
+                    weight
+                    * count
+                    * self.layout.flatten(_gradient(self.objective, self.objective.parameters, batch, count)[0])
+                )
+        self._share(total)
+        length = torch.linalg.vector_norm(total)
+        if not torch.isfinite(length) or not length:
+            return random
+        mixed: Tensor = total / length + random / torch.linalg.vector_norm(random)
+        return mixed.to(random.dtype)
+
+    def _divided(self) -> Pieces | None:
+        """The slabs of a single batch on a CPU, where the loss is their mean."""
+        objective = self.objective
+        if objective.device.type != "cpu" or len(objective.batches) > 1:
+            return None
+        pieces = divide(objective, _CACHE)
+        return pieces if self._all_agree(pieces is not None and mean_of(objective, pieces)) else None
+
     def _first_working(self, modes: Sequence[str]) -> str:
         probe = self.random(0)
         reasons: dict[str, None] = {}
         for mode, self.plain_attention in itertools.product(modes, (False, True)):
             reason = self._try(mode, probe)
             if not self._all_agree(not reason):
-                self._kept = None
+                self._kept.clear()
                 reasons[f"{mode}: {reason or 'it fails on another rank'}"] = None
                 continue
             if reasons:
@@ -123,22 +164,27 @@ class Hessian:
                 return self._differences(vector, widen, alone)
             method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
             tangents = self.layout.unflatten(vector)
-            return self._over_data(lambda batch, count: method(batch, count, tangents), alone).to(vector.dtype)
+            return self._over_data(lambda i, batch, count: method(i, batch, count, tangents), alone).to(vector.dtype)
 
-    def _over_data(self, method: Callable[[Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
+    def _over_data(self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
         """The mean over the data, float64 and flat, of what `method` gives for each batch with its weight; over this
         rank's data only if `alone`."""
         objective = self.objective
         total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=objective.device)
         for i in self._mine:
-            parts, weight = method(objective.batches[i], objective.examples[i])
+            batch, count = self._pieces[i] if self._pieces else (objective.batches[i], objective.examples[i])
+            parts, weight = method(i, batch, count)
             total[:-1] += weight * self.layout.flatten(parts)
             total[-1] += weight
-        if self._group is not None and not alone:
-            dist.all_reduce(total, group=self._group)
-            # all ranks go on with the same bits, whatever order each of them added in
-            dist.broadcast(total, dist.get_global_rank(self._group, 0), group=self._group)
+        if not alone:
+            self._share(total)
         return total[:-1] / total[-1].clamp(min=1)
+
+    def _share(self, total: Tensor) -> None:
+        """Add up over the ranks, in place. All go on with the same bits, whatever order each of them added in."""
+        if self._group is not None:
+            dist.all_reduce(total, group=self._group)
+            dist.broadcast(total, dist.get_global_rank(self._group, 0), group=self._group)
 
     def _differences(self, vector: Tensor, widen: float, alone: bool) -> Tensor:
         """Central differences of gradients. The step balances truncation, h², against rounding, eps / h."""
@@ -150,13 +196,13 @@ class Hessian:
 
         def gradient_at(flat: Tensor) -> Tensor:
             params = self.layout.unflatten(flat)
-            return self._over_data(lambda batch, count: _gradient(self.objective, params, batch, count), alone)
+            return self._over_data(lambda _, batch, count: _gradient(self.objective, params, batch, count), alone)
 
         slope: Tensor = (gradient_at(theta + step * vector) - gradient_at(theta - step * vector)) / (2 * step)
         return slope.to(vector.dtype)
 
     def _forward_over_reverse(
-        self, batch: Any, count: int, tangents: Mapping[str, Tensor]
+        self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], int]:
         weights = []
 
@@ -169,16 +215,17 @@ class Hessian:
         return product, weights[0]
 
     def _reverse_over_reverse(
-        self, batch: Any, count: int, tangents: Mapping[str, Tensor]
+        self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], int]:
-        keep = len(self.objective.batches) == 1
-        if self._kept is None:
+        if i in self._kept:
+            keep = True
+            params, gradients, weight = self._kept[i]
+        else:
+            keep = len(self.objective.batches) == 1 and self._peak.bytes() <= self._room
             params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
             gradients, weight = _gradient(self.objective, params, batch, count, keep=True)
             if keep:
-                self._kept = params, gradients, weight
-        else:
-            params, gradients, weight = self._kept
+                self._kept[i] = params, gradients, weight
         active = [(gradient, tangents[name]) for name, gradient in gradients.items() if gradient.requires_grad]
         if not active:
             return {name: torch.zeros_like(p) for name, p in params.items()}, weight

@@ -72,13 +72,15 @@ def eigenpairs(
     tolerance: float,
     max_products: int,
     order: Order = by_magnitude,
+    start: Tensor | None = None,
     basis: int | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
 ) -> Eigenpairs:
     """The first n eigenpairs in `order` of a symmetric operator on a space of `dimension`.
 
-    `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start. Stops when every
+    `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start, and
+    `start` the first vector where that is not random(0). Stops when every
     wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept.
     What is done is saved in the file `resume` every minute, and taken up from there: the result is the same, bit for
     bit. InputError where `max_products` is not enough, or the operator gives numbers that are not finite, or is zero.
@@ -88,7 +90,8 @@ def eigenpairs(
             f"directions.n is {n} but only {dimension} parameters move; ask for at most that many directions"
         )
     m = min(dimension, basis or max(4 * n, 60))
-    state = _State.begin(random(0), m) if resume is None else _State.load(resume, random(0), m)
+    # a run that goes on is known by random(0): a start that was computed may differ in its last bits
+    state = _State.begin(random(0), m, start) if resume is None else _State.load(resume, random(0), m, start)
     saved = time.monotonic()
     while True:
         state.extend(product)
@@ -118,16 +121,17 @@ class _State:
         self.eps = float(torch.finfo(q.dtype).eps)
 
     @classmethod
-    def begin(cls, first: Tensor, m: int) -> _State:
+    def begin(cls, first: Tensor, m: int, vector: Tensor | None = None) -> _State:
+        vector = first if vector is None else vector
         q = first.new_zeros(m + 1, len(first))
-        q[0] = first / torch.linalg.vector_norm(first)
+        q[0] = vector / torch.linalg.vector_norm(vector)
         start = hashlib.sha256(first.cpu().numpy().tobytes() + str(m).encode()).hexdigest()
         return cls(q, np.zeros((m, m)), 0, 0, 0, start)
 
     @classmethod
-    def load(cls, path: Path, first: Tensor, m: int) -> _State:
+    def load(cls, path: Path, first: Tensor, m: int, vector: Tensor | None = None) -> _State:
         """What the file holds, or a beginning where it is missing or belongs to another start."""
-        state = cls.begin(first, m)
+        state = cls.begin(first, m, vector)
         if path.exists():
             saved = torch.load(path, weights_only=True, map_location=first.device)
             if saved["start"] == state.start:

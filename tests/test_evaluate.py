@@ -93,7 +93,7 @@ def test_the_number_of_threads_does_not_matter() -> None:
 
 @pytest.fixture
 def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.evaluator._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 images of the small CNN
+    monkeypatch.setattr("landscaper_hpc.pieces.CACHE", 16 * 6 * 6 * 4 * 8)  # 16 images of the small CNN
 
 
 def test_a_large_data_batch_is_taken_in_slabs(small_cache: None) -> None:

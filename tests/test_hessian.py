@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, dense_hessian, function, mlp_task, quadratic
+from problems import TASKS, cnn_task, dense_hessian, function, mlp_task, quadratic
+from torch import nn
 
 from landscaper_hpc.directions import hessian_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.hessian import Hessian
 from landscaper_hpc.lanczos import by_magnitude, eigenpairs, mixture, most_negative
-from landscaper_hpc.objective import Objective
+from landscaper_hpc.objective import Objective, Task
 
 
 def gaps_removed(hessian: Hessian, flat: torch.Tensor) -> torch.Tensor:
@@ -38,6 +39,21 @@ def test_products_against_the_dense_hessian(name: str, mode: str) -> None:
             gaps_removed(hessian, product), dense @ gaps_removed(hessian, v), rtol=1e-9, atol=1e-11
         )
         assert product.norm() == pytest.approx(gaps_removed(hessian, product).norm())  # nothing in the gaps
+
+
+def test_a_large_batch_in_slabs_gives_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Hessian(Objective(cnn_task(70)))
+    monkeypatch.setattr("landscaper_hpc.hessian._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 of the images
+    divided, lean = Hessian(Objective(cnn_task(70))), Hessian(Objective(cnn_task(70)))
+    lean._room = -1  # nothing may be kept
+    lean._kept.clear()
+    v = whole.random(1)
+    torch.testing.assert_close(divided @ v, whole @ v, rtol=1e-10, atol=1e-12)
+    assert torch.equal(lean @ v, divided @ v)
+    assert (len(whole._kept), len(divided._kept), len(lean._kept)) == (1, 5, 0)
+    base = cnn_task(70)
+    other = Objective(Task(base.model, lambda model, batch: base.loss(model, batch).mean().sqrt(), base.data))
+    assert len(Hessian(other)._kept) == 1  # no mean over examples
 
 
 class OnceDifferentiable(torch.autograd.Function):
@@ -143,6 +159,29 @@ def test_residuals_are_those_of_the_vectors() -> None:
     residual = np.linalg.norm(v @ matrix - found.values[:, None] * v, axis=1) / np.abs(found.values)
     np.testing.assert_allclose(residual, found.residuals, rtol=1e-6, atol=1e-12)
     assert residual.max() <= 1e-2
+
+
+def test_gradients_of_parts_of_the_data_are_a_better_start() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 30), nn.Tanh(), nn.Linear(30, 30), nn.Tanh(), nn.Linear(30, 1))
+    x = torch.rand(100, 2)
+    y = torch.sin(6 * x[:, :1]) * x[:, 1:]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    hessian = Hessian(Objective(Task(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), (x, y))))
+    spent = []
+    for starts in ((None, None), (hessian.start(0), hessian.start(1))):
+        options = {"tolerance": 1e-4, "max_products": 300}
+        size = hessian.layout.dimension
+        found = [eigenpairs(hessian.__matmul__, hessian.random, size, 4, start=start, **options) for start in starts]
+        spent.append(sum(f.products for f in found))
+    assert spent[1] < spent[0]
+    assert torch.equal(hessian.start(0), hessian.start(0))
+    flat = function(lambda x: x.square().sum() - x.square().sum(), torch.ones(4, dtype=torch.float64))
+    assert torch.equal(Hessian(flat).start(3), Hessian(flat).random(3))  # no gradient
 
 
 def test_not_enough_products_says_what_to_raise() -> None:
