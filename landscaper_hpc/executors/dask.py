@@ -122,10 +122,22 @@ def dask_executor(site: Site, folder: Path) -> DaskExecutor:
     return DaskExecutor(Step(site, folder) if tasks > 1 else Jobs(site, folder))
 
 
+class _ToOurLog(logging.Handler):
+    """What Dask has to say belongs to the study's log, tracebacks and all, and not on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.debug("%s: %s", record.name, self.format(record))
+
+
+_DASK_LOGS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "bokeh")
+
+
 class DaskExecutor:
     """Tasks on Dask's workers. What they report comes back as Dask's events, their results never."""
 
     def __init__(self, workers: Workers) -> None:
+        for name in _DASK_LOGS:
+            logging.getLogger(name).handlers[:] = [_ToOurLog()]
         self._workers = workers
         self._client: Client | None = None
         self._present = 0
@@ -202,9 +214,9 @@ class DaskExecutor:
 
 
 def _raise_failure(future: Future, item: Item) -> None:
-    if future.status == "finished":
-        return
-    if future.status in ("cancelled", "lost"):
+    if future.status in ("finished", "lost"):
+        return  # lost: finished, but its worker died before the client knew; the result is a file
+    if future.status == "cancelled":
         raise WorkerLost("the Dask scheduler was lost with its tasks under way")
     error = future.exception()
     if isinstance(error, KilledWorker):
@@ -222,6 +234,8 @@ def _pass_on(on_progress: Callable[[Any, int, int], None], under_way: dict[str, 
 
 def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
     """Start no more tasks of this run, and wait for those that are running."""
+    if client.status != "running":
+        return
     with suppress(*LOST):
         client.cancel(futures)
         while any(client.run(_stop, run, on_error="ignore").values()):

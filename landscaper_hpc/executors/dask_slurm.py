@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
 from landscaper_hpc.site import Site
 
+# Dask looks for the way to the internet; where there is none, the host's name is as good
+warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address", RuntimeWarning)
+
 _sigint = signal.getsignal(signal.SIGINT)
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob, SLURMRunner  # noqa: E402
 
@@ -35,6 +39,7 @@ _exit_on_sigint = signal.signal(signal.SIGINT, _sigint)
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 20.0
+_IDLE_SECONDS = 60.0
 _UNJOINED = 3
 _START_SECONDS = 300
 
@@ -48,6 +53,7 @@ class Jobs:
         self._keys = folder / "dask"
         self._refused: list[str] = []
         self._joined: set[str] = set()
+        self._busy: dict[str, float] = {}
         self._unjoined: list[str] = []
         self._looked = 0.0
 
@@ -84,7 +90,7 @@ class Jobs:
         self._cluster = Cluster(
             cores=slurm.tasks,
             processes=slurm.tasks,
-            memory="0",
+            memory="1 GB",  # neither asked of Slurm nor a limit: see below
             job_directives_skip=["#SBATCH"],  # all of its own; ours follow
             job_extra_directives=_directives(self._site, self._folder / "logs"),
             job_script_prologue=_prologue(self._site),
@@ -105,17 +111,20 @@ class Jobs:
         if self._refused:
             raise InputError(f"slurm: sbatch refused a job of Dask's workers: {sentence(self._refused[0])}")
         cluster, slurm = self._cluster, self._site.slurm
-        processes = {worker["name"]: worker for worker in cluster.scheduler_info["workers"].values()}
-        groups = {name: [w for p, w in processes.items() if _is_of(p, name)] for name in list(cluster.worker_spec)}
-        self._joined.update(name for name, group in groups.items() if group)
+        groups = list(cluster.worker_spec)
+        processes = [state.name for state in cluster.scheduler.workers.values()]
+        self._joined.update(name for name in groups if any(_is_of(process, name) for process in processes))
         if time.monotonic() - self._looked > _LOOK_SECONDS:
             self._looked = time.monotonic()
             self._remove_ended(present)
         wanted = min(slurm.nodes, math.ceil(unfinished / slurm.tasks)) if self._site.dask.adaptive else slurm.nodes
-        surplus = len(cluster.worker_spec) - wanted
+        busy = {state.name for state in cluster.scheduler.workers.values() if state.processing}
+        for name in groups:
+            if name not in self._busy or any(_is_of(process, name) for process in busy):
+                self._busy[name] = time.monotonic()
+        surplus = len(groups) - wanted
         if surplus > 0:
-            busy = {address for address, tasks in cluster.scheduler.workers.items() if tasks.processing}
-            idle = [name for name, group in groups.items() if not any(w["id"] in busy for w in group)]
+            idle = [name for name in groups if time.monotonic() - self._busy[name] > _IDLE_SECONDS]
             if idle:
                 cluster.sync(cluster.scale_down, idle[:surplus])
         elif surplus < 0:
@@ -175,6 +184,7 @@ class Step:
         common = {"security": security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
         if rank != 1:
             signal.signal(signal.SIGINT, _exit_on_sigint)
+            logging.getLogger("distributed").setLevel(logging.WARNING)
         runner = _Runner(
             scheduler_file=str(self._keys / "scheduler.json"),
             # the program may be killed and the others not
