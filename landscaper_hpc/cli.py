@@ -21,6 +21,7 @@ from landscaper_hpc.commands.init import init
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
 from landscaper_hpc.commands.run import run
+from landscaper_hpc.commands.similarity import similarity
 from landscaper_hpc.commands.status import status
 from landscaper_hpc.commands.sweep import sweep
 from landscaper_hpc.commands.topology import topology
@@ -61,7 +62,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-for _command in (init, check, plan, run, sweep, status, topology, report, connect, doctor):
+for _command in (init, check, plan, run, sweep, status, topology, report, connect, similarity, doctor):
     app.command()(guarded(_command))
 
 

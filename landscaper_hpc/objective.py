@@ -143,6 +143,11 @@ class Objective:
             return value.double(), examples
         return value.double().mean(), math.prod(value.shape)
 
+    def run(self, model: nn.Module, batch: Any) -> None:
+        """Run the loss of one batch on another model of the task (with another checkpoint), for what hooks see."""
+        with arithmetic(self.precision, self.device):
+            self._task.loss(model, batch)
+
     def prove_deterministic(self) -> float:
         """Evaluate the checkpoint twice and return its loss; InputError if the values differ or the task fails."""
         first, second = (self._try(self.parameters) for _ in range(2))

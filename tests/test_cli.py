@@ -14,7 +14,7 @@ import pytest
 import torch
 from studies import command, contents, network, on_a_small_disk, wells
 
-COMMANDS = ["init", "check", "plan", "run", "status", "topology", "report", "connect", "doctor"]
+COMMANDS = ["init", "check", "plan", "run", "status", "topology", "report", "connect", "similarity", "doctor"]
 
 
 def test_help_has_every_command_and_imports_nothing_heavy() -> None:
@@ -99,6 +99,29 @@ def test_connect_two_checkpoints(tmp_path: Path) -> None:
     assert found["line"]["barrier"] == pytest.approx(3)
     assert found["line"]["losses"][0] == found["line"]["losses"][-1] == 0
     assert command("connect", file, "origin", "c").stderr.count("choose from origin") == 1
+
+
+def test_similarity_of_the_checkpoints_of_a_study(tmp_path: Path) -> None:
+    file = network(tmp_path)
+    state = torch.load(tmp_path / "untrained.pt", weights_only=True)
+    torch.save({k: 2 * v if k.startswith("2.") else v for k, v in state.items()}, tmp_path / "scaled.pt")
+    checkpoints = "[{name: one, file: untrained.pt}, {name: two, file: scaled.pt}]"
+    options = ["similarity", file, "--set", f"checkpoints={checkpoints}", "--examples", 40]
+    done = command(*options, "--json", "--figure", tmp_path / "cka.svg")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["checkpoints"], found["examples"]) == (["one", "two"], 40)
+    assert set(found["cka"]) == {"0", "2"}
+    for matrix in found["cka"].values():  # CKA does not see a scale
+        assert matrix == [pytest.approx([1, 1]), pytest.approx([1, 1])]
+    assert (tmp_path / "cka.svg").read_text().count("1.00") >= 8
+    table = command(*options, "--layers", "2")
+    assert table.stdout.splitlines()[0].split() == ["2", "one", "two"]
+    assert table.stdout.count("1.0000") == 4
+    refused = command(*options, "--layers", "head*")
+    assert refused.returncode == 2
+    assert "no layer matches head*; there are 0, 1, 2" in refused.stderr
+    assert command(*options, "--figure", "cka.tiff").stderr.count("ends in .svg or .png") == 1
 
 
 def test_doctor(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import function, mlp_task
+from problems import TASKS, function, mlp_task
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective import Objective
-from landscaper_hpc.similarity import bezier, line, linear_cka
+from landscaper_hpc.similarity import bezier, cka_matrices, layer_grams, line, linear_cka
 
 
 def ring() -> Objective:
@@ -61,3 +61,35 @@ def test_cka() -> None:
         linear_cka(x, x[:-1])
     with pytest.raises(InputError, match="undefined"):
         linear_cka(x, torch.ones(50, 2))
+
+
+def test_cka_of_layers() -> None:
+    first, second = (Objective(mlp_task(seed=seed)) for seed in (0, 1))
+    grams = [layer_grams(objective, first) for objective in (first, second)]
+    matrices = cka_matrices(grams)
+    assert list(matrices) == ["0", "2", "4"]
+    x = first.batches[0][0]
+    for depth, name in ((1, "0"), (3, "2"), (5, "4")):
+        a, b = (objective.model[:depth](x) for objective in (first, second))
+        expected = linear_cka(a, b)
+        np.testing.assert_allclose(matrices[name], [[1, expected], [expected, 1]], rtol=1e-10)
+    few = layer_grams(first, layers=["?"], examples=4)
+    assert {gram.shape for gram in few.values()} == {(4, 4)}
+    assert set(few) == {"0", "1", "2", "3", "4"}
+    assert not any(module._forward_hooks for module in first.model.modules())
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"branching"}))
+def test_layers_of_every_kind_of_loss(name: str) -> None:
+    objective = Objective(TASKS[name]())
+    (matrix, *_) = cka_matrices([layer_grams(objective), layer_grams(objective)]).values()
+    np.testing.assert_allclose(matrix, 1, rtol=1e-10)
+
+
+def test_a_constant_representation_has_no_cka() -> None:
+    objective = Objective(mlp_task())
+    other = Objective(mlp_task())
+    other.model[0].weight.data.zero_()
+    matrix = cka_matrices([layer_grams(o, objective) for o in (objective, other)])["0"]
+    assert np.isnan(matrix[0, 1]) or matrix[0, 1] < 1e-6
+    assert matrix[0, 0] == pytest.approx(1)

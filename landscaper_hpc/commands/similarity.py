@@ -1,0 +1,79 @@
+"""`landscaper-hpc similarity`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, load_site, load_study
+
+
+def similarity(
+    study: StudyFile,
+    set_: Set = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", metavar="PATTERN", help="only layers with such names, e.g. 'blocks.*'; repeatable"),
+    ] = None,
+    examples: Annotated[int, typer.Option(min=2, help="how many examples of the task's data are compared")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE", help="also draw it, as .svg or .png")
+    ] = None,
+    site: SiteFile = None,
+    device: Device = None,
+) -> None:
+    """How alike the checkpoints of a study represent the same data: linear CKA between them, layer by layer.
+
+    1 means equal up to rotation and scale, 0 unrelated. Data and loss are those of the first checkpoint's options.
+
+    \b
+    Examples:
+      landscaper-hpc similarity study.yaml
+      landscaper-hpc similarity study.yaml --layers 'blocks.*' --figure cka.svg
+    """
+    from landscaper_hpc import tasks
+    from landscaper_hpc.campaign import Plan
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.progress import Bars
+    from landscaper_hpc.similarity import cka_matrices, layer_grams
+
+    if figure is not None and figure.suffix not in (".svg", ".png"):
+        raise InputError(f"--figure {figure}: give a name that ends in .svg or .png")
+    landscapes = Plan.of(load_study(study, set_), load_site(site, device=device), Path()).landscapes
+    if len(landscapes) < 2:
+        raise InputError(f"{study} has one checkpoint; list two or more under checkpoints to compare them")
+    names = [item.name for item in landscapes]
+    grams, first = [], None
+    with Bars() as bars:
+        for i, item in enumerate(landscapes):
+            objective = tasks.load(item)
+            first = first or objective
+            grams.append(layer_grams(objective, first, layers=layers or (), examples=examples))
+            bars.update("checkpoints", i + 1, len(landscapes))
+    matrices = cka_matrices(grams)
+    if not matrices:
+        raise InputError(f"the checkpoints of {study} have no layer in common that the loss calls")
+    if figure is not None:
+        from landscaper_hpc.files import publish
+        from landscaper_hpc.plots import draw_matrices, png, style, svg
+
+        with style():
+            drawn = draw_matrices(matrices, names, "linear CKA")
+            publish(figure, svg(drawn).encode() if figure.suffix == ".svg" else png(drawn))
+    if as_json:
+        rows = {
+            layer: [[None if math.isnan(x) else x for x in row] for row in m.tolist()] for layer, m in matrices.items()
+        }
+        print(json.dumps({"checkpoints": names, "examples": len(next(iter(grams[0].values()))), "cka": rows}))
+        return
+    width = max(7, *map(len, names))
+    for layer, matrix in matrices.items():
+        print(f"{layer:<{width}} " + " ".join(f"{name:>{width}}" for name in names))
+        for name, row in zip(names, matrix, strict=True):
+            print(f"{name:<{width}} " + " ".join(f"{x:{width}.4f}" for x in row))
+        print()
