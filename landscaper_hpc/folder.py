@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, Stopped
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would do everything twice. The lock dies with its process, however that ends."""
+def only_one(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Two runs in one folder would do everything twice. The lock dies with its process, however that ends.
+
+    A second run is refused. With `stop` it waits instead for the end of the first, until that returns True (`Stopped`).
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another run is at work there; wait for it, or choose another folder with --out"
-            ) from None
+        while not _lock(stream):
+            if stop is None:
+                raise InputError(
+                    f"{folder}: another run is at work there; wait for it, or choose another folder with --out"
+                )
+            if stop():
+                raise Stopped
+            time.sleep(1)
         yield
+
+
+def _lock(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # a second run would do no harm, and everything twice
+        log.warning("%s: the file system has no locks (%s); going on without", stream.name, error.strerror)
+    return True
+
+
+def requeued() -> bool:
+    """Whether this is a Slurm job that was started again: its former self may be still at work, on a node that Slurm
+    has lost."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
 @contextmanager

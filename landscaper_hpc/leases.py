@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from landscaper_hpc.files import full_disk_refused
+
 LIFETIME = 60.0
 """Seconds after its last renewal that a lease is taken to be a dead worker's."""
 
@@ -31,7 +33,9 @@ class Leases:
     def hold(self, key: str) -> Iterator[bool]:
         """Try to take the lease `key`; yields whether it is ours. Given back on exit, also on an exception."""
         lease = self._folder / key
-        if not self._take(lease):
+        with full_disk_refused(lease):
+            mine = self._take(lease)
+        if not mine:
             yield False
             return
         stop = threading.Event()
@@ -62,8 +66,7 @@ class Leases:
     def _take(self, lease: Path) -> bool:
         while True:
             try:
-                with lease.open("x") as stream:
-                    stream.write(self._token)
+                self._write(lease)
                 return True
             except FileExistsError:
                 try:
@@ -86,11 +89,20 @@ class Leases:
             if self._holder(lease) != holder or not lease.exists():
                 return False  # someone was quicker, and has given the right back
             mine = self._folder / f".mine.{self._token}.{threading.get_ident()}"
-            mine.write_text(self._token)
+            self._write(mine)
             mine.replace(lease)
         finally:
             right.unlink(missing_ok=True)
         return True
+
+    def _write(self, lease: Path) -> None:
+        with lease.open("x") as stream:
+            try:
+                stream.write(self._token)
+                stream.flush()
+            except OSError:
+                lease.unlink()  # no room for it: nobody may wait for a holder that is not
+                raise
 
     def _renew(self, lease: Path, stop: threading.Event) -> None:
         while not stop.wait(self._lifetime / 4):

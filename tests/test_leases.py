@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
+
+from studies import on_a_small_disk
 
 from landscaper_hpc.leases import Leases
 
@@ -91,3 +94,23 @@ def test_a_stamp_far_in_the_future_does_not_hold_for_ever(tmp_path: Path) -> Non
     os.utime(tmp_path / "a", (time.time() + 3600,) * 2)
     with Leases(tmp_path).hold("a") as mine:
         assert mine
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_lease(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from landscaper_hpc import InputError
+from landscaper_hpc.leases import Leases
+folder = Path({str(tmp_path)!r}) / "mount" / "leases"
+folder.mkdir()
+(folder.parent / "ballast").write_bytes(bytes(16 * 4096))
+try:
+    with Leases(folder).hold("a"):
+        print("held")
+except InputError as error:
+    assert "no space left" in str(error), error
+    assert list(folder.iterdir()) == [], list(folder.iterdir())
+    print("refused")
+"""
+    done = on_a_small_disk(tmp_path / "mount", 64, sys.executable, "-c", script)
+    assert "refused" in done.stdout, done.stderr

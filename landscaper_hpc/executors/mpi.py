@@ -12,7 +12,7 @@ from landscaper_hpc import orchestrate
 from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.local import SerialExecutor
-from landscaper_hpc.folder import log_to, only_one
+from landscaper_hpc.folder import log_to, only_one, requeued
 from landscaper_hpc.leases import Leases
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape, ShardTask
@@ -48,7 +48,9 @@ def run_on_ranks(
         bars = stack.enter_context(Bars())
         _together(
             comm,
-            lambda: _enter(stack, campaign, retry_failed, locked or stage == "evaluate") if comm.rank == 0 else None,
+            lambda: (
+                _enter(stack, campaign, retry_failed, stop, locked or stage == "evaluate") if comm.rank == 0 else None
+            ),
         )
         if stage in (None, "prepare"):
             _together(comm, lambda: _prepare_shared(campaign, comm, bars))
@@ -83,9 +85,9 @@ def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
     return [share for share in shares if share.landscapes]
 
 
-def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, locked: bool) -> None:
+def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool) -> None:
     if not locked:
-        stack.enter_context(only_one(campaign.folder))
+        stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if requeued() else None))
     stack.enter_context(log_to(campaign.folder / "logs"))
     if retry_failed:
         orchestrate.clear_failures(campaign)
