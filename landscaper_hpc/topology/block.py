@@ -89,6 +89,7 @@ class Block:
         self._connectivity = connectivity
         self._parts = 1 if values.size < _SMALL else min(self._rows, 4 * threads.count)
         core = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        self._core = values[core].shape
         whole = values[core].size == values.size
         self.census = self._count(values if whole else np.ascontiguousarray(values[core]))
         self._f = ordered_keys(values.reshape(-1)) if self._has_nan(values, whole) else values.reshape(-1)
@@ -120,6 +121,19 @@ class Block:
         found = self._f[positions]
         floats = key_values(found) if found.dtype.kind == "i" else found
         return floats.astype(np.float64) + 0.0
+
+    def labels(self, names: NDArray[Any]) -> NDArray[Any]:
+        """The core, each vertex with the entry of `names` for its label. Uses up values and labels."""
+        self._f = np.empty(0, self._f.dtype)
+        core = tuple(slice(a, b) for a, b in zip(self._low, self._high, strict=True))
+        root = np.invert(self.root, out=self.root).reshape(self._shape)[core]
+        named = np.empty(root.shape, names.dtype)
+        for i in range(len(root)):
+            np.take(
+                names, root[i : i + 1], out=named[i : i + 1], mode="clip"
+            )  # with "raise" it would make another copy
+        self.root = np.empty(0, np.int32)
+        return named.reshape(self._core)
 
     def forget(self) -> None:
         """Free values and labels; the basins' sizes stay."""

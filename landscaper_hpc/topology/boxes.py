@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -148,7 +149,11 @@ KEPT_BYTES = 48
 MINIMUM_BYTES = 360
 """For a minimum of the whole grid: its part of the tree and of the forests that become the tree."""
 CANDIDATE_BYTES = 800
-"""For a minimum of a block: the candidate saddles around it, sorted."""
+"""For a minimum of a block: the candidate saddles around it, sorted …"""
+CANDIDATES_BYTES = 130_000_000
+"""… of which a thread holds no more than this at a time."""
+LABEL_BYTES = 8
+"""For a vertex of a block whose label is written: the label, and the copy that goes to the store."""
 
 
 def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool = False) -> int:
@@ -169,8 +174,9 @@ def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool 
         surface += FRONT_BYTES * (whole // boxes.shape[0])
     if keep:
         surface += KEPT_BYTES * sum(2 * (c - 1) * (whole // k) for c, k in zip(boxes.counts, boxes.shape, strict=True))
-    noise = int(density * (MINIMUM_BYTES * whole + CANDIDATE_BYTES * ghosted))
-    return BASE_BYTES + int(ghosted * (1.5 * itemsize + 4)) + surface + noise
+    noise = int(density * MINIMUM_BYTES * whole) + min(int(density * CANDIDATE_BYTES * ghosted), 2 * CANDIDATES_BYTES)
+    block = max(int(ghosted * (1.5 * itemsize + 4)), ghosted * 4 + core * LABEL_BYTES if keep else 0)
+    return BASE_BYTES + block + surface + noise
 
 
 def choose_boxes(
@@ -181,28 +187,48 @@ def choose_boxes(
     density: float = 0.0,
     keep: bool = False,
 ) -> Boxes:
-    """Few large blocks: runs of whole trailing axes, at least one for each rank if the grid has as many rows, small
-    enough for `max_memory` bytes per process; see `planned_bytes`."""
-    cuts = [1] * len(shape)
-    boxes = Boxes(shape, shape, ranks) if math.prod(shape) <= MAX_BLOCK else None
+    """The cut with the least work for the busiest rank, ghost vertices included, that fits into `max_memory` bytes per
+    process, see `planned_bytes`. As few axes are cut as will do, the first ones: rows stay long and contiguous."""
     least = 0
-    while True:
-        needed = 0 if boxes is None else planned_bytes(boxes, itemsize, density, keep)
-        least = min(least or needed, needed or least)
-        fits = boxes is not None and (max_memory is None or needed <= max_memory)
-        if boxes is not None and fits and boxes.size >= ranks:
-            return boxes
-        # cut the first axis that can be cut, in finer and finer equal parts
-        axis = next((d for d, (k, c) in enumerate(zip(shape, cuts, strict=True)) if -(-k // c) > 1), None)
-        if axis is None:
-            if boxes is not None and fits:
-                return boxes
-            tree = int(density * MINIMUM_BYTES * math.prod(shape))
-            raise InputError(
-                f"max-memory is {max_memory} bytes; at least {max(least, BASE_BYTES)} are needed"
-                + (f", {tree} of them for the tree: about {density:.1%} of the vertices are minima" if density else "")
-            )
-        cuts[axis] += 1
-        block = tuple(-(-k // c) for k, c in zip(shape, cuts, strict=True))
-        small = math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True)) <= MAX_BLOCK
-        boxes = Boxes(shape, block, ranks) if small else None
+    best: tuple[tuple[int, int, int], Boxes] | None = None
+    for axes in range(1, len(shape) + 1):
+        for block in _cuts(shape, axes):
+            if math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True)) > MAX_BLOCK:
+                continue
+            boxes = Boxes(shape, block, ranks)
+            needed = planned_bytes(boxes, itemsize, density, keep)
+            least = min(least or needed, needed)
+            if max_memory is not None and needed > max_memory:
+                continue
+            # the vertices that the busiest rank works on, ghosts included
+            work = -(-boxes.size // ranks) * math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True))
+            key = (work, -min(ranks, boxes.size), boxes.size)
+            if best is None or key < best[0]:
+                best = key, boxes
+        if best is not None and best[1].size >= ranks and best[0][0] * ranks <= _ENOUGH * math.prod(shape):
+            break
+    if best is not None:
+        return best[1]
+    tree = int(density * MINIMUM_BYTES * math.prod(shape))
+    raise InputError(
+        f"max-memory is {max_memory} bytes; at least {max(least, BASE_BYTES)} are needed"
+        + (f", {tree} of them for the tree: about {density:.1%} of the vertices are minima" if density else "")
+    )
+
+
+_ENOUGH = 1.5  # so much work, of what it is without ghosts, and no more axes need to be cut
+
+
+def _cuts(shape: tuple[int, ...], axes: int) -> Iterator[tuple[int, ...]]:
+    """Blocks that cut the first `axes` axes into nearly equal parts, a few thousand at most; other axes stay whole."""
+    sides = []
+    for k in shape[:axes]:
+        different = sorted({-(-k // c) for c in range(1, k + 1)} if k < 2**16 else {max(1, k >> i) for i in range(40)})
+        few = max(2, int(4000 ** (1 / axes)))
+        sides.append(
+            different
+            if len(different) <= few
+            else [different[i * (len(different) - 1) // (few - 1)] for i in range(few)]
+        )
+    for front in itertools.product(*sides):
+        yield (*front, *shape[axes:])

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 
-from .block import Block, Threads
-from .boxes import Boxes, choose_boxes, planned_bytes, to_ids
+from .block import Block, Threads, TooManyMinima
+from .boxes import MINIMUM_BYTES, Boxes, choose_boxes, planned_bytes, to_ids
 from .comm import Alone, Arrays, Comm, agree
 from .compiled import compiling
 from .forest import Forest
@@ -156,11 +156,29 @@ class _Run:
         threads: Threads,
         comm: Comm,
         keep: bool,
+        max_memory: int | None = None,
     ) -> None:
         self.reader, self.connectivity, self.negate = reader, connectivity, negate
         self.boxes, self.threads, self.comm = boxes, threads, comm
         self.exits = Exits(boxes, comm.rank, keep)
         self.stats = RankStats(comm.rank)
+        self.max_memory, self.minima = max_memory, 0
+        itemsize = working_type(np.dtype(reader.dtype)).itemsize
+        self.fixed_bytes = planned_bytes(boxes, itemsize, keep=keep)
+
+    def most_minima(self) -> int:
+        """How many more minima there is memory for."""
+        if self.max_memory is None:
+            return 2**31 - 1
+        return min(2**31 - 1, max(0, (self.max_memory - self.fixed_bytes) // MINIMUM_BYTES - self.minima))
+
+    def refuse(self, minima: int, where: str) -> InputError:
+        """What to say where the field has more minima than `most_minima`."""
+        needed = self.fixed_bytes + minima * MINIMUM_BYTES
+        return InputError(
+            f"max-memory is {self.max_memory} bytes; {where} there are {minima} minima, which need at least {needed}: "
+            "give more, or start more processes"
+        )
 
     @contextmanager
     def phase(self, name: str, together: bool = False) -> Iterator[None]:
@@ -181,12 +199,16 @@ class _Run:
             "bytes_sent": self.comm.bytes_sent - sent,
         }
 
-    def block(self, number: int) -> tuple[Block, tuple[slice, ...]]:
+    def block(self, number: int, most: int = 2**31 - 1) -> tuple[Block, tuple[slice, ...]]:
         core, ghosted = self.boxes.core(number), self.boxes.ghosted(number)
         values = read_block(self.reader, ghosted, self.negate)
         low = tuple(c.start - g.start for c, g in zip(core, ghosted, strict=True))
         high = tuple(c.stop - g.start for c, g in zip(core, ghosted, strict=True))
-        return Block(values, low, high, self.connectivity, self.threads), ghosted
+        try:
+            return Block(values, low, high, self.connectivity, self.threads, most), ghosted
+        except TooManyMinima as found:
+            where = f"after {self.stats.blocks} of {len(self.boxes.of_rank(self.comm.rank))} blocks and within the next"
+            raise self.refuse(self.minima + found.args[0], where) from None
 
     def work_on_blocks(self, progress: Callable[[int, int], None]) -> _Part:
         numbers = self.boxes.of_rank(self.comm.rank)
@@ -214,8 +236,9 @@ class _Run:
         release()
 
     def _work_on(self, number: int) -> _Part:
-        block, ghosted = self.block(number)
+        block, ghosted = self.block(number, self.most_minima())
         m, shape = len(block.minima), self.boxes.shape
+        self.minima += m
         nodes = to_ids(np.concatenate([block.minima, block.exits]), ghosted, shape)
         minima, values = nodes[:m].copy(), block.values_at(block.minima)
         shell = self.exits.shell(number, block, nodes) if self.boxes.size > 1 else None
@@ -252,6 +275,12 @@ class _Run:
     def resolved(self, part: _Part) -> _Part:
         return _Part.join([part.followed(self.exits.roots)])
 
+    def check_minima(self) -> None:
+        """Raise InputError, on all ranks alike, unless rank 0 may hold the whole tree."""
+        total, self.minima = self.comm.total(self.minima), 0
+        if total > self.most_minima():
+            raise self.refuse(total, "in all")
+
     def merge(self, part: _Part) -> _Part:
         """Pairwise up a binary tree; only rank 0 ends with everything."""
         step = 1
@@ -283,12 +312,9 @@ class _Run:
                 index = self._index(tree, asked) if tree is not None else [np.empty(0, np.int64)] * comm.size
                 numbers = comm.exchange(index)[0]
                 if turn < len(mine):
-                    core = boxes.core(mine[turn])
-                    inner = tuple(
-                        slice(c.start - g.start, c.stop - g.start) for c, g in zip(core, ghosted, strict=True)
-                    )
-                    root = block.root.reshape([g.stop - g.start for g in ghosted])[inner]
-                    writer.write(core, numbers.astype(dtype)[~root])
+                    writer.write(boxes.core(mine[turn]), block.labels(numbers.astype(dtype)))
+                    del block
+                    release()
 
     @staticmethod
     def _index(tree: MergeTree, asked: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
@@ -363,7 +389,8 @@ def merge_tree_blocks(
     labels      writes basin labels (-1 for none), which reads the values a second time
     block_shape the cut; by default as few blocks as ranks and memory allow
     max_memory  bytes per process; InputError if no cut fits. How rough the field is, and so how large the tree will be,
-                is seen from three small boxes that are read beforehand
+                is seen from three small boxes that are read beforehand, for the choice of the cut. If it turns out
+                rougher than the limit allows, that is an InputError before the memory is taken
     comm        the ranks that share the work, all of which call this function; by default this process alone
     progress    called with (vertices done, vertices in all) of this rank, after each block
 
@@ -388,7 +415,7 @@ def merge_tree_blocks(
         else choose_boxes(shape, dtype.itemsize, comm.size, max_memory, density, keep)
     )
     with Threads(threads) as pool:
-        run = _Run(reader, connectivity, negate, boxes, pool, comm, keep)
+        run = _Run(reader, connectivity, negate, boxes, pool, comm, keep, max_memory)
         with run.phase("compile", together=True):
             if comm.size == 1:
                 prepare(connectivity, dtype)
@@ -400,6 +427,7 @@ def merge_tree_blocks(
             run.follow_exits()
         with run.phase("forest"):
             part = run.resolved(part)
+        run.check_minima()
         with run.phase("merge", together=True):
             part = run.merge(part)
         tree = None

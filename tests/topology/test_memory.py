@@ -19,16 +19,23 @@ from tests.mpi.test_ranks import ROOT
 PROGRAM = """
 import json, sys
 from pathlib import Path
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.distributed import merge_tree_blocks, peak_memory
+from landscaper_hpc.topology.labels import ZarrLabels
 from landscaper_hpc.topology.readers import NpyReader
-limit = int(sys.argv[2]) or None
-found = merge_tree_blocks(NpyReader(Path(sys.argv[1])), max_memory=limit, threads=1)
-print(json.dumps([peak_memory(), found.planned_bytes, found.boxes.size, found.tree.n_minima]))
+path, limit = Path(sys.argv[1]), int(sys.argv[2]) or None
+labels = ZarrLabels(path.with_suffix(".zarr")) if sys.argv[3] == "labels" else None
+try:
+    block = (8, 29, 29, 29, 29) if labels else None
+    found = merge_tree_blocks(NpyReader(path), labels=labels, block_shape=block, max_memory=limit, threads=1)
+    print(json.dumps([peak_memory(), found.planned_bytes, found.boxes.size, found.tree.n_minima]))
+except InputError as error:
+    print(json.dumps([peak_memory(), str(error)]))
 """
 
 
-def measured(path: Path, limit: int) -> Any:
-    command = [sys.executable, "-c", PROGRAM, str(path), str(limit)]
+def measured(path: Path, limit: int, labels: str = "") -> Any:
+    command = [sys.executable, "-c", PROGRAM, str(path), str(limit), labels]
     done = subprocess.run(command, check=True, cwd=ROOT, timeout=100, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
@@ -58,3 +65,23 @@ def test_the_peak_stays_below_the_limit(field: Any, limit: int, tmp_path: Path) 
     assert minima == free_minima
     if field is separable:
         assert free_peak > 1.2 * limit
+
+
+def test_the_peak_stays_below_the_plan_with_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", separable())
+    peak, planned, blocks, _ = measured(tmp_path / "f.npy", 0, "labels")
+    assert blocks == 4
+    assert peak <= planned < 600_000_000
+
+
+def test_a_field_that_is_rough_where_nobody_looked_is_refused_before_it_takes_the_memory(tmp_path: Path) -> None:
+    field = separable()
+    field[19:21] = np.random.default_rng(0).random((2, *field.shape[1:]), "f4")
+    np.save(tmp_path / "f.npy", field)
+    limit = 240_000_000
+    peak, message = measured(tmp_path / "f.npy", limit)
+    assert f"max-memory is {limit} bytes" in message and "minima" in message
+    assert peak <= limit
+    peak, _, _, minima = measured(tmp_path / "f.npy", 480_000_000)
+    assert minima > 100_000
+    assert peak <= 480_000_000
