@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import json_load_robust
 
@@ -74,7 +75,7 @@ class Jobs:
                     await super().start()
                 except RuntimeError as error:
                     refused.append(str(error))
-                    raise
+                    self.status = Status.failed
 
         class Cluster(SLURMCluster):  # type: ignore[misc]
             job_cls = Job
