@@ -14,7 +14,7 @@ import pytest
 import torch
 from studies import command, contents, network, on_a_small_disk, wells
 
-COMMANDS = ["init", "check", "plan", "run", "status", "topology", "report", "connect", "similarity", "doctor"]
+COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "connect", "similarity", "doctor"]
 
 
 def test_help_has_every_command_and_imports_nothing_heavy() -> None:

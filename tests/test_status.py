@@ -1,0 +1,115 @@
+"""Status: rates from what workers tell of themselves, and errors with their logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+from studies import command, wells
+
+from landscaper_hpc import InputError, Site, Study
+from landscaper_hpc.campaign import Plan
+from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.orchestrate import prepare_all
+from landscaper_hpc.pool import Deal
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.pulse import Pulse, State, read_pulses
+from landscaper_hpc.status import failures, lines, logs_of, status
+from landscaper_hpc.tasks import evaluate_shard
+from landscaper_hpc.worker import _tour
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> Plan:
+    """A study with 2 of its 5 shards of 5 points done, one held, one failed, two live workers and one long dead."""
+    plan = Plan.of(Study.load(wells(tmp_path / "study", count=5)), Site(shard_points=5), tmp_path / "run")
+    with Bars() as bars:
+        prepare_all([plan], SerialExecutor(), bars)
+    (item,) = plan.landscapes
+    tasks = list(plan.tasks())
+    for task in tasks[:2]:
+        evaluate_shard(task, lambda done, total: None)
+    (plan.folder / "leases").mkdir()
+    (plan.folder / "leases" / tasks[2].key).write_text("here.1.x")
+    for _ in range(3):
+        item.failures.record(tasks[3].key, "shard on here, process 1, job 17 (15_2)\nArithmeticError: no value")
+    now = time.time()
+    workers = plan.folder / "logs/workers"
+    for state in (
+        State("n1", 1, "17", "cuda", now - 3600, now, 500, 5, "x", [(now - 100, 100, 1)]),
+        State("n2", 2, "17", "cuda", now - 1800, now, 300, 3, "x", [(now - 50, 200, 2)]),
+        State("n3", 3, "16", "cuda", now - 9000, now - 1800, 900, 9, "x", [(now - 9000, 0, 0)]),
+    ):
+        (workers / f"{state.host}.json").write_text(json.dumps(vars(state)))
+    (workers / "torn.json").write_text('{"host": ')
+    for own in workers.glob("*.[0-9]*.json"):
+        own.unlink()  # of this process
+    return plan
+
+
+def test_counts_rates_and_hours(half_done: Plan) -> None:
+    found = status(half_done.folder)
+    assert (found["shards"], found["shards_done"], found["running"], found["pending"]) == (5, 2, 1, 1)
+    assert list(found["failed"]) == ["origin.3.0"]
+    assert found["points_per_second"] == pytest.approx(4 + 2)
+    assert found["shards_per_minute"] == pytest.approx(60 * (4 / 100 + 1 / 50))
+    assert found["seconds_left"] == pytest.approx(15 / 6)
+    assert [(n["host"], n["points_per_second"]) for n in found["nodes"]] == [
+        ("n1", pytest.approx(4)),
+        ("n2", pytest.approx(2)),
+    ]
+    assert found["gpu_hours"] == pytest.approx(1 + 0.5 + 2)
+    text = "\n".join(lines(found, half_done.folder))
+    assert "shards: 2 done, 1 running, 1 pending, 1 failed" in text
+    assert "ArithmeticError: no value" in text
+    said = json.loads(command("status", half_done.folder, "--json").stdout)
+    assert said["shards_done"] == 2
+
+
+def test_an_error_and_its_logs(half_done: Plan) -> None:
+    folder = half_done.folder
+    (folder / "jobs").mkdir()
+    for name in ("15_2_0_log.err", "16_0_log.err", "jobs.json"):
+        (folder / "jobs" / name).touch()
+    (error,) = failures(folder, "origin.3.0").values()
+    assert logs_of(folder, error) == [folder / "jobs/15_2_0_log.err", folder / "logs/run.log"]
+    with pytest.raises(InputError, match=r"origin\.0\.0: has not failed; what has: origin\.3\.0"):
+        failures(folder, "origin.0.0")
+    assert command("status", folder, "origin.3.0").returncode == 2
+
+
+def test_a_pulse_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscaper_hpc.pulse._BETWEEN_WRITES", 0.0)
+    own = Pulse(tmp_path, "cpu")
+    own.beat("a.0.0", 3)
+    own.shard_done(10)
+    own.beat("a.1.0", 4)
+    (state,) = read_pulses(tmp_path)
+    assert (state.points, state.shards, state.current) == (14, 1, "a.1.0")
+    (tmp_path / "full").write_text("no folder")
+    Pulse(tmp_path / "full", "cpu").beat("a.0.0")  # cannot be written, and nobody minds
+
+
+def test_workers_begin_apart_and_visit_every_landscape() -> None:
+    assert list(_tour(1, 2, 4)) == [(0, 0.5)]
+    assert [next(iter(_tour(100, place, 4))) for place in range(4)] == [(25 * place, 0.0) for place in range(4)]
+    assert [next(iter(_tour(2, place, 4))) for place in range(4)] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    for place in range(3):
+        assert sorted(number for number, _ in _tour(7, place, 3)) == list(range(7))
+    assert list(_tour(0, 1, 3)) == []
+
+
+def test_a_deal_keeps_workers_at_their_rows() -> None:
+    rows = [[f"{row}{i}" for i in range(3)] for row in "abc"]
+    urgent: deque[str] = deque()
+    deal = Deal(map(iter, rows), urgent)  # type: ignore[arg-type]
+    assert [deal.take(0), deal.take(1), deal.take(0), deal.take(1)] == ["a0", "b0", "a1", "b1"]
+    urgent.append("now")  # type: ignore[arg-type]
+    assert [deal.take(1), deal.take(1), deal.take(1), deal.take(0)] == ["now", "b2", "c0", "a2"]
+    assert sorted([deal.take(0), deal.take(2)]) == ["c1", "c2"]  # both help with what is left
+    assert deal.take(0) is None
+    urgent.append("late")  # type: ignore[arg-type]
+    assert deal.take(0) == "late"
