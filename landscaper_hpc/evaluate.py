@@ -128,11 +128,12 @@ def choose_batch(
 
 
 def _rate(objective: Objective, directions: Directions, batch: int, seconds: float) -> float:
-    """Points per second at this batch shape."""
+    """Points per second at this batch shape: of the best call, since others use the machine too."""
     alphas = 1e-3 * np.random.default_rng(0).standard_normal((4 * batch, directions.n))
     losses(objective, directions, alphas, batch)
-    done, start = 0, time.perf_counter()
-    while done == 0 or time.perf_counter() - start < seconds:
+    best, start = float("inf"), time.perf_counter()
+    while best == float("inf") or time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
         losses(objective, directions, alphas, batch)
-        done += len(alphas)
-    return done / (time.perf_counter() - start)
+        best = min(best, time.perf_counter() - begin)
+    return len(alphas) / best
