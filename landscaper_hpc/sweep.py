@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,14 +66,15 @@ class Sweep(Campaign):
         return self.directions
 
     @classmethod
-    def open(cls, config: SweepConfig, site: Site, folder: Path) -> Sweep:
+    def open(cls, config: SweepConfig, site: Site, folder: Path, stop: Callable[[], bool] | None = None) -> Sweep:
         """The sweep in `folder`, made or gone on with.
 
-        `InputError` where the folder holds another, or something is at work there.
+        `InputError` where the folder holds another, or something is at work there; with `stop` its end is waited for,
+        as by `only_one`.
         """
         folder = folder.resolve()
         made = Studies(config, site, folder)
-        with only_one(folder):
+        with only_one(folder, stop):
             before = read_sweep(folder) if (folder / FILE).exists() else None
             if before is not None:
                 _refuse_other(folder, before.definition, made.definition)

@@ -38,7 +38,12 @@ def sweep(
     device: Device = None,
     executor: Executor = None,
     retry_failed: Annotated[bool, typer.Option(help="give what was set aside new attempts")] = False,
-    dry_run: Annotated[bool, typer.Option(help="list the studies, points and files, and run nothing")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="list the studies, points and files, and run nothing")
+    ] = False,
 ) -> None:
     """Run a study for many values and checkpoints, from one pool of shards.
 
@@ -51,6 +56,7 @@ def sweep(
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --set grid.count=21,41
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --directions-from runs/a/step_9000.pt
       landscaper-hpc sweep sweep.yaml --dry-run
+      landscaper-hpc sweep sweep.yaml --site perlmutter --detach
       srun landscaper-hpc sweep sweep.yaml --executor mpi
     """
     from landscaper_hpc.orchestrate import run_campaign
@@ -64,7 +70,7 @@ def sweep(
         plan_sweep(config, where, out)
         return
     campaign = _open(config, where, folder)
-    if run_campaign(campaign, where, retry_failed):
+    if run_campaign(campaign, where, retry_failed, detach=detach):
         print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         print(f"report:  {folder / 'sweep.html'}\ntable:   {folder / 'sweep.csv'}, {folder / 'sweep.parquet'}")
         print(f"studies: {folder / 'studies'}\ntook {time.monotonic() - start:.0f} s")
@@ -72,13 +78,17 @@ def sweep(
 
 def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
     """The sweep; under MPI as rank 0 finds it, since checkpoints may be added at any moment."""
+    from landscaper_hpc.folder import requeued
     from landscaper_hpc.sweep import Sweep
+    from landscaper_hpc.worker import Stop
 
     if site.executor != "mpi":
         return Sweep.open(config, site, folder)
     from landscaper_hpc.executors.mpi import from_first_rank
 
-    return from_first_rank(lambda: Sweep.open(config, site, folder))
+    stop = Stop()
+    stop.install()
+    return from_first_rank(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if requeued() else None))
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:

@@ -105,4 +105,4 @@ class _StopAtOnce(Stop):
 
 
 def _shards_done(campaign: Campaign) -> int:
-    return sum(item.open().n_done() for item in campaign.landscapes)
+    return sum(item.open().n_done() for item in campaign.landscapes if item.prepared())
