@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -9,47 +10,74 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
+
+if TYPE_CHECKING:
+    from landscaper_hpc.site import Site
+
 
 def doctor(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="where studies will be written")] = Path(),
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="where studies will be written; default: as the site says")
+    ] = None,
+    site: SiteFile = None,
+    set_site: SetSite = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Check what can be checked about this machine: packages, cores, memory, GPUs, MPI, Slurm, the file system.
 
-    Exits with 1 where something that every study needs does not work.
+    With a Slurm site also its commands, limits, account, partition and qos, whether sbatch would take a job, and, by
+    really starting two ranks, whether launcher and MPI library fit. Exits with 1 where something that is needed does
+    not work.
 
     \b
     Examples:
       landscaper-hpc doctor
       landscaper-hpc doctor /scratch/me
+      landscaper-hpc doctor --site perlmutter --set-site slurm.account=m1234
     """
-    bad = 0
-    for name, ok, finding in _findings(folder):
-        mark = {True: "ok", False: "BAD", None: "–"}[ok]
-        bad += ok is False
-        print(f"{mark:<4} {name:<12} {finding}")
+    where = load_site(site, overrides=set_site)
+    findings = []
+    for name, ok, finding in _findings(folder, where):
+        findings.append({"name": name, "ok": ok, "finding": finding})
+        if not as_json:
+            print(f"{ {True: 'ok', False: 'BAD', None: '–'}[ok]:<4} {name:<12} {finding}", flush=True)
+    bad = [item["name"] for item in findings if item["ok"] is False]
+    if as_json:
+        print(json.dumps({"ok": not bad, "findings": findings}))
     if bad:
         sys.exit(1)
 
 
-def _findings(folder: Path) -> Iterator[tuple[str, bool | None, str]]:
+def _findings(folder: Path | None, site: Site) -> Iterator[tuple[str, bool | None, str]]:
     """(what, works / does not / optional and not there, finding)."""
+    from landscaper_hpc import site_checks
+
+    slurm = site.executor == "slurm"
     yield "python", sys.version_info >= (3, 11), sys.version.split()[0]
     for package in ("torch", "numpy", "numba", "zarr", "xarray"):
         yield package, _version(package) is not None, _version(package) or "not installed"
     for package, extra in (("mpi4py", "mpi"), ("submitit", "slurm"), ("dask-jobqueue", "dask")):
         found = _version(package)
-        yield package, True if found else None, found or f"not installed: pip install 'landscaper-hpc[{extra}]'"
+        needed = slurm and package == "submitit"
+        yield (
+            package,
+            True if found else False if needed else None,
+            found or f"not installed: pip install 'landscaper-hpc[{extra}]'",
+        )
     yield _memory()
     yield _gpus()
     for command, purpose in (("mpiexec", "MPI"), ("srun", "Slurm"), ("apptainer", "containers")):
         place = shutil.which(command)
         yield command, True if place else None, place or f"not on the PATH: no {purpose} from here"
-    yield _file_system(folder)
+    yield _file_system(folder or site_checks.folder_of(site))
     yield _compiler()
+    if slurm:
+        yield from site_checks.site_findings(site)
 
 
 def _version(package: str) -> str | None:

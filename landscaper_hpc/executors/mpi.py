@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -110,6 +111,7 @@ def _complete(comm: Comm, campaign: Campaign) -> bool:
 
 def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     """Take shards until none is left; `Stopped`, on all ranks, where time was up for one of them."""
+    place, places = _place(comm)
     plans = {plan.folder: plan for plan in campaign.plans if plan.prepared()}
     landscapes = [item for plan in plans.values() for item in plan.landscapes]
     total = sum(item.open().grid.size for item in landscapes) if comm.rank == 0 else 0
@@ -122,7 +124,7 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
             return
         points += task.shard.size
         # every rank counts its own; an even share is what rank 0 can tell of the others
-        bars.update(f"points (1 of {comm.size} ranks)", min(points, total // comm.size), total // comm.size)
+        bars.update(f"points (1 of {places} ranks)", min(points, total // places), total // places)
 
     def on_evaluated(item: Landscape) -> None:
         plan = plans[item.store.parent]
@@ -136,8 +138,8 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
         comm,
         lambda: work(
             landscapes,
-            place=comm.rank,
-            places=comm.size,
+            place=place,
+            places=places,
             stop=stop,
             on_done=on_done,
             on_evaluated=on_evaluated if campaign.apart else lambda item: None,
@@ -145,6 +147,15 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     )
     if not all(comm.gather(finished)):
         raise Stopped
+
+
+def _place(comm: Comm) -> tuple[int, int]:
+    """Which of how many this rank is, among the ranks of all tasks of a job array."""
+    task, first, tasks = (
+        int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
+        for name, default in (("ID", 0), ("MIN", 0), ("COUNT", 1))
+    )
+    return (task - first) * comm.size + comm.rank, tasks * comm.size
 
 
 def from_first_rank(make: Callable[[], Made]) -> Made:

@@ -65,7 +65,7 @@ def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | Non
         "signal_delay_s": slurm.warning_s,
         "stderr_to_stdout": True,
         "wckey": None,
-        "setup": list(_setup(site)),
+        "setup": list(setup(site)),
         "teardown": _AGAIN.format(again=shlex.quote(str(jobs_folder(campaign) / "again"))).splitlines(),
         "srun_args": [
             f"--mpi={slurm.launcher.mpi if ranks else 'none'}",
@@ -80,7 +80,7 @@ def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | Non
     }
 
 
-def _setup(site: Site) -> Iterator[str]:
+def setup(site: Site) -> Iterator[str]:
     """Lines before srun. Every word of a profile is quoted here, beside what its type refused."""
     if site.slurm.modules:
         yield "command -v module > /dev/null || . /etc/profile"

@@ -35,6 +35,7 @@ from landscaper_hpc.tasks import Landscape
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+_OUR_NAME = "landscaper-hpc: "
 _SHORTEST_WAIT, _LONGEST_WAIT = 2.0, 60.0
 _PASSING = ("contact", "timed out", "temporarily", "try again", "communication", "connection")
 
@@ -221,22 +222,20 @@ class _Client:
                 sizes = scripts.arrays(self._site, left, others)
             else:
                 sizes = [1]
-            for number, size in enumerate(sizes):
-                if not self._submit_one(stage, size, sum(sizes[:number]), sum(sizes)):
-                    return
+            if not all(self._submit_one(stage, size) for size in sizes):
+                return
 
-    def _submit_one(self, stage: str, size: int, place: int, places: int) -> bool:
+    def _submit_one(self, stage: str, size: int) -> bool:
         """One sbatch; False where Slurm cannot be reached for the moment."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         from landscaper_hpc.executors.stages import StageJob
 
         executor = self._executor(stage, size)
-        seconds = scripts.seconds(self._site)
-        jobs = [StageJob(self._campaign_file(), stage, seconds, place + i, places) for i in range(size)]  # type: ignore[arg-type]
+        job = StageJob(self._campaign_file(), stage, scripts.seconds(self._site))
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                submitted = executor.submit_array(jobs) if size > 1 else [executor.submit(jobs[0])]
+                submitted = executor.submit_array([job] * size)
         except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
             message = " ".join(str(error).split())
             if any(word in message.lower() for word in _PASSING):
@@ -337,25 +336,32 @@ class _Client:
         tried = [job for job in watched if job.state not in ("COMPLETED", "CANCELLED")]
         if seen != progress.advance or not tried:
             return
-        bad_input = [job for job in tried if job.exit_code == 2]
-        if not bad_input and self._worth(stage, progress):
+        for job in tried:
+            if (told := self._told(job)) is not None:  # it knows why, and would end so again
+                where = f"job {job.id} ({job.stage})"
+                raise InputError(f"{where}: {told}") if job.exit_code == 2 else TaskFailed(f"{where}: {told}")
+        if self._worth(stage, progress):
             return
-        job = (bad_input or tried)[-1]
-        words, file = self._last_words(job)
-        what = f"job {job.id} ({job.stage}) ended as {job.state} with exit code {job.exit_code}"
-        if bad_input:
-            raise InputError(f"{what}: {words} (its log: {file})")
-        raise TaskFailed(f"{what}, as those before it. The end of its log, {file}:\n{words}")
+        job = tried[-1]
+        log_file = next(iter(self._logs(job)), None)
+        words = (
+            "it wrote no log" if log_file is None else f"the end of {log_file}:\n" + "\n".join(_tail(log_file)[-20:])
+        )
+        raise TaskFailed(
+            f"job {job.id} ({job.stage}) ended as {job.state} with exit code {job.exit_code}, as did others; {words}"
+        )
 
-    def _last_words(self, job: Job) -> tuple[str, Path]:
-        files = sorted(self._record.folder.glob(f"{job.id}_*_log.out"))
-        for file in files:
-            ours = [line for line in _tail(file) if line.startswith("landscaper-hpc: ")]
-            if ours:
-                return ours[-1].removeprefix("landscaper-hpc: "), file
-        if not files:
-            return "it wrote no log", self._record.folder / f"{job.id}_0_log.out"
-        return "\n".join(_tail(files[0])[-20:]), files[0]
+    def _logs(self, job: Job) -> list[Path]:
+        return sorted(self._record.folder.glob(f"{job.id}_*_log.out"))
+
+    def _told(self, job: Job) -> str | None:
+        """What `landscaper-hpc` said in a job about how it ended; None where it did not come to say anything."""
+        for file in self._logs(job):
+            lines = [line for line in _tail(file) if not line.startswith(("srun: ", "slurmstepd"))]
+            ours = [number for number, line in enumerate(lines) if line.startswith(_OUR_NAME)]
+            if ours and job.exit_code in (1, 2):
+                return "\n".join(lines[ours[-1] :]).removeprefix(_OUR_NAME).strip()
+        return None
 
 
 def _tail(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.cli import guarded
@@ -23,8 +23,6 @@ from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.topology.comm import Alone
 from landscaper_hpc.worker import Stop
 
-JobStage = Literal["prepare", "evaluate", "topology", "report"]
-
 _RESTARTS_IN_VAIN = 3
 
 
@@ -32,15 +30,13 @@ _RESTARTS_IN_VAIN = 3
 class StageJob:
     """The function of one job, called in each of its tasks. `seconds`: how long it may take before it has to stop.
 
-    `place` of `places`: which task of its array it is. Where it stopped before the work was done, it leaves the file
-    `again.<job id>` beside its pickle: the script requeues the job.
+    Where it stopped before the work was done, it leaves the file `again.<job id>` beside the campaign's: the script
+    requeues the job.
     """
 
     campaign: Path
-    stage: JobStage
+    stage: str
     seconds: float
-    place: int = 0
-    places: int = 1
 
     def __call__(self) -> None:
         guarded(self._run)()
@@ -69,7 +65,7 @@ class StageJob:
 
     def _evaluate(self, campaign: Campaign) -> None:
         rank, ranks = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
-        comm = _OneOfMany(self.place * ranks + rank, self.places * ranks)
+        comm = _OneOfMany(rank, ranks)
         before = _shards_done(campaign)
         try:
             run_on_ranks(
@@ -93,7 +89,7 @@ class _OneOfMany(Alone):
         self.size = size
 
     def ranks_on_node(self) -> int:
-        return int(os.environ.get("SLURM_NTASKS", 1))
+        return self.size
 
 
 class _StopAtOnce(Stop):

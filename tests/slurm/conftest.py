@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from studies import command, contents, network
 
 from tests.slurm.cluster import NotPossible, SlurmCluster
 
@@ -49,3 +50,13 @@ def cluster(testbed: SlurmCluster) -> SlurmCluster:
     """The cluster with no job, no fault and every node idle, whatever the test before has left."""
     testbed.restore()
     return testbed
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A study, with a site.yaml beside it, and what an undisturbed serial run leaves of it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = network(folder / "study", slow=0.2)
+    done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")

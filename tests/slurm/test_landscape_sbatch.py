@@ -7,28 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import command, contents, network
+from studies import contents
 
 from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
 
 SCRIPT = ROOT / "slurm/landscape.sbatch"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    file = network(folder / "study", slow=0.2)
-    done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
-    assert done.returncode == 0, done.stderr
-    return file, contents(folder / "run")
-
-
-def submit(cluster: SlurmCluster, file: Path, folder: Path, *options: str) -> int:
+def submit(cluster: SlurmCluster, file: Path, folder: Path, *options: str, script: Path = SCRIPT) -> int:
     """Submit the script as a user would, with the environment of landscaper-hpc active."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     arguments = [str(file), "--out", str(folder / "run"), "--site", str(file.parent / "site.yaml")]
     done = cluster.run(
-        *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(SCRIPT), *arguments),
+        *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(script), *arguments),
         env=environment,
     )
     return int(done.stdout)
@@ -79,6 +70,20 @@ def test_a_signal_before_the_end_requeues_the_job_and_it_goes_on(
     assert "requeueing" in log(tmp_path)
 
 
-def test_slurm_takes_the_script(cluster: SlurmCluster) -> None:
-    done = cluster.run("sbatch", "--test-only", "--nodes=2", str(SCRIPT), "study.yaml")
+def test_directions_an_array_and_the_rest_in_jobs_of_their_own(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = undisturbed
+    array, end = ROOT / "slurm/array.sbatch", ROOT / "slurm/topology.sbatch"
+    directions = submit(cluster, file, tmp_path, "--ntasks=1", script=array)
+    after = f"--dependency=afterok:{directions}"
+    losses = submit(cluster, file, tmp_path, "--ntasks-per-node=1", "--array=0-1", after, script=array)
+    last = submit(cluster, file, tmp_path, "--nodes=2", f"{after},afterany:{losses}", script=end)
+    cluster.wait_for_state(last, "COMPLETED", seconds=500)
+    assert contents(tmp_path / "run") == expected, log(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["landscape", "array", "topology", "sweep"])
+def test_slurm_takes_the_script(cluster: SlurmCluster, name: str) -> None:
+    done = cluster.run("sbatch", "--test-only", "--nodes=2", str(ROOT / f"slurm/{name}.sbatch"), "study.yaml")
     assert "to start at" in done.stderr
