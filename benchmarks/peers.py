@@ -78,7 +78,7 @@ def hessian(
     torch.manual_seed(3)
     model, data, loss = models.trained(models.PROBLEMS[problem](**options), training)
     model.zero_grad(set_to_none=True)
-    attempts = []
+    attempts, spent = [], 0.0
     settings = [(None, None), (1e-4, 400), (1e-5, 400), (1e-6, 400)]
     settings += [(0.0, most) for most in (25, 35, 50, 70, 100, 200)]
     for inner_tolerance, iterations in settings:
@@ -91,7 +91,8 @@ def hessian(
         attempts.append(
             {"tol": inner_tolerance, "products": products, "seconds": seconds, "residual": left, "values": values}
         )
-        if left <= tolerance or seconds > 60:
+        spent += seconds
+        if left <= tolerance or spent > 180:  # what they reached by then is their result
             break
     return {"attempts": attempts}
 
