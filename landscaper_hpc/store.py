@@ -233,15 +233,14 @@ class LandscapeStore:
     # ---- directions and topology ----------------------------------------------------------------------------------
 
     def directions(self) -> StoredDirections:
+        """What `create` was given; `InputError` where it is damaged."""
         group = self._group["directions"]
         assert isinstance(group, zarr.Group)
         hessian = self._group.get("hessian")
         return StoredDirections(
-            vectors={name: np.asarray(array[...]) for name, array in sorted(group.arrays())},
+            vectors=_load(group, remove=self.folder),
             gram=np.array(group.attrs["gram"], dtype=np.float64),
-            hessian={name: np.asarray(array[...]) for name, array in sorted(hessian.arrays())}
-            if isinstance(hessian, zarr.Group)
-            else {},
+            hessian=_load(hessian, remove=self.folder) if isinstance(hessian, zarr.Group) else {},
         )
 
     def write_tree(self, tree: MergeTree) -> None:
@@ -264,7 +263,7 @@ class LandscapeStore:
         return (self.folder / "topology" / self.connectivity).exists()
 
     def tree(self) -> MergeTree:
-        """The merge tree of the study's connectivity, without labels."""
+        """The merge tree of the study's connectivity, without labels; `InputError` where it is damaged."""
         from landscaper_hpc.topology import MergeTree
 
         connectivity = self.connectivity
@@ -274,7 +273,7 @@ class LandscapeStore:
             raise InputError(
                 f"{self.folder}: there is no merge tree of connectivity {connectivity}; `landscaper-hpc run` makes it"
             ) from None
-        return MergeTree.from_arrays({name: np.asarray(array[...]) for name, array in group.arrays()})
+        return MergeTree.from_arrays(_load(group, remove=self.folder / "topology"))
 
     # ---- names --------------------------------------------------------------------------------------------------
 
@@ -326,6 +325,7 @@ def _shift(index: tuple[int, ...], ranges: list[range]) -> tuple[int, ...]:
 
 
 def _save(group: zarr.Group, name: str, values: NDArray[Any], dimension_names: list[str] | None = None) -> None:
+    """A whole array, with its hash: shards have theirs in `done`."""
     values = np.asarray(values)
     array = group.create_array(
         name,
@@ -334,9 +334,31 @@ def _save(group: zarr.Group, name: str, values: NDArray[Any], dimension_names: l
         dtype=values.dtype,
         compressors=None,
         dimension_names=dimension_names,
+        attributes={"sha256": _sha256(values)},
         config={"write_empty_chunks": True},
     )
     array[...] = values
+
+
+def _load(group: zarr.Group, remove: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a group, each with the hash that it was saved with."""
+    found = {}
+    for name, array in sorted(group.arrays()):
+        try:
+            found[name] = np.asarray(array[...])
+            whole = _sha256(found[name]) == array.attrs["sha256"]
+        except (KeyError, ValueError):
+            whole = False
+        if not whole:
+            raise InputError(
+                f"{remove}: the array {group.path}/{name} is torn or altered; remove this folder "
+                "and run the study again"
+            )
+    return found
+
+
+def _sha256(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _make_root(path: Path) -> None:

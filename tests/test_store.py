@@ -134,6 +134,23 @@ def test_damage_is_found_by_its_hash(tmp_path: Path, damage: str) -> None:
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("what", ["directions/scale", "hessian/eigenvalues", "topology/axis/minima"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_to_what_is_no_shard_is_refused(tmp_path: Path, what: str, damage: str) -> None:
+    store, values = make(tmp_path / "s.zarr", 5, 5, shard=(2, 5)), field(5, 5)
+    fill(store, values)
+    store.write_tree(merge_tree(values))
+    (chunk,) = (p for p in (store.folder / what / "c").rglob("*") if p.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[3] ^= 16
+    if damage == "remove":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(content if damage == "flip" else content[:-1])
+    with pytest.raises(InputError, match=r"torn or altered; remove this folder"):
+        store.tree() if what.startswith("topology") else store.directions()
+
+
 def test_another_study_is_refused(tmp_path: Path) -> None:
     store = make(tmp_path / "s.zarr", 3, 3, shard=(3, 3))
     store.refuse_other(science(3, 3))

@@ -219,9 +219,7 @@ class Step:
     def close(self, client: Client) -> None:
         with suppress(*LOST):
             client.shutdown()
-        shutil.rmtree(self._keys, ignore_errors=True)
-        with suppress(OSError):  # another step's keys lie beside
-            self._keys.parent.rmdir()
+        shutil.rmtree(self._keys.parent, ignore_errors=True)  # with those of steps that were killed
 
 
 class _Runner(SLURMRunner):  # type: ignore[misc]
