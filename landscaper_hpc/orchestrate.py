@@ -46,14 +46,15 @@ def run(
 ) -> dict[str, Any] | None:
     """Run a study to its report and return its results (what `results.json` holds; with `executor: mpi` on rank 0).
 
-    Everything goes to `folder` (default `runs/<study name>`): `study.zarr`, `results.json`, `report.html`, `logs/`.
+    Everything goes to `folder` (default: the study's name in `runs`, or in the site's `scratch`): `study.zarr`,
+    `results.json`, `report.html`, `logs/`.
     May be stopped at any moment, also by `kill -9`, and called again. Raises `InputError` for what the user can mend
     and `TaskFailed` for what the user's task raised. `retry_failed` gives shards that were set aside new attempts;
     `stage` does one part only, for jobs of a scheduler (with `executor: mpi`); `detach` ends when jobs are submitted
     (with `executor: slurm`). None where there are no results yet, or another rank returns them.
     """
     site = site or Site()
-    campaign = Campaign.of(study, site, folder or default_folder(study))
+    campaign = Campaign.of(study, site, folder or site.runs() / study.name)
     if not run_campaign(campaign, site, retry_failed, stage, detach):
         return None
     found: dict[str, Any] = json.loads((campaign.folder / "results.json").read_text())

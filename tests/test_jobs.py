@@ -47,7 +47,7 @@ def test_elapsed_time_and_gpus_of_all_runs_are_summed(slurm: Slurm, tmp_path: Pa
     found = {job.id: job for job in jobs.jobs(tmp_path)}
     assert found == {
         "17_0": Job("17_0", "evaluate", "COMPLETED", "", "n2", 150, 4, 600),
-        "17_1": Job("17_1", "evaluate", "CANCELLED", "by 1000", "n3", 3600, 4, 4 * 3600),
+        "17_1": Job("17_1", "evaluate", "CANCELLED", "by user 1000", "n3", 3600, 4, 4 * 3600),
         "17_[2-3]": Job("17_[2-3]", "evaluate", "PENDING", "Resources"),
     }
     assert found["17_1"].gpu_hours == 4

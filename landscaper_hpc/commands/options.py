@@ -34,7 +34,9 @@ Out = Annotated[
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes; default: one for each core or GPU")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:<number>")]
 
-Executor = Annotated[str | None, typer.Option("--executor", help="serial, local, or mpi under mpiexec or srun")]
+Executor = Annotated[
+    str | None, typer.Option("--executor", help="serial, local, slurm, dask, or mpi under mpiexec or srun")
+]
 
 
 def load_study(file: Path, overrides: list[str] | None) -> Study:

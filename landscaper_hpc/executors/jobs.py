@@ -205,7 +205,8 @@ def _accounts(numbers: Iterable[str], since: float, names: Mapping[str, str]) ->
             names[job_name],
             state.split()[0],
             # CANCELLED by 1000; what held a job up once is kept there for ever
-            state.partition(" ")[2] or (reason if state == "PENDING" and reason != "None" else ""),
+            state.partition(" ")[2].replace("by", "by user")
+            or (reason if state == "PENDING" and reason != "None" else ""),
             "" if nodes == "None assigned" else nodes,
             int(elapsed or 0) + (before.elapsed_s if before else 0),
             gpus,

@@ -161,8 +161,11 @@ class _Client:
                         found["lost"] += 1
                         found["set_aside"] += shards
                     continue
-                store = self._stores.setdefault(item, item.open())
-                if item not in self._whole and store.has_tree():
+                if item not in self._stores:
+                    self._stores[item] = item.open()
+                store = self._stores[item]
+                # the studies of a sweep are finished one by one, where they are evaluated
+                if item not in self._whole and (plan.finished() if self._campaign.apart else store.has_tree()):
                     self._whole.add(item)
                 done = store.n_shards() if item in self._whole else store.n_done()
                 found["prepared"] += 1
@@ -213,9 +216,6 @@ class _Client:
     def _submit(self, stages: list[str], progress: _Progress) -> None:
         """Submit a job for each of these stages, each after what it needs of those that are at work."""
         for stage in stages:
-            _, attempts = self._attempts.get(stage, (None, 0))
-            same = self._attempts.get(stage, (None, 0))[0] == progress.advance
-            self._attempts[stage] = (progress.advance, attempts + 1 if same else 1)
             if stage == "evaluate":
                 left = progress.shards - progress.shards_done - progress.set_aside
                 others = sum(_tasks(job) for job in self._jobs if job.active) + 3
@@ -224,6 +224,8 @@ class _Client:
                 sizes = [1]
             if not all(self._submit_one(stage, size) for size in sizes):
                 return
+            seen, attempts = self._attempts.get(stage, (None, 0))
+            self._attempts[stage] = (progress.advance, attempts + 1 if seen == progress.advance else 1)
 
     def _submit_one(self, stage: str, size: int) -> bool:
         """One sbatch; False where Slurm cannot be reached for the moment."""
@@ -324,24 +326,28 @@ class _Client:
             if self._campaign.apart:
                 self._campaign.conclude()  # says what was lost, when all else is in the table
             orchestrate.refuse_set_aside(self._campaign.landscapes)
-        watched = [job for job in self._jobs if job.id.split("_")[0] in self._watched]
+        watched = [job for job in self._jobs if job.stage == stage and job.id.split("_")[0] in self._watched]
         cancelled = [job for job in watched if job.state == "CANCELLED" and job.reason]
         if cancelled:
             job = cancelled[-1]
             raise InputError(
-                f"job {job.id} ({job.stage}) was cancelled {job.reason}; everything finished so far is kept, "
-                "the same command goes on from there"
+                f"job {job.id} ({job.stage}) was cancelled {job.reason}; everything finished so far is kept, the same "
+                "command goes on from there"
             )
         seen, _ = self._attempts.get(stage, (None, 0))
-        tried = [job for job in watched if job.state not in ("COMPLETED", "CANCELLED")]
-        if seen != progress.advance or not tried:
+        if seen != progress.advance:
             return
+        tried = [job for job in watched if job.state not in ("COMPLETED", "CANCELLED")]
         for job in tried:
             if (told := self._told(job)) is not None:  # it knows why, and would end so again
                 where = f"job {job.id} ({job.stage})"
                 raise InputError(f"{where}: {told}") if job.exit_code == 2 else TaskFailed(f"{where}: {told}")
         if self._worth(stage, progress):
             return
+        if not tried:
+            raise TaskFailed(
+                f"{_ATTEMPTS} {stage} jobs ended well and left no result; their logs: {self._record.folder}"
+            )
         job = tried[-1]
         log_file = next(iter(self._logs(job)), None)
         words = (
