@@ -10,7 +10,7 @@ import functools
 import hashlib
 import itertools
 import logging
-import operator
+import math
 import os
 import pickle
 import queue
@@ -58,8 +58,8 @@ class Workers(Protocol):
         """A client of their scheduler. `InputError` where there is none."""
         ...
 
-    def tend(self, present: int, unfinished: int) -> None:
-        """Called every few seconds while tasks run: `present` processes work on `unfinished` tasks."""
+    def tend(self, present: int, unfinished: float) -> None:
+        """Called every few seconds while tasks run: `present` processes work on `unfinished` tasks, inf: on many."""
         ...
 
     def close(self, client: Client) -> None:
@@ -98,7 +98,7 @@ class Given:
         self._seen = time.monotonic()
         return client
 
-    def tend(self, present: int, unfinished: int) -> None:
+    def tend(self, present: int, unfinished: float) -> None:
         if present:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > _WITHOUT_WORKERS_SECONDS:
@@ -150,7 +150,7 @@ class DaskExecutor:
         on_progress: Callable[[Item, int, int], None] | None = None,
     ) -> Generator[Item, None, None]:
         upcoming = iter(items)
-        unfinished = operator.length_hint(upcoming)
+        unfinished = math.inf  # until the last one is taken
         client = self._connected()
         run = f"landscaper-hpc-{uuid.uuid4().hex}"
         numbers = itertools.count()
@@ -161,22 +161,24 @@ class DaskExecutor:
             client.subscribe_topic(run, functools.partial(_pass_on, on_progress, under_way))
         try:
             while True:
-                self._tend(unfinished)
                 # a window instead of everything at once: the scheduler stays small, whatever the number of tasks
                 window = _AHEAD * max(1, self._present)
                 if len(under_way) <= window // 2:
-                    batch = list(itertools.islice(upcoming, window - len(under_way)))
+                    asked = window - len(under_way)
+                    batch = list(itertools.islice(upcoming, asked))
+                    if len(batch) < asked:
+                        unfinished = len(under_way) + len(batch)
                     new = {f"{run}-{next(numbers)}": item for item in batch}
                     under_way.update(new)
                     tasks = [pickle.dumps((function, item)) for item in batch]
                     keys = list(new)
-                    for future in client.map(
-                        _work, keys, tasks, key=keys, pure=False, run=run, tell=on_progress is not None
-                    ):
+                    tell = on_progress is not None
+                    for future in client.map(_work, keys, tasks, key=keys, pure=False, run=run, tell=tell):
                         futures[future.key] = future
                         future.add_done_callback(finished.put)
                 if not under_way:
                     return
+                self._tend(unfinished)
                 with suppress(queue.Empty):
                     future = finished.get(timeout=_TEND_SECONDS)
                     del futures[future.key]
@@ -206,7 +208,7 @@ class DaskExecutor:
             self._tended = -float("inf")
         return self._client
 
-    def _tend(self, unfinished: int) -> None:
+    def _tend(self, unfinished: float) -> None:
         if self._client is not None and time.monotonic() - self._tended > _TEND_SECONDS:
             self._present = len(self._client.ncores())
             self._workers.tend(self._present, unfinished)

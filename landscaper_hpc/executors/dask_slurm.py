@@ -108,7 +108,7 @@ class Jobs:
         )
         return Client(self._cluster, set_as_default=False)
 
-    def tend(self, present: int, unfinished: int) -> None:
+    def tend(self, present: int, unfinished: float) -> None:
         if self._refused:
             raise InputError(f"slurm: sbatch refused a job of Dask's workers: {sentence(self._refused[0])}")
         cluster, slurm = self._cluster, self._site.slurm
@@ -118,7 +118,9 @@ class Jobs:
         if time.monotonic() - self._looked > _LOOK_SECONDS:
             self._looked = time.monotonic()
             self._remove_ended(present)
-        wanted = min(slurm.nodes, math.ceil(unfinished / slurm.tasks)) if self._site.dask.adaptive else slurm.nodes
+        wanted = slurm.nodes
+        if self._site.dask.adaptive and unfinished < slurm.nodes * slurm.tasks:
+            wanted = math.ceil(unfinished / slurm.tasks)
         busy = {state.name for state in cluster.scheduler.workers.values() if state.processing}
         for name in groups:
             if name not in self._busy or any(_is_of(process, name) for process in busy):
@@ -207,7 +209,7 @@ class Step:
                 "command again, everything finished so far is kept"
             ) from None
 
-    def tend(self, present: int, unfinished: int) -> None:
+    def tend(self, present: int, unfinished: float) -> None:
         if present:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > _START_SECONDS:
@@ -219,7 +221,9 @@ class Step:
     def close(self, client: Client) -> None:
         with suppress(*LOST):
             client.shutdown()
-        shutil.rmtree(self._keys.parent, ignore_errors=True)  # with those of steps that were killed
+        shutil.rmtree(self._keys, ignore_errors=True)
+        with suppress(OSError):  # another step's keys lie beside
+            self._keys.parent.rmdir()
 
 
 class _Runner(SLURMRunner):  # type: ignore[misc]
