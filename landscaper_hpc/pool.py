@@ -62,6 +62,11 @@ class Pool:
         self._urgent.clear()
         pending = []
         for plan in self._plans.values():
+            if self._finish and plan.finished():
+                size = plan.study.make_grid().size * len(plan.landscapes)
+                self._points += size
+                self._total += size
+                continue
             stores = [item.open() for item in plan.landscapes]
             counts = [(store.n_done(), store.n_shards(), store.grid.size) for store in stores]
             self._total += sum(size for _, _, size in counts)
@@ -70,7 +75,7 @@ class Pool:
             if left := sum(shards - done for done, shards, _ in counts):
                 self._left[plan.folder] = left
                 pending.append(plan)
-            elif self._finish and not plan.finished():
+            elif self._finish:
                 self._urgent.append(plan)
         self._on_points(self._points, self._total)
         deal = Deal((plan.tasks() for plan in pending), self._urgent)

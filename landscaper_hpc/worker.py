@@ -58,13 +58,15 @@ def work(
     stop: Stop | None = None,
     on_done: Callable[[ShardTask], None] = lambda task: None,
     on_evaluated: Callable[[Landscape], None] = lambda item: None,
+    finished_already: Callable[[Landscape], bool] = lambda item: False,
 ) -> bool:
     """Evaluate shards until nothing is pending (True) or it is time to stop (False).
 
     A worker stays with a landscape to its end, since loading one is expensive; `place` of `places` says where it
     begins, so that workers meet as late as possible. Shards that failed too often are left out; those that others hold
     are waited for, and taken over from the dead. `on_evaluated` is called, by each worker that finds it so, with a
-    landscape that has every shard. Holds one landscape's list of shards at a time.
+    landscape that has every shard; what is `finished_already` is not even listed. Holds one landscape's list of shards
+    at a time.
     """
     stop = stop or Stop()
     complete: set[int] = set()
@@ -74,6 +76,9 @@ def work(
             if number in complete:
                 continue
             item = landscapes[number]
+            if finished_already(item):
+                complete.add(number)
+                continue
             store = item.open()
             tasks = without_failed([ShardTask(item, shard) for shard in store.pending()])
             pending += len(tasks)

@@ -143,6 +143,7 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
             stop=stop,
             on_done=on_done,
             on_evaluated=on_evaluated if campaign.apart else lambda item: None,
+            finished_already=lambda item: campaign.apart and plans[item.store.parent].finished(),
         ),
     )
     if not all(comm.gather(finished)):
