@@ -70,6 +70,6 @@ def _watch(folder: Path) -> None:
         while True:
             found = states.status(folder)
             live.update(Text("\n".join(states.lines(found, folder))), refresh=True)
-            if found["report"] and found["shards_done"] == found["shards"]:
+            if found["report"] and found["points_done"] == found["points"]:
                 return
             time.sleep(_BETWEEN_LOOKS)
