@@ -26,6 +26,8 @@ from landscaper_hpc.orchestrate import run_campaign
 from landscaper_hpc.sweep import Studies, Sweep
 from landscaper_hpc.sweep_config import SweepConfig, found_checkpoints
 
+pytestmark = pytest.mark.timeout(900)  # some run a sweep twice, beside whatever else the machine has to do
+
 SITE = Site(executor="serial", shard_points=5)
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
@@ -127,7 +129,7 @@ def test_killed_in_the_middle_it_tells_what_is_missing_and_goes_on(
         process = subprocess.Popen(
             [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)], stderr=said, start_new_session=True
         )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     # the first study's results are there, and the others are not all
     while not list((tmp_path / "sweep").glob("studies/*/report.html")):
         assert time.monotonic() < deadline, (tmp_path / "said").read_text()
