@@ -289,7 +289,8 @@ def full_disk(scene: Scene) -> None:
     ways = (["--executor", "local"], ["--executor", "mpi"], ["--executor", "serial"])
     words = scene.command(*scene.random.choice(ways))
     words[words.index(str(scene.out))] = str(disk / "run")
-    size = scene.random.randrange(8, 700)
+    needed = sum(-(-file.stat().st_size // 4096) * 4 for file in scene.undisturbed.run.rglob("*") if file.is_file())
+    size = scene.random.randrange(8, needed * 9 // 10)
     script = _SMALL_DISK.format(size=size, disk=disk, command=" ".join(words), out=scene.out)
     done = scene.cluster.run(
         *("srun", "-I20", "-n1", "--mem=2000", "unshare", "--mount", "sh", "-c", script),

@@ -72,9 +72,10 @@ SHARDS = 2 * 9 * 3
 
 @dataclass
 class Undisturbed:
-    """The study, and what a serial run without any fault leaves of it."""
+    """The study, and what a serial run without any fault leaves of it, in the folder `run`."""
 
     file: Path
+    run: Path
     contents: dict[str, str]
 
     @classmethod
@@ -88,7 +89,7 @@ class Undisturbed:
         for name, text in _SITES.items():
             (study / f"{name}.yaml").write_text(text)
         run(Study.load(study / "study.yaml"), Site(executor="serial", shard_points=3), folder / "run")
-        return cls(study / "study.yaml", contents(folder / "run"))
+        return cls(study / "study.yaml", folder / "run", contents(folder / "run"))
 
 
 class Missed(Exception):
