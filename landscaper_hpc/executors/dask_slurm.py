@@ -221,9 +221,8 @@ class Step:
     def close(self, client: Client) -> None:
         with suppress(*LOST):
             client.shutdown()
-        shutil.rmtree(self._keys, ignore_errors=True)
-        with suppress(OSError):  # another step's keys lie beside
-            self._keys.parent.rmdir()
+        # with those of steps that were killed: the folder's lock is ours alone
+        shutil.rmtree(self._keys.parent, ignore_errors=True)
 
 
 class _Runner(SLURMRunner):  # type: ignore[misc]
