@@ -120,7 +120,8 @@ class Scene:
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), SLOW: str(self.slow)}
+        # the nodes of the test cluster share a kernel: left to itself, MPI may take two of them for one machine
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "UCX_TLS": "tcp", SLOW: str(self.slow)}
 
     def allocation(self, *options: str) -> int:
         """`sbatch slurm/landscape.sbatch`; the job."""
