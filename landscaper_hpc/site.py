@@ -205,6 +205,12 @@ class Site(Strict):
     )
     stripe: Stripe | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Site:
+        if self.executor == "dask" and self.container is not None:
+            raise ValueError("container: Dask's workers are not started in one; use executor: slurm, or no container")
+        return self
+
     def worker_count(self) -> int:
         if self.executor == "serial":
             return 1

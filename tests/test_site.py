@@ -86,6 +86,13 @@ def test_what_cannot_be_is_refused(tmp_path: Path, key: str, value: Any, expecte
         Site.load(profile(tmp_path, key, value))
 
 
+def test_a_container_that_would_not_be_used_is_refused(tmp_path: Path) -> None:
+    file = profile(tmp_path, "container", {"runtime": "shifter", "image": "landscaper-hpc:latest"})
+    assert Site.load(file, ["executor=slurm"]).container is not None
+    with pytest.raises(InputError, match="Dask's workers are not started in one; use executor: slurm"):
+        Site.load(file, ["executor=dask"])
+
+
 def test_what_sites_need_is_taken(tmp_path: Path) -> None:
     site = Site.load(
         "perlmutter",
