@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY := workflow/pinn_convection/study.yaml
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-slow lint clean
 
 help:
 	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 4 minutes)"
 	@echo "make test   set up, then lint, type check and test everything"
+	@echo "make test-slow   the few tests on the test cluster that take minutes each"
 	@echo "make lint   ruff and mypy only"
 	@echo "make clean  remove the virtual environment and the demo's runs and checkpoints"
 
@@ -28,6 +29,9 @@ lint: $(VENV)/ready
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) runs workflow/*/checkpoints

@@ -146,7 +146,6 @@ def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]]
         assert values.tobytes() == open_landscape(file.parent.parent / "run", name).loss().tobytes()
 
 
-@pytest.mark.slow
 def test_kill_9_at_any_moment_and_resume(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """The orchestrator and all its workers are killed again and again, later each time, until a run gets through."""
     file, expected = undisturbed

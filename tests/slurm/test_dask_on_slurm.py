@@ -100,6 +100,7 @@ def jobs(cluster: SlurmCluster) -> list[str]:
     return cluster.run("squeue", "--noheader", "--name=landscape-dask", "--format=%i").stdout.split()
 
 
+@pytest.mark.slow
 def test_one_srun_and_its_tasks_may_die(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:

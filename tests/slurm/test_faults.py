@@ -16,7 +16,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed.make(tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.parametrize("fault", ["slurmd", "full_disk", "damage"])
+@pytest.mark.parametrize("fault", [pytest.param("slurmd", marks=pytest.mark.slow), "full_disk", "damage"])
 def test_a_study_comes_through(cluster: SlurmCluster, undisturbed: Undisturbed, tmp_path: Path, fault: str) -> None:
     outcome = inject(cluster, undisturbed, fault, seed=1, folder=tmp_path)
     assert outcome.recovered

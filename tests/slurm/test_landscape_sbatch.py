@@ -43,7 +43,9 @@ def test_two_nodes_give_the_bytes_of_one_process(
     assert contents(tmp_path / "run") == expected, log(tmp_path)
 
 
-@pytest.mark.parametrize("crashed", [0, 1], ids=["of the script", "of a task"])
+@pytest.mark.parametrize(
+    "crashed", [pytest.param(0, id="of the script", marks=pytest.mark.slow), pytest.param(1, id="of a task")]
+)
 def test_a_crashed_node_requeues_the_job_and_it_goes_on(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, crashed: int
 ) -> None:
