@@ -108,10 +108,6 @@ def clear_failures(campaign: Campaign) -> None:
         plan.landscapes[0].failures.clear()
 
 
-def default_folder(study: Study) -> Path:
-    return Path("runs") / study.name
-
-
 def make_executor(site: Site, folder: Path) -> Executor:
     """The executor of a site, for the study in `folder`."""
     if site.executor == "dask":

@@ -25,13 +25,13 @@ def check(study: StudyFile, set_: Set = None, site: SiteFile = None, device: Dev
     from landscaper_hpc import tasks
     from landscaper_hpc.campaign import Plan
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.orchestrate import default_folder
 
     loaded = load_study(study, set_)
     grid = loaded.make_grid()
     print(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {grid.size:,} points for each checkpoint")
     missing = []
-    for landscape in Plan.of(loaded, load_site(site, device=device), default_folder(loaded)).landscapes:
+    where = load_site(site, device=device)
+    for landscape in Plan.of(loaded, where, where.runs() / loaded.name).landscapes:
         if loaded.train is not None and not landscape.file.exists():
             missing.append(landscape.name)
             print(f"{landscape.name:<9} checkpoint not there yet: `landscaper-hpc run` trains it with {loaded.train}")

@@ -26,7 +26,6 @@ def plan(
       landscaper-hpc plan study.yaml --set grid.count=41 --device cuda
     """
     from landscaper_hpc.estimate import estimate
-    from landscaper_hpc.orchestrate import default_folder
     from landscaper_hpc.schema import read_yaml
     from landscaper_hpc.status import duration
     from landscaper_hpc.sweep_config import SweepConfig
@@ -51,7 +50,7 @@ def plan(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
         "directions and training come before it"
     )
-    folder = out or default_folder(loaded)
+    folder = out or where.runs() / loaded.name
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))

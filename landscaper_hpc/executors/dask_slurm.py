@@ -26,6 +26,7 @@ from distributed.utils import json_load_robust
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
+from landscaper_hpc.executors.scripts import setup
 from landscaper_hpc.site import Site
 
 # Dask looks for the way to the internet; where there is none, the host's name is as good
@@ -94,7 +95,7 @@ class Jobs:
             memory="1 GB",  # neither asked of Slurm nor a limit: see below
             job_directives_skip=["#SBATCH"],  # all of its own; ours follow
             job_extra_directives=_directives(self._site, self._folder / "logs"),
-            job_script_prologue=_prologue(self._site),
+            job_script_prologue=list(setup(self._site)),
             python=shlex.quote(slurm.python or sys.executable),
             worker_extra_args=[
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK),
@@ -296,10 +297,3 @@ def _directives(site: Site, logs: Path) -> list[str]:
         if value is not None:
             lines.append(f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}")
     return lines
-
-
-def _prologue(site: Site) -> list[str]:
-    return [
-        *(f"module load {shlex.quote(name)}" for name in site.slurm.modules),
-        *(f"export {name}={shlex.quote(value)}" for name, value in site.slurm.environment.items()),
-    ]
