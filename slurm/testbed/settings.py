@@ -35,8 +35,8 @@ SlurmdPort=16818
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# The shortest credential life: a requeued job waits for it to end.
-AuthInfo=socket={state}/munge/socket,cred_expire=5
+# A short credential life: a requeued job waits for it to end.
+AuthInfo=socket={state}/munge/socket,cred_expire=10
 StateSaveLocation={state}/controller
 SlurmdSpoolDir={state}/nodes/%n/spool
 TmpFS={state}/nodes/%n/tmp
@@ -59,10 +59,11 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 JobRequeue=1
 MinJobAge=300
 KillWait=5
-SlurmdTimeout=10
-BatchStartTimeout=10
-MessageTimeout=5
-TCPTimeout=2
+# Short, so that faults are noticed soon, and yet no fault when this machine has much else to do.
+SlurmdTimeout=15
+BatchStartTimeout=15
+MessageTimeout=10
+TCPTimeout=5
 ReturnToService=2
 MailProg=/bin/true
 PreemptType=preempt/partition_prio

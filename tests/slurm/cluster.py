@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,11 +157,23 @@ class SlurmCluster:
         return wait_until(f"job {job} runs", lambda: self.node_of(job), seconds)
 
     def wait_for_state(self, job: int | str, *states: str, seconds: float = 60) -> str:
-        return wait_until(
-            f"job {job} is {' or '.join(states)}",
-            lambda: s if (s := self.job(job).get("JobState", "")) in states else None,
-            seconds,
-        )
+        with self.story_of(job):
+            return wait_until(
+                f"job {job} is {' or '.join(states)}",
+                lambda: s if (s := self.job(job).get("JobState", "")) in states else None,
+                seconds,
+            )
+
+    @contextmanager
+    def story_of(self, job: int | str) -> Iterator[None]:
+        """A failure within is told with what Slurm knows of the job and the end of what it printed."""
+        try:
+            yield
+        except AssertionError as error:
+            fields = self.job(job)
+            output = Path(fields.get("StdOut", "/nowhere"))
+            printed = output.read_text(errors="replace")[-3000:] if output.is_file() else "no output"
+            raise AssertionError(f"{error}\n{fields}\n{printed}") from None
 
     def accounts(self, job: int | str) -> list[str]:
         """The states of all runs of the job in the accounting database, oldest first."""

@@ -30,8 +30,9 @@ def log(folder: Path) -> str:
     return file.read_text() if file.exists() else "no output"
 
 
-def shards(folder: Path) -> int:
-    return len(list(folder.glob("run/study.zarr/*/done/c.*")))
+def wait_for_shards(cluster: SlurmCluster, job: int, folder: Path) -> None:
+    with cluster.story_of(job):
+        wait_until("some shards", lambda: len(list(folder.glob("run/study.zarr/*/done/c.*"))) >= 2, seconds=240)
 
 
 def test_two_nodes_give_the_bytes_of_one_process(
@@ -51,7 +52,7 @@ def test_a_crashed_node_requeues_the_job_and_it_goes_on(
 ) -> None:
     file, expected = undisturbed
     job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1")
-    wait_until("some shards", lambda: shards(tmp_path) >= 2, seconds=240)
+    wait_for_shards(cluster, job, tmp_path)
     nodes = cluster.run("scontrol", "show", "hostnames", cluster.wait_for_node(job)).stdout.split()
     cluster.crash(nodes[crashed])
     cluster.wait_for_state(job, "COMPLETED", seconds=400)
@@ -64,7 +65,7 @@ def test_a_signal_before_the_end_requeues_the_job_and_it_goes_on(
 ) -> None:
     file, expected = undisturbed
     job = submit(cluster, file, tmp_path, "--nodes=1", "--ntasks-per-node=2")
-    wait_until("some shards", lambda: shards(tmp_path) >= 2, seconds=240)
+    wait_for_shards(cluster, job, tmp_path)
     cluster.run("scancel", "--signal=USR2", str(job))  # what --signal does at its time: to the steps, not the script
     cluster.wait_for_state(job, "COMPLETED", seconds=400)
     assert contents(tmp_path / "run") == expected, log(tmp_path)

@@ -58,8 +58,9 @@ def test_a_cluster_that_is_up_is_not_started_again(cluster: SlurmCluster) -> Non
 def test_two_clusters_side_by_side(cluster: SlurmCluster, another: SlurmCluster, tmp_path: Path) -> None:
     another.up()
     theirs, ours = (c.sbatch("sleep 1000", cwd=tmp_path) for c in (another, cluster))
+    elsewhere = another.wait_for_node(theirs)
     cluster.crash(cluster.wait_for_node(ours))
-    assert another.node_of(theirs)
+    assert another.wait_for_node(theirs) == elsewhere
     another.down()
     assert_no_trace(another.state)
     assert cluster.status()["up"]
