@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from landscaper_hpc.device import Peak, out_of_memory
 from landscaper_hpc.directions import Directions
@@ -65,13 +64,14 @@ def _losses(
 ) -> NDArray[np.float64]:
     evaluate = evaluator(objective, batch)
     walk = Walk(objective, directions)
-    values: list[Tensor] = []  # on the device until the end: nothing waits for a transfer
+    blocks = -(-len(points) // evaluate.batch)
+    # on the device until the end: nothing waits for a transfer
+    values = torch.empty(blocks, evaluate.batch, dtype=torch.float64, device=objective.device)
     with evaluate.ready():
-        for block in _blocks(points, evaluate.batch):
-            flat = walk.one(block[0]) if evaluate.batch == 1 else walk.many(block)
-            values.append(evaluate(walk.layout.unflatten(flat)))
-            progress(min(len(values) * evaluate.batch, len(points)), len(points))
-    result: NDArray[np.float64] = torch.stack(values).reshape(-1).cpu().numpy()[: len(points)]
+        for i, block in enumerate(_blocks(points, evaluate.batch)):
+            values[i] = evaluate(walk.one(block[0]) if evaluate.batch == 1 else walk.many(block))
+            progress(min((i + 1) * evaluate.batch, len(points)), len(points))
+    result: NDArray[np.float64] = values.reshape(-1).cpu().numpy()[: len(points)]
     return result
 
 

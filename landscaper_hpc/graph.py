@@ -31,7 +31,15 @@ _KEEPS_ZERO = {
     _aten.clone.default,
 }
 # Nothing writes into a tensor here, so a copy or view of the same shape, type and layout is the tensor itself.
-_COPIES = {_aten.alias.default, _aten.expand.default, _aten._to_copy.default, _aten.clone.default}
+_COPIES = {
+    _aten.alias.default,
+    _aten.expand.default,
+    _aten.view.default,
+    _aten._unsafe_view.default,
+    _aten._reshape_alias.default,
+    _aten._to_copy.default,
+    _aten.clone.default,
+}
 _ZERO_BY_A_FACTOR = {_aten.mm.default, _aten.bmm.default, _aten.mul.Tensor}
 
 

@@ -1,7 +1,8 @@
 """Rewrites of a recorded graph for CPUs that change no more than the last bits of its value.
 
 tanh(x) becomes 2 σ(2x) − 1, which is vectorised where tanh is not (an absolute error of 1.5 units in the last place);
-BatchNorm in evaluation mode is folded into the convolution before it. Whoever uses them compares the values first.
+a linear layer's bias is added by its matrix product, with examples as columns where that is faster; BatchNorm in
+evaluation mode is folded into the convolution before it. Whoever uses them compares the values first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
 _aten = torch.ops.aten
 # A multiple of two vectors of every instruction set: what is left over at the end of a tensor runs through other code,
@@ -29,6 +30,7 @@ _FRESH = {
     _aten.relu_.default,
     _aten.add_.Tensor,
 }
+_PRODUCTS = {_aten.addmm.default, _aten.baddbmm.default}
 _MINUS_ONE = {dtype: torch.tensor(-1, dtype=dtype) for dtype in (torch.float32, torch.float64)}
 _IN_PLACE: dict[Any, Any] = {_aten.relu.default: _aten.relu_.default, _aten.add.Tensor: _aten.add_.Tensor}
 
@@ -41,6 +43,8 @@ def rewrite(module: GraphModule, *, batched: bool) -> list[str]:
     done = []
     if [node for node in list(module.graph.nodes) if _fold_norm(module, node)]:
         done.append("BatchNorm folded")
+    if [node for node in list(module.graph.nodes) if _fuse_bias(module.graph, node)]:
+        done.append("bias in the product")
     if _replace_tanh(module, batched):
         done.append("tanh by sigmoid")
     if done:
@@ -60,6 +64,9 @@ def _replace_tanh(module: GraphModule, batched: bool) -> bool:
             node.target = _padded_tanh
         elif source.target in _FRESH and len(source.users) == 1 and _contiguous(source):
             node.target = _tanh_in_place
+            if source.target in _PRODUCTS:  # 2x is a product by 2, which rounds nothing
+                source.kwargs = {key: 2 * source.kwargs.get(key, 1) for key in ("beta", "alpha")}
+                node.target = _finish_tanh
     return bool(found)
 
 
@@ -84,6 +91,85 @@ def _padded_tanh(x: Tensor) -> Tensor:
 def _finish_tanh(doubled: Tensor) -> Tensor:
     torch.sigmoid(doubled, out=doubled)
     return torch.add(_MINUS_ONE[doubled.dtype], doubled, alpha=2, out=doubled)
+
+
+def _fuse_bias(graph: Graph, node: Node) -> bool:
+    """Let the batched matrix product before the addition `node` add the bias, (b, 1, n) to (b, m, n). Where only a
+    tanh and more products follow, and where n is 1, it is done as (b, n, m): a bias that is a column costs the kernel
+    nothing, and long rows are faster than long columns."""
+    if node.target is not _aten.add.Tensor or node.kwargs:
+        return False
+    for product, bias in (node.args, node.args[::-1]):
+        if isinstance(product, Node) and isinstance(bias, Node) and _is_bias(bias, product, node):
+            break
+    else:
+        return False
+    left, right = product.all_input_nodes
+    tanh = _between_products(node)
+    turned = tanh is not None or node.meta["tensor_meta"].shape[2] == 1
+    with graph.inserting_before(node):
+        row = _unsqueezed(graph, bias)
+        operands = [_turned(graph, x) for x in (row, right, left)] if turned else [row, left, right]
+        result = graph.call_function(_aten.baddbmm.default, tuple(operands))
+        result.meta["tensor_meta"] = _contiguous_meta(node, turned)
+        if tanh is not None:
+            meta = result.meta["tensor_meta"]
+            result = graph.call_function(_aten.tanh.default, (result,))
+            result.meta["tensor_meta"] = meta
+        if turned:
+            result = graph.call_function(_aten.transpose.int, (result, 1, 2))
+    replaced = [node] if tanh is None else [tanh, node]
+    replaced[0].replace_all_uses_with(result)
+    for old in (*replaced, product):
+        graph.erase_node(old)
+    return True
+
+
+def _between_products(node: Node) -> Node | None:
+    """The tanh that is all that reads `node`, and that only batched matrix products read, from the left."""
+    (tanh,) = node.users if len(node.users) == 1 else (node,)
+    between = tanh.target is _aten.tanh.default and all(
+        user.target is _aten.bmm.default and user.args[0] is tanh and user.args[1] is not tanh for user in tanh.users
+    )
+    return tanh if between else None
+
+
+def _is_bias(bias: Node, product: Node, total: Node) -> bool:
+    if product.target is not _aten.bmm.default or len(product.users) != 1 or len(product.all_input_nodes) != 2:
+        return False
+    a, b, c = (node.meta.get("tensor_meta") for node in (bias, product, total))
+    if a is None or b is None or c is None or not a.dtype == b.dtype == c.dtype:
+        return False
+    return bool(b.shape == c.shape and a.shape == (c.shape[0], 1, c.shape[2]))
+
+
+def _unsqueezed(graph: Graph, bias: Node) -> Node:
+    """A bias (b, 1, n), without the copy that vmap makes of it."""
+    shape, source = bias.meta["tensor_meta"].shape, bias
+    while source.target is _aten.view.default or (source.target is _aten.mul.Scalar and source.args[1] == 1):
+        (source,) = source.all_input_nodes
+        meta = source.meta.get("tensor_meta")
+        if meta is not None and meta.shape == (shape[0], shape[2]) and meta.dtype == bias.meta["tensor_meta"].dtype:
+            bias = source
+    return bias if bias.meta["tensor_meta"].shape == shape else graph.call_function(_aten.unsqueeze.default, (bias, 1))
+
+
+def _turned(graph: Graph, node: Node) -> Node:
+    """The transpose of each matrix of a stack."""
+    if node.target is _aten.transpose.int and node.args[1:] == (1, 2):
+        return node.all_input_nodes[0]
+    return graph.call_function(_aten.transpose.int, (node, 1, 2))
+
+
+def _contiguous_meta(node: Node, turned: bool) -> Any:
+    meta = node.meta["tensor_meta"]
+    b, m, n = meta.shape
+    rows, columns = (n, m) if turned else (m, n)
+    return meta._replace(
+        shape=torch.Size((b, rows, columns)),
+        stride=(rows * columns, columns, 1),
+        memory_format=torch.contiguous_format,
+    )
 
 
 def _fold_norm(module: GraphModule, node: Node) -> bool:

@@ -133,6 +133,30 @@ def test_tanh_by_sigmoid(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     assert torch.equal(signs(x.new_tensor([torch.inf, -torch.inf, 0.0])), x.new_tensor([1.0, -1.0, 0.0]))
 
 
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("between", ["tanh", "relu", "tanh, read again"])
+def test_the_bias_goes_into_the_product(between: str, outputs: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, dtype=torch.float64)
+
+    def function(p: dict[str, Tensor]) -> Tensor:
+        hidden = torch.nn.functional.linear(x, p["w"], p["b"])
+        active = hidden.relu() if between == "relu" else hidden.tanh()
+        result = torch.nn.functional.linear(active, p["v"], p["c"]).flatten().square().sum()
+        return result + hidden.exp().sum() + active.sum() if "again" in between else result
+
+    shapes = {"w": (5, 4, 3), "b": (5, 4), "v": (5, outputs, 4), "c": (5, outputs)}
+    params = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    recorded = record(vmap(function), params)
+    assert rewrite(recorded, batched=True)[0] == "bias in the product"
+    products = [operation for operation in operations(recorded) if "bmm" in operation]
+    assert products == ["aten.baddbmm.default"] * 2
+    before = {k: p.clone() for k, p in params.items()}
+    for _ in range(2):
+        torch.testing.assert_close(recorded(params), vmap(function)(params), rtol=1e-13, atol=0)
+    assert all(torch.equal(p, before[k]) for k, p in params.items())
+
+
 def test_what_is_read_again_is_not_overwritten() -> None:
     def function(x: Tensor) -> Tensor:
         y = x * 2
