@@ -7,19 +7,22 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from studies import command, contents, network, wells
 
 from landscaper_hpc import Site, Study, run
-from landscaper_hpc.campaign import Plan
+from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.config import Checkpoint
-from landscaper_hpc.errors import Stopped, TaskFailed
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed
 from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.orchestrate import prepare_all, topology, verified
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape
+from landscaper_hpc.topology.comm import Alone
 from landscaper_hpc.worker import Stop, work
 
 SITE = Site(executor="serial", shard_points=5)
@@ -98,26 +101,43 @@ def test_a_worker_whose_time_is_up_keeps_what_is_done(prepared: tuple[Plan, dict
     assert finish(plan) == expected
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What answers signals is afterwards as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
     plan, expected = prepared
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
-    try:
-        stop = Stop()
-        stop.install()
-        done = []
+    stop = Stop()
+    stop.install()
+    done = []
 
-        def on_done(task: object) -> None:
-            done.append(task)
-            os.kill(os.getpid(), signal.SIGUSR2)
+    def on_done(task: object) -> None:
+        done.append(task)
+        os.kill(os.getpid(), signal.SIGUSR2)
 
-        assert not work(plan.landscapes, stop=stop, on_done=on_done)
-        assert len(done) == 1
-        assert plan.landscapes[0].leases.held() == {}
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    assert not work(plan.landscapes, stop=stop, on_done=on_done)
+    assert len(done) == 1
+    assert plan.landscapes[0].leases.held() == {}
     assert work(plan.landscapes)
     assert finish(plan) == expected
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(("restarts", "error"), [(2, Stopped), (3, InputError)])
+def test_a_job_is_not_started_again_for_ever(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, restarts: int, error: type[BaseException]
+) -> None:
+    plan, _ = prepared
+    campaign = Campaign(plan.folder, (plan,))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    with pytest.raises(error):
+        run_on_ranks(campaign, False, "evaluate", comm=Alone(), stop=Stop(0))
 
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:

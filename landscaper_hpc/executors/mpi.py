@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from landscaper_hpc import orchestrate
 from landscaper_hpc.campaign import Campaign, Plan
-from landscaper_hpc.errors import Stopped
+from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialExecutor
 from landscaper_hpc.folder import log_to, only_one, requeued
 from landscaper_hpc.leases import Leases
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 Stage = Literal["prepare", "evaluate", "topology", "finish"]
 """`finish` is `topology` and the report; both evaluate what is left."""
+
+_RESTARTS_IN_VAIN = 3
 
 
 def run_on_ranks(
@@ -116,6 +118,8 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     landscapes = [item for plan in plans.values() for item in plan.landscapes]
     total = sum(item.open().grid.size for item in landscapes) if comm.rank == 0 else 0
     points = 0
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    before = _shards_done(landscapes) if restarts >= _RESTARTS_IN_VAIN else 0
 
     def on_done(task: ShardTask) -> None:
         nonlocal points
@@ -147,7 +151,16 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
         ),
     )
     if not all(comm.gather(finished)):
+        if restarts >= _RESTARTS_IN_VAIN and not any(comm.gather(_shards_done(landscapes) - before)):
+            raise InputError(
+                f"{restarts} restarts of this job, and in the last no shard was finished before its time was up; "
+                "give it more walltime, or the study smaller shards (shard_points) in a new folder"
+            )
         raise Stopped
+
+
+def _shards_done(landscapes: Sequence[Landscape]) -> int:
+    return sum(item.open().n_done() for item in landscapes)
 
 
 def _place(comm: Comm) -> tuple[int, int]:

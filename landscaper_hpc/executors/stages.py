@@ -18,12 +18,10 @@ from typing import Any, NoReturn
 
 from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.cli import guarded
-from landscaper_hpc.errors import InputError, Stopped
+from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.topology.comm import Alone
 from landscaper_hpc.worker import Stop
-
-_RESTARTS_IN_VAIN = 3
 
 
 @dataclass(frozen=True)
@@ -65,20 +63,8 @@ class StageJob:
 
     def _evaluate(self, campaign: Campaign) -> None:
         rank, ranks = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
-        comm = _OneOfMany(rank, ranks)
-        before = _shards_done(campaign)
-        try:
-            run_on_ranks(
-                campaign, retry_failed=False, stage="evaluate", comm=comm, stop=Stop(self.seconds), locked=True
-            )
-        except Stopped:
-            restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-            if restarts >= _RESTARTS_IN_VAIN and _shards_done(campaign) == before:
-                raise InputError(
-                    f"slurm.walltime: {restarts} restarts, and the last run finished no shard before its time was up; "
-                    "give more walltime, or smaller shards (shard_points) in a new folder"
-                ) from None
-            raise
+        comm, stop = _OneOfMany(rank, ranks), Stop(self.seconds)
+        run_on_ranks(campaign, retry_failed=False, stage="evaluate", comm=comm, stop=stop, locked=True)
 
 
 class _OneOfMany(Alone):
@@ -98,7 +84,3 @@ class _StopAtOnce(Stop):
     def _signalled(self, number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # once is enough
         raise Stopped
-
-
-def _shards_done(campaign: Campaign) -> int:
-    return sum(item.open().n_done() for item in campaign.landscapes if item.prepared())
