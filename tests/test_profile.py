@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -47,7 +47,6 @@ def outlines(profile: Profile) -> list[tuple[NDArray[np.float64], NDArray[np.flo
     return [(profile.height[s], profile.size[s]) for s in map(profile.branch, range(profile.n_branches))]
 
 
-@settings(deadline=None)
 @given(fields(max_ndim=3, max_size=60), connectivities)
 def test_every_size_is_that_of_the_component(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)
@@ -65,7 +64,6 @@ def test_every_size_is_that_of_the_component(values: NDArray[Any], connectivity:
                 assert size in possible_sizes(values, connectivity, minimum, height)
 
 
-@settings(deadline=None)
 @given(fields(max_ndim=3, max_size=60), connectivities)
 def test_outlines_end_at_the_death_or_hold_everything(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)
@@ -82,7 +80,6 @@ def test_outlines_end_at_the_death_or_hold_everything(values: NDArray[Any], conn
             assert profile.depth[i] == 0
 
 
-@settings(deadline=None)
 @given(fields(max_ndim=3, max_size=60), connectivities)
 def test_outlines_nest_without_overlap(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)
@@ -101,7 +98,6 @@ def test_outlines_nest_without_overlap(values: NDArray[Any], connectivity: Any) 
         assert apart
 
 
-@settings(deadline=None)
 @given(fields(max_ndim=2, max_size=100), st.floats(0, 1))
 def test_a_simplified_tree_keeps_every_vertex(values: NDArray[Any], threshold: float) -> None:
     tree = merge_tree(values, labels=True).simplify(threshold)

@@ -18,15 +18,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))  # the first one may wait for apt
 
 
-_skipped: list[str] = []
-
-
-def pytest_unconfigure() -> None:
-    """The last line says why these tests were skipped, where they were."""
-    if _skipped:
-        print(f"tests/slurm were skipped, {_skipped[0]}")
-
-
 @pytest.fixture(scope="session")
 def testbed() -> Iterator[SlurmCluster]:
     """One cluster for all tests of a session. `cluster` is what most tests want."""
@@ -36,8 +27,7 @@ def testbed() -> Iterator[SlurmCluster]:
     except NotPossible as reason:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no test cluster in CI: {reason}")
-        _skipped.append(f"no test cluster: {reason}")
-        pytest.skip(_skipped[-1])
+        pytest.skip(f"no test cluster: {reason}")
     try:
         made.up()
         yield made
