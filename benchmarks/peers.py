@@ -20,8 +20,8 @@ ENVIRONMENT = ROOT / ".venv-landscaper"
 PACKAGES = ("landscaper==1.3.1", "pyhessian==0.1", "numpy<2")
 
 
-def call(name: str, **arguments: Any) -> dict[str, Any]:
-    """Run one of the functions below in the peers' environment."""
+def call(name: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
+    """Run one of the functions below in the peers' environment; subprocess.TimeoutExpired after `timeout` seconds."""
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / "ready").exists():
         from importlib.metadata import version
@@ -33,7 +33,9 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
         subprocess.run([*pip, *os.environ.get("PEERS_PIP_OPTIONS", "").split()], check=True, stderr=subprocess.DEVNULL)
         (ENVIRONMENT / "ready").touch()
     command = [str(python), str(Path(__file__).resolve()), name, json.dumps(arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=timeout
+    )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 

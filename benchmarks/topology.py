@@ -10,7 +10,8 @@ numpy sorts several times faster where the processor has AVX-512 or AVX2 than wh
 twice: as it is, and "argsort without AVX", with these paths of numpy switched off, which compares between machines.
 Each number is the best of a few runs within one process; every work runs in a process of its own, so that peak memory
 is its own. The load of the machine is written beside the numbers; processor seconds, of all threads together, are what
-to compare where other work shared the cores.
+to compare where other work shared the cores. Each row is written as soon as it is measured, in the place of an older
+one of the same work: a run that is cut off, or measures a part, leaves the other rows as they were.
 """
 
 from __future__ import annotations
@@ -49,14 +50,10 @@ def noise(k: int, n: int) -> NDArray[Any]:
     return np.random.default_rng(0).random((k,) * n)
 
 
-FIELDS: dict[str, Callable[[], NDArray[Any]]] = {
-    "smooth 51^2": lambda: smooth(51, 2),
-    "smooth 41^2": lambda: smooth(41, 2),
-    "smooth 41^4": lambda: smooth(41, 4),
-    "smooth 21^5": lambda: smooth(21, 5),
-    "smooth 41^5 float32": lambda: smooth(41, 5, "f4"),
-    "noise 41^4": lambda: noise(41, 4),
-}
+def field_of(name: str) -> NDArray[Any]:
+    kind, size, *dtype = name.split()
+    k, n = map(int, size.split("^"))
+    return noise(k, n) if kind == "noise" else smooth(k, n, *dtype)
 
 
 def ours(connectivity: str) -> Callable[[NDArray[Any]], Any]:
@@ -128,12 +125,18 @@ def without_avx() -> Iterator[None]:
 
 
 def landscaper(field: NDArray[Any]) -> Any:
-    """In its own environment, on the same field; it times itself."""
+    """In its own environment, on the same field; it times itself. None if it does not finish in time."""
     import peers
 
-    return peers.call("merge_tree", points=field.shape[0], dim=field.ndim)
+    try:
+        found = peers.call("merge_tree", timeout=LIMIT + 30, points=field.shape[0], dim=field.ndim)
+    except subprocess.TimeoutExpired:
+        return None
+    return found if found["seconds"] <= LIMIT else None
 
 
+LIMIT = 120
+"""Seconds that Landscaper may take: the largest square that it finishes in them is looked for."""
 WORK: list[tuple[str, str, str, int]] = [
     # group, field, who, how often
     ("smooth", "smooth 41^4", "ours axis", 7),
@@ -151,10 +154,6 @@ WORK: list[tuple[str, str, str, int]] = [
     ("noise", "noise 41^4", "ours axis", 5),
     ("noise", "noise 41^4", "argsort", 5),
     ("noise", "noise 41^4", "argsort without AVX", 5),
-    ("landscaper", "smooth 51^2", "ours axis", 7),
-    ("landscaper", "smooth 51^2", "landscaper", 1),
-    ("landscaper", "smooth 41^2", "ours axis", 7),
-    ("landscaper", "smooth 41^2", "landscaper", 1),
 ]
 PEERS: dict[str, Callable[[NDArray[Any]], Any]] = {
     "argsort": argsort,
@@ -167,18 +166,20 @@ PEERS: dict[str, Callable[[NDArray[Any]], Any]] = {
 }
 
 
-def measure(field_name: str, who: str, runs: int) -> dict[str, Any]:
-    """In a process of its own: best seconds, peak memory over the array, what it found."""
-    from landscaper_hpc.topology.distributed import peak_memory
+def measure(field_name: str, who: str, runs: int) -> dict[str, Any] | None:
+    """In a process of its own: best seconds, peak memory over the array, what it found. None if it did not finish."""
+    from landscaper_hpc.topology.stats import peak_memory
 
     work = ours(who.split()[1]) if who.startswith("ours") else PEERS[who]
     before = peak_memory()
-    field = FIELDS[field_name]()
+    field = field_of(field_name)
     made = peak_memory()
     seconds, used = [], []
     for _ in range(runs):
         start, cpu = time.perf_counter(), time.process_time()
         found = work(field)
+        if who == "landscaper" and found is None:
+            return None
         seconds.append(found["seconds"] if who == "landscaper" else time.perf_counter() - start)
         used.append(time.process_time() - cpu)
     return {
@@ -187,7 +188,7 @@ def measure(field_name: str, who: str, runs: int) -> dict[str, Any]:
         "ns_per_vertex": min(seconds) / field.size * 1e9,
         # making the field may have peaked higher than the work: then this is an upper bound
         "memory_over_array": None if field.size < 10**5 else (max(peak_memory(), made) - before) / field.nbytes,
-        "found": found, "load": os.getloadavg()[0],
+        "found": found, "load": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
 
 
@@ -229,8 +230,8 @@ def processor() -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| field | who | seconds | processor seconds | ns / vertex | memory / array | ours is faster by |",
-        "|---|---|---|---|---|---|---|",
+        "| field | who | seconds | processor seconds | ns / vertex | memory / array | ours is faster by | load | day |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         own = next((r for r in rows if r["field"] == row["field"] and r["who"].startswith("ours")), None)
@@ -238,7 +239,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['field']} | {row['who']} | {row['seconds']:.3g} "
             f"| {row['processor_seconds'] or float('nan'):.3g} | {row['ns_per_vertex']:.3g} "
-            f"| {row['memory_over_array'] or float('nan'):.2f} | {ratio} |".replace("nan", "")
+            f"| {row['memory_over_array'] or float('nan'):.2f} | {ratio} "
+            f"| {row['load']:.1f} | {row['date']} |".replace("nan", "")
         )
     return "\n".join(lines) + "\n"
 
@@ -251,30 +253,59 @@ def main() -> None:
     if options.only == "start":
         start()
         return
-    rows = []
-    context = multiprocessing.get_context("spawn")
     for group, field, who, runs in WORK:
-        if options.only not in (None, group) or (options.no_peers and not who.startswith(("ours", "argsort"))):
-            continue
-        with without_avx() if who == "argsort without AVX" else nullcontext(), context.Pool(1) as pool:
-            rows.append(pool.apply(measure, (field, who, runs)))
-        row = rows[-1]
-        print(f"{field:22} {who:18} {row['seconds']:8.3f} s {row['ns_per_vertex']:9.1f} ns/vertex "
-              f"{row['memory_over_array'] or 0:5.2f} × the array (load {row['load']:.1f})", flush=True)  # fmt: skip
+        if options.only in (None, group) and (not options.no_peers or who.startswith(("ours", "argsort"))):
+            record(field, who, runs)
+    if options.only in (None, "landscaper") and not options.no_peers:
+        largest_landscaper()
+    print((RESULTS / "topology.md").read_text())
+
+
+def largest_landscaper() -> None:
+    """Ours and Landscaper on squares that grow until it does not finish in time."""
+    k = 41
+    while True:
+        name = f"smooth {k}^2"
+        row = record(name, "landscaper", 1)
+        if row is None:
+            return
+        record(name, "ours axis", 7)
+        # the square that takes the time that is left, as long as seconds grow like vertices
+        larger = int((0.95 * LIMIT / row["seconds"]) ** 0.5 * k)
+        if larger <= k:
+            return
+        k = larger
+
+
+def record(field: str, who: str, runs: int) -> dict[str, Any] | None:
+    """Measure, and write the row beside what has been measured before on this machine with this numpy."""
+    context = multiprocessing.get_context("spawn")
+    with without_avx() if who == "argsort without AVX" else nullcontext(), context.Pool(1) as pool:
+        row: dict[str, Any] | None = pool.apply(measure, (field, who, runs))
+    if row is None:
+        print(f"{field:22} {who:18} not finished in {LIMIT} s", flush=True)
+        return None
+    print(f"{field:22} {who:18} {row['seconds']:8.3f} s {row['ns_per_vertex']:9.1f} ns/vertex "
+          f"{row['memory_over_array'] or 0:5.2f} × the array (load {row['load']:.1f})", flush=True)  # fmt: skip
     machine = {
         "processor": processor(), "cores": os.cpu_count(), "numpy": np.__version__, "numpy_paths": vector_paths(),
-        "date": time.strftime("%Y-%m-%d"), "load": [row["load"] for row in rows],
     }  # fmt: skip
+    file = RESULTS / "topology.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    rows = before["rows"] if before.get("machine") == machine else []
+    rows = [r for r in rows if (r["field"], r["who"]) != (field, who)] + [row]
+    place = {(field, who): i for i, (_, field, who, _) in enumerate(WORK)}
+    last = len(WORK)
+    rows.sort(key=lambda r: (place.get((r["field"], r["who"]), last), r["vertices"], r["who"]))
     RESULTS.mkdir(exist_ok=True)
-    name = "topology" if options.only is None else f"topology-{options.only}"
-    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     text = (
-        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, load average "
-        f"{min(machine['load']):.1f} to {max(machine['load']):.1f} while measuring, numpy {np.__version__} with "
-        f'{", ".join(vector_paths()) or "no AVX"}; "argsort without AVX": with these switched off.\n\n{table(rows)}'
+        f"{machine['processor']}, {machine['cores']} cores, numpy {np.__version__} with "
+        f'{", ".join(vector_paths()) or "no AVX"}; "argsort without AVX": with these switched off. '
+        f"Load: the machine's load average after the row was measured.\n\n{table(rows)}"
     )
-    (RESULTS / f"{name}.md").write_text(text)
-    print(text)
+    (RESULTS / "topology.md").write_text(text)
+    return row
 
 
 if __name__ == "__main__":

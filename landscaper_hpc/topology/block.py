@@ -8,50 +8,24 @@ its lower neighbours, so that each edge of the grid is examined once, by the blo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.grid import Connectivity
 
-from . import kernels, pairs, saddles
+from . import basins, dense_saddles, descent, pairs, saddles
 from .forest import component_labels, radix_argsort, spanning_forest
 from .order import Census, census, key_values, keys_at, ordered_keys
+from .rows import Box, joined, row_count
 from .stencil import block_stencil
+from .threads import Threads
 
 _SMALL = 1 << 15
 _MANY = 64
 _LIMITS = (0.2, 0.35)
-
-T = TypeVar("T")
-
-
-class Threads:
-    """Calls a function on consecutive parts of a range, results in the order of the parts.
-
-    The results of the kernels do not depend on how the range is split.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(count) if count > 1 else None
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def map(self, function: Callable[[int, int], T], stop: int, parts: int) -> list[T]:
-        if self._pool is None or parts <= 1:
-            return [function(0, stop)]
-        edges = [stop * i // parts for i in range(parts + 1)]
-        return list(self._pool.map(function, edges[:-1], edges[1:]))
 
 
 class TooManyMinima(Exception):
@@ -84,15 +58,17 @@ class Block:
         self._shape = np.array(shape, np.int64)
         self._low = np.array([low[d] for d in keep], np.int64)
         self._high = np.array([high[d] for d in keep], np.int64)
-        self._rows = int(np.prod((self._high - self._low)[:-1]))
+        self._box: Box = (self._shape, self._low, self._high)
+        self._rows = row_count(self._box)
         self._threads = threads
         self._connectivity = connectivity
         self._parts = 1 if values.size < _SMALL else min(self._rows, 4 * threads.count)
-        core = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        self._core = values[core].shape
-        whole = values[core].size == values.size
-        self.census = self._count(values if whole else np.ascontiguousarray(values[core]))
-        self._f = ordered_keys(values.reshape(-1)) if self._has_nan(values, whole) else values.reshape(-1)
+        self._core = tuple(b - a for a, b in zip(low, high, strict=True))
+        self._slabs = self._ghost_slabs()
+        self._f = values.reshape(-1)
+        self.census = self._count(*self._box)
+        if self.census.nan or any(self._count(*slab).nan for slab in self._slabs):
+            self._f = ordered_keys(self._f)
         # all values lie between these
         floats = self._f.dtype.kind == "f"
         self._band = (
@@ -104,17 +80,17 @@ class Block:
         self._stencil = block_stencil(connectivity, shape, width)
         self._axes = np.cumprod([1, *shape[:0:-1]])[::-1].astype(np.int32)
         self.root = np.empty(values.size, np.int32)
-        for slab in self._ghost_slabs():
-            self.root.reshape(shape)[tuple(slice(a, b) for a, b in zip(*slab, strict=True))] = kernels.UNSEEN
-        self._find_basins(whole, most_minima)
+        for _, start, stop in self._slabs:
+            self.root.reshape(shape)[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = basins.UNSEEN
+        # where a label is not that of a minimum
+        self._touched = np.zeros((values.size >> basins.PIECE) + 1, np.uint8)
+        self._find_basins(most_minima)
 
-    def _count(self, core: NDArray[Any]) -> Census:
-        flat = core.reshape(-1)
-        parts = self._threads.map(lambda a, b: census(flat[a:b]), flat.size, self._parts)
+    def _count(self, shape: Any, low: Any, high: Any) -> Census:
+        box = joined(shape, low, high, self._parts)
+        rows = row_count(box)
+        parts = self._threads.map(lambda a, b: census(self._f, box, a, b), rows, min(rows, self._parts))
         return sum(parts, Census())
-
-    def _has_nan(self, values: NDArray[Any], whole: bool) -> bool:
-        return self.census.nan > 0 or (not whole and bool(np.isnan(values).any()))
 
     def values_at(self, positions: NDArray[Any]) -> NDArray[np.float64]:
         """The field at flat positions, as float64, -0.0 as 0.0."""
@@ -144,53 +120,67 @@ class Block:
         keys: NDArray[np.int64] = keys_at(self._f.view(f"i{self._f.itemsize}"), positions, floats)
         return keys
 
-    def _descend(self, low: Any, high: Any, rows: int, parts: int, most: int = 2**31 - 1) -> NDArray[np.int32]:
+    def _descend(self, box: Box, most: int = 2**31 - 1) -> NDArray[np.int32]:
         """Pointers for all vertices of a box within the block; the positions of those that are lowest."""
-        f, root, shape, s = self._f, self.root, self._shape, self._stencil
+        f, root, s, rows = self._f, self.root, self._stencil, row_count(box)
 
         def part(a: int, b: int) -> tuple[NDArray[np.int32], int]:
             if self._connectivity == "axis":
-                found = kernels.descend_axes(f, root, shape, low, high, self._axes, a, b, most)
+                found = descent.descend_axes(f, root, *box, self._axes, a, b, most)
             else:
-                found = kernels.descend(f, root, shape, low, high, s.steps, s.dist, a, b, most)
+                found = descent.descend(f, root, *box, s.steps, s.dist, a, b, most)
             return found  # type: ignore[no-any-return]
 
-        found = self._threads.map(part, rows, parts)
+        found = self._threads.map(part, rows, min(rows, self._parts))
         total = sum(count for _, count in found)
         if total > most:
             raise TooManyMinima(total)
         return np.concatenate([minima for minima, _ in found])
 
-    def _find_basins(self, whole: bool, most: int) -> None:
-        root, box = self.root, (self._shape, self._low, self._high)
-        rows, parts = self._rows, self._parts
-        minima = self._descend(self._low, self._high, rows, parts, most)
+    def _find_basins(self, most: int) -> None:
+        root, parts = self.root, self._parts
+        minima = self._descend(self._box, most)
         self.minima = minima[radix_argsort(self._keys_at(minima))]
         m = len(self.minima)
         root[self.minima] = ~np.arange(m, dtype=np.int32)
         n = m
         exits = [np.empty(0, np.int32)]
-        if not whole:
-            kernels.mark_exits(root, *box)
-            for low, high in self._ghost_slabs():
-                exits.append(kernels.collect_exits(root, self._shape, low, high, n))
-                n += len(exits[-1])
+        for face in self._faces():
+            basins.mark_exits(root, *joined(*face))
+        for slab in self._slabs:
+            exits.append(basins.collect_exits(root, *joined(*slab), n))
+            n += len(exits[-1])
         self.exits = np.concatenate(exits)
         # every part counts for itself, and there may be nearly as many labels as vertices
         parts = min(parts, max(1, root.size // (8 * n)))
-        counted = self._threads.map(lambda a, b: kernels.compress(root, *box, a, b, n), rows, parts)
-        self.sizes: NDArray[np.int32] = counted[0] if parts == 1 else np.sum(counted, axis=0, dtype=np.int32)
+        box = joined(*self._box, parts)
+        rows = row_count(box)
+        counted = self._threads.map(
+            lambda a, b: basins.compress(root, *box, a, b, m, n, self._touched), rows, min(rows, parts)
+        )
+        self.sizes: NDArray[np.int32] = counted[0] if len(counted) == 1 else np.sum(counted, axis=0, dtype=np.int32)
 
-    def _ghost_slabs(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """The layers of ghost vertices, one box for each side on which the grid goes on."""
+    def _ghost_slabs(self) -> list[Box]:
+        """The ghost vertices: one box for each side on which the grid goes on, none of which overlap."""
         slabs = []
+        low, high = np.zeros_like(self._shape), self._shape.copy()
         for d, k in enumerate(self._shape):
-            if self._low[d] > 0:
-                slabs.append((np.zeros_like(self._shape), np.where(np.arange(self._shape.size) == d, 1, self._shape)))
-            if self._high[d] < k:
-                start = np.where(np.arange(self._shape.size) == d, k - 1, 0)
-                slabs.append((start, self._shape.copy()))
+            for a, b in ((0, self._low[d]), (self._high[d], k)):
+                if a < b:
+                    slabs.append((self._shape, low.copy(), high.copy()))
+                    slabs[-1][1][d], slabs[-1][2][d] = a, b
+            low[d], high[d] = self._low[d], self._high[d]
         return slabs
+
+    def _faces(self) -> list[Box]:
+        """The layers of the core beside ghost vertices."""
+        faces = []
+        for d, k in enumerate(self._shape):
+            for side, on in ((self._low[d], self._low[d] > 0), (self._high[d] - 1, self._high[d] < k)):
+                if on:
+                    faces.append((self._shape, self._low.copy(), self._high.copy()))
+                    faces[-1][1][d], faces[-1][2][d] = side, side + 1
+        return faces
 
     def _join_ghosts(self) -> NDArray[np.int32]:
         """Follow the descents that leave the core through the ghost layer, as far as the block shows it, and label all
@@ -202,22 +192,17 @@ class Block:
         """
         root = self.root
         m, n = len(self.minima), len(self.minima) + len(self.exits)
-        slabs = [(*slab, int(np.prod((slab[1] - slab[0])[:-1]))) for slab in self._ghost_slabs()]
-        lowest = []
-        for low, high, rows in slabs:
-            lowest.append(self._descend(low, high, rows, min(rows, self._parts)))
-        ends = np.unique(np.concatenate(lowest))  # slabs share vertices
+        ends = np.sort(np.concatenate([self._descend(slab) for slab in self._slabs]))
         root[ends] = ~np.arange(n, n + len(ends), dtype=np.int32)
-        for low, high, rows in slabs:
-            kernels.compress(root, self._shape, low, high, 0, rows, n + len(ends))
-        table = kernels.exit_labels(root, self.exits, m, len(ends))
-        self._relabel(table)
+        for slab in (joined(*s) for s in self._slabs):
+            basins.compress(root, *slab, 0, row_count(slab), m, n + len(ends), self._touched)
+        self._relabel(basins.exit_labels(root, self.exits, m, len(ends)), self._touched)
         return ends
 
     def forest(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The spanning forest of the basin graph: child, parent (labels) and saddle (positions) in order; and the
         ghost vertices (positions) that appear in it, whose labels follow those of the minima. Uses up `root`."""
-        ghosts = self._join_ghosts() if self._ghost_slabs() else np.empty(0, np.int32)
+        ghosts = self._join_ghosts() if self._slabs else np.empty(0, np.int32)
         n = len(self.minima) + len(ghosts)
         few = n <= pairs.MOST_LABELS and self._connectivity == "axis" and len(self._shape) <= pairs.MOST_AXES
         child, parent, saddle = self._forest_of_pairs(n) if few else self._forest_of_candidates(n)
@@ -226,7 +211,7 @@ class Block:
     def _forest_of_pairs(self, n: int) -> Any:
         axes, size = pairs.groups(tuple(self._shape.tolist()))
         groups = self.root.size // size
-        block = (self._f, self.root, self._shape, axes)
+        block = (self._f, self.root, *self._box, axes)
         most = self._band[1]
         found = self._threads.map(
             lambda a, b: pairs.lowest_saddles(*block, a, b, n, most), groups, min(groups, self._threads.count)
@@ -245,14 +230,14 @@ class Block:
             if forests:
                 child, parent, _ = forests[-1]
                 table = component_labels(child, parent, n)
-                self._relabel(table)
+                self._relabel(table, np.ones_like(self._touched))
             found = self._threads.map(partial(self._candidates, band, n), self._rows, parts)
             forests.append(spanning_forest(*self._joined(found), n))
         child, parent, saddle = (np.concatenate(x) for x in zip(*forests, strict=True))
         return child, parent, saddle
 
-    def _relabel(self, table: NDArray[np.int32]) -> None:
-        self._threads.map(lambda a, b: kernels.relabel(self.root, table, a, b), self.root.size, self._parts)
+    def _relabel(self, table: NDArray[np.int32], pieces: NDArray[np.uint8]) -> None:
+        self._threads.map(lambda a, b: basins.relabel(self.root, table, pieces, a, b), pieces.size, self._parts)
 
     def _bands(self, n: int) -> list[NDArray[Any]]:
         """Ranges of values, ends included, that are worked on one after the other."""
@@ -275,13 +260,13 @@ class Block:
         """Candidates of some rows, with the labels that they join. Where there are too many to be held at a time, only
         those that a spanning forest of the rows needs."""
         s = self._stencil
-        block = (self._f, self.root, self._shape, self._low, self._high)
+        block = (self._f, self.root, *self._box)
         found = []
         while begin < end:
             if self._connectivity == "axis" and len(self._shape) <= saddles.MOST_AXES:
                 *new, begin = saddles.axis_candidates(*block, self._axes, begin, end, band)
             else:
-                *new, begin = saddles.dense_candidates(*block, s.steps, s.dist, s.adjacent, begin, end, band)
+                *new, begin = dense_saddles.dense_candidates(*block, s.steps, s.dist, s.adjacent, begin, end, band)
             found.append(new)
             if len(found) > 1 or begin < end:
                 child, parent, saddle = spanning_forest(*self._joined(found), n)

@@ -1,15 +1,25 @@
-"""Basin labels as a chunked Zarr array, written by the ranks that found them."""
+"""Where basin labels go: to a chunked Zarr array, written by the ranks that found them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 
 from .readers import Region
+
+
+class LabelWriter(Protocol):
+    """Takes basin labels block by block; blocks of one writer never overlap, and it may be called on every rank."""
+
+    def create(self, shape: tuple[int, ...], block: tuple[int, ...], dtype: Any) -> None:
+        """Called once, on rank 0, before any `write`."""
+        ...
+
+    def write(self, region: Region, labels: NDArray[Any]) -> None: ...
 
 
 class ZarrLabels:

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 
-from .block import Block, Threads
+from .block import Block
 from .compiled import compiling
 from .stencil import check_connectivity
+from .threads import Threads
 from .tree import Edges, MergeTree, build_tree
 
 Direction = Literal["sublevel", "superlevel"]

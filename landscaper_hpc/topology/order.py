@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compiled import jit
+from .rows import Box, first_row, joined, next_row, row_start
 
 
 def ordered_keys(values: NDArray[Any]) -> NDArray[Any]:
@@ -45,36 +46,59 @@ def keys_at(bits: Any, positions: Any, floats: bool) -> Any:
     return keys
 
 
+_LANES = 64
+
+
 @jit
-def scan(values: Any) -> Any:
-    """Smallest and largest finite value (inf, -inf if there is none) and the numbers of NaN, +inf and -inf.
+def _extremes(values: Any, start: int, stop: int, low: Any, high: Any, odd: Any) -> None:
+    """Note the smallest and the largest value in each of the lanes; `odd` becomes NaN where one is not finite."""
+    s = np.uint64(start)
+    while s < np.uint64(stop):
+        for j in range(min(np.uint64(_LANES), np.uint64(stop) - s)):
+            v = values[s + j]
+            low[j] = v if v < low[j] else low[j]
+            high[j] = v if v > high[j] else high[j]
+            odd[j] += v - v
+        s += np.uint64(_LANES)
+
+
+@jit
+def scan(values: Any, shape: Any, low: Any, high: Any, begin: int, end: int) -> Any:
+    """Smallest and largest finite value (inf, -inf if there is none) and the numbers of NaN, +inf and -inf; of the rows
+    `begin` to `end` of a box.
 
     The first pass is branch-free; only where it sees something that is not finite does a second one look closer.
     """
-    low = np.inf
-    high = -np.inf
-    strange = 0
-    for v in values:
-        low = min(low, v)
-        high = max(high, v)
-        strange += v - v != 0.0
+    at = np.zeros(shape.size, np.int64)
+    least = np.full(_LANES, np.inf, values.dtype)
+    most = np.full(_LANES, -np.inf, values.dtype)
+    odd = np.zeros(_LANES, values.dtype)
+    first_row(begin, low, high, at)
+    for _ in range(begin, end):
+        start = row_start(at, shape)
+        _extremes(values, start + low[-1], start + high[-1], least, most, odd)
+        next_row(low, high, at)
     nan = 0
     above = 0
     below = 0
-    if strange:
-        low = np.inf
-        high = -np.inf
-        for v in values:
-            if v - v == 0.0:
-                low = min(low, v)
-                high = max(high, v)
-            elif v != v:
-                nan += 1
-            elif v > 0:
-                above += 1
-            else:
-                below += 1
-    return low, high, nan, above, below
+    if odd.sum() != 0.0:
+        least[:] = np.inf
+        most[:] = -np.inf
+        first_row(begin, low, high, at)
+        for _ in range(begin, end):
+            start = row_start(at, shape)
+            for v in values[start + low[-1] : start + high[-1]]:
+                if v - v == 0.0:
+                    least[0] = min(least[0], v)
+                    most[0] = max(most[0], v)
+                elif v != v:
+                    nan += 1
+                elif v > 0:
+                    above += 1
+                else:
+                    below += 1
+            next_row(low, high, at)
+    return least.min(), most.max(), nan, above, below
 
 
 @dataclass(frozen=True)
@@ -97,7 +121,7 @@ class Census:
         )
 
 
-def census(values: NDArray[Any]) -> Census:
-    """The census of a flat array."""
-    low, high, nan, above, below = scan(values)
+def census(values: NDArray[Any], box: Box | None = None, begin: int = 0, end: int = 1) -> Census:
+    """The census of a flat array, or of the rows `begin` to `end` of a box in it."""
+    low, high, nan, above, below = scan(values, *(box or joined(values.shape, (0,), values.shape)), begin, end)
     return Census(float(low) + 0.0, float(high) + 0.0, nan, above, below)

@@ -1,9 +1,9 @@
 """Compiled kernel that finds the lowest saddle of every pair of adjacent basins: for the axis connectivity, where
 basins are few. Where they are many, `saddles` serves.
 
-Each edge of the block is looked at once, ghost vertices included: from a vertex towards the end of an axis. Most lie
-within a basin, and that is seen by vector operations over runs of vertices that are contiguous in memory: over an axis
-of length k with s vertices below each of its points, (k - 1) s at a time.
+Each edge of the block is looked at once, those into the ghost layer included: from a vertex towards the end of an axis.
+Most lie within a basin, and that is seen by vector operations over runs of vertices that are contiguous in memory:
+over an axis of length k with s vertices below each of its points, (k - 1) s at a time.
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ def _lower_edges(f: Any, root: Any, base: int, dist: Any, words: Any, saddle: An
 
 
 @jit
-def lowest_saddles(f: Any, root: Any, shape: Any, axes: int, begin: int, end: int, n_labels: int, most: Any) -> Any:
-    """The lowest vertex at which each pair of labels meets, for edges that begin in the groups `begin` to `end`.
+def lowest_saddles(
+    f: Any, root: Any, shape: Any, low: Any, high: Any, axes: int, begin: int, end: int, n_labels: int, most: Any
+) -> Any:
+    """The lowest vertex at which each pair of labels meets, for edges that begin in the groups `begin` to `end`. Edges
+    between ghost vertices belong to other blocks and are left out where that is simple.
 
     `axes`: how many trailing axes make a group, see `groups`; `most`: no value is above it. Returns positions (c,) and
     labels (c, 2). An edge is as high as its higher end.
@@ -88,6 +91,18 @@ def lowest_saddles(f: Any, root: Any, shape: Any, axes: int, begin: int, end: in
     height = np.full((n_labels, n_labels), most)
     for g in range(begin, end):
         base = g * size
+        outside = 0  # on how many axes, and the axis that leads into the core
+        inwards = -1
+        for d in range(n - axes):
+            x = base // dist[d] % shape[d]
+            if x < low[d]:
+                inwards = d
+            outside += (x < low[d]) | (x >= high[d])
+        if outside:
+            if outside == 1 and inwards >= 0:
+                _mark(root, base, dist[inwards], np.uint8(1 << inwards), 0, size, mark)
+                _lower_edges(f, root, base, dist, words, saddle, height)
+            continue
         for d in range(n):
             bit = np.uint8(1 << d)
             step = dist[d]

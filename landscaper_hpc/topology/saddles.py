@@ -1,4 +1,5 @@
-"""Compiled kernels that find candidate saddles: the vertices that may join basins.
+"""Compiled kernels that find candidate saddles: the vertices that may join basins. Here for the axis connectivity, for
+the others in `dense_saddles`.
 
 A vertex u joins the basins of its lower neighbours. It cannot be where two of them first meet if these neighbours are
 already connected strictly below u: dropping it changes no component of any sublevel set. So only vertices whose lower
@@ -14,42 +15,16 @@ from typing import Any
 import numpy as np
 
 from .compiled import jit, lowest_bit
-from .kernels import GROW, columns, first_row, next_row, row_neighbours, row_start, rows_at_once
+from .rows import GROW, columns, first_row, next_row, row_start, rows_at_once
 
 MOST_AXES = 15
-"""Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_candidates` serves."""
+"""Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_saddles` serves."""
 MOST_CANDIDATES = 1 << 20
 """How many are found at a time, a few rows more or less: memory that a field cannot raise."""
 
 
 @jit
-def _mark_bit(root: Any, start: int, other: int, bit: Any, a: int, b: int, mark: Any, word: int) -> None:
-    """Set `bit` where the labels differ. The bits of column j are in mark[word + j]."""
-    s = np.uint64(start)
-    t = np.uint64(other)
-    x = np.uint64(word)
-    none = mark.dtype.type(0)
-    for j in range(np.uint64(a), np.uint64(b)):
-        mark[x + j] |= bit if root[s + j] != root[t + j] else none
-
-
-@jit
-def _mark_lower(f: Any, start: int, other: int, strict: bool, bit: Any, a: int, b: int, mark: Any, word: int) -> None:
-    """Set `bit` where the neighbour at `other` is lower (or equal, if not `strict`)."""
-    s = np.uint64(start)
-    t = np.uint64(other)
-    x = np.uint64(word)
-    none = mark.dtype.type(0)
-    if strict:
-        for j in range(np.uint64(a), np.uint64(b)):
-            mark[x + j] |= bit if f[t + j] < f[s + j] else none
-    else:
-        for j in range(np.uint64(a), np.uint64(b)):
-            mark[x + j] |= bit if f[t + j] <= f[s + j] else none
-
-
-@jit
-def _room(array: Any, used: int, more: int) -> Any:
+def room(array: Any, used: int, more: int) -> Any:
     if used + more <= array.size:
         return array
     larger = np.empty(2 * array.size + more, array.dtype)
@@ -58,7 +33,7 @@ def _room(array: Any, used: int, more: int) -> Any:
 
 
 @jit
-def _add(labels: Any, start: int, used: int, label: int) -> int:
+def add_label(labels: Any, start: int, used: int, label: int) -> int:
     """Append a label unless it is among those from `start` on; return the new end."""
     for i in range(start, used):
         if labels[i] == label:
@@ -145,7 +120,7 @@ def _axis_row(
                 if used == start:
                     labels[used] = ~root[u]
                     used += 1
-                used = _add(labels, start, used, ~root[u + np.uint64(away)])
+                used = add_label(labels, start, used, ~root[u + np.uint64(away)])
         if used > start:
             vertices[found] = u
             stops[found] = used
@@ -206,146 +181,12 @@ def axis_candidates(
             across[j] &= keep
             same[j] &= keep
         if _within(f, base, band, a, b, across):
-            vertices = _room(vertices, found, b - a)
-            stops = _room(stops, found, b - a)
-            labels = _room(labels, used, (b - a) * (2 * n + 1))
+            vertices = room(vertices, found, b - a)
+            stops = room(stops, found, b - a)
+            labels = room(labels, used, (b - a) * (2 * n + 1))
             found, used = _axis_row(f, root, base, a, b, step, across, same, vertices, stops, labels, found, used)
         row += rows
         if n > 1:
             at[n - 2] += rows - 1
-        next_row(low, high, at)
-    return vertices[:found], stops[:found], labels[:used], row
-
-
-@jit
-def _spread(adjacent: Any, across: Any, front: Any) -> bool:
-    """Remove from the set `across` what is connected with the set `front` within both; tell whether some is left.
-
-    Sets of stencil entries are bits in words of 64. `front` is used up."""
-    words = across.size
-    w = 0
-    while w < words:
-        if front[w] == 0:
-            w += 1
-            continue
-        bit = lowest_bit(front[w])
-        front[w] ^= np.uint64(1) << np.uint64(bit)
-        left = np.uint64(0)
-        again = w
-        for x in range(words):
-            new = adjacent[64 * w + bit, x] & across[x]
-            across[x] ^= new
-            front[x] |= new
-            left |= across[x]
-            if new and x < again:
-                again = x
-        if left == 0:
-            return False
-        w = again
-    return True
-
-
-@jit
-def _dense_row(
-    f: Any,
-    root: Any,
-    base: int,
-    a0: int,
-    b0: int,
-    dist: Any,
-    adjacent: Any,
-    lower: Any,
-    differs: Any,
-    band: Any,
-    vertices: Any,
-    stops: Any,
-    labels: Any,
-    found: int,
-    used: int,
-) -> Any:
-    words = adjacent.shape[1]
-    length = lower.size // words
-    across = np.empty(words, np.uint64)
-    front = np.empty(words, np.uint64)
-    for j in range(a0, b0):
-        some = np.uint64(0)
-        for w in range(words):
-            across[w] = lower[w * length + j] & differs[w * length + j]
-            front[w] = lower[w * length + j] & ~differs[w * length + j]
-            some |= across[w]
-        u = base + j
-        if some == 0 or f[u] < band[0] or f[u] > band[1] or not _spread(adjacent, across, front):
-            continue
-        start = used
-        labels[used] = ~root[u]
-        used += 1
-        for w in range(words):
-            while across[w]:
-                bit = lowest_bit(across[w])
-                across[w] ^= np.uint64(1) << np.uint64(bit)
-                v = u + dist[64 * w + bit]
-                used = _add(labels, start, used, ~root[v])
-        vertices[found] = u
-        stops[found] = used
-        found += 1
-    return found, used
-
-
-@jit
-def dense_candidates(
-    f: Any,
-    root: Any,
-    shape: Any,
-    low: Any,
-    high: Any,
-    steps: Any,
-    dist: Any,
-    adjacent: Any,
-    begin: int,
-    end: int,
-    band: Any,
-) -> Any:
-    """The same as `axis_candidates` for stencils whose entries are adjacent to each other: `adjacent` (m, words) says
-    to which. Lower neighbours that are connected among themselves are connected below u."""
-    n = shape.size
-    length = shape[n - 1]
-    a0, b0 = low[n - 1], high[n - 1]
-    at = np.zeros(n, np.int64)
-    first_row(begin, low, high, at)
-    near = np.empty((dist.size, 3), np.int64)
-    words = adjacent.shape[1]
-    lower = np.empty(words * length, np.uint64)
-    differs = np.empty(words * length, np.uint64)
-    one = np.uint64(1)
-    vertices = np.empty(GROW, np.int32)
-    stops = np.empty(GROW, np.int32)
-    labels = np.empty(4 * GROW, np.int32)
-    found = 0
-    used = 0
-    row = begin
-    while row < end and found < MOST_CANDIDATES:
-        base = row_start(at, shape)
-        m = row_neighbours(at, shape, a0, b0, steps, dist, near)
-        differs[:] = 0
-        for i in range(m):
-            k = near[i, 0]
-            bit = one << np.uint64(k & 63)
-            _mark_bit(root, base, base + dist[k], bit, near[i, 1], near[i, 2], differs, (k >> 6) * length)
-        some = np.uint64(0)
-        for i in range(np.uint64(differs.size)):
-            some |= differs[i]
-        if some != 0:
-            vertices = _room(vertices, found, length)
-            stops = _room(stops, found, length)
-            labels = _room(labels, used, length * (dist.size + 1))
-            lower[:] = 0
-            for i in range(m):
-                k = near[i, 0]
-                bit = one << np.uint64(k & 63)
-                _mark_lower(f, base, base + dist[k], dist[k] > 0, bit, near[i, 1], near[i, 2], lower, (k >> 6) * length)
-            found, used = _dense_row(
-                f, root, base, a0, b0, dist, adjacent, lower, differs, band, vertices, stops, labels, found, used
-            )
-        row += 1
         next_row(low, high, at)
     return vertices[:found], stops[:found], labels[:used], row
