@@ -3,7 +3,8 @@
 `python benchmarks/evaluation.py [--device cuda] [--only mlp pinn resnet20 transformer]` measures and writes
 results/evaluation-<device>.json. Our side is what a study runs: one process per core (or per GPU), one thread each, a
 batch shape found by measurement; start-up and measurement are not counted, on either side. Landscaper runs with its
-default threads. What is compared takes turns, so that a busy machine is as busy for everyone.
+default threads. What is compared takes turns, so that a busy machine is as busy for everyone. A row is written as soon
+as it is measured; the whole takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import multiprocessing
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective import Objective, Task
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SECONDS, ROUNDS = 2.0, 5  # of each measurement; the best round counts, for everyone
+SECONDS, ROUNDS = 1.5, 4  # of each measurement; the best round counts, for everyone
 GPT2 = {"layers": 12, "width": 768, "heads": 12, "vocabulary": 50257, "length": 1024, "sequences": 16}
 
 
@@ -61,10 +61,12 @@ class Work:
     threads: int | None = None
 
 
-def side_by_side(works: Mapping[str, Work]) -> dict[str, float]:
-    """Units per second of each work, all its processes together; they take turns, the best of all rounds counts."""
-    context = multiprocessing.get_context("spawn")
-    crews: dict[str, list[Any]] = {}
+def side_by_side(works: Mapping[str, Work], guests: Mapping[str, peers.Guest] | None = None) -> dict[str, float]:
+    """Units per second of each work, all its processes together, and of each guest; they take turns, the best of all
+    rounds counts."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["landscaper_hpc.evaluate"])  # torch is imported once, not by each process
+    crews: dict[str, list[Any]] = {name: [guest] for name, guest in (guests or {}).items()}
     started = []
     for name, work in works.items():
         crews[name] = []
@@ -74,15 +76,16 @@ def side_by_side(works: Mapping[str, Work]) -> dict[str, float]:
             started[-1].start()
             crews[name].append(mine)
             theirs.close()
-    rates: dict[str, float] = dict.fromkeys(works, 0.0)
-    for _ in range(ROUNDS + 1):  # the first of one unit each, to warm up
+    rates: dict[str, float] = dict.fromkeys(crews, 0.0)
+    for seconds in (0.0, *[SECONDS] * ROUNDS):  # one unit each to warm up
         for name, crew in crews.items():
             for member in crew:
-                member.send(True)
-            rates[name] = max(rates[name], sum(member.recv() for member in crew))
+                member.send(seconds)
+            rate = sum(member.recv() for member in crew)
+            rates[name] = max(rates[name], rate) if seconds else 0.0
     for crew in crews.values():
         for member in crew:
-            member.send(False)
+            member.send(None)
     for process in started:
         process.join()
     return rates
@@ -92,24 +95,19 @@ def _member(work: Work, connection: Any) -> None:
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     units = work.function(*work.arguments)
-    warm = False
-    while connection.recv():
-        done, start = 0, time.perf_counter()
-        while not done or (warm and time.perf_counter() - start < SECONDS):
-            done += next(units)
-        connection.send(done / (time.perf_counter() - start) if warm else 0.0)
-        warm = True
+    while (seconds := connection.recv()) is not None:
+        connection.send(peers.rate(units, seconds))
 
 
 def our_points(problem: str, options: dict[str, Any], precision: str, device: str, n: int, batch: int) -> Iterator[int]:
     found = objective(problem, options, precision, device)
     directions = random_directions(found, n)
     points = grid(n)
-    size = max(batch, 1 if problem in ("resnet20", "transformer") else 8)
-    for start in range(0, 10**12, size):
-        block = points[[i % len(points) for i in range(start, start + 4 * size)]]
-        losses(found, directions, block, batch)
-        yield len(block)
+    # shards of some hundredths of a second to seconds, as in a study
+    size = 16 * batch if batch > 1 else 4 if problem in ("resnet20", "transformer") else 32
+    for start in itertools.count(0, size):
+        losses(found, directions, points[np.arange(start, start + size) % len(points)], batch)
+        yield size
 
 
 def one_call_at_a_time(problem: str, options: dict[str, Any], precision: str, device: str, n: int) -> Iterator[int]:
@@ -149,10 +147,11 @@ def ours(problem: str, options: dict[str, Any], precision: str, device: str, pro
 def row_mlp(device: str, processes: int) -> dict[str, Any]:
     found = objective("mlp", {}, "float32", device)
     batch = choose_batch(found, random_directions(found, 3))
-    rates = side_by_side({"ours": ours("mlp", {}, "float32", device, processes, batch)})
-    peer = peers.call("landscape", problem="mlp", steps=11, dim=3, device=device, options={})
-    theirs = peer["points"] / peer["seconds"]
-    return rates | {"landscaper": theirs, "ratio": rates["ours"] / theirs, "batch": batch, "unit": "points/s"}
+    rates = side_by_side(
+        {"ours": ours("mlp", {}, "float32", device, processes, batch)},
+        {"landscaper": peers.Guest("landscape", problem="mlp", steps=11, dim=3, device=device, options={})},
+    )
+    return rates | {"ratio": rates["ours"] / rates["landscaper"], "batch": batch, "unit": "points/s"}
 
 
 def row_pinn(device: str, processes: int) -> dict[str, Any]:
@@ -180,18 +179,19 @@ def row_resnet20(device: str, processes: int) -> dict[str, Any]:
             f"{layout}, {batch}": Work(forward_images, (options, layout, batch, device), processes, threads=1)
             for layout in ("default", "channels-last")
             for batch in ((16, 32, 64, 128) if device == "cpu" else (500, 1000, 2500))
-        }
+        },
+        {
+            "landscaper": peers.Guest(
+                "landscape",
+                problem="resnet20",
+                steps=2,
+                dim=3,
+                device=device,
+                options={"images": images, "batch": min(images, 2500)},
+            )
+        },
     )
-    points = rates.pop("ours")
-    peer = peers.call(
-        "landscape",
-        problem="resnet20",
-        steps=3,
-        dim=3,
-        device=device,
-        options={"images": images, "batch": min(images, 2500)},
-    )
-    theirs = images * peer["points"] / peer["seconds"]
+    points, theirs = rates.pop("ours"), images * rates.pop("landscaper")
     return {
         "ours": images * points,
         "landscaper": theirs,

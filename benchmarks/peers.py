@@ -2,7 +2,8 @@
 first use.
 
 Run by that environment's Python, this file is the peer's side of a benchmark: `python peers.py NAME
-ARGUMENTS-AS-JSON` prints one JSON object. Imported by ours, it makes the environment and calls it.
+ARGUMENTS-AS-JSON` prints one JSON object, or, where it is timed, a rate for every line that it reads. Imported by ours,
+it makes the environment and calls it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,49 @@ PACKAGES = ("landscaper==1.3.1", "pyhessian==0.1", "numpy<2")
 
 def call(name: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
     """Run one of the functions below in the peers' environment; subprocess.TimeoutExpired after `timeout` seconds."""
+    command = _command(name, arguments)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=timeout
+    )
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+class Guest:
+    """One of the generator functions below, in the peers' environment, as something that takes turns: `send(seconds)`
+    lets it run for that long, at least for one unit, `recv()` gives its units per second; `send(None)` ends it."""
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        self._process = subprocess.Popen(
+            _command(name, arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def send(self, seconds: float | None) -> None:
+        if seconds is None:
+            self._process.communicate()
+        else:
+            assert self._process.stdin is not None
+            print(seconds, file=self._process.stdin, flush=True)
+
+    def recv(self) -> float:
+        assert self._process.stdout is not None
+        return float(self._process.stdout.readline())
+
+
+def rate(units: Iterator[int], seconds: float) -> float:
+    """Units per second of a generator that yields how many it has just done."""
+    done, start = 0, time.perf_counter()
+    while not done or time.perf_counter() - start < seconds:
+        done += next(units)
+    return done / (time.perf_counter() - start)
+
+
+def _command(name: str, arguments: dict[str, Any]) -> list[str]:
+    """The peers' Python with what it runs; the environment is made first where it is missing."""
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / "ready").exists():
         from importlib.metadata import version
@@ -32,19 +77,22 @@ def call(name: str, timeout: float | None = None, **arguments: Any) -> dict[str,
         pip = [str(python), "-m", "pip", "install", "-q", f"torch=={version('torch')}", *PACKAGES]
         subprocess.run([*pip, *os.environ.get("PEERS_PIP_OPTIONS", "").split()], check=True, stderr=subprocess.DEVNULL)
         (ENVIRONMENT / "ready").touch()
+<<<<<<< HEAD
     command = [str(python), str(Path(__file__).resolve()), name, json.dumps(arguments)]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=timeout
     )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
+=======
+    return [str(python), str(Path(__file__).resolve()), name, json.dumps(arguments)]
 
 
 # ---- run by the peers' Python ---------------------------------------------------------------------------------------
 
 
-def landscape(problem: str, steps: int, dim: int, device: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Landscaper's compute_loss_landscape on random directions, with its default threads."""
+def landscape(problem: str, steps: int, dim: int, device: str, options: dict[str, Any]) -> Iterator[int]:
+    """Points of Landscaper's compute_loss_landscape on random directions, with its default threads."""
     import models
     import torch
     from landscaper.compute import compute_loss_landscape
@@ -58,21 +106,21 @@ def landscape(problem: str, steps: int, dim: int, device: str, options: dict[str
     def scalar(model: torch.nn.Module, data: Any) -> float:
         return sum(loss(model, batch).item() for batch in data) / len(data)
 
-    def run(steps: int) -> float:
-        start = time.perf_counter()
+    while True:
         compute_loss_landscape(model, data, directions, scalar, steps=steps, distance=0.05, dim=dim, device=device)
-        return time.perf_counter() - start
+        yield steps**dim
 
-    run(2)
-    return {"points": steps**dim, "seconds": min(run(steps) for _ in range(3))}
+
+class _GaveUp(Exception):
+    """More products than we wait for."""
 
 
 def hessian(
-    problem: str, options: dict[str, Any], training: int, library: str, n: int, tolerance: float
+    problem: str, options: dict[str, Any], training: int, library: str, n: int, tolerance: float, limit: int
 ) -> dict[str, Any]:
     """Top n eigenpairs by `library`: products spent, seconds, and the residual ‖Hv − λv‖ / |λ| that is left, measured
-    the same way for everyone. The tolerance of both libraries is on the change of the eigenvalue; it is tightened
-    tenfold, then only the number of iterations counts, until the residual meets `tolerance`."""
+    the same way for everyone. The tolerance of both libraries is on the change of the eigenvalue: after the default it
+    is tightened until the residual meets `tolerance`, or one attempt spends `limit` products (then without one)."""
     import models
     import torch
 
@@ -80,52 +128,60 @@ def hessian(
     torch.manual_seed(3)
     model, data, loss = models.trained(models.PROBLEMS[problem](**options), training)
     model.zero_grad(set_to_none=True)
-    attempts, spent = [], 0.0
-    settings = [(None, None), (1e-4, 400), (1e-5, 400), (1e-6, 400)]
-    settings += [(0.0, most) for most in (25, 35, 50, 70, 100, 200)]
-    for inner_tolerance, iterations in settings:
-        limits = {} if iterations is None else {"maxIter": iterations, "tol": inner_tolerance}
+    solve = _landscaper_eigenpairs if library == "landscaper" else _pyhessian_eigenpairs
+    attempts: list[dict[str, Any]] = []
+    for tol in (None, 1e-4, 1e-5, 1e-6, 1e-7, 0.0):
+        limits = {} if tol is None else {"maxIter": limit, "tol": tol}
         start = time.perf_counter()
-        solve = _landscaper_eigenpairs if library == "landscaper" else _pyhessian_eigenpairs
-        values, vectors, products = solve(model, loss, data[0], top_n=n, **limits)
+        count = _Counter(limit)
+        try:
+            values, vectors = solve(model, loss, data[0], count, top_n=n, **limits)
+            left = residual(model, loss, data[0], vectors)
+        except _GaveUp:
+            values, left = None, None
         seconds = time.perf_counter() - start
-        left = residual(model, loss, data[0], vectors)
-        attempts.append(
-            {"tol": inner_tolerance, "products": products, "seconds": seconds, "residual": left, "values": values}
-        )
-        spent += seconds
-        if left <= tolerance or spent > 180:  # what they reached by then is their result
+        attempts.append({"tol": tol, "products": count.n, "seconds": seconds, "residual": left, "values": values})
+        if left is None or left <= tolerance:
             break
     return {"attempts": attempts}
 
 
-def _landscaper_eigenpairs(model: Any, loss: Any, batch: Any, **limits: Any) -> tuple[list[float], Any, int]:
+class _Counter:
+    """Counts the calls of what it wraps, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.n, self.limit = 0, limit
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any) -> Any:
+            if self.n == self.limit:
+                raise _GaveUp
+            self.n += 1
+            return function(*arguments)
+
+        return counting
+
+
+def _landscaper_eigenpairs(
+    model: Any, loss: Any, batch: Any, count: _Counter, **limits: Any
+) -> tuple[list[float], Any]:
     from landscaper.hessian import PyHessian
 
-    products = 0
     found = PyHessian(model, lambda output, target: loss(lambda _: output, (None, target)), [batch], "cpu")
-    real = found.hv_product
-
-    def counting(v: Any) -> Any:
-        nonlocal products
-        products += 1
-        return real(v)
-
-    found.hv_product = counting
+    found.hv_product = count(found.hv_product)
     values, vectors = found.eigenvalues(**limits)
-    return [float(x) for x in values], vectors, products
+    return [float(x) for x in values], vectors
 
 
-def _pyhessian_eigenpairs(model: Any, loss: Any, batch: Any, **limits: Any) -> tuple[list[float], Any, int]:
+def _pyhessian_eigenpairs(model: Any, loss: Any, batch: Any, count: _Counter, **limits: Any) -> tuple[list[float], Any]:
     import importlib
     from unittest import mock
 
     module = importlib.import_module("pyhessian.hessian")  # the package has a class of that name
     found = module.hessian(model, lambda output, target: loss(lambda _: output, (None, target)), data=batch, cuda=False)
-    real = module.hessian_vector_product
-    with mock.patch.object(module, "hessian_vector_product", side_effect=real) as counting:
+    with mock.patch.object(module, "hessian_vector_product", count(module.hessian_vector_product)):
         values, vectors = found.eigenvalues(**limits)
-    return [float(x) for x in values], vectors, counting.call_count
+    return [float(x) for x in values], vectors
 
 
 def merge_tree(points: int, dim: int) -> dict[str, Any]:
@@ -168,4 +224,8 @@ if __name__ == "__main__":
     answer = {"landscape": landscape, "hessian": hessian, "merge_tree": merge_tree}[sys.argv[1]](
         **json.loads(sys.argv[2])
     )
-    print(json.dumps(answer), file=real_stdout)
+    if isinstance(answer, dict):
+        print(json.dumps(answer), file=real_stdout)
+    else:
+        for line in sys.stdin:
+            print(rate(answer, float(line)), file=real_stdout, flush=True)
