@@ -77,14 +77,6 @@ def _command(name: str, arguments: dict[str, Any]) -> list[str]:
         pip = [str(python), "-m", "pip", "install", "-q", f"torch=={version('torch')}", *PACKAGES]
         subprocess.run([*pip, *os.environ.get("PEERS_PIP_OPTIONS", "").split()], check=True, stderr=subprocess.DEVNULL)
         (ENVIRONMENT / "ready").touch()
-<<<<<<< HEAD
-    command = [str(python), str(Path(__file__).resolve()), name, json.dumps(arguments)]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=timeout
-    )
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
-=======
     return [str(python), str(Path(__file__).resolve()), name, json.dumps(arguments)]
 
 
