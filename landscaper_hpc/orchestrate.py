@@ -82,7 +82,7 @@ def run_campaign(
     if detach:
         raise InputError("--detach needs a site with executor: slurm; other runs end with their command")
     with (
-        closing(make_executor(site, campaign.folder)) as executor,
+        closing(make_executor(site, campaign)) as executor,
         only_one(campaign.folder),
         log_to(campaign.folder / "logs"),
         Bars() as bars,
@@ -108,8 +108,8 @@ def clear_failures(campaign: Campaign) -> None:
         plan.landscapes[0].failures.clear()
 
 
-def make_executor(site: Site, folder: Path) -> Executor:
-    """The executor of a site, for the study in `folder`."""
+def make_executor(site: Site, campaign: Campaign) -> Executor:
+    """The executor of a site, for this campaign."""
     if site.executor == "dask":
         try:
             from landscaper_hpc.executors.dask import dask_executor
@@ -117,7 +117,7 @@ def make_executor(site: Site, folder: Path) -> Executor:
             raise InputError(
                 f"executor dask needs {missing.name}, which is not installed; pip install 'landscaper-hpc[dask]'"
             ) from None
-        return dask_executor(site, folder)
+        return dask_executor(site, campaign)
     return SerialExecutor() if site.executor == "serial" else LocalExecutor(site.worker_count())
 
 

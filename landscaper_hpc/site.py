@@ -207,8 +207,8 @@ class Site(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Site:
-        if self.executor == "dask" and self.container is not None:
-            raise ValueError("container: Dask's workers are not started in one; use executor: slurm, or no container")
+        if self.executor == "dask" and self.dask.scheduler is not None and self.container is not None:
+            raise ValueError("container: the workers of dask.scheduler are started by others; leave one of the two out")
         return self
 
     def worker_count(self) -> int:

@@ -28,6 +28,7 @@ from test_executors import (  # the contract: collected here again, with this mo
 )
 
 from landscaper_hpc import InputError, Study
+from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.executors import WorkerLost
 from landscaper_hpc.executors.dask import DaskExecutor, Given
 from landscaper_hpc.orchestrate import make_executor, run
@@ -223,7 +224,7 @@ def test_no_scheduler_is_one_sentence(
     monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
     monkeypatch.setenv("PATH", str(tmp_path))
     site = Site.model_validate({"executor": "dask", "dask": {"scheduler": scheduler}})
-    with closing(make_executor(site, tmp_path)) as executor, pytest.raises(InputError, match=sentence):
+    with closing(make_executor(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
         list(executor.map_unordered(touch, [Item(tmp_path, 0)]))
     assert not list(tmp_path.iterdir())
 

@@ -88,9 +88,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path, key: str, value: Any, expecte
 
 def test_a_container_that_would_not_be_used_is_refused(tmp_path: Path) -> None:
     file = profile(tmp_path, "container", {"runtime": "shifter", "image": "landscaper-hpc:latest"})
-    assert Site.load(file, ["executor=slurm"]).container is not None
-    with pytest.raises(InputError, match="Dask's workers are not started in one; use executor: slurm"):
-        Site.load(file, ["executor=dask"])
+    for executor in ("slurm", "dask"):
+        assert Site.load(file, [f"executor={executor}"]).container is not None
+    with pytest.raises(InputError, match=r"workers of dask\.scheduler are started by others"):
+        Site.load(file, ["executor=dask", "dask.scheduler=node7:8786"])
 
 
 def test_what_sites_need_is_taken(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.device import LOCAL_RANK
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors.base import Function, Item, WorkerLost
@@ -112,14 +113,14 @@ class Given:
             client.close(timeout=5)
 
 
-def dask_executor(site: Site, folder: Path) -> DaskExecutor:
-    """The executor of a site, for the study in `folder`. Under srun it is made in one task only; the others serve."""
+def dask_executor(site: Site, campaign: Campaign) -> DaskExecutor:
+    """The executor of a site, for this campaign. Under srun it is made in one task only; the others serve."""
     if site.dask.scheduler is not None:
         return DaskExecutor(Given(site.dask.scheduler))
     from landscaper_hpc.executors.dask_slurm import Jobs, Step
 
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    return DaskExecutor(Step(site, folder) if tasks > 1 else Jobs(site, folder))
+    return DaskExecutor(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))
 
 
 class _ToOurLog(logging.Handler):

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import warnings
 from contextlib import suppress
@@ -24,9 +23,10 @@ from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import json_load_robust
 
+from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
-from landscaper_hpc.executors.scripts import setup
+from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.site import Site
 
 # Dask looks for the way to the internet; where there is none, the host's name is as good
@@ -49,10 +49,11 @@ _START_SECONDS = 300
 class Jobs:
     """Jobs of one node each, submitted as there is work for them and replaced when they end before it does."""
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    def __init__(self, site: Site, campaign: Campaign) -> None:
         self._site = site
-        self._folder = folder
-        self._keys = folder / "dask"
+        self._folder = campaign.folder
+        self._python = python(campaign, site)
+        self._keys = self._folder / "dask"
         self._refused: list[str] = []
         self._joined: set[str] = set()
         self._busy: dict[str, float] = {}
@@ -96,7 +97,7 @@ class Jobs:
             job_directives_skip=["#SBATCH"],  # all of its own; ours follow
             job_extra_directives=_directives(self._site, self._folder / "logs"),
             job_script_prologue=list(setup(self._site)),
-            python=shlex.quote(slurm.python or sys.executable),
+            python=self._python,
             worker_extra_args=[
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK),
                 *("--lifetime", f"{slurm.seconds - slurm.warning_s - stagger}s", "--lifetime-stagger", f"{stagger}s"),

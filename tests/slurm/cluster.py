@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 ROOT = Path(__file__).parents[2]
 TESTBED = ROOT / "slurm/testbed/testbed"
 NODES = 4
+ASKING = 1.0
+"""Seconds between two questions to Slurm, each of which starts processes."""
+
 T = TypeVar("T")
 
 
@@ -100,7 +103,7 @@ class SlurmCluster:
                 self.run("scancel", "--user=root", "--quiet", "--signal=KILL", check=False)
             return not queued.strip() and self.node_states() == idle
 
-        wait_until("no jobs and all nodes idle", clean, 120, 0.3)
+        wait_until("no jobs and all nodes idle", clean, 120, ASKING)
 
     # ---- clients ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +157,7 @@ class SlurmCluster:
         return fields["NodeList"] if fields.get("JobState") == "RUNNING" else None
 
     def wait_for_node(self, job: int | str, seconds: float = 60) -> str:
-        return wait_until(f"job {job} runs", lambda: self.node_of(job), seconds)
+        return wait_until(f"job {job} runs", lambda: self.node_of(job), seconds, ASKING)
 
     def wait_for_state(self, job: int | str, *states: str, seconds: float = 60) -> str:
         with self.story_of(job):
@@ -162,6 +165,7 @@ class SlurmCluster:
                 f"job {job} is {' or '.join(states)}",
                 lambda: s if (s := self.job(job).get("JobState", "")) in states else None,
                 seconds,
+                ASKING,
             )
 
     @contextmanager
@@ -185,7 +189,7 @@ class SlurmCluster:
         return dict(line.split() for line in done.stdout.splitlines())
 
     def wait_for_node_state(self, node: str, *states: str, seconds: float = 60) -> None:
-        wait_until(f"{node} is {' or '.join(states)}", lambda: self.node_states().get(node) in states, seconds)
+        wait_until(f"{node} is {' or '.join(states)}", lambda: self.node_states().get(node) in states, seconds, ASKING)
 
     def wait_until_saved(self) -> None:
         """Until the controller has written down what it knows now; `stop-controller --hard` forgets the rest."""

@@ -23,7 +23,15 @@ RANDOM = "directions={kind: random, n: 2}"
 SITE = """
 executor: dask
 shard_points: 5
-slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 3000M, walltime: 0:20:00, warning_s: 60}
+slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 3000M, walltime: 0:20:00, warning_s: 60, python: PYTHON}
+container: {runtime: charliecloud, image: an-image}
+"""
+# in the runtime's place: the machine itself is the image
+CONTAINER = """#!/bin/bash
+echo "$@" >> "$(dirname "$0")/started"
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
 """
 
 
@@ -31,7 +39,9 @@ slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 3000M, walltime: 0
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     file = network(folder / "study", slow=0.1)
-    (file.parent / "site.yaml").write_text(SITE)
+    (file.parent / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
+    (folder / "ch-run").write_text(CONTAINER)
+    (folder / "ch-run").chmod(0o755)
     run(Study.load(file, [RANDOM]), Site(executor="serial", shard_points=5), folder / "run")
     return file, contents(folder / "run")
 
@@ -40,10 +50,9 @@ def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subpro
     """A run as a client of the cluster; what it says goes to `said`."""
     command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--set", RANDOM, "--out", folder / "run & go"]
     command += ["--site", file.parent / "site.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{file.parents[1]}:{os.environ['PATH']}"}
     with (folder / "said").open("w") as said:
-        return cluster.start_client(
-            *srun, *map(str, command), stderr=said, stdout=said, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
+        return cluster.start_client(*srun, *map(str, command), stderr=said, stdout=said, env=environment)
 
 
 def wait_for_shards(folder: Path, count: int) -> None:
@@ -94,6 +103,9 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     assert client.wait(timeout=600) == 0, (tmp_path / "said").read_text()
     assert contents(tmp_path / "run & go") == expected
     wait_until("no job is left", lambda: not jobs(cluster), 60)
+    inside = (file.parents[1] / "started").read_text().splitlines()
+    assert len(inside) >= 4  # jobs
+    assert all(f"--bind={tmp_path / 'run & go'}:" in line and f"--bind={file.parent}:" in line for line in inside)
 
 
 def jobs(cluster: SlurmCluster) -> list[str]:
