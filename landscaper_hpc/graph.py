@@ -9,18 +9,21 @@ the ones that would have run anyway, in the same order, on the same numbers.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _aten = torch.ops.aten
 _KEEPS_ZERO = {
     _aten.alias.default,
+    _aten.detach.default,
     _aten.expand.default,
     _aten.t.default,
     _aten.transpose.int,
@@ -33,6 +36,7 @@ _KEEPS_ZERO = {
 # Nothing writes into a tensor here, so a copy or view of the same shape, type and layout is the tensor itself.
 _COPIES = {
     _aten.alias.default,
+    _aten.detach.default,
     _aten.expand.default,
     _aten.view.default,
     _aten._unsafe_view.default,
@@ -47,6 +51,19 @@ class NotRecordable(Exception):
     """The function does something that a list of operations cannot say; the message names it."""
 
 
+class Meta(NamedTuple):
+    """What is known of the tensor that a node stands for: `node.meta["tensor_meta"]`."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    stride: tuple[int, ...]
+    contiguous: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Meta:
+        return cls(tensor.shape, tensor.dtype, tensor.stride(), tensor.is_contiguous())
+
+
 def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     """`function` of one argument (tensors in dicts, lists or tuples), recorded at `example` and shortened.
 
@@ -56,13 +73,13 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     """
     try:
         try:
-            module = make_fx(functionalize(lambda x: function(x)))(example)
+            module = _recorded(functionalize(lambda x: function(x)), example)
         except RuntimeError:
             # what calls torch.autograd itself, or writes into a tensor that it closes over, is recorded writes and all
-            module = make_fx(lambda x: function(x))(example)
-    except torch.OutOfMemoryError:
+            module = _recorded(function, example)
+    except (NotRecordable, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever user code or tracer raises: the caller then runs the function as it is
+    except Exception as error:  # whatever user code or torch raises: the caller then runs the function as it is
         raise NotRecordable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
     writes = False
     for node in module.graph.nodes:
@@ -75,10 +92,82 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     return module
 
 
+def _recorded(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
+    recorder = _Recorder(example)
+    with recorder:
+        result = function(example)
+    return recorder.module(result)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every tensor operation while it is active. (torch's make_fx does this as well, but imports the
+    compilers first, which takes longer than all else that a small study does.)"""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports the compiler to switch it off
+
+    def __init__(self, example: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._graph = Graph()
+        self._nodes: Any = WeakTensorKeyDictionary()
+        self._moving: set[Node] = set()  # what depends on the argument
+        self._constants: dict[str, Tensor] = {}
+        self._place(self._graph.placeholder("x"), example)
+
+    def _place(self, node: Node, value: Any) -> None:
+        """Parts of the argument."""
+        self._moving.add(node)
+        if isinstance(value, Tensor):
+            self._is(value, node)
+        elif isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+            keys = value.keys() if isinstance(value, Mapping) else range(len(value))
+            for key in keys:
+                self._place(self._graph.call_function(operator.getitem, (node, key)), value[key])
+
+    def _is(self, tensor: Tensor, node: Node) -> None:
+        self._nodes[tensor] = node
+        node.meta["tensor_meta"] = Meta.of(tensor)
+
+    def _node(self, tensor: Tensor) -> Node:
+        if tensor not in self._nodes:
+            name = f"_constant_{len(self._constants)}"
+            self._constants[name] = tensor
+            self._is(tensor, self._graph.create_node("get_attr", name))
+        node: Node = self._nodes[tensor]
+        return node
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        as_nodes, named = pytree.tree_map_only(Tensor, self._node, (args, kwargs))
+        moves = any(leaf in self._moving for leaf in pytree.tree_leaves((as_nodes, named)) if isinstance(leaf, Node))
+        if moves and torch.Tag.data_dependent_output in function.tags:
+            raise NotRecordable(f"its course depends on values ({function})")
+        result = function(*args, **kwargs)
+        if isinstance(result, Tensor | tuple | list):
+            node = self._graph.call_function(function, tuple(as_nodes), named)
+            self._keep(node, result, moves)
+        return result
+
+    def _keep(self, node: Node, result: Any, moves: bool) -> None:
+        if moves:
+            self._moving.add(node)
+        if isinstance(result, Tensor):
+            self._is(result, node)
+        elif isinstance(result, tuple | list):
+            for i, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._keep(self._graph.call_function(operator.getitem, (node, i)), part, moves)
+
+    def module(self, result: Tensor) -> GraphModule:
+        self._graph.output(self._node(result))
+        return GraphModule(self._constants, self._graph)
+
+
 def result_bytes(module: GraphModule) -> list[int]:
     """Bytes of the tensor that each operation of a recorded graph makes."""
     metas = [node.meta.get("tensor_meta") for node in module.graph.nodes if node.op == "call_function"]
-    return [m.shape.numel() * m.dtype.itemsize if hasattr(m, "shape") else 0 for m in metas]
+    return [m.shape.numel() * m.dtype.itemsize if m else 0 for m in metas]
 
 
 def _without_dropout(node: Node) -> bool:
@@ -122,10 +211,9 @@ def _shorten(module: GraphModule) -> None:
                 constant = graph.get_attr(name)
             node.replace_all_uses_with(constant, delete_user_cb=lambda user: user not in known)
     graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
-        if not any(node.op == "get_attr" and node.target == name for node in graph.nodes):
-            delattr(module, name)
+    used = {node.target for node in graph.nodes if node.op == "get_attr"}
+    for name in {*dict(module.named_buffers()), *dict(module.named_parameters())} - used:
+        delattr(module, name)
     module.recompile()
 
 
@@ -151,7 +239,7 @@ def _cheap(node: Node, known: dict[Node, Any]) -> bool:
     if node.target is operator.getitem:
         return True
     meta = node.meta.get("tensor_meta")
-    if meta is None or not hasattr(meta, "shape"):
+    if meta is None:
         return False
     made_from = sum(
         value.untyped_storage().nbytes() for i in node.all_input_nodes if isinstance(value := known[i], Tensor)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from landscaper_hpc.graph import Meta
+
 _aten = torch.ops.aten
 # A multiple of two vectors of every instruction set: what is left over at the end of a tensor runs through other code,
 # so that a value would depend on its place.
@@ -161,15 +163,11 @@ def _turned(graph: Graph, node: Node) -> Node:
     return graph.call_function(_aten.transpose.int, (node, 1, 2))
 
 
-def _contiguous_meta(node: Node, turned: bool) -> Any:
+def _contiguous_meta(node: Node, turned: bool) -> Meta:
     meta = node.meta["tensor_meta"]
     b, m, n = meta.shape
     rows, columns = (n, m) if turned else (m, n)
-    return meta._replace(
-        shape=torch.Size((b, rows, columns)),
-        stride=(rows * columns, columns, 1),
-        memory_format=torch.contiguous_format,
-    )
+    return Meta(torch.Size((b, rows, columns)), meta.dtype, (rows * columns, columns, 1), contiguous=True)
 
 
 def _fold_norm(module: GraphModule, node: Node) -> bool:
@@ -231,7 +229,7 @@ def _real(node: Node) -> bool:
 
 def _contiguous(node: Node) -> bool:
     meta = node.meta.get("tensor_meta")
-    return meta is not None and getattr(meta, "memory_format", None) == torch.contiguous_format
+    return meta is not None and meta.contiguous
 
 
 def _same(a: Node, b: Node) -> bool:
