@@ -36,13 +36,16 @@ from numpy.typing import NDArray
 RESULTS = Path(__file__).parent / "results"
 
 
+def ripples(k: int, axis: int, dtype: str = "f8") -> NDArray[Any]:
+    x = np.linspace(-1, 1, k)
+    return (0.5 * x**2 + 0.3 * np.cos(7 * x + axis)).astype(dtype)
+
+
 def smooth(k: int, n: int, dtype: str = "f8") -> NDArray[Any]:
     """A bowl with ripples along every axis: about 3^n minima on the scale of the grid."""
-    x = np.linspace(-1, 1, k)
     field = np.zeros((k,) * n, dtype)
     for d in range(n):
-        along = (0.5 * x**2 + 0.3 * np.cos(7 * x + d)).astype(dtype)
-        field += along.reshape([k if axis == d else 1 for axis in range(n)])
+        field += ripples(k, d, dtype).reshape([k if axis == d else 1 for axis in range(n)])
     return field
 
 

@@ -48,8 +48,8 @@ class PersistenceStatistics(NamedTuple):
     entropy     -sum p log p with p = persistence / total (natural logarithm); 0 if total is 0
     distance_to_diagonal    the mean distance of the points (birth, death) to the diagonal, mean / sqrt 2 (Xie et al.)
     infinite_pairs      pairs left out because a value is infinite or NaN
-    persistence_range   Landscaper's: the largest persistence, the essential pair with the range of all values among
-                        them, less the smallest
+    persistence_range   the largest persistence, the essential pair with the range of all values among them, less the
+                        smallest; Landscaper's is the larger one of those of both directions
     """
 
     pairs: int

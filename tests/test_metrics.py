@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,24 @@ def test_smad_equals_landscaper(path: Path) -> None:
         assert smad(tree, weighted=False) == pytest.approx(float(oracle["norm"]), rel=1e-6)
         assert smad(tree, normalize=False, weighted=False) == pytest.approx(float(oracle["plain"]), rel=1e-6)
         assert tree.n_minima == len(oracle["pairs"])
+
+
+@pytest.mark.parametrize("path", ORACLES, ids=lambda p: p.stem)
+def test_persistence_equals_landscaper(path: Path) -> None:
+    theirs = json.loads(path.with_name("landscaper_persistence.json").read_text())[path.stem]
+    with np.load(path) as oracle:
+        field = oracle["f"]
+        below = merge_tree(field)
+        assert set(zip(below.minima, below.first_saddle, strict=True)) == set(map(tuple, oracle["pairs"].tolist()))
+    above = merge_tree(field, direction="superlevel")
+    # theirs are those of minima and of maxima together, written with six digits
+    lives = [np.ptp(field)] * 2
+    for tree in (below, above):
+        pairs = tree.persistence()
+        lives += np.abs(pairs.deaths - pairs.births).tolist()
+    assert sorted(lives) == pytest.approx(theirs["persistences"], rel=1e-5)
+    ours = max(persistence_statistics(tree).persistence_range for tree in (below, above))
+    assert ours == pytest.approx(theirs["persistence_range"], rel=1e-5)
 
 
 def test_oracles_are_there() -> None:

@@ -138,7 +138,7 @@ def _block_numbers(vertices: Any, shape: Any, block: Any, counts: Any) -> Any:
     return numbers
 
 
-BASE_BYTES = 200_000_000
+BASE_BYTES = 210_000_000
 """What the process holds before and beside the blocks: interpreter, libraries, compiled code."""
 EXIT_BYTES = 96
 """For a vertex on a face to which descents lead: its ids, counts and answers while its block is worked on."""
