@@ -33,7 +33,7 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
         kinds = {type(value) for value in found[name].dropna()}
         if found[name].dtype == object and kinds and kinds != {str}:
             found[name] = found[name].map(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
-        elif kinds <= {int} and found[name].isna().any():
+        elif kinds == {int} and found[name].isna().any():
             found[name] = found[name].astype("Int64")
     if "step" in found:
         found["step"] = found["step"].astype("Int64")
