@@ -1,4 +1,4 @@
-"""Makes landscaper_persistence.json: the persistences that Landscaper 1.3.1 finds in the oracles' fields, and their range.
+"""Makes landscaper_persistence.json: the persistences that Landscaper 1.3.1 finds in the oracles' fields.
 
 Run by the peers' Python: `.venv-landscaper/bin/python tests/data/make_landscaper_persistence.py`.
 """
