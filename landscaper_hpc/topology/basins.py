@@ -73,13 +73,6 @@ def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) 
 
 
 @jit
-def _touch(touched: Any, begin: int, end: int) -> None:
-    """Set the pieces of the vertices from `begin` to `end`, which may be one past the last."""
-    for piece in range(begin >> PIECE, (end >> PIECE) + 1):
-        touched[piece] = 1
-
-
-@jit
 def compress(
     root: Any, shape: Any, low: Any, high: Any, begin: int, end: int, n_minima: int, n_labels: int, touched: Any
 ) -> Any:
@@ -95,40 +88,41 @@ def compress(
     beyond = ~np.int32(n_minima)
     last = np.int32(-1)
     run = 0
-    since: Any = np.uint64(0)
-    stop = np.uint64(0)
     for _ in range(begin, end):
-        start = np.uint64(row_start(at, shape))
-        stop = start + np.uint64(high[-1])
-        for i in range(start + np.uint64(low[-1]), stop):
-            r = root[i]
-            if r >= 0:
-                top = np.uint64(r)
-                r = root[top]
+        start = row_start(at, shape)
+        first, stop = start + low[-1], start + high[-1]
+        while first < stop:
+            piece = first >> PIECE
+            until = min(stop, (piece + 1) << PIECE)
+            lowest = np.int32(-1)
+            for i in range(np.uint64(first), np.uint64(until)):
+                r = root[i]
                 if r >= 0:
-                    while r >= 0:
-                        r = root[np.uint64(r)]
-                    while True:
-                        below = root[top]
-                        if below < 0:
-                            break
-                        root[top] = r
-                        top = np.uint64(below)
-                root[i] = r
-            if r == last:
-                run += 1
-            else:
-                counts[~last] += run
-                if last <= beyond and run:
-                    _touch(touched, since, i)
-                last = r
-                run = 1
-                since = i
+                    top = np.uint64(r)
+                    r = root[top]
+                    if r >= 0:
+                        while r >= 0:
+                            r = root[np.uint64(r)]
+                        while True:
+                            below = root[top]
+                            if below < 0:
+                                break
+                            root[top] = r
+                            top = np.uint64(below)
+                    root[i] = r
+                lowest = min(lowest, r)
+                if r == last:
+                    run += 1
+                else:
+                    counts[~last] += run
+                    last = r
+                    run = 1
+            if lowest <= beyond:
+                touched[piece] = 1
+            first = until
         next_row(low, high, at)
     if run:
         counts[~last] += run
-        if last <= beyond:
-            _touch(touched, since, stop)
     return counts
 
 
