@@ -113,7 +113,8 @@ def test_what_a_run_leaves(undisturbed: tuple[Path, dict[str, str]]) -> None:
     assert [item["name"] for item in results["landscapes"]] == ["untrained", "trained"]
     for item in results["landscapes"]:
         assert max(item["directions"]["residuals"]) <= 1e-4
-        assert item["evaluation"] == {"precision": "float64", "batch": 4, "mode": "vmap; bias in the product; tanh by sigmoid"}
+        mode = "vmap; bias in the product; tanh by sigmoid"
+        assert item["evaluation"] == {"precision": "float64", "batch": 4, "mode": mode}
         store = open_landscape(folder, item["name"])
         assert store.loss_at_checkpoint() == item["loss"]
     assert results["landscapes"][1]["loss"] < results["landscapes"][0]["loss"]

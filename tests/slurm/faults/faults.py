@@ -225,6 +225,20 @@ def slurmctld(scene: Scene) -> None:
     scene.completed(job)
 
 
+@fault("a node crashes under job arrays")
+def array_node(scene: Scene) -> None:
+    client = scene.start(site="slurm")
+
+    def crash() -> None:
+        nodes = scene.cluster.run("squeue", "-h", "--states=RUNNING", "-o", "%N").stdout.split()
+        if not nodes:
+            raise Missed
+        scene.cluster.crash(scene.random.choice(nodes))
+
+    scene.strike(crash)
+    assert client.wait(500) == 0, scene.words()
+
+
 # ---- what Slurm does to jobs -----------------------------------------------------------------------------------------
 
 
@@ -247,18 +261,25 @@ def requeue(scene: Scene) -> None:
     assert scene.restarts(job) == 1
 
 
+def preempt(scene: Scene) -> None:
+    urgent = scene.cluster.sbatch("true", "--partition=urgent", "--exclusive", "--nodes=4", cwd=scene.folder)
+    scene.cluster.wait_for_state(urgent, "COMPLETED")
+
+
 @fault("preemption by an urgent job")
 def preemption(scene: Scene) -> None:
     job = scene.allocation("--nodes=2", "--ntasks-per-node=1")
     scene.cluster.wait_for_node(job)
-
-    def preempt() -> None:
-        urgent = scene.cluster.sbatch("true", "--partition=urgent", "--exclusive", "--nodes=4", cwd=scene.folder)
-        scene.cluster.wait_for_state(urgent, "COMPLETED")
-
-    scene.strike(preempt)
+    scene.strike(lambda: preempt(scene))
     scene.completed(job)
     assert scene.restarts(job) >= 1
+
+
+@fault("preemption of job arrays by an urgent job")
+def array_preemption(scene: Scene) -> None:
+    client = scene.start(site="slurm")
+    scene.strike(lambda: preempt(scene))
+    assert client.wait(500) == 0, scene.words()
 
 
 @fault("`scancel`, then submitted again")
