@@ -122,7 +122,7 @@ def hessian(
     model.zero_grad(set_to_none=True)
     solve = _landscaper_eigenpairs if library == "landscaper" else _pyhessian_eigenpairs
     attempts: list[dict[str, Any]] = []
-    for tol in (None, 1e-4, 1e-5, 1e-6, 1e-7, 0.0):
+    for tol in (None, 1e-5, 1e-6, 1e-7, 0.0):
         limits = {} if tol is None else {"maxIter": limit, "tol": tol}
         start = time.perf_counter()
         count = _Counter(limit)
