@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from landscaper_hpc.errors import InputError
 
@@ -25,20 +26,24 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PARTIAL}")
 
 
-def publish(path: Path, content: bytes) -> None:
+def publish(path: Path, content: bytes, sync: Literal["all", "content", "nothing"] = "all") -> None:
     """Write `content` to `path` atomically and durably: write aside, fsync, rename, fsync the folder.
 
-    Readers see the old file, or the new one, never a part; two writers of the same bytes do no harm.
+    Readers see the old file, or the new one, never a part; two writers of the same bytes do no harm. What is not synced
+    reaches the disk when the file system sees fit: after a power cut the file may be gone, and without its content
+    synced, empty.
     """
     aside = beside(path)
     try:
         with full_disk_refused(path):
             with aside.open("wb") as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if sync != "nothing":
+                    stream.flush()
+                    os.fsync(stream.fileno())
             aside.rename(path)
-            sync_folder(path.parent)
+            if sync == "all":
+                sync_folder(path.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise

@@ -29,7 +29,7 @@ from landscaper_hpc.files import PARTIAL
 from landscaper_hpc.grid import Shard
 
 COUNTS, SHARD, SHARDS = (5, 4, 3), (2, 2, 3), 6
-OPERATIONS = 8  # of one `write`: twice open, fsync, rename, fsync of the folder
+OPERATIONS = 5  # of one `write`: open, fsync, rename; open, rename
 
 
 class Killed(BaseException):
