@@ -3,8 +3,8 @@
 `python benchmarks/evaluation.py [--device cuda] [--only mlp pinn resnet20 transformer]` measures and writes
 results/evaluation-<device>.json. Our side is what a study runs: one process per core (or per GPU), one thread each, a
 batch shape found by measurement; start-up and measurement are not counted, on either side. Landscaper runs with its
-default threads. What is compared takes turns, so that a busy machine is as busy for everyone. A row is written as soon
-as it is measured; the whole takes about five minutes on two cores.
+default threads and with one; the better counts. What is compared takes turns, so that a busy machine is as busy for
+everyone. A row is written as soon as it is measured; the whole takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -137,6 +137,14 @@ def forward_images(options: dict[str, Any], layout: str, batch: int, device: str
             yield len(images)
 
 
+def landscaper(device: str, problem: str, steps: int, **options: Any) -> dict[str, peers.Guest]:
+    """Landscaper as its users call it, and with one thread, which is faster on a busy machine."""
+    return {
+        name: peers.Guest("landscape", problem=problem, steps=steps, dim=3, device=device, options=options, **more)
+        for name, more in (("landscaper", {}), ("landscaper, one thread", {"threads": 1}))
+    }
+
+
 # ---- rows -----------------------------------------------------------------------------------------------------------
 
 
@@ -148,10 +156,10 @@ def row_mlp(device: str, processes: int) -> dict[str, Any]:
     found = objective("mlp", {}, "float32", device)
     batch = choose_batch(found, random_directions(found, 3))
     rates = side_by_side(
-        {"ours": ours("mlp", {}, "float32", device, processes, batch)},
-        {"landscaper": peers.Guest("landscape", problem="mlp", steps=11, dim=3, device=device, options={})},
+        {"ours": ours("mlp", {}, "float32", device, processes, batch)}, landscaper(device, problem="mlp", steps=11)
     )
-    return rates | {"ratio": rates["ours"] / rates["landscaper"], "batch": batch, "unit": "points/s"}
+    best = max(rate for name, rate in rates.items() if name != "ours")
+    return rates | {"ratio": rates["ours"] / best, "batch": batch, "unit": "points/s"}
 
 
 def row_pinn(device: str, processes: int) -> dict[str, Any]:
@@ -180,22 +188,14 @@ def row_resnet20(device: str, processes: int) -> dict[str, Any]:
             for layout in ("default", "channels-last")
             for batch in ((16, 32, 64, 128) if device == "cpu" else (500, 1000, 2500))
         },
-        {
-            "landscaper": peers.Guest(
-                "landscape",
-                problem="resnet20",
-                steps=2,
-                dim=3,
-                device=device,
-                options={"images": images, "batch": min(images, 2500)},
-            )
-        },
+        landscaper(device, problem="resnet20", steps=2, images=images, batch=min(images, 2500)),
     )
-    points, theirs = rates.pop("ours"), images * rates.pop("landscaper")
+    points = rates.pop("ours")
+    theirs = {name: images * rates.pop(name) for name in list(rates) if name.startswith("landscaper")}
     return {
         "ours": images * points,
-        "landscaper": theirs,
-        "ratio": images * points / theirs,
+        **theirs,
+        "ratio": images * points / max(theirs.values()),
         "forward": rates,
         "of_best_forward": images * points / max(rates.values()),
         "points_per_second": points,

@@ -83,12 +83,16 @@ def _command(name: str, arguments: dict[str, Any]) -> list[str]:
 # ---- run by the peers' Python ---------------------------------------------------------------------------------------
 
 
-def landscape(problem: str, steps: int, dim: int, device: str, options: dict[str, Any]) -> Iterator[int]:
-    """Points of Landscaper's compute_loss_landscape on random directions, with its default threads."""
+def landscape(
+    problem: str, steps: int, dim: int, device: str, options: dict[str, Any], threads: int | None = None
+) -> Iterator[int]:
+    """Points of Landscaper's compute_loss_landscape on random directions, by default with its default threads."""
     import models
     import torch
     from landscaper.compute import compute_loss_landscape
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     model, data, loss = models.PROBLEMS[problem](**options)
     model = model.to(device).eval()
     data = [torch.utils._pytree.tree_map(lambda t: t.to(device), batch) for batch in data]
