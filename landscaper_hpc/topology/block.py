@@ -37,6 +37,7 @@ class Block:
 
     values      the block with its ghost layer, C order, float32 or float64, to be minimised
     low, high   the core's box within it
+    room        at least as many numbers as vertices, to be used for `root`
     minima      (m,) positions in the order of (value, position); their labels are 0 ... m - 1
     exits       (e,) ghost vertices on which descents of the core end, layer by layer; labels m ... m + e - 1
     sizes       (m + e,) core vertices per label
@@ -52,6 +53,7 @@ class Block:
         connectivity: Connectivity,
         threads: Threads,
         most_minima: int = 2**31 - 1,
+        room: NDArray[np.int32] | None = None,
     ) -> None:
         keep = [d for d, k in enumerate(values.shape) if k > 1] or [0]
         shape = tuple(values.shape[d] for d in keep)
@@ -79,7 +81,7 @@ class Block:
         width = np.dtype(f"i{self._f.dtype.itemsize}")
         self._stencil = block_stencil(connectivity, shape, width)
         self._axes = np.cumprod([1, *shape[:0:-1]])[::-1].astype(np.int32)
-        self.root = np.empty(values.size, np.int32)
+        self.root = np.empty(values.size, np.int32) if room is None else room[: values.size]
         for _, start, stop in self._slabs:
             self.root.reshape(shape)[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = basins.UNSEEN
         # where a label is not that of a minimum

@@ -69,6 +69,10 @@ class Boxes:
             slice(max(0, s.start - 1), min(k, s.stop + 1)) for s, k in zip(self.core(number), self.shape, strict=True)
         )
 
+    def most_vertices(self, rank: int) -> int:
+        """How many vertices the largest block of a rank has, ghosts included."""
+        return max((math.prod(s.stop - s.start for s in self.ghosted(b)) for b in self.of_rank(rank)), default=0)
+
     def block_of(self, vertices: NDArray[np.int64]) -> NDArray[np.int32]:
         """The block that each vertex (flat id) lies in."""
         result: NDArray[np.int32] = _block_numbers(vertices, *map(np.array, (self.shape, self.block, self.counts)))

@@ -15,7 +15,7 @@ Region = tuple[slice, ...]
 
 
 class Reader(Protocol):
-    """A field on a grid. `read` returns the values of a box, which the caller may overwrite unless `shared`."""
+    """A field on a grid. `read` returns the values of a box, which the caller may overwrite."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -52,7 +52,7 @@ class ArrayReader:
 
 
 class NpyReader:
-    """A field in a .npy file. The file is mapped only while a region is read, so its pages do not count as ours."""
+    """A field in a .npy file. A region that is contiguous in it is mapped, privately, and not copied."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +62,7 @@ class NpyReader:
 
     def _map(self) -> NDArray[Any]:
         try:
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(self.path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: not a readable .npy file ({error})") from None
         if not isinstance(mapped, np.ndarray):
@@ -70,7 +70,8 @@ class NpyReader:
         return mapped
 
     def read(self, region: Region) -> NDArray[Any]:
-        return np.array(self._map()[region])
+        values = np.asarray(self._map()[region])
+        return values if values.flags.c_contiguous else values.copy()
 
 
 class ZarrReader:

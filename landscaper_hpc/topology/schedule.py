@@ -45,6 +45,7 @@ class Schedule:
         self.boxes, self.threads, self.comm = boxes, threads, comm
         self.exits = Exits(boxes, comm.rank, keep)
         self.stats = RankStats(comm.rank)
+        self._used = np.empty(0, np.int32)
         self.max_memory, self.minima = max_memory, 0
         itemsize = working_type(np.dtype(reader.dtype)).itemsize
         self.fixed_bytes = planned_bytes(boxes, itemsize, keep=keep)
@@ -82,13 +83,20 @@ class Schedule:
             "bytes_sent": self.comm.bytes_sent - sent,
         }
 
+    def _room(self) -> NDArray[np.int32]:
+        """What all blocks have their labels in, one after the other: memory that is new to the process costs as much
+        as the work on it."""
+        if self._used.size == 0:
+            self._used = np.empty(self.boxes.most_vertices(self.comm.rank), np.int32)
+        return self._used
+
     def block(self, number: int, most: int = 2**31 - 1) -> tuple[Block, tuple[slice, ...]]:
         core, ghosted = self.boxes.core(number), self.boxes.ghosted(number)
         values = read_block(self.reader, ghosted, self.negate)
         low = tuple(c.start - g.start for c, g in zip(core, ghosted, strict=True))
         high = tuple(c.stop - g.start for c, g in zip(core, ghosted, strict=True))
         try:
-            return Block(values, low, high, self.connectivity, self.threads, most), ghosted
+            return Block(values, low, high, self.connectivity, self.threads, most, self._room()), ghosted
         except TooManyMinima as found:
             where = f"after {self.stats.blocks} of {len(self.boxes.of_rank(self.comm.rank))} blocks and within the next"
             raise self.refuse(self.minima + found.args[0], where) from None
@@ -108,6 +116,7 @@ class Schedule:
             progress(self.stats.vertices, sum(sizes))
             if sum(len(p.forest) for p in parts[1:]) > len(parts[0].forest) // 2 + 100_000:
                 parts = [Part.join(parts)]  # keep what accumulates near what the forest of it needs
+        self._used = np.empty(0, np.int32)
         return Part.join(parts)
 
     def _settle(self, parts: list[Part]) -> None:
