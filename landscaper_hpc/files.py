@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -75,10 +76,25 @@ def sync_folder(folder: Path) -> None:
 def remove_partials(folder: Path) -> None:
     """Remove what killed writers left aside in `folder`."""
     for leftover in folder.glob(f".*{PARTIAL}"):
+        if _of_living_neighbour(leftover):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _of_living_neighbour(aside: Path) -> bool:
+    """Whether another process of this host is writing there; of other hosts nothing is known."""
+    import psutil
+
+    found = re.search(rf"\.{re.escape(socket.gethostname())}\.(\d+)\.\w+{re.escape(PARTIAL)}$", aside.name)
+    if found is None or int(found[1]) == os.getpid():
+        return False
+    try:
+        return bool(psutil.Process(int(found[1])).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def content_sha256(path: Path) -> str:

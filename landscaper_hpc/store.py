@@ -261,7 +261,7 @@ class LandscapeStore:
         return str(self.attributes["science"]["connectivity"])
 
     def has_tree(self) -> bool:
-        return (self.folder / "topology" / self.connectivity).exists()
+        return (self.folder / "topology" / self.connectivity / "zarr.json").exists()
 
     def tree(self) -> MergeTree:
         """The merge tree of the study's connectivity, without labels; `InputError` where it is damaged."""

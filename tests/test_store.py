@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -183,6 +186,8 @@ def test_corrupt_metadata(tmp_path: Path, text: str) -> None:
 def test_tree_is_stored_and_replaced_whole(tmp_path: Path) -> None:
     store, values = make(tmp_path / "s.zarr", 5, 7, shard=(2, 7)), field(5, 7)
     assert not store.has_tree()
+    (store.folder / "topology/axis").mkdir(parents=True)  # is no tree yet
+    assert not store.has_tree()
     with pytest.raises(InputError, match="no merge tree of connectivity axis"):
         store.tree()
     tree = merge_tree(values)
@@ -197,10 +202,18 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     store, values = make(tmp_path / "s.zarr", 3, 3, shard=(1, 3)), field(3, 3)
     fill(store, values)
     before = contents(tmp_path)
-    (tmp_path / "s.zarr/a/loss/.c.0.0.host.17.partial").write_bytes(b"torn")
+    neighbour = subprocess.Popen(["sleep", "1000"])
+    here = f".c.0.0.{socket.gethostname()}.{neighbour.pid}.0a1b2c3d.partial"
+    for name in (".c.0.0.elsewhere.17.0a1b2c3d.partial", here):
+        (store.folder / "loss" / name).write_bytes(b"torn")
     assert store.pending() == []
     store.tidy()
+    assert set(contents(tmp_path)) - set(before) == {f"s.zarr/a/loss/{here}"}  # it may still be writing
+    neighbour.kill()
+    os.waitid(os.P_PID, neighbour.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
+    store.tidy()
     assert contents(tmp_path) == before
+    neighbour.wait()
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
