@@ -24,7 +24,7 @@ from .boxes import Boxes, choose_boxes, planned_bytes
 from .comm import Alone, Comm, agree
 from .compiled import compiling
 from .labels import LabelWriter
-from .merge import Direction, available_threads, check_direction, prepare
+from .merge import Direction, available_threads, check_direction, prepare, warm_up
 from .order import ordered_keys
 from .part import Part
 from .readers import ArrayReader, Reader, check_shape, read_block, working_type
@@ -45,9 +45,21 @@ class Result:
     planned_bytes: int
 
 
-def _compile(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Compile all that ranks may need, for fields with and without NaN, while no other process of this host does."""
-    with compiling(), Threads(1) as pool:
+def _prepare(connectivity: Connectivity, dtype: np.dtype[Any], comm: Comm) -> None:
+    """Compile what blocks need, while no other process of this host does; then load it on all ranks at once."""
+
+    def first() -> None:
+        with compiling():
+            _warm_up(connectivity, dtype)
+
+    comm.once_per_node(first)
+    _warm_up(connectivity, dtype)
+
+
+def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Use the kernels once, for fields with and without NaN."""
+    warm_up(connectivity, dtype)
+    with Threads(1) as pool:
         for corner in (0.0, np.nan):
             tiny = np.zeros((3, 2), dtype)
             tiny[0, 0] = corner
@@ -135,10 +147,10 @@ def merge_tree_blocks(
     with Threads(threads) as pool:
         run = Schedule(reader, connectivity, negate, boxes, pool, comm, keep, max_memory)
         with run.phase("compile", together=True):
-            if comm.size == 1:
+            if boxes.size == comm.size == 1:
                 prepare(connectivity, dtype)
             else:
-                comm.once_per_node(lambda: _compile(connectivity, dtype))
+                _prepare(connectivity, dtype, comm)
         with run.phase("blocks"):
             part = run.work_on_blocks(progress)
         with run.phase("exchange", together=True):

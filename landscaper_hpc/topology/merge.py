@@ -35,7 +35,13 @@ def available_threads() -> int:
 @lru_cache(maxsize=32)
 def prepare(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
     """Compile or load what a tree needs, while no other process of this host does."""
-    with compiling(), Threads(1) as pool:
+    with compiling():
+        warm_up(connectivity, dtype)
+
+
+def warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Use the kernels once."""
+    with Threads(1) as pool:
         many = np.indices((64, 64)).sum(0) % 2  # minima: then other kernels serve
         for field in (np.zeros((2, 2)), many):
             Block(field.astype(dtype), (0, 0), field.shape, connectivity, pool).forest()
