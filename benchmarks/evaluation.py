@@ -104,7 +104,7 @@ def our_points(problem: str, options: dict[str, Any], precision: str, device: st
     directions = random_directions(found, n)
     points = grid(n)
     # shards of some hundredths of a second to seconds, as in a study
-    size = 16 * batch if batch > 1 else 4 if problem in ("resnet20", "transformer") else 32
+    size = 16 * batch if batch > 1 else 4 if problem == "resnet20" or device == "cuda" else 64
     for start in itertools.count(0, size):
         losses(found, directions, points[np.arange(start, start + size) % len(points)], batch)
         yield size
@@ -205,13 +205,17 @@ def row_resnet20(device: str, processes: int) -> dict[str, Any]:
 
 def row_transformer(device: str, processes: int) -> dict[str, Any]:
     options = GPT2 if device == "cuda" else {}
+    batch = 1
+    if device == "cpu":
+        found = objective("transformer", options, "float32", device)
+        batch = choose_batch(found, random_directions(found, 3))
     rates = side_by_side(
         {
-            "ours": ours("transformer", options, "float32", device, processes, 1),
+            "ours": ours("transformer", options, "float32", device, processes, batch),
             "forward": Work(forward_tokens, (options, device), processes, threads=1),
         }
     )
-    return rates | {"of_best_forward": rates["ours"] / rates["forward"], "unit": "points/s"}
+    return rates | {"of_best_forward": rates["ours"] / rates["forward"], "batch": batch, "unit": "points/s"}
 
 
 def forward_tokens(options: dict[str, Any], device: str) -> Iterator[int]:
