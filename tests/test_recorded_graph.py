@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from problems import TASKS
@@ -64,6 +67,21 @@ def test_vmap_leaves_no_trace() -> None:
 def test_what_a_list_of_operations_cannot_say_is_refused(function, message: str) -> None:
     with pytest.raises(NotRecordable, match=message):
         record(function, torch.ones(3))
+
+
+def test_values_of_constants_may_decide() -> None:
+    data = torch.tensor([1.0, 2.0])
+    recorded = record(lambda x: (x * data.sum().item() if data.max() > 1 else x).sum(), torch.ones(3))
+    assert recorded(2 * torch.ones(3)) == 18
+
+
+def test_recording_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch; from torch.func import vmap; from landscaper_hpc.graph import record; "
+        "record(vmap(lambda x: (x @ x).tanh().sum()), torch.ones(2, 3, 3)); "
+        "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'torch._inductor', 'sympy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0
 
 
 @pytest.mark.parametrize("closed_over", [False, True])
