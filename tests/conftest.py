@@ -14,6 +14,7 @@ settings.load_profile("ci")
 _ON_CLUSTER = "tests/slurm"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the test cluster shares one; of the rest, a file's tests share their fixtures."""
     for item in items:
