@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -14,12 +16,16 @@ settings.load_profile("ci")
 _ON_CLUSTER = "tests/slurm"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class OneCluster(LoadScopeScheduling):
     """What needs the test cluster shares one; of the rest, a file's tests share their fixtures."""
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(_ON_CLUSTER if file.startswith(_ON_CLUSTER) else file))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return _ON_CLUSTER if file.startswith(_ON_CLUSTER) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneCluster:
+    return OneCluster(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
