@@ -35,6 +35,8 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
             found[name] = found[name].map(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
         elif kinds == {int} and found[name].isna().any():
             found[name] = found[name].astype("Int64")
+        elif not kinds and name not in ("checkpoint", "run"):
+            found[name] = found[name].astype("float64")
     if "step" in found:
         found["step"] = found["step"].astype("Int64")
     return found
