@@ -50,10 +50,10 @@ def _lock(stream: IO[str]) -> bool:
     return True
 
 
-def requeued() -> bool:
-    """Whether this is a Slurm job that was started again: its former self may be still at work, on a node that Slurm
-    has lost."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+def restarts() -> int:
+    """How often Slurm has started this job again. Where it has, the job's former self may be still at work, on a node
+    that Slurm has lost."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from landscaper_hpc import InputError
 from landscaper_hpc.errors import Stopped
-from landscaper_hpc.folder import only_one, requeued
+from landscaper_hpc.folder import only_one, restarts
 
 
 def test_a_second_run_is_refused(tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_a_requeued_run_waits_for_the_one_before(tmp_path: Path, monkeypatch: py
         assert len(asked) == 2
         with pytest.raises(Stopped), only_one(tmp_path, lambda: True):
             pass
-    assert not requeued()
+    assert not restarts()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert requeued()
+    assert restarts()
 
 
 def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def sweep(
 
 def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
     """The sweep; under MPI as rank 0 finds it, since checkpoints may be added at any moment."""
-    from landscaper_hpc.folder import requeued
+    from landscaper_hpc.folder import restarts
     from landscaper_hpc.sweep import Sweep
     from landscaper_hpc.worker import Stop
 
@@ -88,7 +88,7 @@ def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
 
     stop = Stop()
     stop.install()
-    return from_first_rank(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if requeued() else None))
+    return from_first_rank(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if restarts() else None))
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:

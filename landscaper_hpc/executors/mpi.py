@@ -13,7 +13,7 @@ from landscaper_hpc import orchestrate
 from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialExecutor
-from landscaper_hpc.folder import log_to, only_one, requeued
+from landscaper_hpc.folder import log_to, only_one, restarts
 from landscaper_hpc.leases import Leases
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.tasks import Landscape, ShardTask
@@ -90,7 +90,7 @@ def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
 
 def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool) -> None:
     if not locked:
-        stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if requeued() else None))
+        stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if restarts() else None))
     stack.enter_context(log_to(campaign.folder / "logs"))
     if retry_failed:
         orchestrate.clear_failures(campaign)
@@ -118,8 +118,8 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     landscapes = [item for plan in plans.values() for item in plan.landscapes]
     total = sum(item.open().grid.size for item in landscapes) if comm.rank == 0 else 0
     points = 0
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    before = _shards_done(landscapes) if restarts >= _RESTARTS_IN_VAIN else 0
+    last_chance = restarts() >= _RESTARTS_IN_VAIN
+    before = _shards_done(landscapes) if last_chance else 0
 
     def on_done(task: ShardTask) -> None:
         nonlocal points
@@ -151,9 +151,9 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
         ),
     )
     if not all(comm.gather(finished)):
-        if restarts >= _RESTARTS_IN_VAIN and not any(comm.gather(_shards_done(landscapes) - before)):
+        if last_chance and not any(comm.gather(_shards_done(landscapes) - before)):
             raise InputError(
-                f"{restarts} restarts of this job, and in the last no shard was finished before its time was up; "
+                f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
                 "give it more walltime, or the study smaller shards (shard_points) in a new folder"
             )
         raise Stopped
