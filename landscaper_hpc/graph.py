@@ -33,7 +33,7 @@ _KEEPS_ZERO = {
     _aten._reshape_alias.default,
     _aten.clone.default,
 }
-# Nothing writes into a tensor here, so a copy or view of the same shape, type and layout is the tensor itself.
+# Nothing writes into a tensor here, so a copy or view of the same shape, type, layout and device is the tensor itself.
 _COPIES = {
     _aten.alias.default,
     _aten.detach.default,
@@ -58,10 +58,11 @@ class Meta(NamedTuple):
     dtype: torch.dtype
     stride: tuple[int, ...]
     contiguous: bool
+    device: torch.device
 
     @classmethod
     def of(cls, tensor: Tensor) -> Meta:
-        return cls(tensor.shape, tensor.dtype, tensor.stride(), tensor.is_contiguous())
+        return cls(tensor.shape, tensor.dtype, tensor.stride(), tensor.is_contiguous(), tensor.device)
 
 
 def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
@@ -197,8 +198,7 @@ def _shorten(module: GraphModule) -> None:
                 zero.add(node)
             elif node.target in _ZERO_BY_A_FACTOR and any(i in zero for i in inputs):
                 meta = node.meta["tensor_meta"]
-                device = next(v.device for i in inputs if isinstance(v := known.get(i), Tensor))
-                known[node] = torch.zeros((), dtype=meta.dtype, device=device).expand(meta.shape)
+                known[node] = torch.zeros((), dtype=meta.dtype, device=meta.device).expand(meta.shape)
                 zero.add(node)
             elif node.target is _aten.add.Tensor and not node.kwargs:
                 _drop_zero_term(node, zero)
@@ -230,7 +230,7 @@ def _merge_equal(graph: Graph) -> None:
 
 def _same(node: Node, other: Node) -> bool:
     a, b = node.meta.get("tensor_meta"), other.meta.get("tensor_meta")
-    return a is not None and b is not None and (a.shape, a.dtype, a.stride) == (b.shape, b.dtype, b.stride)
+    return a is not None and a == b
 
 
 def _cheap(node: Node, known: dict[Node, Any]) -> bool:

@@ -167,7 +167,9 @@ def _contiguous_meta(node: Node, turned: bool) -> Meta:
     meta = node.meta["tensor_meta"]
     b, m, n = meta.shape
     rows, columns = (n, m) if turned else (m, n)
-    return Meta(torch.Size((b, rows, columns)), meta.dtype, (rows * columns, columns, 1), contiguous=True)
+    return Meta(
+        torch.Size((b, rows, columns)), meta.dtype, (rows * columns, columns, 1), contiguous=True, device=meta.device
+    )
 
 
 def _fold_norm(module: GraphModule, node: Node) -> bool:
@@ -234,4 +236,4 @@ def _contiguous(node: Node) -> bool:
 
 def _same(a: Node, b: Node) -> bool:
     x, y = a.meta.get("tensor_meta"), b.meta.get("tensor_meta")
-    return x is not None and y is not None and (x.shape, x.dtype, x.stride) == (y.shape, y.dtype, y.stride)
+    return x is not None and x == y

@@ -56,7 +56,7 @@ def pinn_task(beta: float = 2.0, points: int = 40) -> Task:
     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
 
     def loss(model: Any, batch: Tensor) -> Tensor:
-        along = torch.tensor([beta, 1.0], dtype=batch.dtype).expand_as(batch)
+        along = torch.tensor([beta, 1.0], dtype=batch.dtype, device=batch.device).expand_as(batch)
         u, residual = torch.func.jvp(model, (batch,), (along,))
         return residual.square().mean() + (u - batch[:, :1].sin()).square().mean()
 

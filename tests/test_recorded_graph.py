@@ -48,6 +48,23 @@ def test_zero_tangents_cost_nothing() -> None:
     assert torch.equal(recorded(weight + 1), derivative(weight + 1))
 
 
+def test_large_zero_tangents_too() -> None:
+    def function(x: Tensor) -> Tensor:
+        return (x @ torch.zeros(600, 600) + x).sum()  # too large to be folded
+
+    recorded = record(function, torch.ones(600, 600))
+    x = torch.randn(600, 600)
+    torch.testing.assert_close(recorded(x), function(x))
+
+
+def test_a_constant_that_is_moved_stays_on_the_device_of_the_argument() -> None:
+    constant = torch.tensor([1.0, 2.0, 3.0])  # meta stands for a GPU here
+    for function in (lambda x: x * constant.to(x.device), lambda x: x * torch.tensor([1.0, 2.0, 3.0], device=x.device)):
+        recorded = record(function, torch.ones(3, device="meta"))
+        assert {str(buffer.device) for buffer in recorded.buffers()} == {"meta"}
+        assert operations(recorded) == ["aten.mul.Tensor"]
+
+
 def test_vmap_leaves_no_trace() -> None:
     f = vmap(lambda w: torch.tanh(torch.ones(5, 3) @ w).sum())
     w = torch.randn(7, 3, 2)
