@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import jit
-from .rows import GROW, first_row, next_row, row_start
+from .rows import GROW, first_row, next_row, room, row_start
 
 UNSEEN = np.int32(-(2**31))
 WANTED = np.int32(-(2**31) + 1)
@@ -63,10 +63,7 @@ def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) 
     for _ in range(_rows(low, high)):
         start = row_start(at, shape)
         for j in range(start + low[-1], start + high[-1], GROW):
-            if found + GROW > exits.size:
-                larger = np.empty(2 * exits.size, np.int32)
-                larger[:found] = exits[:found]
-                exits = larger
+            exits = room(exits, found, GROW)
             found = _label_wanted(root, j, min(j + GROW, start + high[-1]), first_label, exits, found)
         next_row(low, high, at)
     return exits[:found].copy()

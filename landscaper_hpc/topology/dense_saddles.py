@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .compiled import jit, lowest_bit
-from .rows import GROW, first_row, next_row, row_neighbours, row_start
-from .saddles import MOST_CANDIDATES, add_label, room
+from .rows import GROW, first_row, next_row, room, row_neighbours, row_start
+from .saddles import MOST_CANDIDATES, add_label
 
 
 @jit

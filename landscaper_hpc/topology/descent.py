@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import jit
-from .rows import GROW, columns, first_row, next_row, row_neighbours, row_start, rows_at_once
+from .rows import GROW, columns, first_row, next_row, room, row_neighbours, row_start, rows_at_once
 
 
 @jit
@@ -41,10 +41,7 @@ def _note_minima(code: Any, base: int, a: int, b: int, minima: Any, found: int, 
     where that would be more than `most`."""
     if found + here > most:
         return minima
-    if found + here > minima.size:
-        larger = np.empty(max(2 * minima.size, found + here), np.int32)
-        larger[:found] = minima[:found]
-        minima = larger
+    minima = room(minima, found, here)
     for j in range(a, b):
         if code[j] == 0:
             minima[found] = base + j

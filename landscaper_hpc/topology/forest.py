@@ -117,8 +117,8 @@ def spanning_forest(keys: Any, vertices: Any, stops: Any, labels: Any, n_labels:
     n = 0
     rest = np.arange(vertices.size).astype(np.int32)
     while rest.size > _FEW:
-        sample = np.sort(keys[rest[:: rest.size // 1000]])
-        pivot = sample[sample.size // 5]
+        sample = keys[rest[:: rest.size // 1000]]
+        pivot = sample[radix_argsort(sample)[sample.size // 5]]
         low = np.empty(rest.size, np.int32)
         high = np.empty(rest.size, np.int32)
         i = 0
@@ -183,7 +183,7 @@ class Forest:
         if len(self) == 0:
             return self
         nodes, labels = np.unique(np.concatenate([self.child, self.parent]), return_inverse=True)
-        by_id = np.argsort(self.saddle, kind="stable")
+        by_id = np.argsort(self.saddle, kind="stable").astype(np.int32)
         pairs = labels.astype(np.int32).reshape(2, -1).T[by_id].reshape(-1)
         stops = 2 * np.arange(1, len(self) + 1, dtype=np.int32)
         keys = ordered_keys(self.value[by_id])

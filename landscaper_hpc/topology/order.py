@@ -98,7 +98,11 @@ def scan(values: Any, shape: Any, low: Any, high: Any, begin: int, end: int) -> 
                 else:
                     below += 1
             next_row(low, high, at)
-    return least.min(), most.max(), nan, above, below
+    lowest, highest = least[0], most[0]
+    for j in range(1, _LANES):
+        lowest = min(lowest, least[j])
+        highest = max(highest, most[j])
+    return lowest, highest, nan, above, below
 
 
 @dataclass(frozen=True)

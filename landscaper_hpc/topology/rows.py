@@ -39,6 +39,17 @@ def row_count(box: Box) -> int:
 
 
 @jit
+def room(array: Any, used: int, more: int) -> Any:
+    """The array, or a larger one that begins with the `used` of its entries, with room for so many `more`."""
+    if used + more <= array.size:
+        return array
+    larger = np.empty(2 * array.size + more, array.dtype)
+    for i in range(used):  # for an assignment of slices numba compiles two seconds longer
+        larger[i] = array[i]
+    return larger
+
+
+@jit
 def first_row(row: int, low: Any, high: Any, at: Any) -> None:
     """Write the position of core row number `row` (C order over all axes but the last) to `at`."""
     for d in range(low.size - 2, -1, -1):
@@ -77,7 +88,8 @@ def columns(at: Any, shape: Any, d: int, rows: int, a: int, b: int, span: Any) -
     """Which of the columns `a` to `b` of some `rows` from the one at `at` have a neighbour before them on axis `d`:
     span[0] to span[1], and after them: span[2] to span[3]. Of the last axis: in memory, if not in the row."""
     n = shape.size
-    span[:] = (a, b, a, b)
+    span[0] = span[2] = a
+    span[1] = span[3] = b
     if d == n - 1:
         span[0] = max(a, 1)
         span[3] = min(b, rows * shape[d] - 1)

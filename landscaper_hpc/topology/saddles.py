@@ -15,21 +15,12 @@ from typing import Any
 import numpy as np
 
 from .compiled import jit, lowest_bit
-from .rows import GROW, columns, first_row, next_row, row_start, rows_at_once
+from .rows import GROW, columns, first_row, next_row, room, row_start, rows_at_once
 
 MOST_AXES = 15
 """Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_saddles` serves."""
 MOST_CANDIDATES = 1 << 20
 """How many are found at a time, a few rows more or less: memory that a field cannot raise."""
-
-
-@jit
-def room(array: Any, used: int, more: int) -> Any:
-    if used + more <= array.size:
-        return array
-    larger = np.empty(2 * array.size + more, array.dtype)
-    larger[:used] = array[:used]
-    return larger
 
 
 @jit
