@@ -30,7 +30,7 @@ from landscaper_hpc.hessian import Hessian, gradient
 from landscaper_hpc.lanczos import Order, by_magnitude, eigenpairs
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
-from landscaper_hpc.precision import one_thread
+from landscaper_hpc.precision import arithmetic, one_thread
 from landscaper_hpc.preset import landscaper_directions
 from landscaper_hpc.progress import Progress, silent
 
@@ -76,7 +76,8 @@ def hessian_directions(
     products do not reach `tolerance`, the largest allowed ‖Hv − λv‖ / |λ|. Work is shared by the ranks of `group`,
     and taken up from the file `resume` after a kill.
     """
-    with one_thread(objective.device):
+    # what Lanczos itself multiplies is never rounded to TF32; the products have the arithmetic of the objective
+    with one_thread(objective.device), arithmetic("float32", objective.device):
         hessian = Hessian(objective, group=group)
         found = eigenpairs(
             hessian.__matmul__,

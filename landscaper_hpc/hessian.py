@@ -25,7 +25,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
 from landscaper_hpc.pieces import Pieces, divide, divide_into, mean_of
-from landscaper_hpc.precision import plain_attention
+from landscaper_hpc.precision import arithmetic, epsilon, plain_attention
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,10 @@ class Hessian:
         return float((coarse - fine).norm() / (3 * fine.norm()))
 
     def _product(self, vector: Tensor, mode: str, *, widen: float = 1.0, alone: bool = False) -> Tensor:
-        with plain_attention() if self.plain_attention else nullcontext():
+        objective = self.objective
+        # backward passes too, not only the loss
+        exactly = arithmetic(objective.precision, objective.device, autocast=False)
+        with exactly, plain_attention() if self.plain_attention else nullcontext():
             if mode == "finite differences":
                 return self._differences(vector, widen, alone)
             method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
@@ -187,12 +190,14 @@ class Hessian:
             dist.broadcast(total, dist.get_global_rank(self._group, 0), group=self._group)
 
     def _differences(self, vector: Tensor, widen: float, alone: bool) -> Tensor:
-        """Central differences of gradients. The step balances truncation, h², against rounding, eps / h."""
+        """Central differences of gradients. The step balances truncation, h², against rounding, eps / h, where eps is
+        that of the arithmetic: of bf16 it is much larger than that of the parameters."""
         theta = self.layout.flatten(self.objective.parameters)
         length = float(vector.norm())
         if length == 0:
             return vector
-        step = widen * torch.finfo(vector.dtype).eps ** (1 / 3) * max(1.0, float(theta.norm())) / length
+        rounding = epsilon(self.objective.precision, self.objective.device)
+        step = widen * rounding ** (1 / 3) * max(1.0, float(theta.norm())) / length
 
         def gradient_at(flat: Tensor) -> Tensor:
             params = self.layout.unflatten(flat)
@@ -263,5 +268,6 @@ def _gradient(
     value, weight = objective.part(params, batch, count)
     if not value.requires_grad:
         return {name: torch.zeros_like(p) for name, p in params.items()}, weight
-    gradients = torch.autograd.grad(value, list(params.values()), create_graph=keep, materialize_grads=True)
+    with arithmetic(objective.precision, objective.device, autocast=False):
+        gradients = torch.autograd.grad(value, list(params.values()), create_graph=keep, materialize_grads=True)
     return dict(zip(params, gradients, strict=True)), weight

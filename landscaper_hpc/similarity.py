@@ -23,7 +23,7 @@ from landscaper_hpc.data import examples_in, slabs
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
-from landscaper_hpc.precision import one_thread
+from landscaper_hpc.precision import arithmetic, one_thread
 from landscaper_hpc.progress import Progress, silent
 
 
@@ -65,7 +65,7 @@ def bezier(
     uniformly random t, from the middle of the line. The rate is relative to the mean square distance of the ends."""
     layout, start, end = _ends(objective, other)
     draws = np.random.default_rng(seed).uniform(0, 1, steps)
-    with one_thread(objective.device):
+    with one_thread(objective.device), arithmetic(objective.precision, objective.device, autocast=False):
         middle = ((start + end) / 2).clone().requires_grad_()
         scale = float((end - start).square().mean().sqrt())
         optimizer = torch.optim.Adam([middle], lr=rate * max(scale, torch.finfo(objective.dtype).eps))

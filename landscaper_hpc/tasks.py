@@ -253,14 +253,14 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
 def spectrum(study: Study, objective: Objective, progress: Progress) -> dict[str, NDArray[np.float64]]:
     """Trace and spectral density of the Hessian, as far as the study asks for them, as the store keeps them."""
     from landscaper_hpc.hessian import Hessian
-    from landscaper_hpc.precision import one_thread
+    from landscaper_hpc.precision import arithmetic, one_thread
     from landscaper_hpc.spectrum import spectral_density, trace
 
     config = study.hessian
     found: dict[str, NDArray[np.float64]] = {}
     if not config.trace_products and not config.density_probes:
         return found
-    with one_thread(objective.device):
+    with one_thread(objective.device), arithmetic("float32", objective.device):
         hessian = Hessian(objective)
         dimension = hessian.layout.dimension
 
