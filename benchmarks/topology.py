@@ -21,6 +21,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,13 +129,18 @@ def without_avx() -> Iterator[None]:
 
 
 def landscaper(field: NDArray[Any]) -> Any:
-    """In its own environment, on the same field; it times itself. None if it does not finish in time."""
+    """In its own environment, on the same field; it times itself. None if it does not finish in time, or is killed as
+    it takes all memory."""
     import peers
 
     try:
         found = peers.call("merge_tree", timeout=LIMIT + 30, points=field.shape[0], dim=field.ndim)
     except subprocess.TimeoutExpired:
         return None
+    except subprocess.CalledProcessError as error:
+        if error.returncode == -signal.SIGKILL:
+            return None
+        raise
     return found if found["seconds"] <= LIMIT else None
 
 
@@ -265,19 +271,11 @@ def main() -> None:
 
 
 def largest_landscaper() -> None:
-    """Ours and Landscaper on squares that grow until it does not finish in time."""
+    """Ours and Landscaper on squares, each of half as many vertices again, until it does not finish."""
     k = 41
-    while True:
-        name = f"smooth {k}^2"
-        row = record(name, "landscaper", 1)
-        if row is None:
-            return
+    while record(name := f"smooth {k}^2", "landscaper", 1):
         record(name, "ours axis", 7)
-        # the square that takes the time that is left, as long as seconds grow like vertices
-        larger = int((0.95 * LIMIT / row["seconds"]) ** 0.5 * k)
-        if larger <= k:
-            return
-        k = larger
+        k = round(1.5**0.5 * k)
 
 
 def record(field: str, who: str, runs: int) -> dict[str, Any] | None:
@@ -286,7 +284,7 @@ def record(field: str, who: str, runs: int) -> dict[str, Any] | None:
     with without_avx() if who == "argsort without AVX" else nullcontext(), context.Pool(1) as pool:
         row: dict[str, Any] | None = pool.apply(measure, (field, who, runs))
     if row is None:
-        print(f"{field:22} {who:18} not finished in {LIMIT} s", flush=True)
+        print(f"{field:22} {who:18} not finished in {LIMIT} s, or in this memory", flush=True)
         return None
     print(f"{field:22} {who:18} {row['seconds']:8.3f} s {row['ns_per_vertex']:9.1f} ns/vertex "
           f"{row['memory_over_array'] or 0:5.2f} × the array (load {row['load']:.1f})", flush=True)  # fmt: skip

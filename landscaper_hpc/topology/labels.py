@@ -1,10 +1,11 @@
-"""Where basin labels go: to a chunked Zarr array, written by the ranks that found them."""
+"""Where basin labels go: to a chunked Zarr array, written by the ranks that found them, or to memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
@@ -20,6 +21,16 @@ class LabelWriter(Protocol):
         ...
 
     def write(self, region: Region, labels: NDArray[Any]) -> None: ...
+
+
+class ArrayLabels:
+    """An array in memory, `values`, with the same entries as `ZarrLabels`."""
+
+    def create(self, shape: tuple[int, ...], block: tuple[int, ...], dtype: Any) -> None:
+        self.values = np.empty(shape, dtype)
+
+    def write(self, region: Region, labels: NDArray[Any]) -> None:
+        self.values[region] = labels
 
 
 class ZarrLabels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -12,8 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 
+from . import boxes
 from .block import Block
 from .compiled import compiling
+from .labels import ArrayLabels
+from .readers import ArrayReader
 from .stencil import check_connectivity
 from .threads import Threads
 from .tree import Edges, MergeTree, build_tree
@@ -83,6 +87,8 @@ def merge_tree(
     array = checked_values(values)
     if array.ndim == 0:
         array = array.reshape(1)
+    if array.size > boxes.MAX_BLOCK:
+        return _in_blocks(array, connectivity, direction, labels, threads)
     if direction == "superlevel":
         array = -array
     prepare(connectivity, array.dtype)
@@ -102,3 +108,15 @@ def merge_tree(
         n_vertices=array.size,
         labels=basins,
     )
+
+
+def _in_blocks(
+    array: NDArray[Any], connectivity: Connectivity, direction: Direction, labels: bool, threads: int | None
+) -> MergeTree:
+    """`merge_tree` of a field with more vertices than the positions within one block can name."""
+    from .distributed import merge_tree_blocks  # which stands on this module
+
+    writer = ArrayLabels() if labels else None
+    tree = merge_tree_blocks(ArrayReader(array), connectivity, direction, writer, threads=threads).tree
+    assert tree is not None  # as in every process alone
+    return tree if writer is None else replace(tree, labels=writer.values)

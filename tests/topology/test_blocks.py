@@ -65,6 +65,15 @@ def test_adversaries_in_blocks(name: str, connectivity: Any) -> None:
         assert_same_tree(result.tree, expected)
 
 
+@pytest.mark.parametrize("direction", ["sublevel", "superlevel"])
+def test_an_array_too_large_for_one_block_is_cut(monkeypatch: pytest.MonkeyPatch, direction: Any) -> None:
+    values = np.random.default_rng(3).integers(0, 9, (7, 11, 6)).astype(np.float32)
+    whole = merge_tree(values, "full", direction, labels=True)
+    monkeypatch.setattr("landscaper_hpc.topology.boxes.MAX_BLOCK", 200)
+    assert choose_boxes(values.shape, 4).size > 2
+    assert_same_tree(merge_tree(values, "full", direction, labels=True), whole)
+
+
 @settings(deadline=None, max_examples=200)
 @given(shapes(), st.integers(1, 9), st.data())
 def test_boxes_cover_the_grid_once(shape: tuple[int, ...], ranks: int, data: st.DataObject) -> None:
