@@ -7,7 +7,9 @@ that no value depends on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,14 +46,17 @@ class _Captured:
 
     def __init__(self, function: GraphModule, example: Any) -> None:
         self._static = pytree.tree_map_only(Tensor, torch.clone, example)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):  # lazy initialisation of libraries must not be captured
                 function(self._static)
-        torch.cuda.current_stream().wait_stream(stream)
+            with _no_waiting():
+                function(self._static)
+        here.wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # the outer one: a capture that fails leaves its own stream behind
+        with torch.cuda.stream(here), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = function(self._static)
 
     def __call__(self, argument: Any) -> Tensor:
@@ -59,6 +64,20 @@ class _Captured:
         self._graph.replay()
         result: Tensor = self._result.clone()  # the next replay overwrites it
         return result
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """RuntimeError where the host waits for the GPU. Such an operation cannot be captured, and after a capture that
+    failed torch's allocator is not what it was: so it is found out before."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it may overlook some
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _tensors(argument: Any) -> list[Tensor]:

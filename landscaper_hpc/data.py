@@ -9,13 +9,25 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.precision import dtype_in
 
-def placed(batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device) -> Sequence[Any]:
-    """The batches as `place` puts them on the device. They are streamed where they would take more than half of a
-    GPU's free memory."""
-    if device.type == "cuda" and len(batches) > 1 and _bytes(batches) > torch.cuda.mem_get_info(device)[0] // 2:
-        return Streamed([pytree.tree_map_only(Tensor, Tensor.pin_memory, batch) for batch in batches], place, device)
-    return [place(batch) for batch in batches]
+
+def placed(
+    batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device, dtype: torch.dtype
+) -> Sequence[Any]:
+    """The batches as `place` puts them on the device, in `dtype`. They are streamed where they would take more than
+    half of a GPU's free memory."""
+    several = device.type == "cuda" and len(batches) > 1
+    if several and bytes_in(batches, dtype) > torch.cuda.mem_get_info(device)[0] // 2:
+        return Streamed([pytree.tree_map_only(Tensor, _pinned, batch) for batch in batches], place, device)
+    try:
+        return [place(batch) for batch in batches]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"Task.data take {bytes_in(batches, dtype) / 1e9:.3g} GB, which {device} has no room for; give a list of "
+            "smaller batches, or a DataLoader: batches are streamed where they do not all fit"
+        ) from error
 
 
 def examples_in(batch: Any) -> int | None:
@@ -57,10 +69,7 @@ class Streamed(Sequence[Any]):
         i = range(len(self))[i]
         batch = self._ahead[1] if self._ahead is not None and self._ahead[0] == i else self._copy(i)
         if self._stream is not None:
-            current = torch.cuda.current_stream(self._stream.device)
-            current.wait_stream(self._stream)
-            # the memory must not be given away while the current stream may still read it
-            pytree.tree_map_only(Tensor, lambda t: t.record_stream(current), batch)
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
         following = (i + 1) % len(self)
         self._ahead = following, self._copy(following)
         return batch
@@ -68,9 +77,18 @@ class Streamed(Sequence[Any]):
     def _copy(self, i: int) -> Any:
         if self._stream is None:
             return self._place(self._batches[i])
+        # The memory that the copy gets may have held an earlier batch, which work that is queued already still reads.
+        # So at most three batches are on the device, however far the host is ahead.
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             return self._place(self._batches[i])
 
 
-def _bytes(batches: Sequence[Any]) -> int:
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor))
+def bytes_in(batches: Sequence[Any], dtype: torch.dtype) -> int:
+    """What batches take once their floating-point tensors are in `dtype`."""
+    tensors = [leaf for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor)]
+    return sum(tensor.numel() * dtype_in(tensor, dtype).itemsize for tensor in tensors)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor.detach().pin_memory() if tensor.device.type == "cpu" else tensor

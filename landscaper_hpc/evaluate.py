@@ -19,7 +19,7 @@ from landscaper_hpc.device import Peak, out_of_memory
 from landscaper_hpc.directions import Directions
 from landscaper_hpc.displacement import Walk
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.evaluator import evaluator
+from landscaper_hpc.evaluator import evaluator, keep_only
 from landscaper_hpc.objective import Objective
 from landscaper_hpc.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -124,6 +124,7 @@ def choose_batch(
         if used * following > room * batch:
             log.info("larger batches would not fit: %d points took %d MB of %d MB", batch, used >> 20, room >> 20)
             break
+    keep_only(objective, best)
     log.info("batch shape %d: %.4g points/s", best, best_rate)
     return best
 

@@ -157,6 +157,13 @@ def evaluator(objective: Objective, batch: int) -> Evaluator:
     return known[batch]
 
 
+def keep_only(objective: Objective, batch: int) -> None:
+    """Forget the evaluators of all batch shapes but this one and single points: on a GPU they hold memory."""
+    known = _evaluators.get(objective, {})
+    for other in set(known) - {1, batch}:
+        del known[other]
+
+
 def _single(objective: Objective) -> Evaluator:
     problem = ""
     for rewritten, pieces in _ways(objective):

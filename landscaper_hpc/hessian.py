@@ -41,8 +41,8 @@ class Hessian:
 
     `mode` is one of MODES; by default the first that works for this loss, which a trial product decides. Attention
     runs in the fused kernel where that can be differentiated twice, and by plain matrix products otherwise. With a
-    process `group` of torch.distributed, each rank takes its share of the data batches and all ranks get the same
-    product.
+    process `group` of torch.distributed, each rank takes its share of the data batches, or of a single one where the
+    loss is a mean over examples, and all ranks get the same product.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Hessian:
         self.plain_attention = False
         self._group = group
         rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
-        self._pieces = self._divided()
+        self._pieces = self._divided(size)
         self._mine = range(rank, len(self._pieces or objective.batches), size)
         self._kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
         self._peak = Peak(objective.device)
@@ -95,13 +95,15 @@ class Hessian:
         mixed: Tensor = total / length + random / torch.linalg.vector_norm(random)
         return mixed.to(random.dtype)
 
-    def _divided(self) -> Pieces | None:
-        """The slabs of a single batch on a CPU, where the loss is their mean."""
+    def _divided(self, ranks: int) -> Pieces | None:
+        """A single batch in slabs, on a CPU or for several ranks, where the loss is their mean."""
         objective = self.objective
-        if objective.device.type != "cpu" or len(objective.batches) > 1:
+        if len(objective.batches) > 1:
             return None
-        pieces = divide(objective, _CACHE)
-        return pieces if self._all_agree(pieces is not None and mean_of(objective, pieces)) else None
+        pieces = divide(objective, _CACHE) if objective.device.type == "cpu" else None
+        if pieces is None or len(pieces) < ranks:
+            pieces = divide_into(objective.batches[0], objective.examples[0], ranks)
+        return pieces if self._all_agree(len(pieces) > 1 and mean_of(objective, pieces)) else None
 
     def _first_working(self, modes: Sequence[str]) -> str:
         probe = self.random(0)

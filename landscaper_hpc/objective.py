@@ -98,7 +98,7 @@ class Objective:
             )
         given = _batches(task.data, source)
         self.examples = [_examples(batch, source) for batch in given]
-        self.batches: Sequence[Any] = placed(given, self._place, self.device)
+        self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
 
     def _place(self, batch: Any) -> Any:
         # Convolutions on a CPU are up to twice as fast on images whose channels lie together
@@ -182,7 +182,7 @@ class Objective:
         if _is_batch(self._task.data) or isinstance(self._task.data, list):
             return None
         kept = self.batches
-        self.batches = placed(_batches(self._task.data, self.source), self._place, self.device)
+        self.batches = placed(_batches(self._task.data, self.source), self._place, self.device, self.dtype)
         try:
             return self._try(self.parameters)
         finally:
@@ -201,7 +201,9 @@ def load_objective(
 ) -> Objective:
     """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file."""
     dtype_of(precision)
-    _device(device)
+    where = _device(device)
+    if where.index is not None and where.type == "cuda":
+        torch.cuda.set_device(where)  # for what the task itself puts on "cuda", and for pinned memory
     task_file, checkpoint = Path(task_file), Path(checkpoint)
     task = load_task(task_file, options or {})
     load_into(task.model, read_checkpoint(checkpoint), checkpoint)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from problems import mlp_task
 
-from landscaper_hpc.data import Streamed, placed
+from landscaper_hpc.data import Streamed, bytes_in, placed
 from landscaper_hpc.directions import random_directions
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.evaluate import losses
 from landscaper_hpc.hessian import Hessian
 from landscaper_hpc.objective import Objective
@@ -40,4 +42,18 @@ def test_one_copy_per_batch_and_round() -> None:
     assert copies == [0, 1, 2, 0, 1, 2, 0]
     assert data[-1] == 20
     assert data[0:2] == [0, 10]
-    assert placed([1, 2], lambda i: 10 * i, CPU) == [10, 20]
+    assert placed([1, 2], lambda i: 10 * i, CPU, torch.float64) == [10, 20]
+
+
+def test_what_data_take_is_counted_in_the_precision_of_the_study() -> None:
+    batch = {"x": torch.zeros(4, 3), "z": torch.zeros(5, dtype=torch.complex64), "y": torch.zeros(4, dtype=torch.int64)}
+    assert bytes_in([batch, batch], torch.float64) == 2 * (12 * 8 + 5 * 16 + 4 * 8)
+    assert bytes_in([batch], torch.float32) == 12 * 4 + 5 * 8 + 4 * 8
+
+
+def test_one_batch_that_does_not_fit_says_what_to_do() -> None:
+    def place(_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(InputError, match=r"Task\.data take 8e-09 GB.*a list of smaller batches"):
+        placed([torch.zeros(1)], place, CPU, torch.float64)

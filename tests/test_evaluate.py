@@ -7,10 +7,13 @@ import pytest
 import torch
 from problems import TASKS, cnn_task, function, mlp_task, quadratic, transformer_task
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.directions import Directions, random_directions
+from landscaper_hpc.displacement import Walk
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.evaluate import choose_batch, evaluation_mode, losses
+from landscaper_hpc.evaluator import Evaluator, _evaluators
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective import Objective, Task
 
@@ -186,6 +189,49 @@ def test_memory_is_measured_and_limits_the_batch() -> None:
     objective = Objective(Task(wide, lambda model, x: model(x).square(), torch.randn(1000, 3)))
     directions = random_directions(objective, 2)
     assert choose_batch(objective, directions, memory=200 * 2**20, seconds=0.01) <= 4
+
+
+def test_a_shape_that_runs_out_of_memory_leaves_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(mlp_task())
+    directions = random_directions(objective, 2)
+    call = Evaluator.__call__
+
+    def limited(self: Evaluator, params: dict[str, torch.Tensor]) -> torch.Tensor:
+        if self.batch > 4:
+            raise torch.OutOfMemoryError("no")
+        return call(self, params)
+
+    monkeypatch.setattr("landscaper_hpc.evaluator.Evaluator.__call__", limited)
+    monkeypatch.setattr("landscaper_hpc.evaluate._rate", lambda _o, _d, batch, _s: float(batch))
+    assert choose_batch(objective, directions) == 4
+
+
+def test_only_the_chosen_shape_is_kept() -> None:
+    objective = Objective(mlp_task())
+    chosen = choose_batch(objective, random_directions(objective, 2), seconds=0.01)
+    assert set(_evaluators[objective]) == {1, chosen}
+
+
+def test_a_step_along_the_last_axis_costs_one_addition() -> None:
+    """θ + Σ α_i u_i is added up along the grid's odometer, in the order of the definition."""
+    objective = Objective(mlp_task())
+    directions = random_directions(objective, 3)
+    walk, points, added = Walk(objective, directions), grid_points(3, 4), []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            added.append(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    for alpha in points:
+        with Count():
+            params = walk.one(alpha)
+        expected = dict(objective.parameters)
+        for i, a in enumerate(alpha):
+            expected = {k: torch.add(p, directions.vectors[k][i], alpha=float(a)) for k, p in expected.items()}
+        for name, p in expected.items():
+            torch.testing.assert_close(params[name], p, rtol=1e-14, atol=1e-15)
+    assert [name for name in added if name != "select"] == ["add"] * (4 + 16 + 64)
 
 
 @pytest.mark.parametrize(
