@@ -30,7 +30,7 @@ from test_executors import (  # the contract: collected here again, with this mo
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskExecutor, Given
+from landscaper_hpc.executors.dask import DaskExecutor, Given, _Size
 from landscaper_hpc.orchestrate import make_executor, run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.site import Site
@@ -146,6 +146,42 @@ def test_each_process_of_a_node_has_a_rank_of_its_own(executor: DaskExecutor, tm
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".0", ".1"]
 
 
+def in_no_time(item: Item, progress: Progress) -> None:
+    """The worker takes every task for one that has taken too long."""
+    import landscaper_hpc.executors.dask_worker as here
+
+    here._LONGEST_TASK_SECONDS = -1
+    touch(item, progress)
+
+
+def test_a_task_that_takes_long_gives_back_the_rest(
+    executor: DaskExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Size, "now", lambda size, workers: 5)
+    items = [Item(tmp_path, i) for i in range(23)]
+    seen: list[tuple[int, int]] = []
+    finished = list(
+        executor.map_unordered(in_no_time, items, lambda item, done, total: seen.append((item.number, done)))
+    )
+    assert sorted(finished, key=lambda item: item.number) == items
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {str(i): "x" for i in range(23)}
+    assert sorted(seen) == [(i, done) for i in range(23) for done in (1, 2)]
+
+
+def test_quick_items_go_together_and_slow_ones_alone() -> None:
+    size = _Size()
+    assert size.now(2) == 1
+    found = []
+    for finished in (10**6,) * 7:
+        size.finished = finished
+        size._since -= 1
+        found.append(size.now(2))
+    assert found == [2, 4, 8, 16, 32, 64, 64]
+    size.finished = 1
+    size._since -= 60
+    assert size.now(2) == 1
+
+
 def test_killed_workers_lose_only_their_tasks(tmp_path: Path) -> None:
     """Two workers die at a task, a third one does it: the map never learns of it."""
     with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
@@ -227,6 +263,17 @@ def test_no_scheduler_is_one_sentence(
     with closing(make_executor(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
         list(executor.map_unordered(touch, [Item(tmp_path, 0)]))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("walltime", ["0:04:00", "6:00:00", "2-00:00:00"])
+def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    from landscaper_hpc.executors.dask_slurm import _lifetime
+
+    slurm = Site.model_validate({"slurm": {"walltime": walltime}}).slurm
+    (_, lifetime, _, stagger) = _lifetime(slurm)
+    seconds, vary = (float(text.removesuffix("s")) for text in (lifetime, stagger))
+    assert slurm.seconds / 3 < seconds - vary < seconds + vary <= slurm.seconds - slurm.warning_s
 
 
 def test_the_package_starts_without_dask() -> None:

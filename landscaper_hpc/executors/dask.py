@@ -7,34 +7,29 @@ them to others. Losing the scheduler ends a map with `WorkerLost`, and loses not
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import logging
 import math
 import os
 import pickle
 import queue
-import socket
-import sys
-import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from distributed import Client, Future, get_worker
+from distributed import Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from landscaper_hpc.campaign import Campaign
-from landscaper_hpc.device import LOCAL_RANK
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors.base import Function, Item, WorkerLost
-from landscaper_hpc.executors.local import _call
-from landscaper_hpc.progress import Progress, silent
+from landscaper_hpc.executors.dask_worker import Rest, stop, work
 from landscaper_hpc.site import Site
 
 log = logging.getLogger(__name__)
@@ -46,9 +41,10 @@ LOST = (CommClosedError, ClosedClientError, OSError, TimeoutError, RuntimeError)
 """What Dask raises where the other side of a connection is gone."""
 
 _TEND_SECONDS = 2.0
-_REPORT_SECONDS = 0.2
 _WITHOUT_WORKERS_SECONDS = 300.0
 _AHEAD = 8
+_TASK_SECONDS = 0.2
+_MOST_IN_A_TASK = 64
 _CONNECT_SECONDS = 30.0
 
 
@@ -150,14 +146,15 @@ class DaskExecutor:
         items: Iterable[Item],
         on_progress: Callable[[Item, int, int], None] | None = None,
     ) -> Generator[Item, None, None]:
-        upcoming = iter(items)
+        upcoming, given_back = iter(items), deque[Item]()
         unfinished = math.inf  # until the last one is taken
         client = self._connected()
         run = f"landscaper-hpc-{uuid.uuid4().hex}"
         numbers = itertools.count()
-        under_way: dict[str, Item] = {}
+        under_way: dict[str, list[Item]] = {}
         futures: dict[str, Future] = {}
         finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        size = _Size()
         if on_progress is not None:
             client.subscribe_topic(run, functools.partial(_pass_on, on_progress, under_way))
         try:
@@ -165,16 +162,18 @@ class DaskExecutor:
                 # a window instead of everything at once: the scheduler stays small, whatever the number of tasks
                 window = _AHEAD * max(1, self._present)
                 if len(under_way) <= window // 2:
-                    asked = window - len(under_way)
-                    batch = list(itertools.islice(upcoming, asked))
+                    each = size.now(self._present)
+                    asked = each * (window - len(under_way))
+                    batch = [given_back.popleft() for _ in range(min(asked, len(given_back)))]
+                    batch += itertools.islice(upcoming, asked - len(batch))
                     if len(batch) < asked:
-                        unfinished = len(under_way) + len(batch)
-                    new = {f"{run}-{next(numbers)}": item for item in batch}
+                        unfinished = sum(map(len, under_way.values())) + len(batch)
+                    new = {f"{run}-{next(numbers)}": batch[i : i + each] for i in range(0, len(batch), each)}
                     under_way.update(new)
-                    tasks = [pickle.dumps((function, item)) for item in batch]
+                    tasks = [pickle.dumps((function, items)) for items in new.values()]
                     keys = list(new)
                     tell = on_progress is not None
-                    for future in client.map(_work, keys, tasks, key=keys, pure=False, run=run, tell=tell):
+                    for future in client.map(work, keys, tasks, key=keys, pure=False, run=run, tell=tell):
                         futures[future.key] = future
                         future.add_done_callback(finished.put)
                 if not under_way:
@@ -183,10 +182,12 @@ class DaskExecutor:
                 with suppress(queue.Empty):
                     future = finished.get(timeout=_TEND_SECONDS)
                     del futures[future.key]
-                    item = under_way.pop(future.key)
-                    _raise_failure(future, item)
-                    unfinished -= 1
-                    yield item
+                    took = under_way.pop(future.key)
+                    done = _done(future, took)
+                    given_back.extend(took[done:])
+                    size.finished += done
+                    unfinished -= done
+                    yield from took[:done]
         except LOST as error:
             raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
         finally:
@@ -216,23 +217,47 @@ class DaskExecutor:
             self._tended = time.monotonic()
 
 
-def _raise_failure(future: Future, item: Item) -> None:
+class _Size:
+    """How many items make a task: the scheduler costs milliseconds a task, so quick items go together."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+        self._since = time.monotonic()
+        self._size = 1
+
+    def now(self, workers: int) -> int:
+        """By what was finished since the last call; grows by steps, as what comes first is no measure of the rest."""
+        now = time.monotonic()
+        if self.finished:
+            quick = _TASK_SECONDS * self.finished / (max(1, workers) * (now - self._since))
+            self._size = max(1, min(int(quick), 2 * self._size, _MOST_IN_A_TASK))
+        self.finished, self._since = 0, now
+        return self._size
+
+
+def _done(future: Future, items: list[Item]) -> int:
+    """How many of the task's items are done; raises what one of them raised."""
     if future.status in ("finished", "lost"):
-        return  # lost: finished, but its worker died before the client knew; the result is a file
+        return len(items)  # lost: finished, but its worker died before the client knew; the result is a file
     if future.status == "cancelled":
         raise WorkerLost("the Dask scheduler was lost with its tasks under way")
     error = future.exception()
+    if isinstance(error, Rest):
+        return int(error.args[0])
+    words = f"{items[0]}" + (f" and {len(items) - 1} that go with it" if len(items) > 1 else "")
     if isinstance(error, KilledWorker):
-        raise WorkerLost(f"{item}: {error.allowed_failures + 1} workers died, one after the other")
+        raise WorkerLost(f"{words}: {error.allowed_failures + 1} workers died, one after the other")
     if isinstance(error, InputError | TaskFailed):
         raise error
-    raise TaskFailed(f"{item}\n{type(error).__name__}: {error}")
+    raise TaskFailed(f"{words}\n{type(error).__name__}: {error}")
 
 
-def _pass_on(on_progress: Callable[[Any, int, int], None], under_way: dict[str, Any], event: tuple[float, Any]) -> None:
-    _, (key, done, total) = event
+def _pass_on(
+    on_progress: Callable[[Any, int, int], None], under_way: dict[str, list[Any]], event: tuple[float, Any]
+) -> None:
+    _, (key, number, done, total) = event
     if key in under_way:
-        on_progress(under_way[key], done, total)
+        on_progress(under_way[key][number], done, total)
 
 
 def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
@@ -241,67 +266,10 @@ def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
         return
     with suppress(*LOST):
         client.cancel(futures)
-        while any(client.run(_stop, run, on_error="ignore").values()):
+        while any(client.run(stop, run, on_error="ignore").values()):
             time.sleep(0.1)
 
 
 def sentence(error: BaseException | str) -> str:
     """An error of Dask's or Slurm's on one line."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-# ---- on the workers -------------------------------------------------------------------------------------------------
-
-_one_task = threading.Lock()  # a worker may have several threads; models and data are one process's
-_stopped: set[str] = set()
-_local_rank: socket.socket | None = None
-
-
-def _work(key: str, task: bytes, run: str, tell: bool) -> None:
-    # pickled by the client and not by Dask: the scheduler passes it on and needs none of the modules
-    with _one_task:
-        if run in _stopped:
-            return
-        _claim_local_rank()
-        function, item = pickle.loads(task)
-        _call(function, item, _reporter(run, key) if tell else silent)
-
-
-def _stop(run: str) -> bool:
-    """Start no task of this run any more; whether one is running."""
-    _stopped.add(run)
-    return _one_task.locked()
-
-
-def _reporter(run: str, key: str) -> Progress:
-    worker = get_worker()
-    last = -float("inf")
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done >= total or time.monotonic() - last > _REPORT_SECONDS:
-            last = time.monotonic()
-            worker.log_event(run, (key, int(done), int(total)))
-
-    return progress
-
-
-def _claim_local_rank() -> None:
-    """The lowest number that no other worker of this scheduler and job has on this node, for one process per GPU.
-
-    Claimed by a name that the kernel frees with the process: what starts workers gives them no such number.
-    """
-    global _local_rank
-    if _local_rank is not None or sys.platform != "linux":
-        return
-    job = [os.environ.get(name, "") for name in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES")]
-    whose = hashlib.sha256(repr((os.getuid(), get_worker().scheduler.address, job)).encode()).hexdigest()
-    for rank in itertools.count():
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0landscaper-hpc {whose} {rank}")
-        except OSError:
-            claim.close()
-            continue
-        os.environ[LOCAL_RANK], _local_rank = str(rank), claim
-        return

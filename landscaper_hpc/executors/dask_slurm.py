@@ -27,7 +27,7 @@ from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
 from landscaper_hpc.executors.scripts import python, setup
-from landscaper_hpc.site import Site
+from landscaper_hpc.site import Site, Slurm
 
 # Dask looks for the way to the internet; where there is none, the host's name is as good
 warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address", RuntimeWarning)
@@ -89,7 +89,6 @@ class Jobs:
                 )
 
         slurm = self._site.slurm
-        stagger = min(300, (slurm.seconds - slurm.warning_s) // 20)
         self._cluster = Cluster(
             cores=slurm.tasks,
             processes=slurm.tasks,
@@ -98,10 +97,7 @@ class Jobs:
             job_extra_directives=_directives(self._site, self._folder / "logs"),
             job_script_prologue=list(setup(self._site)),
             python=self._python,
-            worker_extra_args=[
-                *("--memory-limit", "0", "--dashboard-address", LOOPBACK),
-                *("--lifetime", f"{slurm.seconds - slurm.warning_s - stagger}s", "--lifetime-stagger", f"{stagger}s"),
-            ],
+            worker_extra_args=["--memory-limit", "0", "--dashboard-address", LOOPBACK, *_lifetime(slurm)],
             death_timeout=_START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",
@@ -271,6 +267,13 @@ _ROLES = ("client", "scheduler", "worker")
 
 
 # ---- the job's script -----------------------------------------------------------------------------------------------
+
+
+def _lifetime(slurm: Slurm) -> list[str]:
+    """Workers end before their job does, and not all at once: Dask varies each one's time by the stagger, both ways."""
+    seconds = slurm.seconds - slurm.warning_s
+    stagger = min(300, seconds // 20)
+    return ["--lifetime", f"{seconds - stagger}s", "--lifetime-stagger", f"{stagger}s"]
 
 
 def _directives(site: Site, logs: Path) -> list[str]:
