@@ -10,9 +10,10 @@ import os
 import platform
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from landscaper_hpc.files import full_disk_refused
@@ -28,6 +29,9 @@ class Leases:
         self._folder = folder
         self._lifetime = lifetime
         self._token = f"{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self._mine: set[Path] = set()
+        self._renewer: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     @contextmanager
     def hold(self, key: str) -> Iterator[bool]:
@@ -38,14 +42,16 @@ class Leases:
         if not mine:
             yield False
             return
-        stop = threading.Event()
-        renewer = threading.Thread(target=self._renew, args=(lease, stop), daemon=True)
-        renewer.start()
+        with self._lock:
+            self._mine.add(lease)
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, daemon=True)
+                self._renewer.start()
         try:
             yield True
         finally:
-            stop.set()
-            renewer.join()
+            with self._lock:
+                self._mine.discard(lease)
             if self._holder(lease) == self._token:
                 lease.unlink(missing_ok=True)
 
@@ -104,12 +110,18 @@ class Leases:
                 lease.unlink()  # no room for it: nobody may wait for a holder that is not
                 raise
 
-    def _renew(self, lease: Path, stop: threading.Event) -> None:
-        while not stop.wait(self._lifetime / 4):
-            try:
-                os.utime(lease)
-            except FileNotFoundError:
-                return  # taken over by someone who found us too slow: no harm
+    def _renew(self) -> None:
+        """One thread for all leases, one after the other: to start one costs as much as a small shard."""
+        while True:
+            time.sleep(self._lifetime / 4)
+            with self._lock:
+                if not self._mine:
+                    self._renewer = None
+                    return
+                held = list(self._mine)
+            for lease in held:
+                with suppress(OSError):  # taken over by someone who found us too slow: no harm
+                    os.utime(lease)
 
     def _now(self) -> float:
         """Now by the clock that stamps the leases, the file system's: that of this machine may be off."""
