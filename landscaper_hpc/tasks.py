@@ -312,12 +312,34 @@ class _Worker:
     directions: Directions
     batch: int
 
+    def prove(self, landscape: Landscape) -> None:
+        """`InputError` unless this process computes the recorded loss of the checkpoint (the canary)."""
+        from landscaper_hpc.evaluate import losses
+
+        recorded = self.store.attributes["checkpoint_loss"]
+        try:
+            (canary,) = losses(self.objective, self.directions, np.zeros((1, self.store.grid.ndim)), self.batch)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{landscape}: the checkpoint's loss cannot be computed on {whereabouts()} ({type(error).__name__}: "
+                f"{error}), where {recorded!r} was recorded when the study began; see whether its device is in order, "
+                "and leave it out or run the same command again"
+            ) from error
+        if _json_float(canary) != recorded:
+            raise InputError(
+                f"{landscape}: the checkpoint's loss is {canary!r} on {whereabouts()}, but {recorded!r} was recorded "
+                "when the study began; run all of a study on the same kind of device with the same versions"
+            )
+
 
 def evaluate_shard(task: ShardTask, progress: Progress) -> None:
     """Evaluate one shard and publish it.
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
-    attempts. `InputError` is raised: it would meet every shard.
+    attempts. `InputError` is raised: it would meet every shard. So is that of a device which broke meanwhile, and fails
+    or gives NaN everywhere: the canary tells the one from the other.
     """
     from landscaper_hpc.evaluate import losses
 
@@ -335,8 +357,12 @@ def evaluate_shard(task: ShardTask, progress: Progress) -> None:
     except InputError:
         raise
     except Exception:
-        task.landscape.failures.record(task.key, f"{task} on {whereabouts()}\n{traceback.format_exc()}")
+        error = traceback.format_exc()
+        worker.prove(task.landscape)
+        task.landscape.failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
         return
+    if not np.isfinite(values).any():
+        worker.prove(task.landscape)
     worker.store.write(task.shard, values)
     own.shard_done(task.shard.size)
 
@@ -353,11 +379,10 @@ def _worker(landscape: Landscape) -> _Worker:
 
 
 def _start(landscape: Landscape) -> _Worker:
-    """Load everything and prove that this process computes the recorded loss of the checkpoint (the canary)."""
+    """Load everything, and prove it before the first shard."""
     import torch
 
     from landscaper_hpc.directions import Directions
-    from landscaper_hpc.evaluate import losses
 
     store = landscape.open()
     objective = load(landscape)
@@ -368,15 +393,9 @@ def _start(landscape: Landscape) -> _Worker:
         normalization=landscape.study.directions.normalization,
         gram=stored.gram,
     )
-    batch = store.attributes["batch"]
-    (canary,) = losses(objective, directions, np.zeros((1, store.grid.ndim)), batch)
-    recorded = store.attributes["checkpoint_loss"]
-    if _json_float(canary) != recorded:
-        raise InputError(
-            f"{landscape}: the checkpoint's loss is {canary!r} on {platform.node()}, but {recorded!r} was recorded "
-            "when the study began; run all of a study on the same kind of device with the same versions"
-        )
-    return _Worker(store, objective, directions, batch)
+    worker = _Worker(store, objective, directions, store.attributes["batch"])
+    worker.prove(landscape)
+    return worker
 
 
 def _json_float(value: float) -> float | str:

@@ -21,11 +21,15 @@ _GRACE = 20.0
 
 
 class Stop:
-    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now, before the walltime."""
+    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now, before the walltime.
+
+    `taken_away`: it had to before its time was up.
+    """
 
     def __init__(self, seconds: float | None = None) -> None:
         self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
         self._shard_began = 0.0
+        self.taken_away = False
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR2):
@@ -33,6 +37,8 @@ class Stop:
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         log.info("%s: ending", signal.Signals(number).name)
+        # USR2 is the warning before the walltime, which comes before its TERM: another TERM is preemption or the like
+        self.taken_away |= number == signal.SIGTERM and not self.requested
         self._deadline = min(self._deadline, time.monotonic())
 
     @property
@@ -79,14 +85,14 @@ def work(
             if finished_already(item):
                 complete.add(number)
                 continue
-            store = item.open()
+            store, leases = item.open(), item.leases
             tasks = without_failed([ShardTask(item, shard) for shard in store.pending()])
             pending += len(tasks)
             first = int(begin * len(tasks))
             for task in tasks[first:] + tasks[:first]:
                 if stop.requested:
                     return False
-                with item.leases.hold(task.key) as mine:
+                with leases.hold(task.key) as mine:
                     # done by another since the list was made?
                     if mine and not store.is_done(task.shard):
                         stop.begin_shard()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from studies import command, contents, network, wells
 
@@ -129,15 +131,31 @@ def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize(("restarts", "error"), [(2, Stopped), (3, InputError)])
+@pytest.mark.parametrize(
+    ("restarts", "signals", "error"),
+    [
+        (2, [], Stopped),
+        (3, [], InputError),
+        (3, [signal.SIGTERM], Stopped),  # preempted, however often: not the job's fault
+        (3, [signal.SIGUSR2, signal.SIGTERM], InputError),  # the warning before the walltime, and its end
+    ],
+)
 def test_a_job_is_not_started_again_for_ever(
-    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, restarts: int, error: type[BaseException]
+    prepared: tuple[Plan, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    restarts: int,
+    signals: list[signal.Signals],
+    error: type[BaseException],
 ) -> None:
     plan, _ = prepared
     campaign = Campaign(plan.folder, (plan,))
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    stop = Stop() if signals else Stop(0)
+    stop.install()
+    for number in signals:
+        os.kill(os.getpid(), number)
     with pytest.raises(error):
-        run_on_ranks(campaign, False, "evaluate", comm=Alone(), stop=Stop(0))
+        run_on_ranks(campaign, False, "evaluate", comm=Alone(), stop=stop)
 
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
@@ -148,6 +166,30 @@ def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
     with pytest.raises(Stopped):
         stop.check(1, 100)  # about 100 s left: drop
     Stop().check(1, 100)
+
+
+def ecc_error(*arguments: object) -> None:
+    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+
+def nothing_but_nan(objective: object, directions: object, points: np.ndarray, *more: object) -> np.ndarray:  # type: ignore[type-arg]
+    return np.full(len(points), np.nan)
+
+
+@pytest.mark.parametrize("broken", [ecc_error, nothing_but_nan])
+def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object]
+) -> None:
+    plan, expected = prepared
+    item = plan.landscapes[0]
+    with monkeypatch.context() as patch:
+        with pytest.raises(InputError, match=rf"the checkpoint's loss .* on {platform.node()}, process {os.getpid()}"):
+            work([item], on_done=lambda task: patch.setattr("landscaper_hpc.evaluate.losses", broken))
+        assert item.open().n_done() == 1
+        assert item.leases.held() == {}
+        assert not (plan.folder / "failed").exists()
+    assert work(plan.landscapes)
+    assert finish(plan) == expected
 
 
 def test_failing_shards_are_set_aside_and_retried_on_demand(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
         ),
     )
     if not all(comm.gather(finished)):
-        if last_chance and not any(comm.gather(_shards_done(landscapes) - before)):
+        taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
+        if last_chance and not taken_away and not any(comm.gather(_shards_done(landscapes) - before)):
             raise InputError(
                 f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
                 "give it more walltime, or the study smaller shards (shard_points) in a new folder"
