@@ -164,6 +164,11 @@ class Study(Strict):
             if file is not None and not (can_be_made and not self.path(file).exists()):
                 _sha256_for(self.path(file), key)
 
+    def files(self) -> list[Path]:
+        """Every file that the study names."""
+        names = [self.task, self.train, *self._direction_files().values(), *(c.file for c in self.checkpoints)]
+        return [self.path(name) for name in names if name is not None]
+
     def _direction_files(self) -> dict[str, str]:
         files = {f"directions.trajectory.{i}": f for i, f in enumerate(self.directions.trajectory)}
         return files if self.directions.file is None else {"directions.file": self.directions.file}

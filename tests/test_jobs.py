@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from studies import wells
 
-from landscaper_hpc.executors import jobs
+from landscaper_hpc import Site, Study
+from landscaper_hpc.campaign import Campaign
+from landscaper_hpc.executors import SerialExecutor, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
+from landscaper_hpc.executors.slurm import run_by_jobs
+from landscaper_hpc.orchestrate import prepare_all
+from landscaper_hpc.progress import Bars, silent
+from landscaper_hpc.tasks import evaluate_shard
 
 
 class Slurm:
@@ -103,6 +111,34 @@ def test_silence_and_no_accounts(slurm: Slurm, tmp_path: Path) -> None:
     file.write_text(json.dumps(entries))
     (job,) = jobs.jobs(tmp_path)
     assert (job.state, job.active) == ("GONE", False)
+
+
+def test_slurm_is_asked_ever_less_often_while_shards_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(executor="slurm", shard_points=5)
+    campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=9)), site, tmp_path / "run")
+    with Bars() as bars:
+        prepare_all(campaign.plans, SerialExecutor(), bars)
+    tasks = campaign.plans[0].tasks()
+    names = [jobs.name(campaign.folder, stage) for stage in jobs.STAGES]
+    queue = "".join(f"{i}|{name}|RUNNING|n1|None\n" for i, name in enumerate(names, 17))
+    asked, waits = [], []
+
+    def answer(*command: str) -> str:
+        asked.append(command[0])
+        return queue if command[0] == "squeue" else ""
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 12:
+            raise KeyboardInterrupt
+        evaluate_shard(next(tasks), silent)
+
+    monkeypatch.setattr(jobs, "_ask", answer)
+    monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=wait))
+    with pytest.raises(KeyboardInterrupt):
+        run_by_jobs(campaign, site)
+    assert waits == [min(2 * 1.5**i, 60) for i in range(12)]
+    assert asked == ["squeue", "sacct"] * 12
 
 
 def test_accounts_that_never_hear_of_an_end(slurm: Slurm, tmp_path: Path) -> None:

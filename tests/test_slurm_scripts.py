@@ -153,6 +153,18 @@ def test_a_folder_is_bound_once() -> None:
     ]
 
 
+def test_every_folder_that_a_study_names_is_bound(tmp_path: Path) -> None:
+    file = wells(tmp_path / "studies/one")
+    for name, folder in (("task.py", "code"), ("origin.pt", "runs/a"), ("axes.pt", "directions")):
+        (tmp_path / folder).mkdir(parents=True)
+        (file.parent / name).rename(tmp_path / folder / name)
+        file.write_text(file.read_text().replace(name, str(Path("../..") / folder / name)))
+    site = Site.model_validate({"container": {"runtime": "apptainer", "image": "x.sif"}})
+    words = scripts.python(Campaign.of(Study.load(file), site, tmp_path / "out"), site).split()
+    bound = {word.removeprefix("--bind=") for word in words if word.startswith("--bind=")}
+    assert bound == {str(tmp_path / name) for name in ("studies/one", "code", "runs/a", "directions", "out")}
+
+
 def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path: Path) -> None:
     file = network(tmp_path / "study")
     before = sorted(tmp_path.rglob("*"))

@@ -93,6 +93,24 @@ def test_a_pulse_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.
     Pulse(tmp_path / "full", "cpu").beat("a.0.0")  # cannot be written, and nobody minds
 
 
+def test_the_log_of_a_job_has_a_line_of_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("landscaper_hpc.pulse._BETWEEN_WRITES", 0.0)
+    Pulse(tmp_path, "cpu").beat("a.0.0", 1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    for rank in ("0", "1"):  # one of a node
+        monkeypatch.setenv("SLURM_LOCALID", rank)
+        own = Pulse(tmp_path, "cpu")
+        own.shard_done(1000)
+        own.beat("a.1.0", 4)
+        own.beat("a.1.0", 5)  # at once, and not twice
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 shards, 1,004 points" in line
+    assert line.endswith("at a.1.0")
+
+
 def test_workers_begin_apart_and_visit_every_landscape() -> None:
     assert list(_tour(1, 2, 4)) == [(0, 0.5)]
     assert [next(iter(_tour(100, place, 4))) for place in range(4)] == [(25 * place, 0.0) for place in range(4)]

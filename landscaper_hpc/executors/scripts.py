@@ -101,7 +101,9 @@ def python(campaign: Campaign, site: Site) -> str:
         return shlex.quote(site.slurm.python or sys.executable)
     folders = {campaign.folder, *(plan.folder for plan in campaign.plans)}
     for plan in campaign.plans:
-        folders |= {plan.study.path(".")} | {item.file.parent for item in plan.landscapes}
+        folders |= {plan.study.path(".")} | {file.parent for file in plan.study.files()}
+    for shared in campaign.shared:
+        folders |= {file.parent for file in shared.landscape.study.files()}
     command = contained(site.container, map(str, folders), site.device.startswith("cuda"))
     return shlex.join([*command, site.slurm.python or "python3"])
 

@@ -99,7 +99,7 @@ class _Client:
 
     def run(self, detach: bool) -> bool:
         wait = _SHORTEST_WAIT
-        before: Any = None
+        before: list[tuple[str, str]] | None = None
         self._look()
         self._refuse_other_jobs()
         while True:
@@ -119,9 +119,10 @@ class _Client:
                 self._show(self._progress())
                 self.tell_how_to_go_on()
                 return False
-            state = (progress, [(job.id, job.state) for job in self._jobs])
-            wait = _SHORTEST_WAIT if state != before else min(1.5 * wait, _LONGEST_WAIT)
-            before = state
+            # shards that come in are no reason to ask Slurm more often
+            states = [(job.id, job.state) for job in self._jobs]
+            wait = _SHORTEST_WAIT if states != before else min(1.5 * wait, _LONGEST_WAIT)
+            before = states
             time.sleep(wait)
             self._look()
 
