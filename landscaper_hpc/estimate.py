@@ -68,9 +68,9 @@ def estimate(study: Study, site: Site) -> Estimate:
 
 
 def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
-    """How many files and folders (inodes) a study takes: data and `done` of each shard; directions, one array for each
-    of so many parameter tensors; some dozens of coordinates, eigenvalues, merge tree, results and logs."""
-    return landscapes * (2 * shards + 3 * parameters + 60) + 20
+    """How many files and folders (inodes) a study takes at most: data and `done` of each shard; directions, an array of
+    up to 8 for each parameter tensor; coordinates, eigenvalues and merge tree; results and logs."""
+    return landscapes * (2 * shards + 8 * parameters + 110) + 20
 
 
 def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, int, float]:

@@ -61,6 +61,8 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     for words in ("untrained", "SMAD", "report.html", "next:"):
         assert words in ran.stdout
+    stated = int(planned.stdout.partition("files       about ")[2].partition(",")[0])
+    assert stated / 2 < len(list(folder.rglob("*"))) <= stated
     assert "training trained: 100/100" in ran.stderr
     assert "points: 98/98 (100 %)" in ran.stderr
     said = json.loads(command("status", folder, "--json").stdout)

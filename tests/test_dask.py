@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
@@ -274,6 +276,44 @@ def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
     (_, lifetime, _, stagger) = _lifetime(slurm)
     seconds, vary = (float(text.removesuffix("s")) for text in (lifetime, stagger))
     assert slurm.seconds / 3 < seconds - vary < seconds + vary <= slurm.seconds - slurm.warning_s
+
+
+class Cluster:
+    """What `Jobs` asks of dask-jobqueue's cluster, with all its jobs at work."""
+
+    def __init__(self, jobs: int) -> None:
+        self.worker_spec = {str(i): {} for i in range(jobs)}
+        self.scheduler = SimpleNamespace(
+            workers={i: SimpleNamespace(name=f"{i}-0", processing={}) for i in range(jobs)}
+        )
+
+    def scale(self, jobs: int) -> None:
+        self.__init__(jobs)  # type: ignore[misc]
+
+    def scale_down(self, names: list[str]) -> None:
+        self.__init__(len(self.worker_spec) - len(names))  # type: ignore[misc]
+
+    def sync(self, function: Callable[[list[str]], None], names: list[str]) -> None:
+        function(names)
+
+
+@pytest.mark.parametrize(("adaptive", "few"), [(True, 2), (False, 4)])
+def test_there_are_as_many_jobs_as_there_is_work_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: bool, few: int
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    from landscaper_hpc.executors import dask_slurm
+
+    site = Site.model_validate({"slurm": {"nodes": 4, "tasks_per_node": 2}, "dask": {"adaptive": adaptive}})
+    jobs = dask_slurm.Jobs(site, Campaign(tmp_path, ()))
+    jobs._cluster = cluster = Cluster(0)
+    jobs._looked = math.inf  # nobody asks Slurm
+    found = []
+    for unfinished, idle in ((math.inf, 0), (3, 0), (3, 100), (100, 100)):
+        monkeypatch.setattr(dask_slurm, "_IDLE_SECONDS", 60 - idle)
+        jobs.tend(len(cluster.worker_spec), unfinished)
+        found.append(len(cluster.worker_spec))
+    assert found == [4, 4, few, 4]
 
 
 def test_the_package_starts_without_dask() -> None:
