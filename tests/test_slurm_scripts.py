@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import network, wells
+from studies import command, network, wells
 
 from landscaper_hpc import Site, Study
 from landscaper_hpc.campaign import Campaign
@@ -178,4 +178,12 @@ def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("#!/bin/bash") == 4
+    asked = command("doctor", "--site", "generic_slurm", "--dry-run", cwd=tmp_path)
+    ours, theirs = (
+        {line.partition("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")}
+        for text in (done.stdout, asked.stdout)
+    )
+    assert ours == theirs
+    assert "#SBATCH --array=0-3%4" in asked.stdout
+    assert command("doctor", "--dry-run").returncode == 2  # no Slurm site
     assert sorted(tmp_path.rglob("*")) == before

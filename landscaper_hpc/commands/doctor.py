@@ -27,6 +27,9 @@ def doctor(
     site: SiteFile = None,
     set_site: SetSite = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with a Slurm site: print the sbatch scripts that its jobs get, no more")
+    ] = False,
 ) -> None:
     """Check what can be checked about this machine: packages, cores, memory, GPUs, MPI, Slurm, the file system.
 
@@ -41,6 +44,9 @@ def doctor(
       landscaper-hpc doctor --site perlmutter --set-site slurm.account=m1234
     """
     where = load_site(site, overrides=set_site)
+    if dry_run:
+        _print_scripts(folder, where)
+        return
     findings = []
     for name, ok, finding in _findings(folder, where):
         findings.append({"name": name, "ok": ok, "finding": finding})
@@ -51,6 +57,15 @@ def doctor(
         print(json.dumps({"ok": not bad, "findings": findings}))
     if bad:
         sys.exit(1)
+
+
+def _print_scripts(folder: Path | None, site: Site) -> None:
+    """Those of a study with work for every task."""
+    from landscaper_hpc.campaign import Campaign
+    from landscaper_hpc.commands.run import print_scripts
+    from landscaper_hpc.site_checks import folder_of
+
+    print_scripts(Campaign((folder or folder_of(site)) / "a_study", ()), site, site.slurm.nodes * site.slurm.tasks)
 
 
 def _findings(folder: Path | None, site: Site) -> Iterator[tuple[str, bool | None, str]]:

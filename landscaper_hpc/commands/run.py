@@ -24,6 +24,7 @@ from landscaper_hpc.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from landscaper_hpc.campaign import Campaign
     from landscaper_hpc.config import Study
     from landscaper_hpc.executors.mpi import Stage
     from landscaper_hpc.site import Site
@@ -88,6 +89,15 @@ def run(
 
 def _print_scripts(study: Study, site: Site, folder: Path) -> None:
     from landscaper_hpc.campaign import Campaign
+    from landscaper_hpc.executors.scripts import planned_shards
+
+    study.check_files()
+    campaign = Campaign.of(study, site, folder)
+    print_scripts(campaign, site, sum(planned_shards(item, site) for item in campaign.landscapes))
+
+
+def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
+    """The sbatch scripts of a campaign of so many shards."""
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.executors import scripts
 
@@ -95,10 +105,7 @@ def _print_scripts(study: Study, site: Site, folder: Path) -> None:
         raise InputError(
             "--dry-run needs a site with executor: slurm; `landscaper-hpc plan` tells what others will cost"
         )
-    study.check_files()
-    campaign = Campaign.of(study, site, folder)
-    sizes = scripts.arrays(site, sum(scripts.planned_shards(item, site) for item in campaign.landscapes), others=3)
-    for text in scripts.scripts(campaign, site, sizes).values():
+    for text in scripts.scripts(campaign, site, scripts.arrays(site, shards, others=3)).values():
         print(text)
 
 

@@ -41,7 +41,7 @@ def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | Non
     minutes = -(-slurm.seconds // 60)
     tasks = slurm.tasks
     if stage == "prepare":
-        tasks = min(tasks, len(campaign.landscapes))
+        tasks = min(tasks, max(1, len(campaign.landscapes)))
     elif stage == "report":
         tasks, minutes = 1, min(minutes, max(_REPORT_MINUTES, slurm.warning_s // 60 + 2))
     nodes = slurm.topology_nodes if stage == "topology" else 1
