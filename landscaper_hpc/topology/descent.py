@@ -36,6 +36,17 @@ def _take_lower(f: Any, source: int, strict: bool, dist: Any, a: int, b: int, be
 
 
 @jit
+def _point(root: Any, base: int, a: int, b: int, code: Any) -> int:
+    """Write the pointers that `code` gives; tell how many are minima."""
+    start = np.uint64(base)
+    here = 0
+    for j in range(np.uint64(a), np.uint64(b)):
+        root[start + j] = start + j + np.uint64(code[j])
+        here += code[j] == 0
+    return here
+
+
+@jit
 def _note_minima(code: Any, base: int, a: int, b: int, minima: Any, found: int, here: int, most: int) -> Any:
     """Append where `code` is zero, `here` times in all; return the array, which may have grown. Nothing is appended
     where that would be more than `most`."""
@@ -89,10 +100,7 @@ def descend(
         for i in range(before, m):
             step = dist[near[i, 0]]
             _take_lower(f, base + step, True, step, near[i, 1], near[i, 2], best, code)
-        here = 0
-        for j in range(np.uint64(a0), np.uint64(b0)):
-            root[start + j] = start + j + np.uint64(code[j])
-            here += code[j] == 0
+        here = _point(root, base, a0, b0, code)
         if here:
             minima = _note_minima(code, base, a0, b0, minima, found, here, most)
             found += here
@@ -191,11 +199,7 @@ def descend_axes(f: Any, root: Any, shape: Any, low: Any, high: Any, dist: Any, 
             else:
                 _take_lower(f, base - step, False, -step, a1, b1, best, code)
                 _take_lower(f, base + step, True, step, a2, b2, best, code)
-        here = 0
-        start = np.uint64(base)
-        for j in range(np.uint64(a), np.uint64(b)):
-            root[start + j] = start + j + np.uint64(code[j])
-            here += code[j] == 0
+        here = _point(root, base, a, b, code)
         if here:
             minima = _note_minima(code, base, a, b, minima, found, here, most)
             found += here
