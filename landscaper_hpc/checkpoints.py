@@ -51,7 +51,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy a checkpoint's tensors into the model, matched by name and shape.
+    """Copy a checkpoint's tensors into the model, as `matched` to it."""
+    target = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in matched(model, tensors, path).items():
+            target[name].copy_(tensor)
+
+
+def matched(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors under all names that the model has for them, matched by name and shape.
 
     A key may carry the prefixes that DistributedDataParallel, torch.compile and Lightning add. Of tied weights one
     name is enough. Anything missing, left over, or of another shape is listed in the InputError.
@@ -90,9 +98,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
             raise InputError(
                 f"checkpoint {path} gives different values for {other} and {name}, which the model ties together"
             )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            target[name].copy_(tensor)
+    return {name: tensors[first[alias[name]]] for name in target if alias[name] in first}
 
 
 def _aliases(target: Mapping[str, Tensor]) -> dict[str, str]:

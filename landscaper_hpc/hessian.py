@@ -250,24 +250,33 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum()
 
 
-def gradient(objective: Objective) -> Tensor:
-    """The gradient of the loss at theta*, as a flat vector in the objective's dtype."""
+def gradient(
+    objective: Objective, at: Mapping[str, Tensor] | None = None, buffers: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The gradient of the loss at theta*, or at the parameters `at` with these `buffers`, as a flat vector in the
+    objective's dtype."""
     layout = Layout.of(objective.parameters)
     total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
     for batch, count in zip(objective.batches, objective.examples, strict=True):
-        parts, weight = _gradient(objective, objective.parameters, batch, count)
+        parts, weight = _gradient(objective, at or objective.parameters, batch, count, buffers=buffers)
         total += weight * layout.flatten(parts)
         examples += weight
     return (total / examples).to(objective.dtype)
 
 
 def _gradient(
-    objective: Objective, at: Mapping[str, Tensor], batch: Any, count: int, *, keep: bool = False
+    objective: Objective,
+    at: Mapping[str, Tensor],
+    batch: Any,
+    count: int,
+    *,
+    keep: bool = False,
+    buffers: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], int]:
     """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
     `keep` it can be differentiated again."""
     params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
-    value, weight = objective.part(params, batch, count)
+    value, weight = objective.part(params | dict(buffers or {}), batch, count)
     if not value.requires_grad:
         return {name: torch.zeros_like(p) for name, p in params.items()}, weight
     with arithmetic(objective.precision, objective.device, autocast=False):

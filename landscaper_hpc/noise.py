@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from landscaper_hpc.directions import Directions
@@ -55,14 +54,11 @@ def precision_report(
 def _other_order(objective: Objective, directions: Directions, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The losses with the displacements and the batches added from last to first: as exact, differently rounded."""
     values = []
-    with torch.no_grad():
-        for alpha in points:
-            params = {}
-            for name, p in objective.parameters.items():
-                shift = sum(float(a) * directions.vectors[name][i] for i, a in reversed(list(enumerate(alpha))))
-                params[name] = p + shift
-            parts = [
-                objective.part(params, *given) for given in zip(objective.batches, objective.examples, strict=True)
-            ]
-            values.append(float(objective.combine([v for v, _ in parts[::-1]], [w for _, w in parts[::-1]])))
+    for alpha in points:
+        params = {}
+        for name, p in objective.parameters.items():
+            shift = sum(float(a) * directions.vectors[name][i] for i, a in reversed(list(enumerate(alpha))))
+            params[name] = p + shift
+        parts = [objective.part(params, *given) for given in zip(objective.batches, objective.examples, strict=True)]
+        values.append(float(objective.combine([v.detach() for v, _ in parts[::-1]], [w for _, w in parts[::-1]])))
     return np.array(values)

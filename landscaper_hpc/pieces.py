@@ -68,13 +68,12 @@ def mean_of(objective: Objective, pieces: Pieces) -> bool:
     """Whether the loss is the mean of the losses of the pieces, to rounding."""
     layout = Layout.of(objective.parameters)
     tolerance = 1e-12 if objective.dtype == torch.float64 else 1e-5
-    with torch.no_grad():
-        for point in shifted(objective):
-            params = layout.unflatten(point)
-            parts = [objective.part(params, *piece) for piece in pieces]
-            mean = objective.combine([value for value, _ in parts], [weight for _, weight in parts])
-            if not torch.allclose(mean, objective.loss(params), rtol=tolerance, atol=0, equal_nan=True):
-                return False
+    for point in shifted(objective):
+        params = layout.unflatten(point)
+        parts = [objective.part(params, *piece) for piece in pieces]
+        mean = objective.combine([value.detach() for value, _ in parts], [weight for _, weight in parts])
+        if not torch.allclose(mean, objective.loss(params).detach(), rtol=tolerance, atol=0, equal_nan=True):
+            return False
     return True
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 from landscaper_hpc.checkpoints import list_some
 from landscaper_hpc.data import examples_in, slabs
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.hessian import gradient
 from landscaper_hpc.layout import Layout
 from landscaper_hpc.objective import Objective
-from landscaper_hpc.precision import arithmetic, one_thread
+from landscaper_hpc.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
 
 
@@ -45,10 +46,14 @@ class Curve:
 
 
 def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
-    """Losses along the straight line from the objective's checkpoint to `other` (same names and shapes)."""
-    layout, start, end = _ends(objective, other)
+    """Losses along the straight line from the objective's checkpoint to `other` (same names and shapes).
+
+    Here and along a curve, buffers that `other` has too (BatchNorm's statistics) go straight from end to end, so that
+    the losses at the ends are those of the two checkpoints.
+    """
+    ends = _Ends(objective, other)
     t = np.linspace(0, 1, points)
-    return Curve(t, _along(objective, layout, (start, (start + end) / 2, end), t, progress))
+    return Curve(t, _along(ends, (ends.start + ends.end) / 2, t, progress))
 
 
 def bezier(
@@ -63,22 +68,20 @@ def bezier(
 ) -> Curve:
     """Losses along the curve (1−t)² θ₀ + 2t(1−t) φ + t² θ₁, with φ trained by `steps` steps of Adam on the loss at
     uniformly random t, from the middle of the line. The rate is relative to the mean square distance of the ends."""
-    layout, start, end = _ends(objective, other)
+    ends = _Ends(objective, other)
     draws = np.random.default_rng(seed).uniform(0, 1, steps)
-    with one_thread(objective.device), arithmetic(objective.precision, objective.device, autocast=False):
-        middle = ((start + end) / 2).clone().requires_grad_()
-        scale = float((end - start).square().mean().sqrt())
+    with one_thread(objective.device):
+        middle = (ends.start + ends.end) / 2
+        scale = float((ends.end - ends.start).square().mean().sqrt())
         optimizer = torch.optim.Adam([middle], lr=rate * max(scale, torch.finfo(objective.dtype).eps))
-        for i, t in enumerate(draws):
-            optimizer.zero_grad()
-            point = _bezier_point((start, middle, end), float(t))
-            (middle.grad,) = torch.autograd.grad(objective.loss(layout.unflatten(point)), middle)
+        for i, t in enumerate(draws.tolist()):
+            # batch by batch, so that data that are streamed need no more memory here
+            middle.grad = 2 * t * (1 - t) * gradient(objective, ends.at(middle, t), ends.buffers(t))
             optimizer.step()
             progress(i + 1, steps + points)
-    found = middle.detach()
     t = np.linspace(0, 1, points)
-    curve = _along(objective, layout, (start, found, end), t, lambda done, _: progress(steps + done, steps + points))
-    return Curve(t, curve, {name: v.clone() for name, v in layout.unflatten(found).items()})
+    curve = _along(ends, middle, t, lambda done, _: progress(steps + done, steps + points))
+    return Curve(t, curve, {name: v.clone() for name, v in ends.layout.unflatten(middle).items()})
 
 
 def linear_cka(a: Tensor, b: Tensor) -> float:
@@ -174,33 +177,36 @@ def _first(objective: Objective, examples: int) -> list[tuple[Any, int]]:
     return taken
 
 
-def _ends(objective: Objective, other: Mapping[str, Tensor]) -> tuple[Layout, Tensor, Tensor]:
-    layout = Layout.of(objective.parameters)
-    missing = [name for name, p in objective.parameters.items() if name not in other or other[name].shape != p.shape]
-    if missing:
-        raise InputError(
-            f"the other checkpoint lacks {', '.join(missing[:8])} in the shape of this one; give one of the same model"
-        )
-    cast = {name: other[name].to(p) for name, p in objective.parameters.items()}
-    return layout, layout.flatten(objective.parameters), layout.flatten(cast)
+class _Ends:
+    """Two checkpoints of one model, and what lies on quadratic Bézier curves from one to the other."""
+
+    def __init__(self, objective: Objective, other: Mapping[str, Tensor]) -> None:
+        missing = [k for k, p in objective.parameters.items() if k not in other or other[k].shape != p.shape]
+        if missing:
+            raise InputError(
+                f"the other checkpoint lacks {list_some(missing)} in the shape of this one; give one of the same model"
+            )
+        self.objective, self.layout = objective, Layout.of(objective.parameters)
+        self.start = self.layout.flatten(objective.parameters)
+        self.end = self.layout.flatten({name: other[name].to(p) for name, p in objective.parameters.items()})
+        self._buffers = {
+            name: (buffer, other[name].to(buffer))
+            for name, buffer in objective.model.named_buffers()
+            if name in other and buffer.is_floating_point() and other[name].shape == buffer.shape
+        }
+
+    def at(self, middle: Tensor, t: float) -> dict[str, Tensor]:
+        return self.layout.unflatten((1 - t) ** 2 * self.start + 2 * t * (1 - t) * middle + t**2 * self.end)
+
+    def buffers(self, t: float) -> dict[str, Tensor]:
+        return {name: (1 - t) * a + t * b for name, (a, b) in self._buffers.items()}
 
 
-def _bezier_point(control: tuple[Tensor, Tensor, Tensor], t: float) -> Tensor:
-    a, b, c = control
-    return (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
-
-
-def _along(
-    objective: Objective,
-    layout: Layout,
-    control: tuple[Tensor, Tensor, Tensor],
-    t: NDArray[np.float64],
-    progress: Progress,
-) -> NDArray[np.float64]:
+def _along(ends: _Ends, middle: Tensor, t: NDArray[np.float64], progress: Progress) -> NDArray[np.float64]:
     values = []
-    with one_thread(objective.device):
-        for i, s in enumerate(t):
-            values.append(objective.loss(layout.unflatten(_bezier_point(control, float(s)))).detach())
+    with one_thread(ends.objective.device):
+        for i, s in enumerate(t.tolist()):
+            values.append(ends.objective.loss(ends.at(middle, s) | ends.buffers(s)).detach())
             progress(i + 1, len(t))
     result: NDArray[np.float64] = torch.stack(values).cpu().numpy()
     return result

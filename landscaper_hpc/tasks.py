@@ -219,7 +219,7 @@ def load(landscape: Landscape) -> Objective:
 def make_directions(study: Study, objective: Objective, progress: Progress, resume: Path | None = None) -> Directions:
     """The study's directions; Lanczos goes on from the file `resume` after a kill."""
     from landscaper_hpc import directions
-    from landscaper_hpc.checkpoints import read_checkpoint
+    from landscaper_hpc.checkpoints import matched, read_checkpoint
     from landscaper_hpc.lanczos import by_magnitude, mixture, most_negative
 
     config = study.directions
@@ -233,7 +233,8 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
     if config.kind == "gradient":
         return directions.gradient_direction(objective, normalization=config.normalization)
     if config.kind == "trajectory":
-        trajectory = [read_checkpoint(study.path(file)) for file in config.trajectory]
+        files = [study.path(file) for file in config.trajectory]
+        trajectory = [matched(objective.model, read_checkpoint(file), file) for file in files]
         return directions.trajectory_directions(objective, trajectory, config.n, normalization=config.normalization)[0]
     return directions.hessian_directions(
         objective,

@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
-from landscaper_hpc.checkpoints import load_into, read_checkpoint
+from landscaper_hpc.checkpoints import load_into, matched, read_checkpoint
 from landscaper_hpc.errors import InputError
 
 
@@ -53,6 +53,16 @@ def _safetensors(folder: Path, state: dict[str, torch.Tensor]) -> Path:
     return folder / "model.safetensors"
 
 
+def _bin(folder: Path, files: dict[str, list[str]], state: dict[str, torch.Tensor]) -> Path:
+    """As Hugging Face wrote them before safetensors."""
+    for file, names in files.items():
+        torch.save({name: state[name] for name in names}, folder / file)
+    if len(files) > 1:
+        index = {"weight_map": {name: file for file, names in files.items() for name in names}}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder
+
+
 def _distributed(wrap: Callable[[dict[str, torch.Tensor]], dict[str, object]]) -> Callable[..., Path]:
     def write(folder: Path, state: dict[str, torch.Tensor]) -> Path:
         with warnings.catch_warnings():
@@ -75,6 +85,8 @@ WRITERS: dict[str, Callable[[Path, dict[str, torch.Tensor]], Path]] = {
     "distributed, with optimiser": _distributed(lambda s: {"model": s, "optim": {"a": torch.ones(3)}, "epoch": 3}),
     "sharded": _sharded,
     "folder": lambda folder, state: _safetensors(folder, state).parent,
+    "bin folder": lambda folder, state: _bin(folder, {"pytorch_model.bin": list(state)}, state),
+    "sharded bin folder": lambda folder, state: _bin(folder, {"a.bin": ["0.weight"], "b.bin": list(state)[1:]}, state),
     "sharded folder": lambda folder, state: _sharded(folder, state).parent,
 }
 
@@ -115,6 +127,13 @@ def test_of_tied_weights_one_name_is_enough(tmp_path: Path) -> None:
     assert torch.equal(model.embed.weight, weight)
     with pytest.raises(InputError, match=r"different values for embed.weight and head.weight"):
         load_into(model, {"embed.weight": weight, "head.weight": weight + 1}, tmp_path)
+
+
+def test_tied_weights_and_prefixes_are_matched_for_trajectories_and_paths_too(tmp_path: Path) -> None:
+    weight = torch.randn(5, 3)
+    found = matched(_Tied(), {"module.head.weight": weight}, tmp_path)
+    assert list(found) == ["embed.weight", "head.weight"]
+    assert all(torch.equal(tensor, weight) for tensor in found.values())
 
 
 def test_everything_that_does_not_match_is_listed(trained: nn.Sequential) -> None:

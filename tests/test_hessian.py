@@ -17,6 +17,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.hessian import Hessian
 from landscaper_hpc.lanczos import by_magnitude, eigenpairs, mixture, most_negative
 from landscaper_hpc.objective import Objective, Task
+from landscaper_hpc.pieces import divide_into, mean_of
 
 
 def gaps_removed(hessian: Hessian, flat: torch.Tensor) -> torch.Tensor:
@@ -54,6 +55,11 @@ def test_a_large_batch_in_slabs_gives_the_same_products(monkeypatch: pytest.Monk
     base = cnn_task(70)
     other = Objective(Task(base.model, lambda model, batch: base.loss(model, batch).mean().sqrt(), base.data))
     assert len(Hessian(other)._kept) == 1  # no mean over examples
+
+
+def test_slabs_of_a_loss_that_calls_autograd_itself() -> None:
+    objective = Objective(TASKS["autograd inside"]())
+    assert mean_of(objective, divide_into(objective.batches[0], 40, 3))
 
 
 class OnceDifferentiable(torch.autograd.Function):

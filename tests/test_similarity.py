@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, function, mlp_task
+from problems import TASKS, cnn_task, function, mlp_task
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective import Objective
@@ -38,6 +38,18 @@ def test_of_a_network_with_itself_and_reproducible() -> None:
     other = Objective(mlp_task(seed=1)).parameters
     first, second = (bezier(objective, other, steps=5, points=3) for _ in range(2))
     assert first.losses.tobytes() == second.losses.tobytes()
+
+
+def test_the_ends_are_the_two_checkpoints_with_their_batch_norm() -> None:
+    objective, task = Objective(cnn_task()), cnn_task()
+    with torch.no_grad():
+        for tensor in (*task.model.parameters(), task.model.norm.running_mean, task.model.norm.running_var):
+            tensor.mul_(1.3)
+    other = Objective(task)
+    state = {k: v.clone() for k, v in other.model.state_dict().items()}
+    for curve in (line(objective, state, 3), bezier(objective, state, points=3, steps=2)):
+        ends = [float(o.loss(o.parameters)) for o in (objective, other)]
+        np.testing.assert_allclose(curve.losses[[0, -1]], ends, rtol=1e-12)
 
 
 def test_another_model_is_refused() -> None:

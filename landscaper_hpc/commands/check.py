@@ -62,7 +62,9 @@ def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) ->
 
     study = landscape.study
     grid, n = study.make_grid(), study.directions.n
-    directions = random_directions(objective, n, seed=study.directions.seed, normalization="model")
+    directions = random_directions(
+        objective, n, seed=study.directions.seed, normalization=study.directions.normalization
+    )
     generator = np.random.default_rng(study.directions.seed)
     points = np.stack([generator.choice(c, _NOISE_POINTS) for c in grid.coordinates()], axis=1)
     wide = objective

@@ -33,7 +33,7 @@ def connect(
     """
     from landscaper_hpc import tasks
     from landscaper_hpc.campaign import Plan
-    from landscaper_hpc.checkpoints import read_checkpoint
+    from landscaper_hpc.checkpoints import matched, read_checkpoint
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.similarity import bezier, line
@@ -44,7 +44,8 @@ def connect(
         if name not in landscapes:
             raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
     objective = tasks.load(landscapes[first])
-    other = read_checkpoint(landscapes[second].file)
+    file = landscapes[second].file
+    other = matched(objective.model, read_checkpoint(file), file)
     with Bars() as bars:
         straight = line(objective, other, points, lambda done, total: bars.update("line", done, total))
         curve = bezier(
