@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -287,6 +288,30 @@ def test_a_killed_search_goes_on_with_the_same_bits(kill_at: int, tmp_path, monk
     assert torch.equal(resumed.vectors, fresh.vectors)
     assert resumed.products == fresh.products
     assert len(calls) - before == 2 * fresh.products - kill_at  # nothing was done twice
+
+
+def test_kill_9_and_on_from_the_last_vector(tmp_path) -> None:
+    script = str(Path(__file__).with_name("lanczos_process.py"))
+
+    def search(name: str, *, kill_after: int = 0) -> list[int]:
+        files = str(tmp_path / f"{name}.lanczos"), str(tmp_path / f"{name}.pt")
+        done = []
+        with subprocess.Popen(
+            [sys.executable, script, *files, str(kill_after)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stdout:
+                done.append(int(line))
+                if done[-1] == kill_after:
+                    process.kill()
+        assert process.returncode == (-signal.SIGKILL if kill_after else 0)
+        return done
+
+    whole = search("whole")
+    middle = len(whole) // 2
+    assert search("killed", kill_after=middle) == whole[:middle]
+    assert search("killed") == whole[middle - 1 :]  # only the product that was not saved yet is done again
+    vectors = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed")]
+    assert all(torch.equal(vectors[0][k], vectors[1][k]) for k in vectors[0])
 
 
 def test_a_saved_search_of_something_else_is_not_taken_up(tmp_path, monkeypatch) -> None:
