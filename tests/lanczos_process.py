@@ -1,4 +1,4 @@
-"""A search for eigenpairs that test_hessian kills: `lanczos_process.py FILE RESULT LAST` says every product on stdout and
+"""A search for eigenpairs that test_hessian kills: `lanczos_process.py FILE RESULT LAST` says every product and
 waits for its end after product LAST."""
 
 import signal
