@@ -1,10 +1,11 @@
 """Points per second of loss evaluation, side by side with Landscaper 1.3.1 and with the model's own forward pass.
 
 `python benchmarks/evaluation.py [--device cuda] [--only mlp pinn resnet20 transformer]` measures and writes
-results/evaluation-<device>.json. Our side is what a study runs: one process per core (or per GPU), one thread each, a
+results/evaluation-<device>.json. Our side is what a study runs: one process per core (or GPU), one thread each, a
 batch shape found by measurement; start-up and measurement are not counted, on either side. Landscaper runs with its
-default threads and with one; the better counts. What is compared takes turns, so that a busy machine is as busy for
-everyone. A row is written as soon as it is measured; the whole takes about five minutes on two cores.
+default threads and with one; the better counts. A GPU is one device: rows whose products tensor cores compute have
+TF32 for everyone, and all say how many GPU-hours a grid takes. What is compared takes turns, so that a busy machine
+is as busy for everyone. A row is written as soon as it is measured; the whole takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -123,7 +124,13 @@ def one_call_at_a_time(problem: str, options: dict[str, Any], precision: str, de
         yield 1
 
 
+def tf32(device: str) -> None:
+    """What our precision tf32 does, for the model alone."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = device == "cuda"
+
+
 def forward_images(options: dict[str, Any], layout: str, batch: int, device: str) -> Iterator[int]:
+    tf32(device)
     model, data, _ = models.resnet20(**options)
     memory = torch.channels_last if layout == "channels-last" else torch.contiguous_format
     model = model.to(device=device, memory_format=memory)
@@ -181,8 +188,9 @@ def row_resnet20(device: str, processes: int) -> dict[str, Any]:
     """On a CPU the data are one batch: we choose the slabs. On a GPU they are batches of 1000."""
     images = 512 if device == "cpu" else 10_000
     options = {"images": images, "batch": 512 if device == "cpu" else 1000}
+    precision = "float32" if device == "cpu" else "tf32"
     rates = side_by_side(
-        {"ours": ours("resnet20", options, "float32", device, processes, 1)}
+        {"ours": ours("resnet20", options, precision, device, processes, 1)}
         | {
             f"{layout}, {batch}": Work(forward_images, (options, layout, batch, device), processes, threads=1)
             for layout in ("default", "channels-last")
@@ -199,33 +207,44 @@ def row_resnet20(device: str, processes: int) -> dict[str, Any]:
         "forward": rates,
         "of_best_forward": images * points / max(rates.values()),
         "points_per_second": points,
+        "precision": precision,
         "unit": "images/s",
     }
 
 
 def row_transformer(device: str, processes: int) -> dict[str, Any]:
     options = GPT2 if device == "cuda" else {}
+    precision = "float32" if device == "cpu" else "tf32"
     batch = 1
     if device == "cpu":
-        found = objective("transformer", options, "float32", device)
+        found = objective("transformer", options, precision, device)
         batch = choose_batch(found, random_directions(found, 3))
+    sequences = (4,) if device == "cpu" else (2, 4, 8, 16)
     rates = side_by_side(
-        {
-            "ours": ours("transformer", options, "float32", device, processes, batch),
-            "forward": Work(forward_tokens, (options, device), processes, threads=1),
-        }
+        {"ours": ours("transformer", options, precision, device, processes, batch)}
+        | {f"forward, {n}": Work(forward_tokens, (options, n, device), processes, threads=1) for n in sequences}
     )
-    return rates | {"of_best_forward": rates["ours"] / rates["forward"], "batch": batch, "unit": "points/s"}
+    forward = max(rates[f"forward, {n}"] for n in sequences)
+    return rates | {
+        "of_best_forward": rates["ours"] / forward,
+        "points_per_second": rates["ours"],
+        "batch": batch,
+        "precision": precision,
+        "unit": "points/s",
+    }
 
 
-def forward_tokens(options: dict[str, Any], device: str) -> Iterator[int]:
+def forward_tokens(options: dict[str, Any], sequences: int, device: str) -> Iterator[int]:
+    """The loss of all data in batches of so many sequences."""
+    tf32(device)
     model, data, loss = models.transformer(**options)
     model = model.to(device)
-    batch = tuple(x.to(device) for x in data[0])
+    inputs, targets = (x.to(device).split(sequences) for x in data[0])
     with torch.no_grad():
         while True:
             for _ in range(4):
-                loss(model, batch)
+                for batch in zip(inputs, targets, strict=True):
+                    loss(model, batch)
             if device == "cuda":
                 torch.cuda.synchronize()
             yield 4
@@ -242,24 +261,34 @@ def device_name(device: str) -> str:
 ROWS = {"mlp": row_mlp, "pinn": row_pinn, "resnet20": row_resnet20, "transformer": row_transformer}
 
 
+def gpu_hours(points_per_second: float) -> dict[str, float]:
+    return {f"41^{n}": 41**n / points_per_second / 3600 for n in (3, 4, 5)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     arguments = parser.parse_args()
-    processes = len(os.sched_getaffinity(0)) if arguments.device == "cpu" else torch.cuda.device_count()
+    processes = len(os.sched_getaffinity(0)) if arguments.device == "cpu" else 1
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "device": device_name(arguments.device),
         "processes": processes,
         "torch": torch.__version__,
+        "landscaper": next(p.partition("==")[2] for p in peers.PACKAGES if p.startswith("landscaper")),
     }
+    if arguments.device == "cuda":
+        result |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     target = RESULTS / f"evaluation-{arguments.device}.json"
     if target.exists():
         result = json.loads(target.read_text()) | result
     for row in arguments.only:
         load = os.getloadavg()[0]  # above 0 before anything has begun, the machine was not ours alone
         result[row] = ROWS[row](arguments.device, processes) | {"load_before": load}
+        if arguments.device == "cuda":
+            found = result[row]
+            found["gpu_hours"] = gpu_hours(found.get("points_per_second", found["ours"]))
         RESULTS.mkdir(exist_ok=True)
         target.write_text(json.dumps(result, indent=2) + "\n")
         print(row, json.dumps(result[row], indent=2), flush=True)
