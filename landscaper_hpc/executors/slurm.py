@@ -112,7 +112,8 @@ class _Client:
             to_do = [stage for stage in missing if not any(j.active and j.stage == stage for j in self._jobs)]
             self._watched |= {job.id.split("_")[0] for job in self._jobs if job.active}
             if to_do:
-                if not any(job.active for job in self._jobs):
+                # jobs that wait for directions bring nothing, and Slurm takes a while to see it
+                if to_do[0] == "prepare" or not any(job.active for job in self._jobs):
                     self._refuse_in_vain(to_do[0], progress)
                 self._submit([s for s in to_do if self._worth(s, progress)], progress)
             if detach:
