@@ -33,6 +33,22 @@ while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"
 """
+KNOCK = """
+import psutil, socket, ssl, sys
+for connection in psutil.Process(int(sys.argv[1])).net_connections("tcp"):
+    host, port = connection.laddr
+    if connection.status != psutil.CONN_LISTEN or host == "127.0.0.1":
+        continue
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        address = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        with context.wrap_socket(socket.create_connection((address, port), 30)) as server:
+            server.recv(1)
+        print("open to all:", host, port)
+    except ssl.SSLError as error:
+        print("wants a certificate" if error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED" else error)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +101,9 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     wait_for_shards(tmp_path, 2)
     keys = tmp_path / "run & go/dask"
     assert {path.stat().st_mode & 0o077 for path in (keys, *keys.iterdir())} == {0}
-    for process in processes(tmp_path):  # Dask's own port, which is TLS, and nothing else
-        listening = [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        assert len({address.port for address in listening if address.ip != "127.0.0.1"}) <= 2
+    said = [answer for process in processes(tmp_path) for answer in knocked(process)]
+    assert len(said) >= 3  # the scheduler, a worker and its nanny: no dashboard among them, and all want certificates
+    assert set(said) == {"wants a certificate"}
 
     client.kill()
     client.wait()
@@ -106,6 +122,15 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     inside = (file.parents[1] / "started").read_text().splitlines()
     assert len(inside) >= 4  # jobs
     assert all(f"--bind={tmp_path / 'run & go'}:" in line and f"--bind={file.parent}:" in line for line in inside)
+
+
+def knocked(process: psutil.Process) -> list[str]:
+    """What a stranger on the same node hears at each port that the process has open to other nodes."""
+    node = ("nsenter", f"--target={process.pid}", "--net")  # from elsewhere its connections cannot be seen
+    argv = [*node, sys.executable, "-c", KNOCK, str(process.pid)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{process.cmdline()}: {done.stderr}"
+    return done.stdout.splitlines()
 
 
 def jobs(cluster: SlurmCluster) -> list[str]:
