@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from problems import TASKS
+from studies import network
 
+from landscaper_hpc import noise
+from landscaper_hpc.commands.check import check
 from landscaper_hpc.directions import random_directions
 from landscaper_hpc.evaluate import losses
 from landscaper_hpc.noise import precision_report
@@ -25,3 +31,26 @@ def test_the_error_is_that_of_the_precision(name: str, precision: str) -> None:
     assert SIZES[precision][0] <= report.relative <= SIZES[precision][1]
     other = losses(exact, random_directions(exact, 2), points, 1)
     assert np.abs(losses(low, directions, points, 4) - other).max() <= report.noise_persistence + 1e-15
+
+
+@pytest.mark.parametrize("normalization", ["model", "unit"])
+def test_check_says_what_is_noise(
+    normalization: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def reported(*arguments: object) -> noise.PrecisionReport:
+        seen.append((arguments, precision_report(*arguments)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(noise, "precision_report", reported)
+    choices = ["precision=float32", f"directions.normalization={normalization}"]
+    check(network(tmp_path), choices, None, None)
+    ((objective, exact, directions, points, _), report) = seen[0]
+    assert (objective.precision, exact.precision) == ("float32", "float64")
+    assert directions.normalization == normalization  # the grid's range is in its units
+    assert np.abs(points).max() <= 0.5
+    moved, below = re.findall(r"by up to (\S+) .*less than (\S+) are noise", capsys.readouterr().out)[0]
+    assert float(moved) == pytest.approx(report.error, rel=0.1)
+    assert float(below) == pytest.approx(2 * report.error, rel=0.1)
+    assert 1e-10 < report.relative < 1e-5
