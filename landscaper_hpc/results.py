@@ -30,13 +30,25 @@ def results(study: Study, study_id: str, stores: Sequence[LandscapeStore]) -> di
     return _plain(found)  # type: ignore[no-any-return]
 
 
-def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
+# products in these precisions keep 10 and 7 of the 23 bits behind the point of a float32 number
+_COARSER = {"tf32": 2**13, "bf16": 2**16}
+
+
+def rounding(precision: str, value_range: tuple[float, float]) -> float:
+    """The rounding error of a loss in this precision, at the largest magnitude in `value_range`."""
     import numpy as np
 
-    from landscaper_hpc.metrics import minima_above, noise_floor, summary
+    from landscaper_hpc.metrics import noise_floor
+
+    stored = np.float64 if precision == "float64" else np.float32
+    return noise_floor(stored, value_range) * _COARSER.get(precision, 1)
+
+
+def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
+    from landscaper_hpc.metrics import minima_above, summary
 
     science, stored, tree = store.attributes["science"], store.directions(), store.tree()
-    noise = noise_floor(np.float64 if study.precision == "float64" else np.float32, tree.value_range)
+    noise = rounding(study.precision, tree.value_range)
     return {
         "name": store.name,
         "options": science["options"],

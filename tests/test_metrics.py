@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from landscaper_hpc.metrics import (
     minima_above,
@@ -14,6 +15,8 @@ from landscaper_hpc.metrics import (
     smad_curve,
     summary,
 )
+from landscaper_hpc.precision import PRECISIONS, epsilon
+from landscaper_hpc.results import rounding
 from landscaper_hpc.topology import merge_tree
 
 ORACLES = sorted((Path(__file__).parent / "data").glob("oracle_*.npz"))
@@ -119,6 +122,8 @@ def test_noise_floor() -> None:
     assert noise_floor(np.float32, (0.0, 1.0)) == np.finfo(np.float32).eps
     assert noise_floor(np.float64, (-2.0, 1.0)) == 2 * np.finfo(np.float64).eps
     assert noise_floor(np.float64, (np.nan, np.nan)) == 0.0
+    for precision in PRECISIONS:
+        assert rounding(precision, (0.0, 1.0)) == epsilon(precision, torch.device("cuda"))
 
 
 def test_summary_has_the_keys_of_the_command() -> None:
