@@ -40,11 +40,11 @@ _TCP = {"MPIR_CVAR_NOLOCAL": "1", "UCX_TLS": "tcp"}  # the test cluster's nodes 
 _SET = ("--set=grid.count=9", "--set=batch=8")
 _WHO = """
 import json
+from landscaper_hpc.topology.comm import world
+ranks = world()  # which starts MPI, as every command does
 from mpi4py import MPI
-world = MPI.COMM_WORLD
-version = MPI.Get_library_version().split()[2]
-found = world.gather([world.size, MPI.Get_processor_name(), version])
-if world.rank == 0:
+found = ranks.gather([ranks.size, MPI.Get_processor_name(), MPI.Get_library_version().split()[2]])
+if ranks.rank == 0:
     print(json.dumps(found))
 """
 _VERSIONS = """
