@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
+
+from .pmi import start_relay
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -150,8 +149,6 @@ class Mpi:
 # itself is no step (SLURM_NTASKS is set there too, for a single process)
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
-_CLEAN_STACK = 64 * 2**20  # larger than what the C library keeps of threads that have ended
-
 
 def world() -> Comm:
     """All ranks the launcher started, or this process alone; InputError if the launcher started more than MPI sees.
@@ -163,7 +160,8 @@ def world() -> Comm:
     if expected == 1:
         return Alone()
     try:
-        MPI = _started()
+        start_relay()
+        from mpi4py import MPI
     except ImportError as error:
         raise InputError(
             f"started as {expected} ranks, but mpi4py cannot be used ({error}); "
@@ -176,21 +174,6 @@ def world() -> Comm:
             "use the library's own mpiexec, or srun --mpi=pmi2 for MPICH and --mpi=pmix for Open MPI"
         )
     return Mpi(MPI.COMM_WORLD)
-
-
-def _started() -> Any:
-    """mpi4py.MPI, whose import starts MPI, here on a stack that nothing has used.
-
-    MPICH hands Slurm's pmi2 4 KiB of its stack, with its address at the beginning; runs of zeros are sent as their
-    length. Slurm reads 1,024 bytes of each request and takes a longer one for two broken ones. What the imports before
-    had left on the stack made requests too long at times, and MPI never started.
-    """
-    usual = threading.stack_size(_CLEAN_STACK)
-    try:
-        with ThreadPoolExecutor(1) as fresh:
-            return fresh.submit(importlib.import_module, "mpi4py.MPI").result()
-    finally:
-        threading.stack_size(usual)
 
 
 class RankError(Exception):

@@ -12,7 +12,12 @@ import pytest
 
 from tests.slurm.cluster import ROOT, SlurmCluster
 
-_WHO = "from mpi4py import MPI; c = MPI.COMM_WORLD; print(c.rank, c.size, MPI.Get_processor_name())"
+_WHO = """
+from landscaper_hpc.topology.comm import world
+ranks = world()
+from mpi4py import MPI
+print(ranks.rank, ranks.size, MPI.Get_processor_name())
+"""
 _OF_THE_RUN = ("seconds", "peak_rss_mb", "planned_mb", "blocks", "block_shape", "ranks")
 
 
@@ -38,7 +43,9 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("nodes", "ranks"), [(2, 2), (4, 4), (2, 6)])
 def test_ranks_on_several_nodes_make_one_world(cluster: SlurmCluster, nodes: int, ranks: int) -> None:
-    out = cluster.srun(f"-N{nodes}", f"-n{ranks}", "--mpi=pmi2", sys.executable, "-c", _WHO)
+    out = cluster.srun(
+        f"-N{nodes}", f"-n{ranks}", "--mpi=pmi2", sys.executable, "-c", _WHO, env={"PYTHONPATH": str(ROOT)}
+    )
     who = sorted(line.split() for line in out.splitlines())
     assert [(rank, size) for rank, size, _ in who] == [(str(i), str(ranks)) for i in range(ranks)]
     assert len({host for _, _, host in who}) == nodes
