@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -113,32 +114,41 @@ def test_silence_and_no_accounts(slurm: Slurm, tmp_path: Path) -> None:
     assert (job.state, job.active) == ("GONE", False)
 
 
-def test_slurm_is_asked_ever_less_often_while_shards_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(executor="slurm", shard_points=5)
     campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=9)), site, tmp_path / "run")
     with Bars() as bars:
         prepare_all(campaign.plans, SerialExecutor(), bars)
-    tasks = campaign.plans[0].tasks()
+    tasks = list(campaign.plans[0].tasks())
     names = [jobs.name(campaign.folder, stage) for stage in jobs.STAGES]
     queue = "".join(f"{i}|{name}|RUNNING|n1|None\n" for i, name in enumerate(names, 17))
-    asked, waits = [], []
+    every, now, asked = 20, 0.0, []
+    end = every * len(tasks)
+    assert end > 300
 
     def answer(*command: str) -> str:
-        asked.append(command[0])
-        return queue if command[0] == "squeue" else ""
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 12:
+        if command[0] != "squeue":
+            return ""
+        asked.append(now)
+        if now >= end:
             raise KeyboardInterrupt
-        evaluate_shard(next(tasks), silent)
+        return queue
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        before, now = now, now + seconds
+        for task in tasks[int(before // every) : int(now // every)]:
+            evaluate_shard(task, silent)
 
     monkeypatch.setattr(jobs, "_ask", answer)
-    monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
     with pytest.raises(KeyboardInterrupt):
         run_by_jobs(campaign, site)
-    assert waits == [min(2 * 1.5**i, 60) for i in range(12)]
-    assert asked == ["squeue", "sacct"] * 12
+    *waits, last = (after - before for before, after in itertools.pairwise(asked))
+    assert waits == pytest.approx([min(2 * 1.5**i, 60) for i in range(len(waits))])
+    assert max(waits) == 60
+    assert asked[-1] - end < 2  # the last shard: asked at once
+    assert last < 60
 
 
 def test_accounts_that_never_hear_of_an_end(slurm: Slurm, tmp_path: Path) -> None:

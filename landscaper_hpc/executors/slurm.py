@@ -99,7 +99,7 @@ class _Client:
 
     def run(self, detach: bool) -> bool:
         wait = _SHORTEST_WAIT
-        before: list[tuple[str, str]] | None = None
+        before: tuple[list[tuple[str, str]], list[str]] | None = None
         self._look()
         self._refuse_other_jobs()
         while True:
@@ -120,12 +120,25 @@ class _Client:
                 self._show(self._progress())
                 self.tell_how_to_go_on()
                 return False
-            # shards that come in are no reason to ask Slurm more often
-            states = [(job.id, job.state) for job in self._jobs]
+            # shards that come in are no reason to ask Slurm more often; the end of a stage is
+            states = [(job.id, job.state) for job in self._jobs], missing
             wait = _SHORTEST_WAIT if states != before else min(1.5 * wait, _LONGEST_WAIT)
             before = states
-            time.sleep(wait)
+            self._watch_files(wait, missing)
             self._look()
+
+    def _watch_files(self, seconds: float, missing: list[str]) -> None:
+        """Show how far the files are, for a twentieth of the time at most; end early if they tell of a stage's end."""
+        end, took = time.monotonic() + seconds, 0.0
+        finished = self._finished()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, max(_SHORTEST_WAIT, 20 * took)))
+            begin = time.monotonic()
+            progress = self._progress()
+            self._show(progress)
+            if self._missing(progress) != missing or self._finished() != finished:
+                return
+            took = time.monotonic() - begin
 
     def tell_how_to_go_on(self) -> None:
         numbers = sorted({job.id.split("_")[0] for job in self._jobs if job.active}, key=int)
@@ -199,7 +212,10 @@ class _Client:
         """Whether the last job of all wrote the report, and it is there."""
         last = self._jobs[-1] if self._jobs else None
         reported = last is not None and (last.stage, last.state) == ("report", "COMPLETED")
-        return reported and all(plan.finished() for plan in self._campaign.plans)
+        return reported and self._finished()
+
+    def _finished(self) -> bool:
+        return all(plan.finished() for plan in self._campaign.plans)
 
     def _show(self, progress: _Progress) -> None:
         if progress.points:
