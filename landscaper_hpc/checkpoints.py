@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.sharded import is_sharded, reshard, write
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -52,10 +53,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy a checkpoint's tensors into the model, as `matched` to it."""
+    if is_sharded(model):
+        reshard(model)
     target = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in matched(model, tensors, path).items():
-            target[name].copy_(tensor)
+    for name, tensor in matched(model, tensors, path).items():
+        write(target[name], tensor)
 
 
 def matched(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

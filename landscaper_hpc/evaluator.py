@@ -152,7 +152,11 @@ def evaluator(objective: Objective, batch: int) -> Evaluator:
     cannot work, the evaluator of single points, whose `mode` says why."""
     known = _evaluators.setdefault(objective, {})
     if batch not in known:
-        known[batch] = _single(objective) if batch == 1 else _batched(objective, batch)
+        if objective.sharded:
+            known[batch] = Evaluator(objective, 1)
+            known[batch].mode = "unrecorded, one point at a time (the model is sharded by FSDP)"
+        else:
+            known[batch] = _single(objective) if batch == 1 else _batched(objective, batch)
         log.info("batches of %d: %s", batch, known[batch].mode)
     return known[batch]
 

@@ -4,7 +4,7 @@ With one batch of data, reverse-over-reverse: the gradient's graph is built once
 it; on a CPU in slabs of data, whose graphs are kept as long as there is memory. With many, forward-over-reverse
 (Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands in for the other where an operation
 lacks forward mode or the loss calls torch.autograd itself. Central finite differences of gradients serve what has no
-second derivative at all (fused kernels, custom functions); their error is estimated and logged.
+second derivative at all (fused kernels, custom functions, FSDP); their error is estimated and logged.
 """
 
 from __future__ import annotations
@@ -42,12 +42,21 @@ class Hessian:
     `mode` is one of MODES; by default the first that works for this loss, which a trial product decides. Attention
     runs in the fused kernel where that can be differentiated twice, and by plain matrix products otherwise. With a
     process `group` of torch.distributed, each rank takes its share of the data batches, or of a single one where the
-    loss is a mean over examples, and all ranks get the same product.
+    loss is a mean over examples, and all ranks get the same product. For a model that FSDP has sharded there are finite
+    differences only, and no group: its ranks work together already (see `sharded`).
     """
 
     def __init__(
         self, objective: Objective, mode: str | None = None, *, group: dist.ProcessGroup | None = None
     ) -> None:
+        if objective.sharded:
+            if mode not in (None, MODES[2]) or group is not None:
+                raise InputError(
+                    f"{objective.source}: the model is sharded by FSDP, whose gradients have no derivative and are "
+                    f"those of all ranks together; leave out the mode (or give {MODES[2]!r}) and the group"
+                )
+            log.info("Hessian-vector products by %s, since the model is sharded by FSDP", MODES[2])
+            mode = MODES[2]
         self.objective = objective
         self.layout = Layout.of(objective.parameters)
         self.products = 0

@@ -25,6 +25,7 @@ from landscaper_hpc.checkpoints import list_some, load_into, read_checkpoint
 from landscaper_hpc.data import placed
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.precision import arithmetic, cast, dtype_of
+from landscaper_hpc.sharded import Sharded, is_sharded
 from landscaper_hpc.usercode import user_module
 
 Parameters = dict[str, Tensor]
@@ -68,7 +69,8 @@ class Objective:
 
     `parameters` holds each moving parameter once (of tied weights the first name) in module order, shape as in the
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
-    `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`).
+    `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
+    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`).
     """
 
     def __init__(
@@ -84,20 +86,29 @@ class Objective:
         self.precision, self.device, self.source = precision, _device(device), source
         self.dtype = dtype_of(precision)
         self._task = task
+        self.sharded = is_sharded(task.model)
         self.model = task.model.eval()
         moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
         if only:
             moving &= _matching(only, moving, source)
         self.model.requires_grad_(False)
-        _cast_module(self.model, self.dtype, self.device)
+        if self.sharded:
+            # tells FSDP of the new shards
+            self.model._apply(lambda tensor: cast(tensor, self.dtype, self.device))  # type: ignore[no-untyped-call]
+        else:
+            _cast_module(self.model, self.dtype, self.device)
         self._bound = _Bound(self.model, task.loss)
-        self.parameters: Parameters = {name: p.detach() for name, p in self.model.named_parameters() if name in moving}
+        self._shards = Sharded(self.model, moving, source) if self.sharded else None
+        named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()
+        self.parameters: Parameters = {name: p.detach() for name, p in named if name in moving}
         if not self.parameters:
             raise InputError(
                 f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
             )
         given = _batches(task.data, source)
         self.examples = [_examples(batch, source) for batch in given]
+        if self._shards is not None:
+            self._shards.refuse_unequal(self.examples)
         self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
 
     def _place(self, batch: Any) -> Any:
@@ -131,8 +142,13 @@ class Objective:
     def part(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, int]:
         """Mean loss of one batch (float64 scalar) and the number of losses it is the mean of."""
         with arithmetic(self.precision, self.device):
+            if self._shards is not None:
+                return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
             bound = {f"model.{name}": p for name, p in params.items()}
             value = functional_call(self._bound, bound, (batch,))
+        return self._mean(value, examples)
+
+    def _mean(self, value: Any, examples: int) -> tuple[Tensor, int]:
         if not isinstance(value, Tensor):
             raise InputError(
                 f"{self.source}: loss returned a {type(value).__name__}; "

@@ -28,6 +28,8 @@ _SMALLEST_SLAB = 16
 
 def divide(objective: Objective, cache: int | None = None) -> Pieces | None:
     """The data in slabs, or None where that divides no batch."""
+    if objective.sharded:
+        return None
     pieces: list[tuple[Any, int]] = []
     for batch, count in zip(objective.batches, objective.examples, strict=True):
         length = examples_in(batch)
