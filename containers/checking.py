@@ -173,7 +173,7 @@ class Check:
         """Run the study by two ranks on two nodes and compare what it leaves with what the run outside left."""
         container = ["ch-run", "--set-env", *options, f"--cd={self.work}", str(self._image), "--"]
         launcher: list[str | Path] = [*self._cluster, "run", "--", *_TWO_NODES, *container]
-        who = json.loads(command(*launcher, "python", "-c", _WHO, env=environment(**_TCP), seconds=120))
+        who = json.loads(command(*launcher, "python", "-c", _WHO, env=environment(**_TCP), seconds=300))
         (sizes, nodes, mpich) = map(set, zip(*who, strict=True))
         if sizes != {2} or len(nodes) != 2:
             raise Failed(f"two ranks on two nodes were wanted; found {who}")
