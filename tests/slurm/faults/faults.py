@@ -102,7 +102,7 @@ def topology_rank(scene: Scene) -> None:
         return scene.processes(str(field))
 
     expected = found(scene.cluster.run(*command, seconds=300, env=scene.environment).stdout)
-    seconds = scene.random.uniform(0.5, 12)  # of a rank's own work: imports, reading, blocks, stitching
+    seconds = scene.random.uniform(0.6, 2)  # of a rank's own work: imports, reading, blocks, stitching
     client = scene.cluster.start_client(
         *on_ranks, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=scene.environment
     )
