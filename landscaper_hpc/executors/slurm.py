@@ -99,7 +99,7 @@ class _Client:
 
     def run(self, detach: bool) -> bool:
         wait = _SHORTEST_WAIT
-        before: tuple[list[tuple[str, str]], list[str]] | None = None
+        before: object = None
         self._look()
         self._refuse_other_jobs()
         while True:
@@ -121,9 +121,9 @@ class _Client:
                 self.tell_how_to_go_on()
                 return False
             # shards that come in are no reason to ask Slurm more often; the end of a stage is
-            states = [(job.id, job.state) for job in self._jobs], missing
-            wait = _SHORTEST_WAIT if states != before else min(1.5 * wait, _LONGEST_WAIT)
-            before = states
+            state = [(job.id, job.state) for job in self._jobs], missing
+            wait = _SHORTEST_WAIT if state != before else min(1.5 * wait, _LONGEST_WAIT)
+            before = state
             self._watch_files(wait, missing)
             self._look()
 
