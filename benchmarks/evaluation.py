@@ -27,10 +27,10 @@ import numpy as np
 import peers
 import torch
 
-from landscaper_hpc.directions import random_directions
-from landscaper_hpc.evaluate import choose_batch, losses
+from landscaper_hpc.directions.directions import random_directions
 from landscaper_hpc.grid import Axis, Grid
-from landscaper_hpc.objective import Objective, Task
+from landscaper_hpc.losses.evaluate import choose_batch, losses
+from landscaper_hpc.objective.objective import Objective, Task
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SECONDS, ROUNDS = 1.5, 4  # of each measurement; the best round counts, for everyone
@@ -66,7 +66,7 @@ def side_by_side(works: Mapping[str, Work], guests: Mapping[str, peers.Guest] | 
     """Units per second of each work, all its processes together, and of each guest; they take turns, the best of all
     rounds counts."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["landscaper_hpc.evaluate"])  # torch is imported once, not by each process
+    context.set_forkserver_preload(["landscaper_hpc.losses.evaluate"])  # torch is imported once, not by each process
     crews: dict[str, list[Any]] = {name: [guest] for name, guest in (guests or {}).items()}
     started = []
     for name, work in works.items():

@@ -28,9 +28,9 @@ import psutil
 import torch
 from evaluation import device_name
 
-from landscaper_hpc.directions import hessian_directions
-from landscaper_hpc.hessian import Hessian
-from landscaper_hpc.objective import Objective, Task
+from landscaper_hpc.directions.directions import hessian_directions
+from landscaper_hpc.directions.hessian import Hessian
+from landscaper_hpc.objective.objective import Objective, Task
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LIMIT = 12

@@ -54,9 +54,9 @@ WAYS = ("pull", "local", "dask")
 
 
 def campaign(folder: Path) -> Any:
-    from landscaper_hpc.campaign import Campaign
-    from landscaper_hpc.config import Study
-    from landscaper_hpc.site import Site
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
+    from landscaper_hpc.work.campaign import Campaign
 
     study = Study.load(folder / "study.yaml")
     return Campaign.of(study, Site(executor="serial", shard_points=1), folder / "run")
@@ -66,11 +66,12 @@ def prepare(folder: Path, shards: int) -> float:
     """A study of about so many shards, ready for them; the seconds that one costs without orchestration."""
     import numpy as np
 
-    from landscaper_hpc.evaluate import losses
+    from landscaper_hpc.directions.from_study import make_directions
     from landscaper_hpc.executors import SerialExecutor
-    from landscaper_hpc.orchestrate import prepare_all
+    from landscaper_hpc.losses.evaluate import losses
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.tasks import load, make_directions
+    from landscaper_hpc.work.stages import prepare_all
+    from landscaper_hpc.work.tasks import load
 
     (folder / "task.py").write_text(NULL)
     torch.save({"x": torch.ones(2, dtype=torch.float64)}, folder / "free.pt")
@@ -113,7 +114,7 @@ def meter(processes: Callable[[], float]) -> tuple[Callable[[object], None], Cal
 
 def pull(folder: Path) -> dict[str, Any]:
     """One pull worker, of several that something starts: an array, MPI, srun."""
-    from landscaper_hpc.worker import work
+    from landscaper_hpc.work.worker import work
 
     place, places = (int(os.environ.get(name, default)) for name, default in (("SLURM_PROCID", 0), ("SLURM_NTASKS", 1)))
     on_done, found = meter(time.process_time)
@@ -124,8 +125,8 @@ def pull(folder: Path) -> dict[str, Any]:
 def by_executor(folder: Path, way: str, workers: int) -> dict[str, Any]:
     import psutil
 
-    from landscaper_hpc.orchestrate import perform
-    from landscaper_hpc.pool import Pool
+    from landscaper_hpc.work.deal import Pool
+    from landscaper_hpc.work.stages import perform
 
     def cpu() -> float:  # of the orchestrator, and of the processes under it
         me = psutil.Process()
@@ -241,8 +242,8 @@ ASSUMED = 100_000  # images per second and GPU, ResNet-20 on CIFAR-10, forward o
 
 def plan() -> list[str]:
     """41^5 of ResNet-20 on 64 nodes of 4 GPUs: counted, but for the rate, which is assumed."""
-    from landscaper_hpc.estimate import files_of
     from landscaper_hpc.grid import Axis, Grid
+    from landscaper_hpc.work.estimate import files_of
 
     grid = Grid(tuple(Axis(-1.0, 1.0, COUNT) for _ in range(AXES)))
     lines = []

@@ -25,13 +25,13 @@ SIDE = 10  # points of a shard
 
 def make(folder: Path, studies: int, shards: int) -> Path:
     """A sweep of `studies` studies with `shards` shards each; returns the study file."""
-    from landscaper_hpc.campaign import Plan
     from landscaper_hpc.executors.local import SerialExecutor
-    from landscaper_hpc.orchestrate import prepare_all
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.site import Site
-    from landscaper_hpc.sweep import Studies, Sweep
-    from landscaper_hpc.sweep_config import SweepConfig
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.sweep_file import SweepConfig
+    from landscaper_hpc.work.campaign import Plan
+    from landscaper_hpc.work.stages import prepare_all
+    from landscaper_hpc.work.sweep import Studies, Sweep
 
     folder.mkdir(parents=True)
     (folder / "task.py").write_text(
@@ -86,12 +86,12 @@ print(json.dumps([processor, seconds, peak]))
     bodies = {
         "status": "from landscaper_hpc.status import status\nstatus(folder)",
         "missing": """
-from landscaper_hpc.campaign import Plan
-from landscaper_hpc.pool import Pool
-from landscaper_hpc.schema import read_yaml
-from landscaper_hpc.site import Site
-from landscaper_hpc.config import Study
-from landscaper_hpc.sweep import read_sweep
+from landscaper_hpc.work.campaign import Plan
+from landscaper_hpc.work.deal import Pool
+from landscaper_hpc.study.schema import read_yaml
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.store.sweep_record import read_sweep
 file = folder.parent / "study.yaml"
 data = read_yaml(file)
 plans = [

@@ -24,7 +24,7 @@ from typing import Any
 import zarr
 from topology import RESULTS, processor, ripples
 
-from landscaper_hpc.topology.boxes import Boxes
+from landscaper_hpc.topology.blocks.boxes import Boxes
 
 PROGRAM = "import sys; sys.argv[0] = 'landscaper-hpc'; from landscaper_hpc.cli import main; main()"
 

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from topology import smooth
 
-from landscaper_hpc.metrics import smad
-from landscaper_hpc.topology.boxes import choose_boxes
-from landscaper_hpc.topology.comm import world
-from landscaper_hpc.topology.distributed import merge_tree_blocks
+from landscaper_hpc.parallel.comm import world
+from landscaper_hpc.topology.blocks.boxes import choose_boxes
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+from landscaper_hpc.topology.metrics import smad
 from landscaper_hpc.topology.readers import NpyReader
 
 RESULTS = Path(__file__).parent / "results"

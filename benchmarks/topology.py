@@ -61,8 +61,8 @@ def field_of(name: str) -> NDArray[Any]:
 
 
 def ours(connectivity: str) -> Callable[[NDArray[Any]], Any]:
-    from landscaper_hpc.metrics import smad
     from landscaper_hpc.topology import merge_tree
+    from landscaper_hpc.topology.metrics import smad
 
     def work(field: NDArray[Any]) -> Any:
         tree = merge_tree(field, connectivity)  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ PEERS: dict[str, Callable[[NDArray[Any]], Any]] = {
 
 def measure(field_name: str, who: str, runs: int) -> dict[str, Any] | None:
     """In a process of its own: best seconds, peak memory over the array, what it found. None if it did not finish."""
-    from landscaper_hpc.topology.stats import peak_memory
+    from landscaper_hpc.topology.blocks.stats import peak_memory
 
     work = ours(who.split()[1]) if who.startswith("ours") else PEERS[who]
     before = peak_memory()

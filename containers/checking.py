@@ -40,7 +40,7 @@ _TCP = {"MPIR_CVAR_NOLOCAL": "1", "UCX_TLS": "tcp"}  # the test cluster's nodes 
 _SET = ("--set=grid.count=9", "--set=batch=8")
 _WHO = """
 import json
-from landscaper_hpc.topology.comm import world
+from landscaper_hpc.parallel.comm import world
 ranks = world()  # which starts MPI, as every command does
 from mpi4py import MPI
 found = ranks.gather([ranks.size, MPI.Get_processor_name(), MPI.Get_library_version().split()[2]])

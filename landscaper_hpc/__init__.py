@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscaper_hpc.config import Study
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.grid import Axis, Grid
-    from landscaper_hpc.metrics import smad
-    from landscaper_hpc.objective import Task
+    from landscaper_hpc.objective.objective import Task
     from landscaper_hpc.orchestrate import run
-    from landscaper_hpc.site import Site
-    from landscaper_hpc.store import LandscapeStore, open_landscape
+    from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
     from landscaper_hpc.topology import MergeTree, merge_tree
+    from landscaper_hpc.topology.metrics import smad
 
 __version__ = "0.1.0"
 
@@ -23,15 +23,15 @@ _HOME = {
     "Axis": "grid",
     "Grid": "grid",
     "InputError": "errors",
-    "LandscapeStore": "store",
+    "LandscapeStore": "store.landscape",
     "MergeTree": "topology",
-    "Site": "site",
-    "Study": "config",
-    "Task": "objective",
+    "Site": "study.site",
+    "Study": "study.study",
+    "Task": "objective.objective",
     "merge_tree": "topology",
-    "open_landscape": "store",
+    "open_landscape": "store.landscape",
     "run": "orchestrate",
-    "smad": "metrics",
+    "smad": "topology.metrics",
 }
 
 __all__ = [

@@ -6,12 +6,6 @@ the scheduler and to be started again, 1 anything else.
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import typer
 
 from landscaper_hpc.commands.check import check
@@ -25,7 +19,7 @@ from landscaper_hpc.commands.similarity import similarity
 from landscaper_hpc.commands.status import status
 from landscaper_hpc.commands.sweep import sweep
 from landscaper_hpc.commands.topology import topology
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+from landscaper_hpc.exit_codes import guarded
 
 app = typer.Typer(
     name="landscaper-hpc",
@@ -38,30 +32,6 @@ app = typer.Typer(
 )
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a command raises into one message and the exit code that belongs to it."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except InputError as error:
-            _fail(" ".join(str(error).split()), 2)
-        except KeyboardInterrupt:
-            _fail("stopped; everything finished so far is kept, the same command goes on from there", 130)
-        except Stopped:
-            _fail("time is up; everything finished so far is kept, start me again to go on", 75)
-        except TaskFailed as failure:
-            # the traceback of the task says what happened; ours would only say that it did
-            _fail(f"{failure}\neverything finished so far is kept; mend the cause and run the same command again", 1)
-        except BrokenPipeError:
-            # the reader of our output went away (| head); Python would complain once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-
-    return wrapped
-
-
 for _command in (init, check, plan, run, sweep, status, topology, report, connect, similarity, doctor):
     app.command()(guarded(_command))
 
@@ -69,11 +39,6 @@ for _command in (init, check, plan, run, sweep, status, topology, report, connec
 def main() -> None:
     """The console script."""
     app(prog_name="landscaper-hpc")
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"landscaper-hpc: {message}", file=sys.stderr)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +16,6 @@ from typing import Literal
 from landscaper_hpc.errors import InputError
 
 PARTIAL = ".partial"
-_SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
 
 
 def beside(path: Path) -> Path:
@@ -95,43 +91,3 @@ def _of_living_neighbour(aside: Path) -> bool:
         return bool(psutil.Process(int(found[1])).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, over the names and bytes of all its files in sorted order.
-
-    Of an index of shards (`*.index.json`) the shards count too: they are what is loaded.
-    """
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-    elif path.name.endswith(".index.json"):
-        files = [
-            path,
-            *(path.parent / name for name in sorted(set(json.loads(path.read_bytes())["weight_map"].values()))),
-        ]
-    else:
-        return _digest(path)
-    return hashlib.sha256("".join(f"{file.name}\0{_digest(file)}\0" for file in files).encode()).hexdigest()
-
-
-_Stamp = tuple[int, ...]
-_digests: dict[_Stamp, str] = {}
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of one file, read once per process as long as nothing about it changes: checkpoints may be large."""
-    with file.open("rb") as stream:
-        stamp = _stamp(stream.fileno())
-        if stamp in _digests:
-            return _digests[stamp]
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        # a file written a moment ago may be written again within one tick of its clock: not remembered
-        if stamp == _stamp(stream.fileno()) and time.time_ns() - max(stamp[-2:]) > _SETTLED:
-            _digests[stamp] = digest
-        return digest
-
-
-def _stamp(descriptor: int) -> _Stamp:
-    """Which file this is and in which state. The change time cannot be set back, as the modification time can."""
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscaper_hpc.campaign import Campaign, Plan
-from landscaper_hpc.config import Study
-from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor, WorkerLost
-from landscaper_hpc.executors.base import Function, Item
-from landscaper_hpc.failures import ATTEMPTS
-from landscaper_hpc.folder import log_to, only_one
-from landscaper_hpc.pool import Pool, Task
-from landscaper_hpc.progress import Bars, Progress, silent
-from landscaper_hpc.shared import SharedDirections
-from landscaper_hpc.site import Site
-from landscaper_hpc.tasks import Landscape, evaluate_shard, prepare, prepare_or_set_aside, train_checkpoint
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.lock import log_to, only_one
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.stages import (
+    clear_failures,
+    evaluate,
+    prepare_all,
+    share_directions,
+    topology,
+)
 
 if TYPE_CHECKING:
-    from landscaper_hpc.executors.mpi import Stage
-    from landscaper_hpc.topology.comm import Comm
+    from landscaper_hpc.work.stages import Stage
 
 log = logging.getLogger(__name__)
-
-_ROUNDS_WITHOUT_PROGRESS = 3
 
 
 def run(
@@ -93,7 +90,7 @@ def run_campaign(
         for shared in campaign.shared:
             share_directions(shared, executor, bars)
         prepare_all(campaign.plans, executor, bars, campaign.apart)
-        _evaluate(executor, campaign, bars)
+        evaluate(executor, campaign, bars)
         executor.close()  # merge trees need none of its processes and jobs
         if not campaign.apart:
             for item in campaign.landscapes:
@@ -103,220 +100,14 @@ def run_campaign(
     return True
 
 
-def clear_failures(campaign: Campaign) -> None:
-    for plan in campaign.plans:
-        plan.landscapes[0].failures.clear()
-
-
 def make_executor(site: Site, campaign: Campaign) -> Executor:
     """The executor of a site, for this campaign."""
     if site.executor == "dask":
         try:
-            from landscaper_hpc.executors.dask import dask_executor
+            from landscaper_hpc.executors.dask_slurm import dask_executor
         except ModuleNotFoundError as missing:
             raise InputError(
                 f"executor dask needs {missing.name}, which is not installed; pip install 'landscaper-hpc[dask]'"
             ) from None
         return dask_executor(site, campaign)
     return SerialExecutor() if site.executor == "serial" else LocalExecutor(site.worker_count())
-
-
-def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars, apart: bool = False) -> None:
-    """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent.
-
-    With `apart` a landscape that cannot be prepared is set aside with its error, and the others go on.
-    """
-    for plan in plans[:1] if apart else plans:  # the studies of a sweep have all but their checkpoints in common
-        plan.study.check_files()
-    landscapes = [item for plan in plans for item in plan.landscapes]
-    trained = {item.file: item for item in landscapes if item.study.train is not None}
-    _per_landscape(
-        executor, "training", train_checkpoint, list(trained.values()), lambda item: item.file.exists(), bars, False
-    )
-    for item in landscapes:
-        if item.prepared():
-            _refuse_other(item, trust_old_files=apart)
-    function = prepare_or_set_aside if apart else prepare
-    _per_landscape(executor, "directions", function, landscapes, Landscape.prepared, bars, apart)
-
-
-def share_directions(shared: SharedDirections, executor: Executor, bars: Bars) -> None:
-    """Make a file of directions that is not there, and the checkpoint they come from."""
-    item = shared.landscape
-    item.study.check_files()
-    if item.study.train is not None:
-        _per_landscape(executor, "training", train_checkpoint, [item], lambda item: item.file.exists(), bars, False)
-    shared.refuse_other()
-    _per_landscape(
-        executor, "shared directions of", shared.make, [item], lambda item: shared.file.exists(), bars, False
-    )
-
-
-def refuse_impossible(campaign: Campaign) -> None:
-    """`InputError` for files that cannot be read and for stores of another study, before jobs are submitted."""
-    for plan in campaign.plans[:1] if campaign.apart else campaign.plans:
-        plan.study.check_files()
-    for item in campaign.landscapes:
-        if item.prepared() and item.file.exists():
-            _refuse_other(item, trust_old_files=campaign.apart)
-
-
-def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
-    """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
-    older than their landscape."""
-    store = item.open()
-    known = None
-    if trust_old_files and item.file.is_file():
-        found = item.file.stat()
-        if max(found.st_mtime, found.st_ctime) < (store.folder / "zarr.json").stat().st_mtime:
-            known = store.attributes["science"]["checkpoint_sha256"]
-    store.refuse_other(item.study.science(item.checkpoint, known))
-
-
-def _per_landscape(
-    executor: Executor,
-    verb: str,
-    function: Function[Landscape],
-    landscapes: Sequence[Landscape],
-    finished: Callable[[Landscape], bool],
-    bars: Bars,
-    together: bool,
-) -> None:
-    """One task for each landscape that has not finished this stage, each with a bar of its own or all `together`."""
-    done = 0
-
-    def missing() -> list[Landscape] | None:
-        nonlocal done
-        left = [item for item in landscapes if not finished(item)]
-        done = len(landscapes) - len(left)
-        return [item for item in left if item.key not in item.failures.set_aside()] or None
-
-    def on_done(item: Landscape) -> None:
-        nonlocal done
-        done += 1
-        if together:
-            bars.update(verb, min(done, len(landscapes)), len(landscapes))
-        else:
-            bars.finish(f"{verb} {item.name}")
-        log.info("%s %s: done", verb, item)
-
-    def on_progress(item: Landscape, done: int, total: int) -> None:
-        bars.update(f"{verb} {item.name}", done, total)
-
-    _until_done(executor, function, missing, None if together else on_progress, on_done)
-
-
-def _evaluate(executor: Executor, campaign: Campaign, bars: Bars) -> None:
-    """Evaluate until no shard is pending and every hash is right."""
-    plans = [plan for plan in campaign.plans if plan.prepared()]
-
-    def on_points(done: int, total: int) -> None:
-        bars.update("points", done, total)
-
-    pool = Pool(plans, campaign.apart, on_points)
-    while True:
-        _until_done(executor, perform, pool.missing, on_progress=None, on_done=pool.on_done)
-        if campaign.apart or verified(campaign.landscapes):
-            return
-
-
-def perform(task: Task, progress: Progress) -> None:
-    """Do a task of the pool."""
-    if isinstance(task, Plan):
-        finish(task, task.landscapes[0].site.worker_count())
-    else:
-        evaluate_shard(task, progress)
-
-
-def finish(plan: Plan, processes: int) -> bool:
-    """Verify, merge trees, results, report, by one of so many processes of a node.
-
-    False where shards were damaged: they are pending again.
-    """
-    if not verified(plan.landscapes):
-        return False
-    for item in plan.landscapes:
-        topology(item, None, processes=processes)
-    plan.write_results()
-    log.info("%s: finished", plan)
-    return True
-
-
-def verified(landscapes: Sequence[Landscape]) -> bool:
-    """Whether every shard's hash is right; those that are not are pending again."""
-    refuse_set_aside(landscapes)
-    stores = [item.open() for item in landscapes]
-    damaged = sum(len(store.verify()) for store in stores)
-    if damaged:
-        log.warning("%d shards were torn or altered and are evaluated again", damaged)
-        return False
-    for store in stores:
-        store.tidy()
-    for item in landscapes:
-        item.leases.remove()
-    return True
-
-
-def refuse_set_aside(landscapes: Sequence[Landscape]) -> None:
-    """`TaskFailed` where shards were set aside: without them there is no landscape."""
-    aside = {key: error for item in landscapes for key, error in item.failures.set_aside().items()}
-    if aside:
-        key, error = next(iter(aside.items()))
-        raise TaskFailed(
-            f"{len(aside)} shards failed {ATTEMPTS} times and are set aside ({', '.join(list(aside)[:5])}); "
-            f"`landscaper-hpc run --retry-failed` gives them new attempts. The last error of {key}:\n{error}"
-        )
-
-
-def _until_done(
-    executor: Executor,
-    function: Function[Item],
-    missing: Callable[[], Iterable[Item] | None],
-    on_progress: Callable[[Item, int, int], None] | None,
-    on_done: Callable[[Item], None],
-) -> None:
-    """Run tasks and ask again what is missing, until nothing is; a worker that dies takes nothing else with it."""
-    without_progress = 0
-    while (items := missing()) is not None:
-        finished = 0
-        try:
-            with closing(executor.map_unordered(function, items, on_progress)) as results:
-                for item in results:
-                    finished += 1
-                    on_done(item)
-        except WorkerLost as lost:
-            log.warning("%s; going on with what is missing", lost)
-            without_progress = 0 if finished else without_progress + 1
-            if without_progress == _ROUNDS_WITHOUT_PROGRESS:
-                raise InputError(
-                    f"workers died {without_progress} times in a row before finishing a task (out of memory?); "
-                    "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
-                ) from None
-
-
-def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, processes: int = 1) -> None:
-    """The merge tree of a finished landscape, into its store.
-
-    All ranks of `comm` call this; without one, it is called by one of so many processes that share a node.
-    """
-    import psutil
-
-    from landscaper_hpc.topology.distributed import merge_tree_blocks
-    from landscaper_hpc.topology.readers import ZarrReader
-
-    store = item.open()
-    if store.has_tree():
-        return
-    sharing = processes if comm is None else comm.ranks_on_node()
-    if comm is not None and comm.rank > 0:
-        bars = None
-    found = merge_tree_blocks(
-        ZarrReader(store.folder / "loss"),
-        item.study.connectivity,
-        max_memory=psutil.virtual_memory().available // (2 * sharing),
-        comm=comm,
-        progress=partial(bars.update, f"topology {item.name}") if bars is not None else silent,
-    )
-    if found.tree is not None:
-        log.info("topology %s: %d minima", item, found.tree.n_minima)
-        store.write_tree(found.tree)

@@ -14,11 +14,11 @@ from typing import Any
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import Job, jobs
-from landscaper_hpc.failures import Failures
-from landscaper_hpc.leases import Leases
-from landscaper_hpc.pulse import State, rate_of, read_pulses
-from landscaper_hpc.store import LandscapeStore, landscape_names
-from landscaper_hpc.sweep import is_sweep, read_sweep
+from landscaper_hpc.store.failures import Failures
+from landscaper_hpc.store.heartbeat import State, rate_of, read_pulses
+from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
+from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.store.sweep_record import is_sweep, read_sweep
 
 _ALIVE = 90.0
 """Seconds after its last beat that a worker is taken to be at work."""

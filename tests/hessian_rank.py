@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from problems import TASKS, mlp_task
 
-from landscaper_hpc.directions import hessian_directions
-from landscaper_hpc.hessian import Hessian
-from landscaper_hpc.objective import Objective
+from landscaper_hpc.directions.directions import hessian_directions
+from landscaper_hpc.directions.hessian import Hessian
+from landscaper_hpc.objective.objective import Objective
 
 rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from problems import TASKS
 
-from landscaper_hpc import lanczos
-from landscaper_hpc.directions import hessian_directions
-from landscaper_hpc.objective import Objective
+from landscaper_hpc.directions import lanczos
+from landscaper_hpc.directions.directions import hessian_directions
+from landscaper_hpc.objective.objective import Objective
 
 
 def say(done: int, total: int) -> None:

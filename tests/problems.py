@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscaper_hpc.objective import Objective, Task
+from landscaper_hpc.objective.objective import Objective, Task
 
 # tiny tensors on a busy machine: threads that wait for each other cost a thousand times what they save
 torch.set_num_threads(1)
@@ -167,8 +167,8 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def dense_hessian(objective: Objective) -> Tensor:
-    """The full Hessian by reverse mode, row by row: slow, and independent of landscaper_hpc.hessian. Its rows are the
-    parameters one after the other, without gaps."""
+    """The full Hessian by reverse mode, row by row: slow, and independent of landscaper_hpc.directions.hessian. Its
+    rows are the parameters one after the other, without gaps."""
     names = list(objective.parameters)
     leaves = [p.detach().clone().requires_grad_() for p in objective.parameters.values()]
     with sdpa_kernel(SDPBackend.MATH):

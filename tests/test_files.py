@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from landscaper_hpc import files
-from landscaper_hpc.files import content_sha256
+from landscaper_hpc.digests import content_sha256
 
 
 def sha256(content: bytes) -> str:

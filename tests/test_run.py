@@ -20,7 +20,8 @@ from studies import contents, network, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.errors import TaskFailed
-from landscaper_hpc.executors import base, local
+from landscaper_hpc.executors import local
+from landscaper_hpc.work import executor as base
 
 SERIAL = Site(executor="serial", shard_points=5)
 

@@ -11,15 +11,15 @@ import pytest
 from studies import command, wells
 
 from landscaper_hpc import InputError, Site, Study
-from landscaper_hpc.campaign import Plan
 from landscaper_hpc.executors.local import SerialExecutor
-from landscaper_hpc.orchestrate import prepare_all
-from landscaper_hpc.pool import Deal
 from landscaper_hpc.progress import Bars
-from landscaper_hpc.pulse import Pulse, State, read_pulses
 from landscaper_hpc.status import failures, lines, logs_of, status
-from landscaper_hpc.tasks import evaluate_shard
-from landscaper_hpc.worker import _tour
+from landscaper_hpc.store.heartbeat import Pulse, State, read_pulses
+from landscaper_hpc.work.campaign import Plan
+from landscaper_hpc.work.deal import Deal
+from landscaper_hpc.work.stages import prepare_all
+from landscaper_hpc.work.tasks import evaluate_shard
+from landscaper_hpc.work.worker import _tour
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_an_error_and_its_logs(half_done: Plan) -> None:
 
 
 def test_a_pulse_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.pulse._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
     own = Pulse(tmp_path, "cpu")
     own.beat("a.0.0", 3)
     own.shard_done(10)
@@ -96,7 +96,7 @@ def test_a_pulse_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.
 def test_the_log_of_a_job_has_a_line_of_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("landscaper_hpc.pulse._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
     Pulse(tmp_path, "cpu").beat("a.0.0", 1)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("SLURM_JOB_ID", "17")

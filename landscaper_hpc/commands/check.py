@@ -9,8 +9,8 @@ from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, lo
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from landscaper_hpc.objective import Objective
-    from landscaper_hpc.tasks import Landscape
+    from landscaper_hpc.objective.objective import Objective
+    from landscaper_hpc.work.landscape import Landscape
 
 _NOISE_POINTS = 16
 
@@ -22,9 +22,9 @@ def check(study: StudyFile, set_: Set = None, site: SiteFile = None, device: Dev
     Example:
       landscaper-hpc check study.yaml
     """
-    from landscaper_hpc import tasks
-    from landscaper_hpc.campaign import Plan
     from landscaper_hpc.errors import InputError
+    from landscaper_hpc.work import tasks
+    from landscaper_hpc.work.campaign import Plan
 
     loaded = load_study(study, set_)
     grid = loaded.make_grid()
@@ -57,8 +57,8 @@ def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) ->
 
     import numpy as np
 
-    from landscaper_hpc.directions import random_directions
-    from landscaper_hpc.noise import precision_report
+    from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.losses.noise import precision_report
 
     study = landscape.study
     grid, n = study.make_grid(), study.directions.n

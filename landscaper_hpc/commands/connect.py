@@ -31,12 +31,12 @@ def connect(
     Example:
       landscaper-hpc connect study.yaml seed_1 seed_2
     """
-    from landscaper_hpc import tasks
-    from landscaper_hpc.campaign import Plan
-    from landscaper_hpc.checkpoints import matched, read_checkpoint
+    from landscaper_hpc.comparison.similarity import bezier, line
     from landscaper_hpc.errors import InputError
+    from landscaper_hpc.objective.checkpoints import matched, read_checkpoint
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.similarity import bezier, line
+    from landscaper_hpc.work import tasks
+    from landscaper_hpc.work.campaign import Plan
 
     loaded = load_study(study, set_)
     landscapes = {item.name: item for item in Plan.of(loaded, load_site(site, device=device), Path()).landscapes}

@@ -17,7 +17,7 @@ import typer
 from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
 
 if TYPE_CHECKING:
-    from landscaper_hpc.site import Site
+    from landscaper_hpc.study.site import Site
 
 
 def doctor(
@@ -61,16 +61,16 @@ def doctor(
 
 def _print_scripts(folder: Path | None, site: Site) -> None:
     """Those of a study with work for every task."""
-    from landscaper_hpc.campaign import Campaign
     from landscaper_hpc.commands.run import print_scripts
-    from landscaper_hpc.site_checks import folder_of
+    from landscaper_hpc.executors.slurm_site_checks import folder_of
+    from landscaper_hpc.work.campaign import Campaign
 
     print_scripts(Campaign((folder or folder_of(site)) / "a_study", ()), site, site.slurm.nodes * site.slurm.tasks)
 
 
 def _findings(folder: Path | None, site: Site) -> Iterator[tuple[str, bool | None, str]]:
     """(what, works / does not / optional and not there, finding)."""
-    from landscaper_hpc import site_checks
+    from landscaper_hpc.executors import slurm_site_checks as site_checks
 
     slurm = site.executor == "slurm"
     yield "python", sys.version_info >= (3, 11), sys.version.split()[0]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from landscaper_hpc.config import Study
-    from landscaper_hpc.site import Site
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's YAML file", show_default=False)]
 Set = Annotated[
@@ -40,7 +40,7 @@ Executor = Annotated[
 
 
 def load_study(file: Path, overrides: list[str] | None) -> Study:
-    from landscaper_hpc.config import Study
+    from landscaper_hpc.study.study import Study
 
     return Study.load(file, overrides or ())
 
@@ -52,7 +52,7 @@ def load_site(
     executor: str | None = None,
     overrides: list[str] | None = None,
 ) -> Site:
-    from landscaper_hpc.site import Site
+    from landscaper_hpc.study.site import Site
 
     given = {"workers": workers, "device": device, "executor": executor}
     return Site.load(

@@ -25,10 +25,10 @@ def plan(
       landscaper-hpc plan study.yaml
       landscaper-hpc plan study.yaml --set grid.count=41 --device cuda
     """
-    from landscaper_hpc.estimate import estimate
-    from landscaper_hpc.schema import read_yaml
     from landscaper_hpc.status import duration
-    from landscaper_hpc.sweep_config import SweepConfig
+    from landscaper_hpc.study.schema import read_yaml
+    from landscaper_hpc.study.sweep_file import SweepConfig
+    from landscaper_hpc.work.estimate import estimate
 
     if "study" in read_yaml(study):
         plan_sweep(SweepConfig.load(study, set_ or ()), load_site(site, workers, device), out)

@@ -17,10 +17,10 @@ def report(
     Example:
       landscaper-hpc report runs/my_study
     """
-    from landscaper_hpc.sweep import is_sweep
+    from landscaper_hpc.store.sweep_record import is_sweep
 
     if is_sweep(folder):
-        from landscaper_hpc.sweep_report import write_sweep as write
+        from landscaper_hpc.report.sweep_report import write_sweep as write
     else:
-        from landscaper_hpc.report import write_report as write
+        from landscaper_hpc.report.page import write_report as write
     print(write(folder))

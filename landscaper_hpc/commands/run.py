@@ -24,10 +24,10 @@ from landscaper_hpc.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from landscaper_hpc.campaign import Campaign
-    from landscaper_hpc.config import Study
-    from landscaper_hpc.executors.mpi import Stage
-    from landscaper_hpc.site import Site
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
+    from landscaper_hpc.work.campaign import Campaign
+    from landscaper_hpc.work.stages import Stage
 
 
 def run(
@@ -88,8 +88,8 @@ def run(
 
 
 def _print_scripts(study: Study, site: Site, folder: Path) -> None:
-    from landscaper_hpc.campaign import Campaign
     from landscaper_hpc.executors.scripts import planned_shards
+    from landscaper_hpc.work.campaign import Campaign
 
     study.check_files()
     campaign = Campaign.of(study, site, folder)

@@ -36,11 +36,11 @@ def similarity(
       landscaper-hpc similarity study.yaml
       landscaper-hpc similarity study.yaml --layers 'blocks.*' --figure cka.svg
     """
-    from landscaper_hpc import tasks
-    from landscaper_hpc.campaign import Plan
+    from landscaper_hpc.comparison.similarity import cka_matrices, layer_grams
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.similarity import cka_matrices, layer_grams
+    from landscaper_hpc.work import tasks
+    from landscaper_hpc.work.campaign import Plan
 
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise InputError(f"--figure {figure}: give a name that ends in .svg or .png")
@@ -60,7 +60,7 @@ def similarity(
         raise InputError(f"the checkpoints of {study} have no layer in common that the loss calls")
     if figure is not None:
         from landscaper_hpc.files import publish
-        from landscaper_hpc.plots import draw_matrices, png, style, svg
+        from landscaper_hpc.report.figures import draw_matrices, png, style, svg
 
         with style():
             drawn = draw_matrices(matrices, names, "linear CKA")

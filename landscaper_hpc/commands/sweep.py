@@ -11,9 +11,9 @@ import typer
 from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile, Workers, load_site
 
 if TYPE_CHECKING:
-    from landscaper_hpc.site import Site
-    from landscaper_hpc.sweep import Sweep
-    from landscaper_hpc.sweep_config import SweepConfig
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.sweep_file import SweepConfig
+    from landscaper_hpc.work.sweep import Sweep
 
 
 def sweep(
@@ -60,7 +60,7 @@ def sweep(
       srun landscaper-hpc sweep sweep.yaml --executor mpi
     """
     from landscaper_hpc.orchestrate import run_campaign
-    from landscaper_hpc.sweep_config import SweepConfig
+    from landscaper_hpc.study.sweep_file import SweepConfig
 
     start = time.monotonic()
     config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
@@ -78,9 +78,9 @@ def sweep(
 
 def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
     """The sweep; under MPI as rank 0 finds it, since checkpoints may be added at any moment."""
-    from landscaper_hpc.folder import restarts
-    from landscaper_hpc.sweep import Sweep
-    from landscaper_hpc.worker import Stop
+    from landscaper_hpc.store.lock import restarts
+    from landscaper_hpc.work.sweep import Sweep
+    from landscaper_hpc.work.worker import Stop
 
     if site.executor != "mpi":
         return Sweep.open(config, site, folder)
@@ -93,8 +93,8 @@ def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
     """Print what a sweep consists of, before anything is written."""
-    from landscaper_hpc.estimate import files_of
-    from landscaper_hpc.sweep import Studies
+    from landscaper_hpc.work.estimate import files_of
+    from landscaper_hpc.work.sweep import Studies
 
     folder = out or Path("runs") / config.name
     made = Studies(config, site, folder.resolve())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from landscaper_hpc.topology.comm import Comm
-    from landscaper_hpc.topology.distributed import Result
+    from landscaper_hpc.parallel.comm import Comm
+    from landscaper_hpc.topology.blocks.distributed import Result
     from landscaper_hpc.topology.readers import Reader
 
 
@@ -52,7 +52,7 @@ def topology(
       srun --mpi=pmi2 landscaper-hpc topology runs/my_study
     """
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.topology.comm import RankError, world
+    from landscaper_hpc.parallel.comm import RankError, world
 
     comm = world()
     try:
@@ -79,11 +79,11 @@ def _topology(
 ) -> None:
     import time
 
+    from landscaper_hpc.commands.fields import open_field, parse_size
+    from landscaper_hpc.parallel.comm import agree
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.topology.comm import agree
-    from landscaper_hpc.topology.distributed import merge_tree_blocks
-    from landscaper_hpc.topology.labels import ZarrLabels
-    from landscaper_hpc.topology.sources import open_field, parse_size
+    from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+    from landscaper_hpc.topology.blocks.labels import ZarrLabels
 
     start = time.perf_counter()
     error: Exception | None = None
@@ -120,7 +120,7 @@ def _print(result: Result, reader: Reader, seconds: float, as_json: bool) -> Non
     import dataclasses
     import json
 
-    from landscaper_hpc.metrics import minima_above, noise_floor, summary
+    from landscaper_hpc.topology.metrics import minima_above, noise_floor, summary
 
     tree = result.tree
     assert tree is not None

@@ -10,7 +10,6 @@ import functools
 import itertools
 import logging
 import math
-import os
 import pickle
 import queue
 import time
@@ -26,11 +25,9 @@ from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.executors.base import Function, Item, WorkerLost
 from landscaper_hpc.executors.dask_worker import Rest, stop, work
-from landscaper_hpc.site import Site
+from landscaper_hpc.work.executor import Function, Item, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -107,16 +104,6 @@ class Given:
     def close(self, client: Client) -> None:
         with suppress(*LOST):  # the scheduler and its workers are not ours
             client.close(timeout=5)
-
-
-def dask_executor(site: Site, campaign: Campaign) -> DaskExecutor:
-    """The executor of a site, for this campaign. Under srun it is made in one task only; the others serve."""
-    if site.dask.scheduler is not None:
-        return DaskExecutor(Given(site.dask.scheduler))
-    from landscaper_hpc.executors.dask_slurm import Jobs, Step
-
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    return DaskExecutor(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))
 
 
 class _ToOurLog(logging.Handler):

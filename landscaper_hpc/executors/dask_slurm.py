@@ -23,16 +23,17 @@ from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import json_load_robust
 
-from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors.dask import LOOPBACK, LOST, sentence
+from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskExecutor, Given, sentence
 from landscaper_hpc.executors.scripts import python, setup
-from landscaper_hpc.site import Site, Slurm
+from landscaper_hpc.study.site import Site, Slurm
+from landscaper_hpc.work.campaign import Campaign
 
 # Dask looks for the way to the internet; where there is none, the host's name is as good
 warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address", RuntimeWarning)
 
 _sigint = signal.getsignal(signal.SIGINT)
+
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob, SLURMRunner  # noqa: E402
 
 # the import replaced the handler by one that exits with code 0, which is right for tasks that serve and no others
@@ -301,3 +302,11 @@ def _directives(site: Site, logs: Path) -> list[str]:
         if value is not None:
             lines.append(f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}")
     return lines
+
+
+def dask_executor(site: Site, campaign: Campaign) -> DaskExecutor:
+    """The executor of a site, for this campaign. Under srun it is made in one task only; the others serve."""
+    if site.dask.scheduler is not None:
+        return DaskExecutor(Given(site.dask.scheduler))
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    return DaskExecutor(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))

@@ -13,8 +13,8 @@ import time
 
 from distributed import get_worker
 
-from landscaper_hpc.device import LOCAL_RANK
 from landscaper_hpc.executors.local import _call
+from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 
 _REPORT_SECONDS = 0.2

@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Any
 
-from landscaper_hpc.device import LOCAL_RANK
 from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.executors.base import Dealer, Function, Item, WorkerLost
+from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
+from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost
 
 
 class SerialExecutor:

@@ -7,24 +7,23 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from landscaper_hpc import orchestrate
-from landscaper_hpc.campaign import Campaign, Plan
 from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialExecutor
-from landscaper_hpc.folder import log_to, only_one, restarts
-from landscaper_hpc.leases import Leases
+from landscaper_hpc.parallel.comm import Comm, agree, world
 from landscaper_hpc.progress import Bars
-from landscaper_hpc.tasks import Landscape, ShardTask
-from landscaper_hpc.topology.comm import Comm, agree, world
-from landscaper_hpc.worker import Stop, work
+from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.store.lock import log_to, only_one, restarts
+from landscaper_hpc.work import stages
+from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.landscape import Landscape, ShardTask
+from landscaper_hpc.work.stages import Stage
+from landscaper_hpc.work.worker import Stop, work
 
 log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
-Stage = Literal["prepare", "evaluate", "topology", "finish"]
-"""`finish` is `topology` and the report; both evaluate what is left."""
 
 _RESTARTS_IN_VAIN = 3
 
@@ -58,7 +57,7 @@ def run_on_ranks(
         if stage in (None, "prepare"):
             _together(comm, lambda: _prepare_shared(campaign, comm, bars))
             mine = _share(campaign.plans, comm)
-            _together(comm, lambda: orchestrate.prepare_all(mine, SerialExecutor(), bars, campaign.apart))
+            _together(comm, lambda: stages.prepare_all(mine, SerialExecutor(), bars, campaign.apart))
         if stage != "prepare":
             _evaluate(comm, campaign, stop, bars)
         if stage in (None, "topology", "finish"):
@@ -68,7 +67,7 @@ def run_on_ranks(
                 for item in campaign.landscapes:
                     if any(comm.gather(stop.requested)):
                         raise Stopped
-                    orchestrate.topology(item, bars, comm)
+                    stages.topology(item, bars, comm)
         if stage in (None, "finish"):
             _together(comm, lambda: campaign.conclude() if comm.rank == 0 else None)
             return comm.rank == 0
@@ -77,7 +76,7 @@ def run_on_ranks(
 
 def _prepare_shared(campaign: Campaign, comm: Comm, bars: Bars) -> None:
     for shared in campaign.shared[comm.rank :: comm.size]:
-        orchestrate.share_directions(shared, SerialExecutor(), bars)
+        stages.share_directions(shared, SerialExecutor(), bars)
 
 
 def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
@@ -93,7 +92,7 @@ def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop,
         stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if restarts() else None))
     stack.enter_context(log_to(campaign.folder / "logs"))
     if retry_failed:
-        orchestrate.clear_failures(campaign)
+        stages.clear_failures(campaign)
 
 
 def _complete(comm: Comm, campaign: Campaign) -> bool:
@@ -103,10 +102,10 @@ def _complete(comm: Comm, campaign: Campaign) -> bool:
         if comm.rank:
             return True
         if not campaign.apart:
-            return orchestrate.verified(campaign.landscapes)
+            return stages.verified(campaign.landscapes)
         # of a rank that died while it finished one, or found it damaged
         left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
-        return all(orchestrate.finish(plan, 1) if plan.evaluated() else not any(plan.tasks()) for plan in left)
+        return all(stages.finish(plan, 1) if plan.evaluated() else not any(plan.tasks()) for plan in left)
 
     return all(comm.gather(_together(comm, complete)))
 
@@ -136,7 +135,7 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
             return
         with Leases(campaign.folder / "leases").hold(f"finish.{plan.study.name}") as mine:
             if mine and not plan.finished():
-                orchestrate.finish(plan, comm.ranks_on_node())
+                stages.finish(plan, comm.ranks_on_node())
 
     finished = _together(
         comm,

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.campaign import Campaign
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import STAGES, name
-from landscaper_hpc.site import Container, Site
-from landscaper_hpc.tasks import Landscape
+from landscaper_hpc.study.site import Container, Site
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.landscape import Landscape
 
 _DEFAULT_MAX_ARRAY = 1001  # Slurm's own
 _REPORT_MINUTES = 30

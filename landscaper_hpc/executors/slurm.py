@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc import orchestrate
-from landscaper_hpc.campaign import Campaign
-from landscaper_hpc.config import canonical_sha256
+from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors import scripts
 from landscaper_hpc.executors.jobs import STAGES, Job, Record, SlurmSilent, release
 from landscaper_hpc.files import publish
-from landscaper_hpc.folder import log_to, only_one
 from landscaper_hpc.progress import Bars
-from landscaper_hpc.site import Site
-from landscaper_hpc.store import LandscapeStore
-from landscaper_hpc.tasks import Landscape
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.lock import log_to, only_one
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.work import stages
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.landscape import Landscape
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +52,9 @@ def run_by_jobs(campaign: Campaign, site: Site, retry_failed: bool = False, deta
             stripe = ["lfs", "setstripe", "-c", str(site.stripe.count), "-S", site.stripe.size, str(campaign.folder)]
             if subprocess.run(stripe, capture_output=True, check=False, timeout=60).returncode:
                 log.warning("%s: lfs setstripe failed; going on with the folder's own layout", campaign.folder)
-        orchestrate.refuse_impossible(campaign)
+        stages.refuse_impossible(campaign)
         if retry_failed:
-            orchestrate.clear_failures(campaign)
+            stages.clear_failures(campaign)
         client = _Client(campaign, site, bars)
         try:
             return client.run(detach)
@@ -249,7 +249,7 @@ class _Client:
         """One sbatch; False where Slurm cannot be reached for the moment."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        from landscaper_hpc.executors.stages import StageJob
+        from landscaper_hpc.executors.slurm_job import StageJob
 
         executor = self._executor(stage, size)
         job = StageJob(self._campaign_file(), stage, scripts.seconds(self._site))
@@ -343,7 +343,7 @@ class _Client:
         if progress.lost and stage in ("topology", "report"):
             if self._campaign.apart:
                 self._campaign.conclude()  # says what was lost, when all else is in the table
-            orchestrate.refuse_set_aside(self._campaign.landscapes)
+            stages.refuse_set_aside(self._campaign.landscapes)
         watched = [job for job in self._jobs if job.stage == stage and job.id.split("_")[0] in self._watched]
         cancelled = [job for job in watched if job.state == "CANCELLED" and job.reason]
         if cancelled:

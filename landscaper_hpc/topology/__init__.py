@@ -1,8 +1,8 @@
 """Exact merge trees of scalar fields on grids of any dimension and on graphs."""
 
-from .graph import merge_tree_graph, merge_tree_points, mutual_knn
-from .merge import merge_tree
-from .tree import MergeTree, Persistence
+from landscaper_hpc.topology.graph import merge_tree_graph, merge_tree_points, mutual_knn
+from landscaper_hpc.topology.merge import merge_tree
+from landscaper_hpc.topology.tree import MergeTree, Persistence
 
 __all__ = [
     "MergeTree",

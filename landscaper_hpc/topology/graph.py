@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
-
-from .compiled import jit
-from .forest import radix_argsort, spanning_forest
-from .merge import Direction, check_direction
-from .order import census, ordered_keys
-from .readers import working_type
-from .tree import Edges, MergeTree, build_tree
+from landscaper_hpc.topology.kernels.compiled import jit
+from landscaper_hpc.topology.kernels.forest import radix_argsort, spanning_forest
+from landscaper_hpc.topology.kernels.order import census, ordered_keys
+from landscaper_hpc.topology.readers import working_type
+from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
 
 
 @jit

@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
-
-from . import boxes
-from .block import Block
-from .compiled import compiling
-from .labels import ArrayLabels
-from .readers import ArrayReader
-from .stencil import check_connectivity
-from .threads import Threads
-from .tree import Edges, MergeTree, build_tree
-
-Direction = Literal["sublevel", "superlevel"]
-DIRECTIONS: tuple[str, ...] = get_args(Direction)
-
-
-def check_direction(direction: str) -> None:
-    if direction not in DIRECTIONS:
-        raise InputError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")
-
-
-def available_threads() -> int:
-    """The processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=32)
-def prepare(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Compile or load what a tree needs, while no other process of this host does."""
-    with compiling():
-        warm_up(connectivity, dtype)
-
-
-def warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Use the kernels once."""
-    with Threads(1) as pool:
-        many = np.indices((64, 64)).sum(0) % 2  # minima: then other kernels serve
-        for field in (np.zeros((2, 2)), many):
-            Block(field.astype(dtype), (0, 0), field.shape, connectivity, pool).forest()
+from landscaper_hpc.topology.blocks import boxes
+from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.blocks.labels import ArrayLabels
+from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
+from landscaper_hpc.topology.kernels.stencil import check_connectivity
+from landscaper_hpc.topology.kernels.threads import Threads
+from landscaper_hpc.topology.readers import ArrayReader
+from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
 
 
 def checked_values(values: ArrayLike) -> NDArray[Any]:
@@ -114,7 +83,7 @@ def _in_blocks(
     array: NDArray[Any], connectivity: Connectivity, direction: Direction, labels: bool, threads: int | None
 ) -> MergeTree:
     """`merge_tree` of a field with more vertices than the positions within one block can name."""
-    from .distributed import merge_tree_blocks  # which stands on this module
+    from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks  # which stands on this module
 
     writer = ArrayLabels() if labels else None
     tree = merge_tree_blocks(ArrayReader(array), connectivity, direction, writer, threads=threads).tree

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import jit
-from .order import ordered_keys
-from .tree import MergeTree
+from landscaper_hpc.topology.kernels.compiled import jit
+from landscaper_hpc.topology.kernels.order import ordered_keys
+from landscaper_hpc.topology.tree import MergeTree
 
 _POINTS_ACROSS = 256  # an outline gets a new point at the latest when it has grown by this fraction of the grid …
 _POINTS_PER_E = 25  # … or by this fraction of itself, so that small basins and deep bottoms are as smooth

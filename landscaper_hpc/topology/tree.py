@@ -13,14 +13,15 @@ like any other.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import jit
-from .forest import find
-from .order import Census, ordered_keys
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.topology.kernels.compiled import jit
+from landscaper_hpc.topology.kernels.forest import find
+from landscaper_hpc.topology.kernels.order import Census, ordered_keys
 
 
 class Persistence(NamedTuple):
@@ -299,3 +300,14 @@ def build_tree(
         n_vertices=n_vertices,
         labels=labels,
     )
+
+
+Direction = Literal["sublevel", "superlevel"]
+
+
+DIRECTIONS: tuple[str, ...] = get_args(Direction)
+
+
+def check_direction(direction: str) -> None:
+    if direction not in DIRECTIONS:
+        raise InputError(f"direction is {direction!r}; choose one of {', '.join(DIRECTIONS)}")

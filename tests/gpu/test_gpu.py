@@ -17,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import TASKS
 
-from landscaper_hpc.cudagraph import _Captured, captured
-from landscaper_hpc.data import Streamed
-from landscaper_hpc.directions import hessian_directions, random_directions
+from landscaper_hpc.directions.directions import hessian_directions, random_directions
+from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.evaluate import choose_batch, losses
-from landscaper_hpc.graph import record
-from landscaper_hpc.hessian import Hessian
-from landscaper_hpc.objective import Objective, Task
+from landscaper_hpc.losses.evaluate import choose_batch, losses
+from landscaper_hpc.objective.data import Streamed
+from landscaper_hpc.objective.objective import Objective, Task
+from landscaper_hpc.recording.cudagraph import _Captured, captured
+from landscaper_hpc.recording.record import record
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from landscaper_hpc.topology.comm import world
-from landscaper_hpc.topology.distributed import merge_tree_blocks
+from landscaper_hpc.parallel.comm import world
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
 from landscaper_hpc.topology.readers import NpyReader, Region
 
 

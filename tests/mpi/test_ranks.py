@@ -91,7 +91,7 @@ def test_a_failing_rank_stops_all_with_its_error(tmp_path: Path) -> None:
 
 def test_ranks_that_do_not_find_each_other_are_refused() -> None:
     environment = {**os.environ, "PMI_SIZE": "4", "PYTHONPATH": str(ROOT)}
-    code = "from landscaper_hpc.topology.comm import world; world()"
+    code = "from landscaper_hpc.parallel.comm import world; world()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
     )

@@ -16,7 +16,7 @@ pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
 
 from landscaper_hpc import Study
 from landscaper_hpc.orchestrate import run
-from landscaper_hpc.site import Site
+from landscaper_hpc.study.site import Site
 from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
 
 RANDOM = "directions={kind: random, n: 2}"

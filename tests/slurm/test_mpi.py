@@ -13,7 +13,7 @@ import pytest
 from tests.slurm.cluster import ROOT, SlurmCluster
 
 _WHO = """
-from landscaper_hpc.topology.comm import world
+from landscaper_hpc.parallel.comm import world
 ranks = world()
 from mpi4py import MPI
 print(ranks.rank, ranks.size, MPI.Get_processor_name())

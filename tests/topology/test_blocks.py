@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology import merge_tree
-from landscaper_hpc.topology.boxes import Boxes, choose_boxes, planned_bytes
-from landscaper_hpc.topology.distributed import merge_tree_blocks
+from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes, planned_bytes
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
 from landscaper_hpc.topology.readers import ArrayReader, NpyReader, Region, ZarrReader
 from tests.topology.fields import connectivities, directions, fields, shapes
 from tests.topology.test_merge_tree import adversaries, assert_same_tree
@@ -69,7 +69,7 @@ def test_adversaries_in_blocks(name: str, connectivity: Any) -> None:
 def test_an_array_too_large_for_one_block_is_cut(monkeypatch: pytest.MonkeyPatch, direction: Any) -> None:
     values = np.random.default_rng(3).integers(0, 9, (7, 11, 6)).astype(np.float32)
     whole = merge_tree(values, "full", direction, labels=True)
-    monkeypatch.setattr("landscaper_hpc.topology.boxes.MAX_BLOCK", 200)
+    monkeypatch.setattr("landscaper_hpc.topology.blocks.boxes.MAX_BLOCK", 200)
     assert choose_boxes(values.shape, 4).size > 2
     assert_same_tree(merge_tree(values, "full", direction, labels=True), whole)
 

@@ -20,10 +20,10 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.distributed import merge_tree_blocks
-from landscaper_hpc.topology.labels import ZarrLabels
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+from landscaper_hpc.topology.blocks.labels import ZarrLabels
 from landscaper_hpc.topology.readers import NpyReader
-from landscaper_hpc.topology.stats import peak_memory
+from landscaper_hpc.topology.blocks.stats import peak_memory
 path, limit = Path(sys.argv[1]), int(sys.argv[2]) or None
 labels = ZarrLabels(path.with_suffix(".zarr")) if sys.argv[3] == "labels" else None
 try:

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from landscaper_hpc import merge_tree, open_landscape
-from landscaper_hpc.plots import plot_merge_tree, plot_profile, png, style
-from landscaper_hpc.report import most_persistent
+from landscaper_hpc.report.figures import plot_merge_tree, plot_profile, png, style
+from landscaper_hpc.report.page import most_persistent
 from landscaper_hpc.topology.profile import landscape_profile
 
 PANELS = {"beta_1": "β = 1: learned", "beta_30": "β = 30: failed"}

@@ -1,0 +1,212 @@
+"""How two checkpoints of one model relate: mode connectivity (straight line, trained quadratic Bézier curve) and CKA.
+
+Curves: T. Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.2.
+CKA: S. Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019, equation 2 with the
+linear kernel.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscaper_hpc.directions.hessian import gradient
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.data import examples_in, slabs
+from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import one_thread
+from landscaper_hpc.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A path from one checkpoint (t = 0) to another (t = 1): `t` (m,), `losses` (m,), and for a Bézier curve its
+    middle point by parameter name."""
+
+    t: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    middle: dict[str, Tensor] | None = None
+
+    @property
+    def barrier(self) -> float:
+        """The largest excess of the loss over the line between the losses at the ends; 0 for a path that stays below.
+        Mode connectivity is often given as its negative."""
+        between = (1 - self.t) * self.losses[0] + self.t * self.losses[-1]
+        return float(np.max(self.losses - between))
+
+
+def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
+    """Losses along the straight line from the objective's checkpoint to `other` (same names and shapes).
+
+    Here and along a curve, buffers that `other` has too (BatchNorm's statistics) go straight from end to end, so that
+    the losses at the ends are those of the two checkpoints.
+    """
+    ends = _Ends(objective, other)
+    t = np.linspace(0, 1, points)
+    return Curve(t, _along(ends, (ends.start + ends.end) / 2, t, progress))
+
+
+def bezier(
+    objective: Objective,
+    other: Mapping[str, Tensor],
+    *,
+    points: int = 25,
+    steps: int = 200,
+    rate: float = 1e-2,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Curve:
+    """Losses along the curve (1−t)² θ₀ + 2t(1−t) φ + t² θ₁, with φ trained by `steps` steps of Adam on the loss at
+    uniformly random t, from the middle of the line. The rate is relative to the mean square distance of the ends."""
+    ends = _Ends(objective, other)
+    draws = np.random.default_rng(seed).uniform(0, 1, steps)
+    with one_thread(objective.device):
+        middle = (ends.start + ends.end) / 2
+        scale = float((ends.end - ends.start).square().mean().sqrt())
+        optimizer = torch.optim.Adam([middle], lr=rate * max(scale, torch.finfo(objective.dtype).eps))
+        for i, t in enumerate(draws.tolist()):
+            # batch by batch, so that data that are streamed need no more memory here
+            middle.grad = 2 * t * (1 - t) * gradient(objective, ends.at(middle, t), ends.buffers(t))
+            optimizer.step()
+            progress(i + 1, steps + points)
+    t = np.linspace(0, 1, points)
+    curve = _along(ends, middle, t, lambda done, _: progress(steps + done, steps + points))
+    return Curve(t, curve, {name: v.clone() for name, v in ends.layout.unflatten(middle).items()})
+
+
+def linear_cka(a: Tensor, b: Tensor) -> float:
+    """Linear centred kernel alignment of two representations of the same examples, shapes (examples, p) and
+    (examples, q) or with more axes that are flattened; 1 for representations that are equal up to rotation and
+    scale."""
+    if len(a) != len(b) or len(a) < 2:
+        raise InputError(f"CKA compares two representations of the same examples, found {len(a)} and {len(b)}")
+    x, y = (m.detach().double().flatten(1) for m in (a, b))
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    if len(x) < min(x.shape[1], y.shape[1]):  # the same numbers from the smaller Gram matrices
+        gx, gy = x @ x.T, y @ y.T
+        cross, own = (gx * gy).sum(), gx.norm() * gy.norm()
+    else:
+        cross, own = (x.T @ y).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
+    if float(own) == 0:
+        raise InputError("CKA is undefined for a representation that is the same for every example")
+    return float(cross / own)
+
+
+def layer_grams(
+    objective: Objective, data: Objective | None = None, *, layers: Sequence[str] = (), examples: int = 256
+) -> dict[str, Tensor]:
+    """The centred Gram matrix, (m, m) float64 on the CPU, of what each layer puts out for the first `examples` examples
+    of the task's data (all calls one after the other, where the loss calls a layer more than once).
+
+    Layers are the submodules without children that have parameters, or those whose names match one of the patterns
+    `layers` (as in a shell). Data and loss are those of `data`, if given: an objective with another checkpoint.
+    """
+    model, source = objective.model, data or objective
+    known = {name: module for name, module in model.named_modules() if name}
+    if layers:
+        names = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in layers)]
+    else:
+        names = [
+            n for n, m in known.items() if next(m.children(), None) is None and next(m.parameters(), None) is not None
+        ]
+    if not names:
+        raise InputError(f"no layer matches {', '.join(layers) or 'the default'}; there are {list_some(list(known))}")
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim:
+            while torch._C._functorch.is_functorch_wrapped_tensor(output):  # inside jvp
+                output = torch._C._functorch.get_unwrapped(output)
+            seen[name].append(output.detach().reshape(len(output), -1).double().cpu())
+
+    hooks = [known[n].register_forward_hook(lambda _m, _i, output, n=n: keep(n, output)) for n in names]
+    try:
+        with one_thread(objective.device):
+            for batch, _ in _first(source, examples):
+                source.run(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    grams = {}
+    for name, parts in seen.items():
+        if parts and len({part.shape[1] for part in parts}) == 1:
+            x = torch.cat(parts).double()
+            x = x - x.mean(dim=0)
+            grams[name] = x @ x.T
+    if not grams:
+        raise InputError(f"the loss calls none of the layers {list_some(names)} of the model")
+    return grams
+
+
+def cka_matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
+    """Linear CKA between checkpoints for each layer that all of them have, shape (checkpoints, checkpoints), from their
+    `layer_grams`; NaN where a representation is the same for every example."""
+    result = {}
+    for name in grams[0]:
+        layer = [g[name] for g in grams if name in g and g[name].shape == grams[0][name].shape]
+        if len(layer) == len(grams):
+            result[name] = np.array([[_aligned(a, b) for b in layer] for a in layer])
+    return result
+
+
+def _aligned(a: Tensor, b: Tensor) -> float:
+    own = float(a.norm() * b.norm())
+    return float((a * b).sum()) / own if own else math.nan
+
+
+def _first(objective: Objective, examples: int) -> list[tuple[Any, int]]:
+    """The first `examples` examples of the data, or a few more where a batch cannot be divided."""
+    taken: list[tuple[Any, int]] = []
+    for batch, count in zip(objective.batches, objective.examples, strict=True):
+        missing = examples - sum(n for _, n in taken)
+        if missing <= 0:
+            break
+        if count > missing and examples_in(batch) == count:
+            batch, count = slabs(batch, missing)[0], missing
+        taken.append((batch, count))
+    return taken
+
+
+class _Ends:
+    """Two checkpoints of one model, and what lies on quadratic Bézier curves from one to the other."""
+
+    def __init__(self, objective: Objective, other: Mapping[str, Tensor]) -> None:
+        missing = [k for k, p in objective.parameters.items() if k not in other or other[k].shape != p.shape]
+        if missing:
+            raise InputError(
+                f"the other checkpoint lacks {list_some(missing)} in the shape of this one; give one of the same model"
+            )
+        self.objective, self.layout = objective, Layout.of(objective.parameters)
+        self.start = self.layout.flatten(objective.parameters)
+        self.end = self.layout.flatten({name: other[name].to(p) for name, p in objective.parameters.items()})
+        self._buffers = {
+            name: (buffer, other[name].to(buffer))
+            for name, buffer in objective.model.named_buffers()
+            if name in other and buffer.is_floating_point() and other[name].shape == buffer.shape
+        }
+
+    def at(self, middle: Tensor, t: float) -> dict[str, Tensor]:
+        return self.layout.unflatten((1 - t) ** 2 * self.start + 2 * t * (1 - t) * middle + t**2 * self.end)
+
+    def buffers(self, t: float) -> dict[str, Tensor]:
+        return {name: (1 - t) * a + t * b for name, (a, b) in self._buffers.items()}
+
+
+def _along(ends: _Ends, middle: Tensor, t: NDArray[np.float64], progress: Progress) -> NDArray[np.float64]:
+    values = []
+    with one_thread(ends.objective.device):
+        for i, s in enumerate(t.tolist()):
+            values.append(ends.objective.loss(ends.at(middle, s) | ends.buffers(s)).detach())
+            progress(i + 1, len(t))
+    result: NDArray[np.float64] = torch.stack(values).cpu().numpy()
+    return result

@@ -1,0 +1,253 @@
+"""n directions in parameter space: Hessian eigenvectors, random ones, or from a file; and their normalisations.
+
+`unit`    ‖u_i‖ = 1
+`model`   ‖u_i‖ = ‖theta*‖ over the parameters that move, so that alpha is a relative distance
+`layer`   every tensor of u_i gets the norm of the same tensor of theta*
+`filter`  every filter (slice along the first axis) of a tensor with two or more axes gets the norm of the same filter
+          of theta*; tensors with one axis or none (biases, BatchNorm) do not move: Li et al., Visualizing the Loss
+          Landscape of Neural Nets, NeurIPS 2018, section 4, and `biasbn` of their code
+`landscaper`  as Landscaper 1.3.1 does it, for its exact points: see `preset`
+
+A tensor or filter of theta* that is zero does not move under `layer` and `filter`. Only `unit` and `model` keep
+orthogonality: see `gram`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscaper_hpc.directions.hessian import Hessian, gradient
+from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
+from landscaper_hpc.directions.landscaper_preset import landscaper_directions
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
+from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import arithmetic, one_thread
+from landscaper_hpc.progress import Progress, silent
+
+NORMALIZATIONS = ("model", "unit", "layer", "filter", "landscaper")
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """`vectors`: by parameter name, shape (n, *parameter shape), as they are added to theta*; `gram`: (n, n) inner
+    products of the u_i (real part, for complex parameters). For Hessian eigenvectors also `eigenvalues` (n,), ordered
+    by |λ|, `residuals` (n,), ‖Hv − λv‖ / |λ|, and `iterations`, the number of Hessian-vector products."""
+
+    vectors: dict[str, Tensor]
+    kind: str
+    normalization: str
+    gram: NDArray[np.float64]
+    eigenvalues: NDArray[np.float64] | None = None
+    residuals: NDArray[np.float64] | None = None
+    iterations: int | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.gram)
+
+
+def hessian_directions(
+    objective: Objective,
+    n: int,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 200,
+    seed: int = 0,
+    normalization: str = "model",
+    select: Order = by_magnitude,
+    group: dist.ProcessGroup | None = None,
+    resume: Path | None = None,
+    progress: Progress = silent,
+) -> Directions:
+    """The n eigenvectors of the Hessian at the checkpoint with the largest |λ|, by Lanczos; or those that `select` puts
+    first.
+
+    The sign is fixed: the entry of largest magnitude is positive. InputError where `max_iterations` Hessian-vector
+    products do not reach `tolerance`, the largest allowed ‖Hv − λv‖ / |λ|. Work is shared by the ranks of `group`,
+    and taken up from the file `resume` after a kill.
+    """
+    # what Lanczos itself multiplies is never rounded to TF32; the products have the arithmetic of the objective
+    with one_thread(objective.device), arithmetic("float32", objective.device):
+        hessian = Hessian(objective, group=group)
+        found = eigenpairs(
+            hessian.__matmul__,
+            lambda i: hessian.random(seed + i),
+            hessian.layout.dimension,
+            n,
+            tolerance=tolerance,
+            max_products=max_iterations,
+            order=select,
+            start=hessian.start(seed),
+            resume=resume,
+            progress=progress,
+        )
+    return make_directions(
+        objective,
+        "hessian",
+        _fix_signs(found.vectors),
+        normalization,
+        eigenvalues=found.values,
+        residuals=found.residuals,
+        iterations=found.products,
+    )
+
+
+def random_directions(objective: Objective, n: int, *, seed: int = 0, normalization: str = "model") -> Directions:
+    """n random directions, orthonormal before they are normalised: uniform on the sphere, one after the other."""
+    layout = Layout.of(objective.parameters)
+    if n > layout.dimension:
+        raise InputError(f"directions.n is {n} but only {layout.dimension} parameters move; ask for fewer directions")
+    # Gaussian, then orthonormalised in float64 on the CPU: the same on every device
+    basis, triangle = torch.linalg.qr(layout.gaussian(n, seed).T)
+    flat = (basis * torch.sign(torch.diagonal(triangle))).T.contiguous()
+    return make_directions(objective, "random", flat, normalization)
+
+
+def directions_from_file(
+    path: Path, objective: Objective, *, n: int | None = None, normalization: str = "model"
+) -> Directions:
+    """Directions from a .pt or .safetensors file: tensors by parameter name, each of shape (n, *parameter shape).
+
+    Every moving parameter must be there and nothing else; the first `n` directions are used.
+    """
+    path = Path(path)
+    tensors = read_checkpoint(path)
+    wanted = {name: tuple(p.shape) for name, p in objective.parameters.items()}
+    problems = [
+        f"{what}: {list_some(names)}"
+        for what, names in (
+            ("missing", [name for name in wanted if name not in tensors]),
+            ("not a parameter that moves", [name for name in tensors if name not in wanted]),
+            (
+                "of a shape other than (n, *parameter shape)",
+                [
+                    f"{name} {tuple(t.shape)} for (n, {', '.join(map(str, wanted[name]))})"
+                    for name, t in tensors.items()
+                    if name in wanted and tuple(t.shape[1:]) != wanted[name]
+                ],
+            ),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(f"directions file {path} does not fit the model; {'; '.join(problems)}")
+    counts = {len(t) for t in tensors.values()}
+    if len(counts) > 1 or min(counts) < (n or 1):
+        raise InputError(f"directions file {path} holds {sorted(counts)} directions per tensor; {n or 1} are asked for")
+    n = n or min(counts)
+    layout = Layout.of(objective.parameters)
+    dtype = objective.dtype
+    chosen = {
+        name: tensors[name][:n].to(dtype.to_complex() if name in layout.complex_names else dtype) for name in wanted
+    }
+    flat = layout.flatten(chosen)
+    bad = [i for i in range(n) if not torch.isfinite(flat[i]).all() or not flat[i].any()]
+    if bad:
+        raise InputError(f"directions file {path}: direction {bad[0]} is zero or not finite")
+    return make_directions(objective, "file", flat, normalization)
+
+
+def make_directions(
+    objective: Objective,
+    kind: str,
+    flat: Tensor,
+    normalization: str,
+    *,
+    eigenvalues: NDArray[np.float64] | None = None,
+    residuals: NDArray[np.float64] | None = None,
+    iterations: int | None = None,
+) -> Directions:
+    """Directions from flat vectors (n, size), normalised and in the objective's dtype and on its device."""
+    layout = Layout.of(objective.parameters)
+    flat = flat.to(objective.device, torch.float64)
+    flat = normalized(flat, layout, objective.parameters, normalization).to(objective.dtype)
+    if not bool(flat.any(dim=1).all()):
+        raise InputError(
+            f"directions.normalization is {normalization!r}, which leaves a direction of length zero; choose another"
+        )
+    wide = flat.double()
+    gram: NDArray[np.float64] = (wide @ wide.T).cpu().numpy()
+    return Directions(layout.unflatten(flat), kind, normalization, gram, eigenvalues, residuals, iterations)
+
+
+def normalized(flat: Tensor, layout: Layout, parameters: Mapping[str, Tensor], normalization: str) -> Tensor:
+    """Flat float64 vectors (n, size) scaled as the module says."""
+    if normalization not in NORMALIZATIONS:
+        raise InputError(f"directions.normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
+    theta = layout.flatten(parameters).double()
+    if normalization == "landscaper":
+        return landscaper_directions(flat, layout, theta)
+    if normalization in ("unit", "model"):
+        lengths = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        target = torch.ones_like(lengths) if normalization == "unit" else torch.linalg.vector_norm(theta)
+        scaled: Tensor = flat / lengths * target
+        return scaled
+    result = torch.zeros_like(flat)
+    for name, place in layout.slices().items():
+        shape = layout.shapes[name]
+        if normalization == "filter" and len(shape) < 2:
+            continue
+        rows = shape[0] if normalization == "filter" else 1
+        u = flat[:, place].reshape(len(flat), rows, -1)
+        target = torch.linalg.vector_norm(theta[place].reshape(rows, -1), dim=1, keepdim=True)
+        length = torch.linalg.vector_norm(u, dim=2, keepdim=True)
+        result[:, place] = (torch.where(length > 0, u / length, 0.0) * target).reshape(len(flat), -1)
+    return result
+
+
+def _fix_signs(vectors: Tensor) -> Tensor:
+    """Eigenvectors have no sign of their own: make the entry of largest magnitude positive (the first of equals)."""
+    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
+    signed: Tensor = vectors * torch.sign(largest)
+    return signed
+
+
+def gradient_direction(objective: Objective, *, normalization: str = "model") -> Directions:
+    """One direction: the gradient of the loss at the checkpoint (uphill)."""
+    with one_thread(objective.device):
+        flat = gradient(objective)
+    if not flat.any():
+        raise InputError("the gradient at the checkpoint is zero; choose other directions")
+    return make_directions(objective, "gradient", flat[None], normalization)
+
+
+def trajectory_directions(
+    objective: Objective, checkpoints: Sequence[Mapping[str, Tensor]], n: int, *, normalization: str = "unit"
+) -> tuple[Directions, NDArray[np.float64], NDArray[np.float64]]:
+    """The n principal components of theta_k − theta* over a list of checkpoints (a training trajectory): Li et al.
+    2018, section 7.2.
+
+    Also returns the coordinates alpha of each checkpoint in the plane, shape (len(checkpoints), n), in units of the
+    normalised directions, and the fraction of the variation that each component holds, shape (n,).
+    """
+    layout = Layout.of(objective.parameters)
+    theta = layout.flatten(objective.parameters).double()
+    rows = []
+    for i, checkpoint in enumerate(checkpoints):
+        absent = [k for k, p in objective.parameters.items() if k not in checkpoint or checkpoint[k].shape != p.shape]
+        if absent:
+            raise InputError(f"checkpoint {i} of the trajectory lacks {list_some(absent)} in the shape of the model")
+        rows.append(layout.flatten({k: checkpoint[k].to(p) for k, p in objective.parameters.items()}).double() - theta)
+    moves = torch.stack(rows) if rows else theta.new_zeros(0, layout.size)
+    # the Gram matrix is small where the parameters are many
+    values, vectors = torch.linalg.eigh(moves @ moves.T)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    rank = int((values > 1e-12 * values[:1]).sum())
+    if rank < n:
+        raise InputError(f"{len(rows)} checkpoints span {rank} directions; {n} are asked for")
+    components = _fix_signs((vectors[:, :n] / values[:n].sqrt()).T @ moves)
+    found = make_directions(objective, "trajectory", components, normalization)
+    u = layout.flatten(found.vectors).double()
+    coordinates = torch.linalg.lstsq(u.T, moves.T).solution.T
+    share: NDArray[np.float64] = (values[:n] / values.sum()).cpu().numpy()
+    return found, coordinates.cpu().numpy(), share

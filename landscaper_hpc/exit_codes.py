@@ -1,0 +1,44 @@
+"""What a command raises, as one message and an exit code.
+
+0 done, 2 bad input (one line that says what to do), 130 Ctrl-C with everything finished kept, 75 ended by the scheduler
+and to be started again, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a command raises into one message and the exit code that belongs to it."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except InputError as error:
+            _fail(" ".join(str(error).split()), 2)
+        except KeyboardInterrupt:
+            _fail("stopped; everything finished so far is kept, the same command goes on from there", 130)
+        except Stopped:
+            _fail("time is up; everything finished so far is kept, start me again to go on", 75)
+        except TaskFailed as failure:
+            # the traceback of the task says what happened; ours would only say that it did
+            _fail(f"{failure}\neverything finished so far is kept; mend the cause and run the same command again", 1)
+        except BrokenPipeError:
+            # the reader of our output went away (| head); Python would complain once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return wrapped
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"landscaper-hpc: {message}", file=sys.stderr)
+    sys.exit(code)

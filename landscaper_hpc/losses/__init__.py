@@ -1,0 +1,1 @@
+"""The only hot loop on the GPU: losses at grid points."""

@@ -1,0 +1,146 @@
+"""losses(objective, directions, points): the only hot loop.
+
+`batch` points are evaluated at once, in one fixed shape (the last batch is padded), so a value does not depend on its
+neighbours; where that cannot work, one point at a time. See `displacement` for theta(alpha) and `evaluator` for how.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landscaper_hpc.directions.directions import Directions
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.losses.displacement import Walk
+from landscaper_hpc.losses.evaluator import evaluator, keep_only
+from landscaper_hpc.objective.device import Peak, out_of_memory
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import one_thread
+from landscaper_hpc.progress import Progress, silent
+
+log = logging.getLogger(__name__)
+
+_MEASURE_SECONDS = 0.3
+_SHAPES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def losses(
+    objective: Objective,
+    directions: Directions,
+    points: NDArray[np.float64],
+    batch: int = 1,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """The loss at theta(alpha) for each row alpha of `points`, shape (m, n); returns shape (m,), float64, as it came.
+
+    `batch` is the number of points evaluated at once. A value does not depend, bit for bit, on which other points are
+    asked for, nor on the number of threads. InputError where the device runs out of memory.
+    """
+    points = np.ascontiguousarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != directions.n:
+        raise ValueError(f"points have shape {points.shape}; expected (m, {directions.n})")
+    if len(points) == 0:
+        return np.empty(0)
+    try:
+        with one_thread(objective.device):
+            return _losses(objective, directions, points, batch, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"{objective.device} ran out of memory with batches of {batch} points "
+            f"({' '.join(str(error).split())[:120]}); free it, or begin a new study with a smaller batch: "
+            "the shape of a study that has begun never changes"
+        ) from error
+
+
+def _losses(
+    objective: Objective, directions: Directions, points: NDArray[np.float64], batch: int, progress: Progress
+) -> NDArray[np.float64]:
+    evaluate = evaluator(objective, batch)
+    walk = Walk(objective, directions)
+    blocks = -(-len(points) // evaluate.batch)
+    # on the device until the end: nothing waits for a transfer
+    values = torch.empty(blocks, evaluate.batch, dtype=torch.float64, device=objective.device)
+    with evaluate.ready():
+        for i, block in enumerate(_blocks(points, evaluate.batch)):
+            values[i] = evaluate(walk.one(block[0]) if evaluate.batch == 1 else walk.many(block))
+            progress(min((i + 1) * evaluate.batch, len(points)), len(points))
+    result: NDArray[np.float64] = values.reshape(-1).cpu().numpy()[: len(points)]
+    return result
+
+
+def _blocks(points: NDArray[np.float64], batch: int) -> Iterator[NDArray[np.float64]]:
+    """Blocks of exactly `batch` points; the last one is filled up with its own last point."""
+    for start in range(0, len(points), batch):
+        block = points[start : start + batch]
+        yield block if len(block) == batch else np.pad(block, ((0, batch - len(block)), (0, 0)), mode="edge")
+
+
+def evaluation_mode(objective: Objective, directions: Directions, batch: int = 2) -> str:
+    """How `losses` evaluates with this batch shape: 'vmap', or 'one point at a time' and why."""
+    with one_thread(objective.device):
+        return evaluator(objective, batch).mode
+
+
+def choose_batch(
+    objective: Objective, directions: Directions, *, memory: int | None = None, seconds: float = _MEASURE_SECONDS
+) -> int:
+    """The batch shape with the most points per second, by a short measurement: 1, 4, 16, 32, … while it pays.
+
+    `memory` is the most bytes a batch may take (default: half of what is free now). A shape that does not fit, or is
+    predicted not to, is not taken. The choice is a measurement: record it, results differ in the last bits between
+    shapes.
+    """
+    if objective.sharded:  # one point at a time; and clocks of several ranks do not agree
+        return 1
+    peak = Peak(objective.device)
+    room = memory or peak.free() // 2
+    best, best_rate, worse = 1, 0.0, 0
+    for batch, following in zip(_SHAPES, (*_SHAPES[1:], 2 * _SHAPES[-1]), strict=True):
+        if worse == 2 and batch > 16:  # small batches cost more than they save; larger ones may still pay
+            break
+        try:
+            with one_thread(objective.device):
+                if evaluator(objective, batch).batch != batch:
+                    break
+            rate = _rate(objective, directions, batch, seconds)
+        except (RuntimeError, MemoryError, InputError) as error:
+            if not isinstance(error, InputError) and not out_of_memory(error):
+                raise
+            log.info("batches of %d points do not fit: %s", batch, " ".join(str(error).split())[:120])
+            break
+        used = peak.bytes()
+        if used > room and batch > 1:
+            break
+        if rate > best_rate * 1.03:
+            best, best_rate, worse = batch, rate, 0
+        else:
+            worse = min(worse + 1, 2)
+        if used * following > room * batch:
+            log.info("larger batches would not fit: %d points took %d MB of %d MB", batch, used >> 20, room >> 20)
+            break
+    keep_only(objective, best)
+    log.info("batch shape %d: %.4g points/s", best, best_rate)
+    return best
+
+
+def _rate(objective: Objective, directions: Directions, batch: int, seconds: float) -> float:
+    """Points per second at this batch shape: of the best call, and on a CPU of processor time, since others use the
+    machine too."""
+    alphas = 1e-3 * np.random.default_rng(0).standard_normal((4 * batch, directions.n))
+    losses(objective, directions, alphas, batch)
+    clock = time.process_time if objective.device.type == "cpu" else time.perf_counter
+    best, calls, start = math.inf, 0, time.perf_counter()
+    while not calls or time.perf_counter() - start < (seconds if calls >= 5 else 10 * seconds):
+        begin = clock()
+        losses(objective, directions, alphas, batch)
+        best = min(best, clock() - begin)
+        calls += 1
+    return len(alphas) / max(best, 1e-9)

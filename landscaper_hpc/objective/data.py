@@ -1,0 +1,94 @@
+"""Data batches on the device: all at once where they fit, else streamed from pinned memory, one batch ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.precision import dtype_in
+
+
+def placed(
+    batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device, dtype: torch.dtype
+) -> Sequence[Any]:
+    """The batches as `place` puts them on the device, in `dtype`. They are streamed where they would take more than
+    half of a GPU's free memory."""
+    several = device.type == "cuda" and len(batches) > 1
+    if several and bytes_in(batches, dtype) > torch.cuda.mem_get_info(device)[0] // 2:
+        return Streamed([pytree.tree_map_only(Tensor, _pinned, batch) for batch in batches], place, device)
+    try:
+        return [place(batch) for batch in batches]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"Task.data take {bytes_in(batches, dtype) / 1e9:.3g} GB, which {device} has no room for; give a list of "
+            "smaller batches, or a DataLoader: batches are streamed where they do not all fit"
+        ) from error
+
+
+def examples_in(batch: Any) -> int | None:
+    """The leading length that all tensors of a batch share; None where there is none."""
+    lengths = {len(leaf) if leaf.ndim else None for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def slabs(batch: Any, rows: int) -> list[Any]:
+    """A batch whose tensors share their leading length as views of at most `rows` examples each."""
+    leaves, spec = pytree.tree_flatten(batch)
+    length = examples_in(batch)
+    assert length is not None
+    return [
+        pytree.tree_unflatten([x[i : i + rows] if isinstance(x, Tensor) else x for x in leaves], spec)
+        for i in range(0, length, rows)
+    ]
+
+
+class Streamed(Sequence[Any]):
+    """Batches that stay on the host. Taking one starts the copy of the next on a stream of its own, so that going
+    round and round over the data waits for no copy but the first."""
+
+    def __init__(self, batches: Sequence[Any], place: Callable[[Any], Any], device: torch.device) -> None:
+        self._batches, self._place = batches, place
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._ahead: tuple[int, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, i: int) -> Any: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Any]: ...
+    def __getitem__(self, i: int | slice) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        i = range(len(self))[i]
+        batch = self._ahead[1] if self._ahead is not None and self._ahead[0] == i else self._copy(i)
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+        following = (i + 1) % len(self)
+        self._ahead = following, self._copy(following)
+        return batch
+
+    def _copy(self, i: int) -> Any:
+        if self._stream is None:
+            return self._place(self._batches[i])
+        # The memory that the copy gets may have held an earlier batch, which work that is queued already still reads.
+        # So at most three batches are on the device, however far the host is ahead.
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            return self._place(self._batches[i])
+
+
+def bytes_in(batches: Sequence[Any], dtype: torch.dtype) -> int:
+    """What batches take once their floating-point tensors are in `dtype`."""
+    tensors = [leaf for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor)]
+    return sum(tensor.numel() * dtype_in(tensor, dtype).itemsize for tensor in tensors)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor.detach().pin_memory() if tensor.device.type == "cpu" else tensor

@@ -1,0 +1,345 @@
+"""The user's task file: model + loss + data -> a deterministic loss(params).
+
+A task file is a Python file with a function `task(**options) -> Task`. It is loaded by path; its SHA-256 goes into
+the provenance. `Task.loss(model, batch)` gets the model with displaced parameters in place, so a loss may call it,
+its methods, or differentiate it (torch.func or torch.autograd), and returns per-example losses or the scalar mean of
+the batch.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some, load_into, read_checkpoint
+from landscaper_hpc.objective.data import placed
+from landscaper_hpc.objective.fsdp import Sharded, is_sharded
+from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
+from landscaper_hpc.objective.usercode import user_module
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task file returns.
+
+    `loss(model, batch)` returns per-example losses (any shape of one or more axes; their mean over all data is taken
+    in float64) or a scalar, the mean of that batch (batches are combined weighted by their leading length). `data` is
+    one batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of batches such as a
+    DataLoader, which is read once.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    data: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise InputError(f"Task.model is a {type(self.model).__name__}; expected a torch.nn.Module")
+        if not callable(self.loss):
+            raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
+
+
+class _Bound(nn.Module):
+    """The user's loss as a module, so that one functional_call displaces the model for the whole of it."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss(self.model, batch)
+
+
+class Objective:
+    """A deterministic loss of named parameters: theta* is `parameters`, everything else stays put.
+
+    `parameters` holds each moving parameter once (of tied weights the first name) in module order, shape as in the
+    model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
+    `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
+    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        precision: str = "float64",
+        device: str = "cpu",
+        frozen: bool = False,
+        only: Sequence[str] = (),
+        source: str = "the task",
+    ) -> None:
+        self.precision, self.device, self.source = precision, _device(device), source
+        self.dtype = dtype_of(precision)
+        self._task = task
+        self.sharded = is_sharded(task.model)
+        self.model = task.model.eval()
+        moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
+        if only:
+            moving &= _matching(only, moving, source)
+        self.model.requires_grad_(False)
+        if self.sharded:
+            # tells FSDP of the new shards
+            self.model._apply(lambda tensor: cast(tensor, self.dtype, self.device))  # type: ignore[no-untyped-call]
+        else:
+            _cast_module(self.model, self.dtype, self.device)
+        self._bound = _Bound(self.model, task.loss)
+        self._shards = Sharded(self.model, moving, source) if self.sharded else None
+        named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()
+        self.parameters: Parameters = {name: p.detach() for name, p in named if name in moving}
+        if not self.parameters:
+            raise InputError(
+                f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
+            )
+        given = _batches(task.data, source)
+        self.examples = [_examples(batch, source) for batch in given]
+        if self._shards is not None:
+            self._shards.refuse_unequal(self.examples)
+        self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
+
+    def _place(self, batch: Any) -> Any:
+        # Convolutions on a CPU are up to twice as fast on images whose channels lie together; tensor cores want them so
+        together = self.device.type == "cpu" or self.precision in ("tf32", "bf16")
+        images = together and self.dtype == torch.float32 and _has_convolution(self.model)
+
+        def place(t: Tensor) -> Tensor:
+            t = cast(t.detach(), self.dtype, self.device)
+            if images and t.ndim == 4 and t.is_floating_point():
+                return t.contiguous(memory_format=torch.channels_last)
+            return t
+
+        return pytree.tree_map_only(Tensor, place, batch)
+
+    def loss(self, params: Mapping[str, Tensor]) -> Tensor:
+        """The mean loss over all data at `params` (keys as in `parameters`): a float64 scalar, differentiable."""
+        parts = [self.part(params, *given) for given in zip(self.batches, self.examples, strict=True)]
+        return self.combine([value for value, _ in parts], [weight for _, weight in parts])
+
+    @staticmethod
+    def combine(values: Sequence[Tensor], weights: Sequence[int]) -> Tensor:
+        """The weighted mean of per-batch means (each a scalar or (points,), float64), added one after the other."""
+        if len(values) == 1:
+            return values[0]
+        total = values[0] * weights[0]
+        for value, weight in zip(values[1:], weights[1:], strict=True):
+            total = total + value * weight
+        return total / sum(weights)
+
+    def part(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, int]:
+        """Mean loss of one batch (float64 scalar) and the number of losses it is the mean of."""
+        with arithmetic(self.precision, self.device):
+            if self._shards is not None:
+                return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
+            bound = {f"model.{name}": p for name, p in params.items()}
+            value = functional_call(self._bound, bound, (batch,))
+        return self._mean(value, examples)
+
+    def _mean(self, value: Any, examples: int) -> tuple[Tensor, int]:
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"{self.source}: loss returned a {type(value).__name__}; "
+                "expected a tensor, per-example losses or their mean"
+            )
+        if not value.is_floating_point():
+            raise InputError(f"{self.source}: loss returned a tensor of {value.dtype}; expected a real floating type")
+        if value.ndim == 0:
+            return value.double(), examples
+        return value.double().mean(), math.prod(value.shape)
+
+    def run(self, model: nn.Module, batch: Any) -> None:
+        """Run the loss of one batch on another model of the task (with another checkpoint), for what hooks see."""
+        with arithmetic(self.precision, self.device):
+            self._task.loss(model, batch)
+
+    def prove_deterministic(self) -> float:
+        """Evaluate the checkpoint twice and return its loss; InputError if the values differ or the task fails."""
+        first, second = (self._try(self.parameters) for _ in range(2))
+        again = self._reread()
+        if first != second and not (math.isnan(first) and math.isnan(second)):
+            raise InputError(
+                f"{self.source}: the loss at the checkpoint is not deterministic ({first!r}, then {second!r}); "
+                "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, "
+                "or data shuffled on every read"
+            )
+        if again is not None and again != first and not math.isnan(first):
+            raise InputError(
+                f"{self.source}: reading the data twice gives different losses ({first!r}, then {again!r}); "
+                "the data are shuffled or augmented at random: give a fixed order (DataLoader(shuffle=False)) "
+                "and fixed examples"
+            )
+        return first
+
+    def _try(self, params: Mapping[str, Tensor]) -> float:
+        try:
+            return float(self.loss(params).detach())
+        except InputError:
+            raise
+        except Exception as error:
+            where = _line_in(error, self.source)
+            raise InputError(
+                f"{self.source}: loss failed{where} with {type(error).__name__}: {_one_line(error)}"
+            ) from error
+
+    def _reread(self) -> float | None:
+        """The loss with an iterable's data read a second time; None where the data are plain tensors or a list."""
+        if _is_batch(self._task.data) or isinstance(self._task.data, list):
+            return None
+        kept = self.batches
+        self.batches = placed(_batches(self._task.data, self.source), self._place, self.device, self.dtype)
+        try:
+            return self._try(self.parameters)
+        finally:
+            self.batches = kept
+
+
+def load_objective(
+    task_file: Path,
+    checkpoint: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    precision: str = "float64",
+    device: str = "cpu",
+    frozen: bool = False,
+    only: Sequence[str] = (),
+) -> Objective:
+    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file."""
+    dtype_of(precision)
+    where = _device(device)
+    if where.index is not None and where.type == "cuda":
+        torch.cuda.set_device(where)  # for what the task itself puts on "cuda", and for pinned memory
+    task_file, checkpoint = Path(task_file), Path(checkpoint)
+    task = load_task(task_file, options or {})
+    load_into(task.model, read_checkpoint(checkpoint), checkpoint)
+    source = f"task file {task_file}"
+    return Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+
+
+def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
+    """Call `task(**options)` of a task file; its folder is importable meanwhile, so it may import its neighbours."""
+    task_file = Path(task_file).resolve()
+    if not task_file.is_file():
+        raise InputError(f"task file {task_file} does not exist")
+    if task_file.suffix != ".py":
+        raise InputError(f"task file {task_file} is not a Python file (.py)")
+    try:
+        with user_module(task_file) as module:
+            function = getattr(module, "task", None)
+            if not callable(function):
+                raise InputError(f"task file {task_file} has no function task(); define task() -> Task")
+            _check_options(function, options, task_file)
+            task = function(**options)
+    except InputError:
+        raise
+    except Exception as error:
+        where = _line_in(error, str(task_file))
+        raise InputError(
+            f"task file {task_file} failed{where} with {type(error).__name__}: {_one_line(error)}"
+        ) from error
+    if not isinstance(task, Task):
+        raise InputError(
+            f"task file {task_file}: task() returned a {type(task).__name__}; expected landscaper_hpc.Task"
+        )
+    return task
+
+
+def _check_options(function: Callable[..., Any], options: Mapping[str, Any], task_file: Path) -> None:
+    try:
+        inspect.signature(function).bind(**options)
+    except TypeError as error:
+        valid = ", ".join(inspect.signature(function).parameters) or "none"
+        raise InputError(
+            f"task file {task_file}: task() does not take these options ({error}); it takes: {valid}"
+        ) from error
+
+
+def _device(device: str) -> torch.device:
+    try:
+        result = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}; choose cpu, cuda or cuda:<number>") from error
+    if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is {device!r} but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use cpu, or check the driver"
+        )
+    return result
+
+
+def _cast_module(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    """Cast in place. Module.to would turn complex parameters into real ones."""
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.data = cast(parameter.data, dtype, device)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = cast(buffer, dtype, device)
+
+
+def _matching(patterns: Sequence[str], names: set[str], source: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = fnmatch.filter(names, pattern)
+        if not matches:
+            raise InputError(
+                f"{source}: no parameter that moves matches {pattern!r}; there are {list_some(sorted(names))}"
+            )
+        found.update(matches)
+    return found
+
+
+def _has_convolution(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _is_batch(data: Any) -> bool:
+    return isinstance(data, Tensor | tuple | Mapping)
+
+
+def _batches(data: Any, source: str) -> list[Any]:
+    """The data as a list of batches."""
+    if _is_batch(data):
+        return [data]
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
+        raise InputError(
+            f"{source}: Task.data is a {type(data).__name__}; "
+            "expected a batch of tensors, a list of batches, or a DataLoader"
+        )
+    batches = list(data)
+    if not batches:
+        raise InputError(f"{source}: Task.data has no batches")
+    return batches
+
+
+def _examples(batch: Any, source: str) -> int:
+    """Number of examples in a batch: the leading length of its first tensor."""
+    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise InputError(f"{source}: a batch of Task.data holds no tensor; give tensors, not arrays or lists")
+    return len(tensors[0]) if tensors[0].ndim else 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _line_in(error: Exception, source: str) -> str:
+    """' at line N' of the task file, where the traceback passes through it."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in source and trace.tb_frame.f_code.co_filename.endswith(".py"):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return "" if line is None else f" at line {line}"

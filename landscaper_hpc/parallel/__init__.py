@@ -1,0 +1,1 @@
+"""Communicators and groups of ranks; knows nothing of landscapes."""

@@ -1,0 +1,190 @@
+"""Ranks that work together: what the distributed merge tree needs of MPI, and the same for a process alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.parallel.pmi import start_relay
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Comm(Protocol):
+    """A group of ranks. Every method but `send` and `receive` is called by all of them together."""
+
+    rank: int
+    size: int
+    bytes_sent: int
+
+    def exchange(self, parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """Give parts[r] to rank r; get what each rank gave."""
+        ...
+
+    def total(self, number: int) -> int: ...
+
+    def gather(self, thing: Any) -> list[Any]:
+        """Every rank's `thing` on every rank. For small things."""
+        ...
+
+    def send(self, arrays: Arrays, to: int) -> None: ...
+
+    def receive(self, source: int) -> Arrays: ...
+
+    def once_per_node(self, work: Callable[[], None]) -> None:
+        """Let one rank of each node do the work before the others go on."""
+        ...
+
+    def ranks_on_node(self) -> int: ...
+
+    def abort(self, error: BaseException) -> None:
+        """End all ranks at once, for errors in the midst of talking to each other."""
+        ...
+
+
+class Alone:
+    """A process by itself."""
+
+    rank = 0
+    size = 1
+    bytes_sent = 0
+
+    def exchange(self, parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        return parts
+
+    def total(self, number: int) -> int:
+        return number
+
+    def gather(self, thing: Any) -> list[Any]:
+        return [thing]
+
+    def send(self, arrays: Arrays, to: int) -> None:
+        raise AssertionError("there is nobody to send to")
+
+    def receive(self, source: int) -> Arrays:
+        raise AssertionError("there is nobody to receive from")
+
+    def once_per_node(self, work: Callable[[], None]) -> None:
+        work()
+
+    def ranks_on_node(self) -> int:
+        return 1
+
+    def abort(self, error: BaseException) -> None:
+        raise error
+
+
+class Mpi:
+    """The ranks of an mpi4py communicator. Large arrays travel in buffers, never pickled."""
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.bytes_sent = 0
+        from mpi4py import MPI
+
+        self._node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+
+    def exchange(self, parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        counts = np.array([len(p) for p in parts], np.int64)
+        theirs = np.empty_like(counts)
+        self._comm.Alltoall(counts, theirs)
+        out = np.concatenate(parts)
+        received = np.empty(int(theirs.sum()), np.int64)
+        self._comm.Alltoallv([out, counts], [received, theirs])
+        self.bytes_sent += out.nbytes - parts[self.rank].nbytes + counts.nbytes
+        return np.split(received, np.cumsum(theirs)[:-1])
+
+    def total(self, number: int) -> int:
+        self.bytes_sent += 8
+        return int(self._comm.allreduce(number))
+
+    def gather(self, thing: Any) -> list[Any]:
+        return list(self._comm.allgather(thing))
+
+    def send(self, arrays: Arrays, to: int) -> None:
+        self._comm.send({name: (a.shape, a.dtype.str) for name, a in arrays.items()}, to)
+        for a in arrays.values():
+            self._comm.Send(np.ascontiguousarray(a).view(np.uint8).reshape(-1), to)
+            self.bytes_sent += a.nbytes
+
+    def receive(self, source: int) -> Arrays:
+        arrays = {}
+        for name, (shape, dtype) in self._comm.recv(source=source).items():
+            arrays[name] = np.empty(shape, dtype)
+            self._comm.Recv(arrays[name].view(np.uint8).reshape(-1), source)
+        return arrays
+
+    def once_per_node(self, work: Callable[[], None]) -> None:
+        if self._node.Get_rank() == 0:
+            work()
+        done = self._node.Ibarrier()
+        while not done.Test():
+            time.sleep(0.01)  # MPI's own waiting would take the processor from the one that works
+
+    def ranks_on_node(self) -> int:
+        return int(self._node.Get_size())
+
+    def abort(self, error: BaseException) -> None:
+        if self.size == 1:
+            raise error
+        print(f"landscaper-hpc: rank {self.rank}: {error or type(error).__name__}", file=sys.stderr, flush=True)
+        if not isinstance(error, InputError | KeyboardInterrupt):
+            traceback.print_exception(error)
+        codes = {InputError: 2, KeyboardInterrupt: 130}
+        self._comm.Abort(codes.get(type(error), 1))
+
+
+# what sets the number of ranks, nearest first: mpiexec inside a Slurm step counts, not the step; and a batch script
+# itself is no step (SLURM_NTASKS is set there too, for a single process)
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def world() -> Comm:
+    """All ranks the launcher started, or this process alone; InputError if the launcher started more than MPI sees.
+
+    mpi4py is imported only under a launcher. With the wrong pair of launcher and library MPI starts every rank as a
+    world of its own, and each would do all the work and print a result.
+    """
+    expected = next((int(os.environ[name]) for name in _LAUNCHERS if os.environ.get(name, "").isdigit()), 1)
+    if expected == 1:
+        return Alone()
+    try:
+        start_relay()
+        from mpi4py import MPI
+    except ImportError as error:
+        raise InputError(
+            f"started as {expected} ranks, but mpi4py cannot be used ({error}); "
+            "install landscaper-hpc[mpi] and an MPI library"
+        ) from None
+    size = MPI.COMM_WORLD.Get_size()
+    if size != expected:
+        raise InputError(
+            f"the launcher started {expected} ranks but MPI sees {size}: launcher and MPI library do not fit; "
+            "use the library's own mpiexec, or srun --mpi=pmi2 for MPICH and --mpi=pmix for Open MPI"
+        )
+    return Mpi(MPI.COMM_WORLD)
+
+
+class RankError(Exception):
+    """Another rank failed; the message is that rank's."""
+
+
+def agree(comm: Comm, error: BaseException | None) -> None:
+    """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
+    mine = None if error is None else (isinstance(error, InputError), f"{error or type(error).__name__}")
+    failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
+    if error is not None:
+        raise error
+    if failures:
+        rank, (bad_input, message) = failures[0]
+        raise (InputError if bad_input else RankError)(f"rank {rank}: {message}")

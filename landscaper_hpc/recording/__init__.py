@@ -1,0 +1,1 @@
+"""A loss as a flat list of operations, and what makes its replay fast."""

@@ -1,0 +1,1 @@
+"""What a study found, as numbers and as a page. Computes nothing."""

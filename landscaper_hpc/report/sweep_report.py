@@ -1,0 +1,124 @@
+"""A sweep's table and its page, from what is finished: one self-contained file that links to the studies' own reports.
+
+The words are in `templates/sweep.html.j2`; everything follows from `sweep.json` and the studies' `results.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from landscaper_hpc.files import publish
+from landscaper_hpc.report import figures
+from landscaper_hpc.report.figures.embed import draw
+from landscaper_hpc.report.page import environment, number
+from landscaper_hpc.report.sweep_table import STATES, table, write_table
+from landscaper_hpc.store.sweep_record import Recorded, read_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+_FIGURES = {
+    "smad": "SMAD",
+    "persistence_max": "largest persistence",
+    "persistence_mean": "mean persistence",
+    "lambda_max": "largest eigenvalue λ_max",
+    "n_minima": "minima",
+    "loss": "loss at the checkpoint",
+}
+_SHOWN = ("loss", "lambda_max", "n_minima", "n_saddles", "smad", "persistence_max", "persistence_mean")
+
+
+def write_sweep(folder: Path) -> Path:
+    """Write `sweep.parquet`, `sweep.csv` and `sweep.html`, whatever is finished, and return the page's path."""
+    recorded = read_sweep(folder)
+    found = table(folder, recorded)
+    write_table(folder, found)
+    with figures.style():
+        page = _page(recorded, found)
+    publish(folder / "sweep.html", page.encode())
+    return folder / "sweep.html"
+
+
+def _page(recorded: Recorded, found: pd.DataFrame) -> str:
+    varied = sorted({key for entry in recorded.entries for key in entry.values})
+    states = {state: int((found["state"] == state).sum()) for state in STATES}
+    identity = [key for key in ("step", *varied) if key in found and found[key].notna().any()]
+    several = any(len(entry.landscapes) > 1 for entry in recorded.entries)
+    rows = [
+        {
+            "study": row["study"],
+            "landscape": row["landscape"] if several else None,
+            "state": row["state"],
+            "identity": [_said(row[key]) for key in identity],
+            "numbers": [number(_float(row[key])) for key in _SHOWN],
+            "nonfinite": sum(int(row[key]) for key in ("nan", "posinf", "neginf")) if row["state"] == "done" else None,
+        }
+        for row in found.astype(object).where(found.notna(), None).to_dict("records")
+    ]
+    return (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            recorded=recorded,
+            states=states,
+            total=len(found),
+            identity=identity,
+            columns=[_FIGURES.get(key, key.replace("n_", "")) for key in _SHOWN],
+            rows=rows,
+            several=several,
+            varied=varied,
+            definition=recorded.definition,
+            figures=_figures(found, varied) if states["done"] else {},
+        )
+    )
+
+
+def _figures(found: pd.DataFrame, varied: Sequence[str]) -> dict[str, Markup]:
+    """Each number over the checkpoints: one line for each run and each combination of values."""
+    done = found[found["state"] == "done"]
+    stepped = bool(done["step"].notna().all())
+    ticks = [] if stepped else list(dict.fromkeys(done["checkpoint"].fillna(done["landscape"])))
+    runs = done["run"].fillna("") if stepped else np.full(len(done), "")
+    keys = [runs, *(done[key].astype(str) for key in varied)]
+    if stepped and done.groupby("study")["landscape"].nunique().max() > 1:
+        keys.append(done["landscape"])
+    groups = list(done.groupby(keys, sort=True))
+    drawn: dict[str, Markup] = {}
+    for column, label in _FIGURES.items():
+        series: Series = {
+            _line(key, varied): (
+                (rows["step"] if stepped else rows["checkpoint"].fillna(rows["landscape"]).map(ticks.index))
+                .astype(float)
+                .tolist(),
+                rows[column].astype(float).tolist(),
+            )
+            for key, rows in ((key, rows.sort_values("step", kind="stable")) for key, rows in groups)
+        }
+        over = "step" if stepped else "checkpoint"
+        drawn[label] = draw(
+            lambda ax, series=series, label=label, over=over: figures.plot_series(ax, series, label, over, ticks),  # type: ignore[misc]
+            f"sweep-{column}",
+            f"{label} over the checkpoints",
+        )
+    return drawn
+
+
+def _line(key: Hashable, varied: Sequence[str]) -> str:
+    run, *rest = key if isinstance(key, tuple) else (key,)
+    values = [f"{name} = {value}" for name, value in zip(varied, rest, strict=False)]
+    return ", ".join(filter(None, [str(run), *values, *map(str, rest[len(varied) :])]))
+
+
+def _float(value: Any) -> float | int | None:
+    return None if value is None else int(value) if isinstance(value, int | np.integer) else float(value)
+
+
+def _said(value: Any) -> str:
+    return "–" if value is None else str(value)

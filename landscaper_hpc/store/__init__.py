@@ -1,0 +1,1 @@
+"""What is on disk: the Zarr store, and the folder around it."""

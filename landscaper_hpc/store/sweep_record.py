@@ -1,0 +1,76 @@
+"""`sweep.json`: the definition of a sweep, and every study that was ever part of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import publish
+
+SCHEMA = 1
+
+
+FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One study of a sweep: its name, the overrides that make it from the sweep's study file, what a table says of it.
+
+    `values` are those of the varied keys; `checkpoint` (relative to the study file), its `run` (the name without the
+    step) and `step` are None where no checkpoints are swept over.
+    """
+
+    name: str
+    overrides: list[str]
+    values: dict[str, Any]
+    landscapes: list[str]
+    points: int
+    checkpoint: str | None = None
+    run: str | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What `sweep.json` holds: `study_file` is relative to the sweep's folder, `definition` what must not change."""
+
+    name: str
+    study_file: str
+    definition: dict[str, Any]
+    entries: list[Entry]
+
+
+def read_sweep(folder: Path) -> Recorded:
+    """What a sweep's folder records. `InputError` where it is none."""
+    file = folder / FILE
+    try:
+        found = json.loads(file.read_bytes())
+        if found["schema"] != SCHEMA:
+            raise InputError(f"{file}: has format {found['schema']!r}, this version reads {SCHEMA}; run the sweep anew")
+        entries = [Entry(**entry) for entry in found["studies"]]
+        return Recorded(found["name"], found["study_file"], found["definition"], entries)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); `landscaper-hpc sweep` makes it") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file}: is not the record of a sweep; restore it, or choose another folder") from None
+
+
+def is_sweep(folder: Path) -> bool:
+    return (folder / FILE).exists()
+
+
+def _write(folder: Path, recorded: Recorded) -> None:
+    content = {
+        "schema": SCHEMA,
+        "name": recorded.name,
+        "study_file": recorded.study_file,
+        "definition": recorded.definition,
+        "studies": list(map(asdict, recorded.entries)),
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    if not (folder / FILE).exists() or (folder / FILE).read_text() != text:
+        publish(folder / FILE, text.encode())

@@ -1,0 +1,253 @@
+"""Where a study runs (`Site`): typed, strict, read from YAML. Nothing here changes a number.
+
+What a profile says ends in sbatch scripts. Every text is refused that is not plainly what its key means, and quoted
+where it is used: a profile cannot bring a shell command along.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Grid
+from landscaper_hpc.study.schema import Strict, load_yaml
+
+PROFILES = Path(str(files("landscaper_hpc"))) / "configs"
+
+
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > 1000 or not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"must be {meaning}")
+        return text
+
+    return AfterValidator(check)
+
+
+# a line break would end a quoted line of a script; letters of any language are fine
+_PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+
+Word = Annotated[str, _matching(r"\w[\w.,:+@/=-]*", "a plain name: letters, digits and . , : + @ / = - _")]
+Constraint = Annotated[
+    str, _matching(r"[\w.&|*,:()\[\]-]+", "features by their names, joined as Slurm has it: a&b, [a|b], a*2")
+]
+Module = Annotated[str, _matching(r"\w[\w.+/-]*", "the name of a module, such as python/3.11")]
+Variable = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+Text = Annotated[str, _matching(f"{_PRINTABLE}+", "text without control characters")]
+OptionText = Annotated[
+    str, _matching(rf"(?!.*['\"\\`$#]){_PRINTABLE}+", "text without quotes, control characters and \\ ` $ #")
+]
+_PATH = r"/(?:(?![:,])" + _PRINTABLE + ")*"
+Bind = Annotated[str, _matching(f"{_PATH}(:{_PATH})?", "/folder or /folder:/folder inside, without commas")]
+SrunOption = Annotated[str, _matching(r"--?[A-Za-z][\w.,:+@/=-]*", "an option as one word, such as --cpu-bind=cores")]
+Option = Annotated[
+    str, _matching(r"[a-z][a-z-]*[a-z]", "an option of sbatch, long and without dashes, such as mail-type")
+]
+Memory = Annotated[str, _matching(r"[1-9]\d*[KMGT]", "a number with K, M, G or T, such as 200G")]
+Walltime = Annotated[str, _matching(r"(\d+-)?\d{1,3}:[0-5]\d:[0-5]\d", "[days-]hours:minutes:seconds")]
+
+# written by us: their meaning is what a run relies on
+_OURS = (
+    "array begin chdir clusters dependency error export export-file hold input job-name kill-on-invalid-dep nodes "
+    "no-requeue ntasks ntasks-per-node open-mode output parsable quiet requeue signal test-only time wait wrap"
+)
+_KEYS = {
+    "account": "account",
+    "partition": "partition",
+    "qos": "qos",
+    "constraint": "constraint",
+    "reservation": "reservation",
+    "gpus-per-node": "gpus_per_node",
+    "cpus-per-task": "cpus_per_task",
+    "mem": "memory",
+}
+
+
+class Launcher(Strict):
+    """How MPI ranks are started: `srun --mpi=<mpi> <args>`."""
+
+    mpi: Word = Field("pmi2", description="pmi2 for MPICH, pmix for Open MPI, cray_shasta; see `srun --mpi=list`")
+    args: list[SrunOption] = Field([], description="more options of srun, each as one word: --cpu-bind=cores")
+
+
+class Container(Strict):
+    """The image in which every job runs; it holds this package, and `python3` on its PATH."""
+
+    runtime: Literal["apptainer", "podman-hpc", "shifter", "charliecloud"]
+    image: Text = Field(description="a file, a folder, or a name, as the runtime takes it")
+    binds: list[Bind] = Field(
+        [], description="folders: /a, or /a:/b; those of the study, its files and its results are bound by themselves"
+    )
+
+    @field_validator("image")
+    @classmethod
+    def _no_option(cls, image: str) -> str:
+        if image.startswith("-"):
+            raise ValueError("an image cannot begin with -")
+        return image
+
+
+class Stripe(Strict):
+    """Hints for a Lustre file system, applied to a new study's folder with `lfs setstripe` where there is `lfs`."""
+
+    count: int = Field(1, ge=-1, le=2000, description="over how many targets a file is spread; -1: all")
+    size: Memory = "1M"
+
+
+class Limits(Strict):
+    """What the site allows; a key that is not given is asked of Slurm, or unlimited."""
+
+    max_jobs: int | None = Field(None, ge=4, description="jobs of a user in the queue; every task of an array counts")
+    max_array: int | None = Field(None, ge=1, description="tasks of one array; default: MaxArraySize of scontrol")
+
+
+class Slurm(Strict):
+    """What every job asks of Slurm."""
+
+    account: Word | None = None
+    partition: Word | None = None
+    qos: Word | None = None
+    constraint: Constraint | None = None
+    reservation: Word | None = None
+    nodes: int = Field(1, ge=1, description="nodes that evaluate at the same time, each as a job of its own")
+    topology_nodes: int = Field(1, ge=1, description="nodes of the job that builds merge trees")
+    gpus_per_node: int = Field(0, ge=0)
+    tasks_per_node: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one for each GPU")
+    cpus_per_task: int | None = Field(None, ge=1)
+    memory: Memory | None = Field(None, description="of a node")
+    walltime: Walltime = "1:00:00"
+    warning_s: int = Field(
+        120,
+        ge=10,
+        description="how long before its end a job finishes or drops its shards and requeues itself",
+    )
+    modules: list[Module] = Field([])
+    environment: dict[Variable, Text] = Field({}, description="variables, word by word: nothing in them is expanded")
+    python: Text | None = Field(
+        None, description="the Python of jobs; default: the one that submits, or of the container"
+    )
+    launcher: Launcher = Launcher()
+    limits: Limits = Limits()
+    options: dict[Option, Literal[True] | int | OptionText] = Field(
+        {}, description="further options of sbatch, by long name; true for one without a value"
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Literal[True] | int | str]) -> dict[str, Literal[True] | int | str]:
+        for name in options:
+            if name in _OURS.split():
+                raise ValueError(f"--{name} is set by the program and cannot be changed")
+            if name in _KEYS:
+                raise ValueError(f"--{name} has a key of its own, slurm.{_KEYS[name]}")
+        return options
+
+    @model_validator(mode="after")
+    def _time_to_work(self) -> Slurm:
+        if self.seconds < self.warning_s + 120:
+            raise ValueError(
+                f"walltime {self.walltime} leaves less than two minutes before the warning, {self.warning_s} s before "
+                "its end; give more walltime or less warning_s"
+            )
+        return self
+
+    @property
+    def seconds(self) -> int:
+        """The walltime."""
+        days, _, clock = self.walltime.rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+    @property
+    def tasks(self) -> int:
+        """Processes on a node."""
+        return max(1, self.gpus_per_node) if self.tasks_per_node == "auto" else self.tasks_per_node
+
+
+class Dask(Strict):
+    """Where `executor: dask` finds its workers.
+
+    Without `scheduler` they are the tasks of the srun that started this program, or else jobs: `slurm.nodes` of them,
+    each one node with a process for each of its tasks.
+    """
+
+    scheduler: Text | None = Field(
+        None, description="a scheduler that runs already: tls://host:port, or its file (.json); tcp:// is not encrypted"
+    )
+    adaptive: bool = Field(True, description="no more jobs than there are tasks for; false: all, to the end")
+    interface: Word | None = Field(
+        None, description="the network interface between scheduler and workers, such as hsn0; default: Dask's guess"
+    )
+
+
+class Site(Strict):
+    """Where a study runs. Changes no number."""
+
+    executor: Literal["serial", "local", "mpi", "slurm", "dask"] = "local"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="processes of `local`; auto: one per core, or per GPU"
+    )
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    shard_points: int | None = Field(
+        None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
+    )
+    slurm: Slurm = Slurm()
+    dask: Dask = Dask()
+    container: Container | None = None
+    scratch: Text | None = Field(
+        None, description="where the folders of studies go, instead of ./runs; $VARIABLES are expanded"
+    )
+    stripe: Stripe | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Site:
+        if self.executor == "dask" and self.dask.scheduler is not None and self.container is not None:
+            raise ValueError("container: the workers of dask.scheduler are started by others; leave one of the two out")
+        return self
+
+    def worker_count(self) -> int:
+        if self.executor == "serial":
+            return 1
+        if self.workers != "auto":
+            return self.workers
+        if self.device.startswith("cuda"):
+            import torch
+
+            return max(1, torch.cuda.device_count()) if self.device == "cuda" else 1
+        return len(os.sched_getaffinity(0))
+
+    def points_per_shard(self, grid: Grid) -> int:
+        """Small enough that a kill costs little and workers end together; fixed by the grid alone."""
+        return self.shard_points or max(64, min(4096, -(-grid.size // 64)))
+
+    def runs(self) -> Path:
+        """The folder for the folders of studies."""
+        if self.scratch is None:
+            return Path("runs")
+        path = os.path.expandvars(self.scratch)
+        if "$" in path:
+            raise InputError(f"scratch: {self.scratch} names a variable that is not set; set it, or write the path out")
+        return Path(path).expanduser()
+
+    @classmethod
+    def load(cls, file: Path | str | None, overrides: Sequence[str] = ()) -> Site:
+        """Read a profile: a file, or the name of a shipped one such as `perlmutter`."""
+        return load_yaml(cls, None if file is None else profile(file), overrides)
+
+
+def profile(name: Path | str) -> Path:
+    """The file of a profile that is given as a file or by the name of a shipped one."""
+    file = Path(name)
+    if file.suffix or len(file.parts) != 1:
+        return file
+    shipped = {path.stem: path for path in sorted(PROFILES.glob("*.yaml"))}
+    if file.name not in shipped:
+        raise InputError(f"--site {name}: is no file (.yaml) and no shipped profile; those are {', '.join(shipped)}")
+    return shipped[file.name]

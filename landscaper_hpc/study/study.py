@@ -1,0 +1,238 @@
+"""What to study (`Study`, the science): typed, strict, read from YAML.
+
+The study id is the SHA-256 of the canonical science: everything in `Study` that decides a number, with files
+standing for their content and not for their place. Where and how a study runs is never part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from landscaper_hpc.digests import canonical_sha256, content_sha256
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Axis, Connectivity, Grid
+from landscaper_hpc.study.schema import Strict, read_yaml, validated
+
+Precision = Literal["float64", "float32", "tf32", "bf16"]
+Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
+
+
+class Checkpoint(Strict):
+    """One trained model. `options` are keyword arguments of the task's (and the trainer's) function."""
+
+    name: Name
+    file: str
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+class Mixture(Strict):
+    """How many of the largest eigenvalues, and how many of the most negative."""
+
+    largest: int = Field(ge=0)
+    negative: int = Field(ge=0)
+
+
+class DirectionsConfig(Strict):
+    """The n directions of the landscape."""
+
+    kind: Literal["hessian", "random", "gradient", "trajectory", "file"] = "hessian"
+    n: int = Field(2, ge=1, le=16)
+    which: Literal["magnitude", "negative"] | Mixture = Field(
+        "magnitude", description="of the Hessian's eigenvalues: largest |λ|, most negative, or some of both ends"
+    )
+    normalization: Normalization = "model"
+    seed: int = Field(0, ge=0)
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
+    max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
+    file: str | None = None
+    trajectory: list[str] = Field([], description="checkpoints of a training run, for their principal components")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DirectionsConfig:
+        if (self.kind == "trajectory") != bool(self.trajectory):
+            raise ValueError("give 'trajectory', a list of checkpoint files, with kind: trajectory, and only then")
+        if self.kind == "gradient" and self.n != 1:
+            raise ValueError(f"there is one gradient: kind: gradient needs n: 1; found {self.n}")
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError("give 'file' with kind: file, and only then")
+        if isinstance(self.which, Mixture) and self.which.largest + self.which.negative != self.n:
+            raise ValueError(f"which.largest + which.negative must be n, which is {self.n}")
+        return self
+
+
+class AxisConfig(Strict):
+    """One axis: `range` is r (from -r to r) or [lower, upper]; an odd `count` puts the checkpoint on the grid."""
+
+    range: float | list[float] = 0.05
+    count: int = Field(41, ge=3)
+
+    @field_validator("count")
+    @classmethod
+    def _odd(cls, count: int) -> int:
+        if count % 2 == 0:
+            raise ValueError(f"an even count leaves the checkpoint between two points; use {count - 1} or {count + 1}")
+        return count
+
+    @field_validator("range")
+    @classmethod
+    def _not_empty(cls, value: float | list[float]) -> float | list[float]:
+        if isinstance(value, list) and len(value) != 2:
+            raise ValueError("a list must be [lower, upper]")
+        lower, upper = _bounds(value)
+        if not lower < upper:
+            raise ValueError("the range is empty; give r > 0, or [lower, upper] with lower < upper")
+        return value
+
+    def axis(self) -> Axis:
+        return Axis(*_bounds(self.range), self.count)
+
+
+class GridConfig(AxisConfig):
+    """The same `range` and `count` for every axis, or a list of `axes` with their own."""
+
+    axes: list[AxisConfig] | None = None
+    scale: Literal["uniform", "curvature"] = Field(
+        "uniform", description="curvature: axis i is longer by sqrt(|λ_1| / |λ_i|), so that every axis sees a like rise"
+    )
+
+
+class HessianConfig(Strict):
+    """What else is asked of the Hessian at the checkpoint; each costs that many Hessian-vector products."""
+
+    trace_products: int = Field(0, ge=0, description="for the trace, by XTrace; 0: no trace, 4 or more otherwise")
+    density_probes: int = Field(0, ge=0, description="random vectors for the spectral density; 0: no density")
+    density_steps: int = Field(40, ge=2, description="Lanczos steps for each of them")
+
+    @field_validator("trace_products")
+    @classmethod
+    def _enough(cls, products: int) -> int:
+        if 0 < products < 4:
+            raise ValueError("a trace needs at least 4 products")
+        return products
+
+
+class Study(Strict):
+    """The science: task, checkpoints, directions, grid, connectivity, precision and batch shape."""
+
+    name: Name
+    task: str
+    train: str | None = Field(None, description="a file whose train(path, progress, **options) makes a checkpoint")
+    checkpoints: list[Checkpoint] = Field(min_length=1)
+    directions: DirectionsConfig = DirectionsConfig()
+    grid: GridConfig = GridConfig()
+    connectivity: Connectivity = "axis"
+    precision: Precision = "float64"
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    frozen: bool = Field(False, description="also move parameters with requires_grad=False")
+    only: list[str] = Field([], description="move only these parameters: names, or patterns such as 'layers.3.*'")
+    hessian: HessianConfig = HessianConfig()
+
+    _folder: Path = Path()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [c.name for c in self.checkpoints]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"checkpoints: the name {twice[0]!r} is used more than once")
+        if self.grid.axes is not None and len(self.grid.axes) != self.directions.n:
+            raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
+        if self.grid.scale == "curvature" and self.directions.kind != "hessian":
+            raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
+        return self
+
+    def path(self, file: str) -> Path:
+        """A file of the study; relative names start at the folder of the study's YAML."""
+        return (self._folder / file).resolve()
+
+    def check_files(self) -> None:
+        """`InputError` for a file that cannot be read; checkpoints may be missing where `train` is given."""
+        files = {"task": self.task, "train": self.train, **self._direction_files()}
+        checkpoints = {f"checkpoints.{c.name}.file": c.file for c in self.checkpoints}
+        for key, file in (files | checkpoints).items():
+            can_be_made = key in checkpoints and self.train is not None
+            if file is not None and not (can_be_made and not self.path(file).exists()):
+                _sha256_for(self.path(file), key)
+
+    def files(self) -> list[Path]:
+        """Every file that the study names."""
+        names = [self.task, self.train, *self._direction_files().values(), *(c.file for c in self.checkpoints)]
+        return [self.path(name) for name in names if name is not None]
+
+    def _direction_files(self) -> dict[str, str]:
+        files = {f"directions.trajectory.{i}": f for i, f in enumerate(self.directions.trajectory)}
+        return files if self.directions.file is None else {"directions.file": self.directions.file}
+
+    def make_grid(self, eigenvalues: NDArray[np.float64] | None = None) -> Grid:
+        """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2)."""
+        axes = [self._axis(a) for a in self.grid.axes or [self.grid] * self.directions.n]
+        if self.grid.scale == "curvature" and eigenvalues is not None:
+            stretch = np.sqrt(np.abs(eigenvalues[0] / eigenvalues)).tolist()
+            axes = [replace(a, lower=a.lower * s, upper=a.upper * s) for a, s in zip(axes, stretch, strict=True)]
+        return Grid(tuple(axes))
+
+    def _axis(self, config: AxisConfig) -> Axis:
+        axis = config.axis()
+        if self.directions.normalization != "landscaper":
+            return axis
+        if axis.lower != -axis.upper:
+            raise InputError("grid.range: with directions.normalization: landscaper it is one number, the distance")
+        return Axis.of_landscaper(axis.upper, axis.count)
+
+    def science(self, checkpoint: Checkpoint, sha256: str | None = None) -> dict[str, Any]:
+        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes.
+
+        `sha256` is the checkpoint's where it is known already.
+        """
+        config = self.model_dump(
+            mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
+        )
+        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory"})
+        directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
+        return config | {
+            "task_sha256": _sha256_for(self.path(self.task), "task"),
+            "checkpoint_sha256": sha256
+            or _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
+            "options": checkpoint.options,
+            "directions": directions,
+            "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
+            "scale": self.grid.scale,
+        }
+
+    def study_id(self) -> str:
+        """SHA-256 of the canonical science of all checkpoints, by name."""
+        return canonical_sha256({c.name: self.science(c) for c in self.checkpoints})
+
+    @classmethod
+    def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
+        """Read a study from YAML; `overrides` are `key.path=value` with values in YAML."""
+        return cls.of(read_yaml(file), file, overrides)
+
+    @classmethod
+    def of(cls, data: dict[str, Any], file: Path, overrides: Sequence[str] = ()) -> Study:
+        """A study of what was read from `file`, which stays as it is."""
+        study = validated(cls, data, str(file), overrides)
+        study._folder = file.resolve().parent
+        return study
+
+
+def _sha256_for(path: Path, key: str) -> str:
+    """`content_sha256` with an `InputError` that names the key."""
+    try:
+        return content_sha256(path)
+    except OSError as error:
+        raise InputError(
+            f"{key}: cannot read {path} ({error.strerror}); correct the key or put the file there"
+        ) from None
+
+
+def _bounds(value: float | list[float]) -> tuple[float, float]:
+    return (-value, value) if isinstance(value, float | int) else (value[0], value[1])

@@ -1,0 +1,1 @@
+"""Merge trees block by block: out of core, and over MPI ranks."""

@@ -1,0 +1,187 @@
+"""The merge tree of a grid block by block: out of core in one process, or spread over MPI ranks. One schedule for both.
+
+Per block, with one layer of ghost cells: descent, basins, spanning forest (`block`). Then paths that leave a block
+are followed from block to block and between ranks, by pointer doubling (`exits`). Each rank reduces its forest;
+forests merge pairwise up a binary tree to rank 0 (as the merge trees of Morozov and Weber, *Distributed Merge
+Trees*, 2013), which applies the elder rule. Exit vertices and forests travel, cells never do. The tree is the same
+for any cut into blocks and any number of ranks, bit for bit, because everything is combinatorial in the order of the
+vertices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Connectivity
+from landscaper_hpc.parallel.comm import Alone, Comm, agree
+from landscaper_hpc.topology.blocks.basin_graph import Part
+from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes, planned_bytes
+from landscaper_hpc.topology.blocks.labels import LabelWriter
+from landscaper_hpc.topology.blocks.schedule import Schedule
+from landscaper_hpc.topology.blocks.stats import RankStats
+from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare, warm_up
+from landscaper_hpc.topology.kernels.compiled import compiling
+from landscaper_hpc.topology.kernels.order import ordered_keys
+from landscaper_hpc.topology.kernels.stencil import check_connectivity
+from landscaper_hpc.topology.kernels.threads import Threads
+from landscaper_hpc.topology.readers import ArrayReader, Reader, check_shape, read_block, working_type
+from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
+
+
+@dataclass(frozen=True)
+class Result:
+    """`tree` on rank 0 and None elsewhere; `stats` of all ranks; `boxes`, the cut; `planned_bytes` per process."""
+
+    tree: MergeTree | None
+    stats: list[RankStats]
+    boxes: Boxes
+    planned_bytes: int
+
+
+def _prepare(connectivity: Connectivity, dtype: np.dtype[Any], comm: Comm) -> None:
+    """Compile what blocks need, while no other process of this host does; then load it on all ranks at once."""
+
+    def first() -> None:
+        with compiling():
+            _warm_up(connectivity, dtype)
+
+    comm.once_per_node(first)
+    _warm_up(connectivity, dtype)
+
+
+def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Use the kernels once, for fields with and without NaN."""
+    warm_up(connectivity, dtype)
+    with Threads(1) as pool:
+        for corner in (0.0, np.nan):
+            tiny = np.zeros((3, 2), dtype)
+            tiny[0, 0] = corner
+            run = Schedule(ArrayReader(tiny), connectivity, False, Boxes((3, 2), (1, 2)), pool, Alone(), False)
+            run.work_on_blocks(lambda done, total: None)
+
+
+_PROBE = 20_000
+
+
+def probe(reader: Reader, connectivity: Connectivity, negate: bool) -> float:
+    """About how many minima there are per vertex, from three small boxes along the diagonal: in a rough field most of
+    the memory goes to the tree. Vertices on the surface of a box are not asked."""
+    found = asked = 0
+    side = [min(k, 3) for k in reader.shape]
+    while int(np.prod(side)) < _PROBE and any(s < k for s, k in zip(side, reader.shape, strict=True)):
+        side = [min(k, s + 1) for s, k in zip(side, reader.shape, strict=True)]
+    with Threads(1) as alone:
+        for part in range(3):
+            low = [(k - s) * part // 2 for s, k in zip(side, reader.shape, strict=True)]
+            values = read_block(reader, tuple(slice(a, a + s) for a, s in zip(low, side, strict=True)), negate)
+            # an axis of one or two points has no inside
+            a = tuple(int(s > 2) for s in side)
+            b = tuple(s - int(s > 2) for s in side)
+            block = Block(values, a, b, connectivity, alone)
+            found += len(block.minima)
+            asked += int(np.prod(np.subtract(b, a)))
+    return found / asked
+
+
+def _share(comm: Comm, work: Callable[[], float]) -> float:
+    """What rank 0 finds, on every rank; its error everywhere."""
+    result, error = 0.0, None
+    if comm.rank == 0:
+        try:
+            result = work()
+        except Exception as caught:
+            error = caught
+    agree(comm, error)
+    return float(comm.gather(result)[0])
+
+
+def merge_tree_blocks(
+    reader: Reader,
+    connectivity: Connectivity = "axis",
+    direction: Direction = "sublevel",
+    labels: LabelWriter | None = None,
+    *,
+    block_shape: tuple[int, ...] | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    comm: Comm | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """The merge tree of a field that is read block by block; `merge_tree` for its arguments and what it gives.
+
+    labels      writes basin labels (-1 for none), which reads the values a second time
+    block_shape the cut; by default as few blocks as ranks and memory allow
+    max_memory  bytes per process; InputError if no cut fits. How rough the field is, and so how large the tree will be,
+                is seen from three small boxes that are read beforehand, for the choice of the cut. If it turns out
+                rougher than the limit allows, that is an InputError before the memory is taken
+    comm        the ranks that share the work, all of which call this function; by default this process alone
+    progress    called with (vertices done, vertices in all) of this rank, after each block
+
+    Raises InputError on bad input. An error on one rank ends the call on every rank.
+    """
+    comm = comm or Alone()
+    check_connectivity(connectivity)
+    check_direction(direction)
+    shape = tuple(int(k) for k in reader.shape)
+    check_shape(shape)
+    dtype = working_type(np.dtype(reader.dtype))
+    if not shape:
+        raise InputError("values have no axis; a grid has at least one")
+    threads = threads or max(1, available_threads() // comm.ranks_on_node())
+    negate, keep = direction == "superlevel", labels is not None
+    density = 0.0
+    if max_memory is not None:
+        density = _share(comm, lambda: probe(reader, connectivity, negate))
+    boxes = (
+        Boxes(shape, block_shape, comm.size)
+        if block_shape is not None
+        else choose_boxes(shape, dtype.itemsize, comm.size, max_memory, density, keep)
+    )
+    with Threads(threads) as pool:
+        run = Schedule(reader, connectivity, negate, boxes, pool, comm, keep, max_memory)
+        with run.phase("compile", together=True):
+            if boxes.size == comm.size == 1:
+                prepare(connectivity, dtype)
+            else:
+                _prepare(connectivity, dtype, comm)
+        with run.phase("blocks"):
+            part = run.work_on_blocks(progress)
+        with run.phase("exchange", together=True):
+            run.follow_exits()
+        with run.phase("forest"):
+            part = run.resolved(part)
+        run.check_minima()
+        with run.phase("merge", together=True):
+            part = run.merge(part)
+        tree = None
+        with run.phase("tree"):
+            if comm.rank == 0:
+                tree = _tree(part, shape, connectivity, direction)
+        if labels is not None:
+            run.write_labels(tree, labels)
+    run.stats.bytes_sent = comm.bytes_sent
+    return Result(tree, comm.gather(run.stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep))
+
+
+def _tree(part: Part, shape: tuple[int, ...], connectivity: Connectivity, direction: Direction) -> MergeTree:
+    order = np.lexsort((part.minima, ordered_keys(part.values)))
+    minima = part.minima[order]
+    by_id = np.argsort(minima)
+    child, parent = (by_id[np.searchsorted(minima, x, sorter=by_id)] for x in (part.forest.child, part.forest.parent))
+    return build_tree(
+        minima,
+        part.values[order],
+        part.sizes[np.searchsorted(part.basins, minima)].astype(np.int64),
+        Edges(child, parent, part.forest.saddle, part.forest.value),
+        part.census,
+        shape=shape,
+        connectivity=connectivity,
+        direction=direction,
+        n_vertices=int(np.prod(shape, dtype=np.int64)),
+    )

@@ -1,0 +1,34 @@
+"""Compiling or loading the kernels before they are needed."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from landscaper_hpc.grid import Connectivity
+from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.kernels.compiled import compiling
+from landscaper_hpc.topology.kernels.threads import Threads
+
+
+def available_threads() -> int:
+    """The processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=32)
+def prepare(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Compile or load what a tree needs, while no other process of this host does."""
+    with compiling():
+        warm_up(connectivity, dtype)
+
+
+def warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Use the kernels once."""
+    with Threads(1) as pool:
+        many = np.indices((64, 64)).sum(0) % 2  # minima: then other kernels serve
+        for field in (np.zeros((2, 2)), many):
+            Block(field.astype(dtype), (0, 0), field.shape, connectivity, pool).forest()

@@ -1,0 +1,191 @@
+"""Union-find over candidate saddles in order: a spanning forest of the basin graph, one edge per node that is absorbed.
+
+Each edge says: the component of `child` meets that of `parent` at vertex `saddle`. This is the triplet
+representation of Smirnov and Morozov, *Triplet Merge Trees* (2017), before normalisation. A forest of the union of
+two graphs is a forest of the union of their forests, which is what blocks, threads and ranks rely on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.topology.kernels.compiled import jit
+from landscaper_hpc.topology.kernels.order import ordered_keys
+
+_BITS = 11
+_FEW = 50_000
+
+
+@jit
+def radix_argsort(keys: Any) -> Any:
+    """Stable argsort of int64 keys by least significant digits; digits in which all keys agree cost one count."""
+    n = keys.size
+    size = 1 << _BITS
+    mask = np.uint64(size - 1)
+    source = np.empty(n, np.uint64)
+    order = np.arange(n).astype(np.int32)
+    for i in range(n):
+        source[i] = np.uint64(keys[i]) ^ np.uint64(0x8000000000000000)
+    target = np.empty(n, np.uint64)
+    order2 = np.empty(n, np.int32)
+    counts = np.empty(size, np.int64)
+    for digit in range((64 + _BITS - 1) // _BITS):
+        right = np.uint64(digit * _BITS)
+        counts[:] = 0
+        for i in range(n):
+            counts[np.int64((source[i] >> right) & mask)] += 1
+        if n and counts[np.int64((source[0] >> right) & mask)] == n:
+            continue
+        total = 0
+        for bucket in range(size):
+            here = counts[bucket]
+            counts[bucket] = total
+            total += here
+        for i in range(n):
+            b = np.int64((source[i] >> right) & mask)
+            to = counts[b]
+            counts[b] = to + 1
+            target[to] = source[i]
+            order2[to] = order[i]
+        source, target = target, source
+        order, order2 = order2, order
+    return order
+
+
+@jit
+def find(up: Any, x: Any) -> Any:
+    """The smallest node of x's component, halving the path."""
+    while up[x] != x:
+        up[x] = up[up[x]]
+        x = up[x]
+    return x
+
+
+@jit
+def _sweep(
+    vertices: Any, stops: Any, labels: Any, order: Any, up: Any, child: Any, parent: Any, saddle: Any, n: int
+) -> int:
+    """Kruskal's algorithm over candidates in order; the smaller label stays. Returns the number of edges so far."""
+    for c in order:
+        start = stops[c - 1] if c > 0 else 0
+        a = find(up, labels[start])
+        for i in range(start + 1, stops[c]):
+            b = find(up, labels[i])
+            if a == b:
+                continue
+            if b < a:
+                a, b = b, a
+            up[b] = a
+            child[n] = b
+            parent[n] = a
+            saddle[n] = vertices[c]
+            n += 1
+    return n
+
+
+@jit
+def _still_apart(stops: Any, labels: Any, up: Any, candidates: Any) -> Any:
+    """Those of the candidates that do not yet lie within one component."""
+    kept = np.empty(candidates.size, np.int32)
+    n = 0
+    for c in candidates:
+        start = stops[c - 1] if c > 0 else 0
+        a = find(up, labels[start])
+        for i in range(start + 1, stops[c]):
+            if find(up, labels[i]) != a:
+                kept[n] = c
+                n += 1
+                break
+    return kept[:n]
+
+
+@jit
+def spanning_forest(keys: Any, vertices: Any, stops: Any, labels: Any, n_labels: int) -> Any:
+    """The edges (child, parent, saddle) by which candidates join labels, in the order of (key, position in the arrays).
+
+    For the candidates see `saddles.axis_candidates`. Filter-Kruskal (Osipov, Sanders and Singler 2009): the lowest
+    part is sorted and swept, and what then lies within one component is dropped before the rest is sorted.
+    """
+    up = np.arange(n_labels).astype(np.int32)
+    child = np.empty(n_labels, np.int32)
+    parent = np.empty(n_labels, np.int32)
+    saddle = np.empty(n_labels, vertices.dtype)
+    n = 0
+    rest = np.arange(vertices.size).astype(np.int32)
+    while rest.size > _FEW:
+        sample = keys[rest[:: rest.size // 1000]]
+        pivot = sample[radix_argsort(sample)[sample.size // 5]]
+        low = np.empty(rest.size, np.int32)
+        high = np.empty(rest.size, np.int32)
+        i = 0
+        j = 0
+        for c in rest:
+            below = keys[c] <= pivot
+            low[i] = c
+            high[j] = c
+            i += below
+            j += not below
+        if j == 0:
+            break
+        order = low[:i][radix_argsort(keys[low[:i]])]
+        n = _sweep(vertices, stops, labels, order, up, child, parent, saddle, n)
+        rest = _still_apart(stops, labels, up, high[:j])
+    n = _sweep(vertices, stops, labels, rest[radix_argsort(keys[rest])], up, child, parent, saddle, n)
+    return child[:n].copy(), parent[:n].copy(), saddle[:n].copy()
+
+
+@jit
+def component_labels(child: Any, parent: Any, n_labels: int) -> Any:
+    """The smallest label of each label's component, for edges of `spanning_forest`."""
+    table = np.arange(n_labels).astype(np.int32)
+    for i in range(child.size):
+        table[child[i]] = parent[i]
+    for i in range(n_labels):  # a parent is smaller than its child
+        table[i] = table[table[i]]
+    return table
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Edges (child, parent, saddle) with nodes and saddles as flat ids of the grid (int64), and the saddles' values
+    (float64; NaN stays NaN)."""
+
+    child: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    saddle: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.child)
+
+    @classmethod
+    def empty(cls) -> Forest:
+        none = np.empty(0, np.int64)
+        return cls(none, none, none, np.empty(0))
+
+    @classmethod
+    def concatenate(cls, forests: list[Forest]) -> Forest:
+        if not forests:
+            return cls.empty()
+        return cls(
+            np.concatenate([f.child for f in forests]),
+            np.concatenate([f.parent for f in forests]),
+            np.concatenate([f.saddle for f in forests]),
+            np.concatenate([f.value for f in forests]),
+        )
+
+    def reduced(self) -> Forest:
+        """The spanning forest of these edges, in the order of (value, id) of the saddles."""
+        if len(self) == 0:
+            return self
+        nodes, labels = np.unique(np.concatenate([self.child, self.parent]), return_inverse=True)
+        by_id = np.argsort(self.saddle, kind="stable").astype(np.int32)
+        pairs = labels.astype(np.int32).reshape(2, -1).T[by_id].reshape(-1)
+        stops = 2 * np.arange(1, len(self) + 1, dtype=np.int32)
+        keys = ordered_keys(self.value[by_id])
+        child, parent, edge = spanning_forest(keys, by_id, stops, pairs, len(nodes))
+        return Forest(nodes[child], nodes[parent], self.saddle[edge], self.value[edge])

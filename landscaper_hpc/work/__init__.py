@@ -1,0 +1,1 @@
+"""What there is to do, and in which order: landscapes, tasks, stages, campaigns."""

@@ -1,0 +1,100 @@
+"""What one run works on: the landscapes of one study, or of many that share one pool of shards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.files import publish, remove_partials
+from landscaper_hpc.report.results import results
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.work.landscape import Landscape, ShardTask, without_failed
+from landscaper_hpc.work.shared_directions import SharedDirections
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One study in its folder (`study.zarr`, `results.json`, `report.html`), with one landscape per checkpoint."""
+
+    study: Study
+    folder: Path
+    landscapes: tuple[Landscape, ...]
+
+    @classmethod
+    def of(cls, study: Study, site: Site, folder: Path, logs: Path | None = None) -> Plan:
+        token = uuid.uuid4().hex
+        folder = folder.resolve()
+        store = folder / "study.zarr"
+        return cls(study, folder, tuple(Landscape(study, item, store, site, token, logs) for item in study.checkpoints))
+
+    def prepared(self) -> bool:
+        return all(item.prepared() for item in self.landscapes)
+
+    def evaluated(self) -> bool:
+        """Whether every shard is there. Lists the folders of shards, and reads none."""
+        return self.prepared() and all(
+            store.n_done() == store.n_shards() for store in (item.open() for item in self.landscapes)
+        )
+
+    def tasks(self) -> Iterator[ShardTask]:
+        """The shards that are pending now, without those that failed too often."""
+        for item in self.landscapes:
+            yield from without_failed([ShardTask(item, shard) for shard in item.open().pending()])
+
+    def finished(self) -> bool:
+        """Whether there are results and their report, which is written last."""
+        return (self.folder / "results.json").exists() and (self.folder / "report.html").exists()
+
+    def __str__(self) -> str:
+        return f"study {self.study.name}"
+
+    def write_results(self) -> dict[str, Any]:
+        """`results.json` and `report.html`, from finished stores."""
+        from landscaper_hpc.report.page import write_report
+
+        stores = [item.open() for item in self.landscapes]
+        # the study id, from stores that were made for exactly this study: checkpoints need not be read again
+        study_id = canonical_sha256({store.name: store.attributes["science"] for store in stores})
+        found = results(self.study, study_id, stores)
+        publish(self.folder / "results.json", (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+        write_report(self.folder)
+        remove_partials(self.folder)
+        shutil.rmtree(self.folder / "resume", ignore_errors=True)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Campaign:
+    """Plans that share one folder (lock, logs, jobs) and one pool of shards. Picklable: jobs are started with it."""
+
+    folder: Path
+    plans: tuple[Plan, ...]
+
+    apart: ClassVar[bool] = False
+    """Whether each study is finished as soon as its shards are there, and one that fails leaves the others alone."""
+
+    @classmethod
+    def of(cls, study: Study, site: Site, folder: Path) -> Campaign:
+        plan = Plan.of(study, site, folder)
+        return cls(plan.folder, (plan,))
+
+    @property
+    def shared(self) -> Sequence[SharedDirections]:
+        """Directions that several studies take from a file, to be made before their stores."""
+        return ()
+
+    @property
+    def landscapes(self) -> Sequence[Landscape]:
+        return [item for plan in self.plans for item in plan.landscapes]
+
+    def conclude(self) -> None:
+        """What is written when every landscape has its merge tree."""
+        for plan in self.plans:
+            plan.write_results()

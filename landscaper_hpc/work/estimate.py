@@ -1,0 +1,110 @@
+"""What a study will cost, before anything is spent: points, shards, files, bytes, and time from a short measurement."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Checkpoint, Study
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.tasks import load
+
+_MEASURE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one study on one site. Rates are of one process; `seconds` assumes that all workers keep that rate."""
+
+    landscapes: int
+    shape: tuple[int, ...]
+    points: int
+    shards: int
+    points_per_shard: int
+    files: int
+    store_bytes: int
+    parameters: int
+    batch: int
+    points_per_second: float
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        return self.points / (self.points_per_second * self.workers)
+
+    @property
+    def device_hours(self) -> float:
+        """Hours of one worker's device (GPU or core)."""
+        return self.points / self.points_per_second / 3600
+
+
+def estimate(study: Study, site: Site) -> Estimate:
+    """Count, and measure the rate of evaluation for about two seconds on the first checkpoint.
+
+    The directions are random ones: what a point costs does not depend on them. Of a checkpoint that has still to be
+    trained, the task's untrained model is measured.
+    """
+    grid = study.make_grid()
+    shape = grid.shard_shape(site.points_per_shard(grid))
+    shards = grid.n_shards(shape)
+    parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
+    n = len(study.checkpoints)
+    return Estimate(
+        landscapes=n,
+        shape=grid.shape,
+        points=n * grid.size,
+        shards=n * shards,
+        points_per_shard=math.prod(shape),
+        files=files_of(n, shards, parameters=tensors),
+        store_bytes=n * (shards * (8 * math.prod(shape) + 32) + parameters * itemsize * grid.ndim),
+        parameters=parameters,
+        batch=batch,
+        points_per_second=rate,
+        workers=site.worker_count(),
+    )
+
+
+def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
+    """How many files and folders (inodes) a study takes at most: data and `done` of each shard; directions, an array of
+    up to 8 for each parameter tensor; coordinates, eigenvalues and merge tree; results and logs."""
+    return landscapes * (2 * shards + 8 * parameters + 110) + 20
+
+
+def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, int, float]:
+    from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.losses.evaluate import choose_batch, losses
+
+    with tempfile.TemporaryDirectory() as scratch:
+        landscape = Landscape(study, checkpoint, Path(scratch), site, run="plan")
+        if study.train is not None and not landscape.file.exists():
+            landscape = replace(landscape, checkpoint=_untrained(study, checkpoint, Path(scratch)))
+        objective = load(landscape)
+    directions = random_directions(
+        objective, study.directions.n, seed=study.directions.seed, normalization=study.directions.normalization
+    )
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+    grid = study.make_grid()
+    shard = next(grid.shards(grid.shard_shape(batch)))
+    points = grid.points(shard)
+    losses(objective, directions, points, batch)  # the first call warms caches up
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < _MEASURE_SECONDS:
+        losses(objective, directions, points, batch)
+        done += len(points)
+    rate = done / (time.perf_counter() - start)
+    tensors = list(objective.parameters.values())
+    return sum(t.numel() for t in tensors), len(tensors), tensors[0].element_size(), batch, rate
+
+
+def _untrained(study: Study, checkpoint: Checkpoint, scratch: Path) -> Checkpoint:
+    import torch
+
+    from landscaper_hpc.objective.objective import load_task
+
+    file = scratch / "untrained.pt"
+    torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
+    return checkpoint.model_copy(update={"file": str(file)})

@@ -1,0 +1,89 @@
+"""What tasks are about: the landscape of one checkpoint, and a shard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from landscaper_hpc.grid import Shard
+from landscaper_hpc.store.failures import Failures
+from landscaper_hpc.store.heartbeat import Pulse, pulse
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Checkpoint, Study
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The plan of one checkpoint's landscape: the study, which of its checkpoints, where its store is, where it runs.
+
+    `run` tells one run from another within a process that outlives it; `logs` is the folder for what workers tell of
+    themselves.
+    """
+
+    study: Study
+    checkpoint: Checkpoint
+    store: Path
+    site: Site
+    run: str
+    logs: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name
+
+    @property
+    def file(self) -> Path:
+        return self.study.path(self.checkpoint.file)
+
+    @property
+    def failures(self) -> Failures:
+        return Failures(self.store.parent / "failed")
+
+    @property
+    def leases(self) -> Leases:
+        return Leases(self.store.parent / "leases")
+
+    @property
+    def pulse(self) -> Pulse:
+        """This process's pulse for those who watch the landscape."""
+        return pulse(self.logs or self.store.parent / "logs", self.site.device)
+
+    def open(self) -> LandscapeStore:
+        return LandscapeStore(self.store, self.name)
+
+    def prepared(self) -> bool:
+        """Whether its store is there, with directions."""
+        return (self.store / self.name).exists()
+
+    @property
+    def key(self) -> str:
+        """Its name among failures."""
+        return f"{self.name}.directions"
+
+    def __str__(self) -> str:
+        return f"landscape {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class ShardTask:
+    """One shard of one landscape."""
+
+    landscape: Landscape
+    shard: Shard
+
+    @property
+    def key(self) -> str:
+        """Its name among leases and failures."""
+        return f"{self.landscape.name}.{'.'.join(map(str, self.shard.index))}"
+
+    def __str__(self) -> str:
+        return f"{self.landscape}, shard {'.'.join(map(str, self.shard.index))}"
+
+
+def without_failed(tasks: Sequence[ShardTask]) -> list[ShardTask]:
+    """The tasks whose shards were not set aside after too many failures."""
+    aside = {item: item.failures.set_aside() for item in {task.landscape for task in tasks}}
+    return [task for task in tasks if task.key not in aside[task.landscape]]

@@ -1,0 +1,64 @@
+"""Directions that are found at one checkpoint and used by several studies: a file, with what it was made from in it.
+
+A study that uses them is an ordinary one with `directions: {kind: file}`; the file's SHA-256 is part of its science.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.directions.from_study import make_directions
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import publish
+from landscaper_hpc.progress import Progress
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.tasks import load
+
+_SCIENCE = "science"
+
+
+@dataclass(frozen=True, eq=False)
+class SharedDirections:
+    """The directions of `landscape`'s study at its checkpoint, as the file `file` (.safetensors)."""
+
+    landscape: Landscape
+    file: Path
+
+    def make(self, landscape: Landscape, progress: Progress) -> None:
+        """The task that finds them and writes the file, whole."""
+        from safetensors.torch import save
+
+        objective = load(landscape)
+        objective.prove_deterministic()
+        resume = self.file.with_name(f".{self.file.stem}.{self._science()[:16]}.resume")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        found = make_directions(landscape.study, objective, progress, resume)
+        tensors = {name: vector.cpu().contiguous() for name, vector in found.vectors.items()}
+        publish(self.file, save(tensors, {_SCIENCE: self._science()}))
+        resume.unlink(missing_ok=True)
+
+    def refuse_other(self) -> None:
+        """`InputError` where the file was made from something else."""
+        from safetensors import SafetensorError, safe_open
+
+        if not self.file.exists():
+            return
+        try:
+            with safe_open(self.file, "pt") as content:
+                made_from = (content.metadata() or {}).get(_SCIENCE)
+        except SafetensorError as error:
+            raise InputError(f"{self.file}: cannot be read ({error}); remove it, it is made again") from None
+        if made_from != self._science():
+            raise InputError(
+                f"{self.file}: holds directions of another task, checkpoint or configuration; "
+                "choose another folder with --out"
+            )
+
+    def _science(self) -> str:
+        """SHA-256 of everything that decides the directions."""
+        science = self.landscape.study.science(self.landscape.checkpoint)
+        return canonical_sha256(
+            {key: science[key] for key in science if key not in ("grid", "scale", "hessian", "batch")}
+        )

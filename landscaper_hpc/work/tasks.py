@@ -1,0 +1,256 @@
+"""The three tasks of a study, each a function that returns nothing: train, prepare (directions), evaluate (a shard).
+
+A task is picklable, idempotent, and publishes its result as something that appears whole.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.directions.from_study import make_directions, spectrum
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.device import local_device
+from landscaper_hpc.objective.usercode import user_module
+from landscaper_hpc.progress import Progress
+from landscaper_hpc.store.failures import ATTEMPTS
+from landscaper_hpc.store.heartbeat import whereabouts
+from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.work.landscape import Landscape, ShardTask
+
+if TYPE_CHECKING:
+    from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.objective.objective import Objective
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
+
+
+def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
+    """Make a missing checkpoint with the study's `train` file."""
+    import torch
+
+    from landscaper_hpc.objective.precision import one_thread
+
+    assert landscape.study.train is not None
+    file = landscape.study.path(landscape.study.train)
+    if file.suffix != ".py":
+        raise InputError(f"train: {file} is not a Python file (.py)")
+    landscape.file.parent.mkdir(parents=True, exist_ok=True)
+    with one_thread(torch.device("cpu")), user_module(file) as module:
+        if not callable(getattr(module, "train", None)):
+            raise InputError(f"train: {file} has no function train(path, progress, **options)")
+        module.train(landscape.file, progress, **landscape.checkpoint.options)
+    if not landscape.file.exists():
+        raise InputError(f"train: {file} ran but did not write {landscape.file}")
+
+
+# ---- prepare --------------------------------------------------------------------------------------------------------
+
+
+def prepare(landscape: Landscape, progress: Progress) -> None:
+    """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
+    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
+
+    study = landscape.study
+    science = study.science(landscape.checkpoint)
+    if landscape.prepared():
+        landscape.open().refuse_other(science)
+        return
+    progress = _beating(landscape, progress)
+    objective = load(landscape)
+    objective.prove_deterministic()
+    # named by the science: what another checkpoint left must not be taken up
+    resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256(science)[:16]}"
+    resume.parent.mkdir(parents=True, exist_ok=True)
+    directions = make_directions(study, objective, progress, resume)
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+    grid = study.make_grid(directions.eigenvalues)
+    (canary,) = losses(objective, directions, np.zeros((1, grid.ndim)), batch)
+    found = spectrum(study, objective, progress)
+    if directions.eigenvalues is not None and directions.residuals is not None:
+        found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
+    LandscapeStore.create(
+        landscape.store,
+        landscape.name,
+        science,
+        grid,
+        grid.shard_shape(landscape.site.points_per_shard(grid)),
+        StoredDirections(
+            vectors={name: vector.cpu().numpy() for name, vector in directions.vectors.items()},
+            gram=directions.gram,
+            hessian=found,
+        ),
+        {
+            "checkpoint_loss": _json_float(canary),
+            "iterations": directions.iterations,
+            "batch": batch,
+            "mode": evaluation_mode(objective, directions, batch),
+            "provenance": provenance(landscape.site.device),
+        },
+    )
+    resume.unlink(missing_ok=True)
+
+
+def prepare_or_set_aside(landscape: Landscape, progress: Progress) -> None:
+    """`prepare`, whose failure is kept among the failures and leaves other landscapes alone."""
+    try:
+        prepare(landscape, progress)
+    except InputError as error:
+        # it would be the same again
+        for _ in range(ATTEMPTS):
+            landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{error}")
+    except Exception:
+        landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{traceback.format_exc()}")
+
+
+def _beating(landscape: Landscape, progress: Progress) -> Progress:
+    own, current = landscape.pulse, f"directions of {landscape.name}"
+    own.beat(current)
+
+    def report(done: int, total: int) -> None:
+        own.beat(current)
+        progress(done, total)
+
+    return report
+
+
+def load(landscape: Landscape) -> Objective:
+    from landscaper_hpc.objective.objective import load_objective
+
+    study = landscape.study
+    return load_objective(
+        study.path(study.task),
+        landscape.file,
+        options=landscape.checkpoint.options,
+        precision=study.precision,
+        device=local_device(landscape.site.device),
+        frozen=study.frozen,
+        only=study.only,
+    )
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What the numbers were made with. No dates and no host names: the same study gives the same bytes."""
+    from importlib.metadata import version
+
+    import torch
+
+    name = torch.cuda.get_device_name(local_device(device)) if device.startswith("cuda") else _processor()
+    packages = ("landscaper-hpc", "torch", "numpy", "numba", "zarr")
+    return {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+# ---- evaluate -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process keeps between the shards of one landscape."""
+
+    store: LandscapeStore
+    objective: Objective
+    directions: Directions
+    batch: int
+
+    def prove(self, landscape: Landscape) -> None:
+        """`InputError` unless this process computes the recorded loss of the checkpoint (the canary)."""
+        from landscaper_hpc.losses.evaluate import losses
+
+        recorded = self.store.attributes["checkpoint_loss"]
+        try:
+            (canary,) = losses(self.objective, self.directions, np.zeros((1, self.store.grid.ndim)), self.batch)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{landscape}: the checkpoint's loss cannot be computed on {whereabouts()} ({type(error).__name__}: "
+                f"{error}), where {recorded!r} was recorded when the study began; see whether its device is in order, "
+                "and leave it out or run the same command again"
+            ) from error
+        if _json_float(canary) != recorded:
+            raise InputError(
+                f"{landscape}: the checkpoint's loss is {canary!r} on {whereabouts()}, but {recorded!r} was recorded "
+                "when the study began; run all of a study on the same kind of device with the same versions"
+            )
+
+
+def evaluate_shard(task: ShardTask, progress: Progress) -> None:
+    """Evaluate one shard and publish it.
+
+    What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
+    attempts. `InputError` is raised: it would meet every shard. So is that of a device which broke meanwhile, and fails
+    or gives NaN everywhere: the canary tells the one from the other.
+    """
+    from landscaper_hpc.losses.evaluate import losses
+
+    own = task.landscape.pulse
+    own.beat(task.key)
+    worker = _worker(task.landscape)
+    points = worker.store.grid.points(task.shard)
+
+    def report(done: int, total: int) -> None:
+        own.beat(task.key, done * task.shard.size // max(total, 1))
+        progress(done, total)
+
+    try:
+        values = losses(worker.objective, worker.directions, points, worker.batch, report)
+    except InputError:
+        raise
+    except Exception:
+        error = traceback.format_exc()
+        worker.prove(task.landscape)
+        task.landscape.failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
+        return
+    if not np.isfinite(values).any():
+        worker.prove(task.landscape)
+    worker.store.write(task.shard, values)
+    own.shard_done(task.shard.size)
+
+
+_workers: dict[tuple[str, str], _Worker] = {}
+
+
+def _worker(landscape: Landscape) -> _Worker:
+    key = (landscape.run, landscape.name)
+    if key not in _workers:
+        _workers.clear()  # one at a time: the model, its data and n directions may fill a GPU
+        _workers[key] = _start(landscape)
+    return _workers[key]
+
+
+def _start(landscape: Landscape) -> _Worker:
+    """Load everything, and prove it before the first shard."""
+    import torch
+
+    from landscaper_hpc.directions.directions import Directions
+
+    store = landscape.open()
+    objective = load(landscape)
+    stored = store.directions()
+    directions = Directions(
+        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
+        kind=landscape.study.directions.kind,
+        normalization=landscape.study.directions.normalization,
+        gram=stored.gram,
+    )
+    worker = _Worker(store, objective, directions, store.attributes["batch"])
+    worker.prove(landscape)
+    return worker
+
+
+def _json_float(value: float) -> float | str:
+    return float(value) if math.isfinite(value) else str(float(value))

@@ -1,0 +1,132 @@
+"""A worker that needs no scheduler: it takes shards out of the store until none is left.
+
+Any number of them, started by anything (srun, a job array, MPI, Dask, a shell) share the work through leases.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from landscaper_hpc.errors import Stopped
+from landscaper_hpc.store.leases import LIFETIME
+from landscaper_hpc.work.landscape import Landscape, ShardTask, without_failed
+from landscaper_hpc.work.tasks import evaluate_shard
+
+log = logging.getLogger(__name__)
+
+_GRACE = 20.0
+
+
+class Stop:
+    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now, before the walltime.
+
+    `taken_away`: it had to before its time was up.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        self._shard_began = 0.0
+        self.taken_away = False
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        log.info("%s: ending", signal.Signals(number).name)
+        # USR2 is the warning before the walltime, which comes before its TERM: another TERM is preemption or the like
+        self.taken_away |= number == signal.SIGTERM and not self.requested
+        self._deadline = min(self._deadline, time.monotonic())
+
+    @property
+    def requested(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def begin_shard(self) -> None:
+        self._shard_began = time.monotonic()
+
+    def check(self, done: int, total: int) -> None:
+        """The progress of a shard: finish it where that takes a moment, drop it where it takes longer."""
+        if self.requested and done:
+            left = (time.monotonic() - self._shard_began) * (total - done) / done
+            if left > _GRACE:
+                raise Stopped
+
+
+def work(
+    landscapes: Sequence[Landscape],
+    *,
+    place: int = 0,
+    places: int = 1,
+    stop: Stop | None = None,
+    on_done: Callable[[ShardTask], None] = lambda task: None,
+    on_evaluated: Callable[[Landscape], None] = lambda item: None,
+    finished_already: Callable[[Landscape], bool] = lambda item: False,
+) -> bool:
+    """Evaluate shards until nothing is pending (True) or it is time to stop (False).
+
+    A worker stays with a landscape to its end, since loading one is expensive; `place` of `places` says where it
+    begins, so that workers meet as late as possible. Shards that failed too often are left out; those that others hold
+    are waited for, and taken over from the dead. `on_evaluated` is called, by each worker that finds it so, with a
+    landscape that has every shard; what is `finished_already` is not even listed. Holds one landscape's list of shards
+    at a time.
+    """
+    stop = stop or Stop()
+    complete: set[int] = set()
+    while True:
+        pending = finished = 0
+        for number, begin in _tour(len(landscapes), place, places):
+            if number in complete:
+                continue
+            item = landscapes[number]
+            if finished_already(item):
+                complete.add(number)
+                continue
+            store, leases = item.open(), item.leases
+            tasks = without_failed([ShardTask(item, shard) for shard in store.pending()])
+            pending += len(tasks)
+            first = int(begin * len(tasks))
+            for task in tasks[first:] + tasks[:first]:
+                if stop.requested:
+                    return False
+                with leases.hold(task.key) as mine:
+                    # done by another since the list was made?
+                    if mine and not store.is_done(task.shard):
+                        stop.begin_shard()
+                        try:
+                            evaluate_shard(task, stop.check)
+                        except Stopped:
+                            return False
+                        finished += 1
+                        on_done(task)
+            if store.n_done() == store.n_shards():
+                complete.add(number)
+                on_evaluated(item)
+        if not pending:
+            return True
+        if not finished:
+            _wait(stop, LIFETIME / 10)
+
+
+def _tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
+    """The order in which a worker visits `count` landscapes, and at which part of its shards it begins in each.
+
+    Workers begin at equal distances in the row of all shards; those who come to a landscape later, to help, begin at
+    different parts of it.
+    """
+    if not count:
+        return
+    first, within = divmod(place * count, places)
+    yield first, within / places
+    for further in range(1, count):
+        yield (first + further) % count, place / places
+
+
+def _wait(stop: Stop, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop.requested:
+        time.sleep(0.2)

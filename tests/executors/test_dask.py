@@ -1,0 +1,332 @@
+"""Dask: the contract of executors, workers and schedulers that die, and the bytes of a serial run."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+
+from studies import contents, network
+
+from landscaper_hpc import InputError, Study
+from landscaper_hpc.executors import WorkerLost
+from landscaper_hpc.executors.dask import DaskExecutor, Given, _Size
+from landscaper_hpc.orchestrate import make_executor, run
+from landscaper_hpc.progress import Progress
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.work.campaign import Campaign
+from tests.executors.test_executors import (  # the contract: collected here again, with this module's `executor`
+    Item,
+    test_anything_else_names_the_item_and_the_cause,
+    test_bad_input_keeps_its_sentence,
+    test_closing_lets_running_tasks_finish_and_starts_no_more,
+    test_every_item_runs_once_and_is_yielded_once,
+    test_progress_comes_back_with_its_item,
+    touch,
+)
+
+pytestmark = pytest.mark.timeout(900)  # each process imports a lot
+
+__all__ = [
+    "test_anything_else_names_the_item_and_the_cause",
+    "test_bad_input_keeps_its_sentence",
+    "test_closing_lets_running_tasks_finish_and_starts_no_more",
+    "test_every_item_runs_once_and_is_yielded_once",
+    "test_progress_comes_back_with_its_item",
+]
+
+
+class Dask:
+    """A scheduler and two workers, each a process of its own, that talk TLS."""
+
+    def __init__(self, folder: Path) -> None:
+        from distributed.security import Security
+
+        security = Security.temporary()
+        self.file = folder / "scheduler.json"
+        self.tls = {
+            f"DASK_DISTRIBUTED__COMM__TLS__{role}": str(folder / role)
+            for role in (
+                "CA_FILE",
+                *(f"{who}__{what}" for who in ("CLIENT", "SCHEDULER", "WORKER") for what in ("CERT", "KEY")),
+            )
+        }
+        for role in self.tls:
+            name = role.removeprefix("DASK_DISTRIBUTED__COMM__TLS__")
+            (folder / name).write_text(getattr(security, f"tls_{name.lower().replace('__', '_')}"))
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin, or after a kill begin again; at another port."""
+        self.close()
+        self.file.unlink(missing_ok=True)
+        self.scheduler = self.start(
+            "scheduler", "--host=127.0.0.1", "--port=0", "--protocol=tls", f"--scheduler-file={self.file}"
+        )
+        wait_for(lambda: self.file.exists() and self.file.read_text().endswith("}"))
+        self.workers = [self.start_worker(), self.start_worker()]
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self.start("worker", "--no-nanny", "--nthreads=1", f"--scheduler-file={self.file}", "--death-timeout=10")
+
+    def start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
+        with (self.file.parent / f"{what}.log").open("ab") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{what}", "--dashboard-address=127.0.0.1:0", *options],
+                env={
+                    **os.environ,
+                    **self.tls,
+                    "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}",
+                },
+                cwd=self.file.parent,
+                stderr=stderr,
+            )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.processes.clear()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
+    with closing(Dask(tmp_path_factory.mktemp("dask"))) as made, pytest.MonkeyPatch.context() as patch:
+        configure(patch, made)
+        yield made
+
+
+def configure(patch: pytest.MonkeyPatch, dask: Dask) -> None:
+    """What a user's own configuration of Dask says of certificates; read when dask is imported, so once more here."""
+    import dask as library
+
+    for name, value in dask.tls.items():
+        patch.setenv(name, value)
+    library.config.refresh()
+
+
+@pytest.fixture(scope="module")
+def executor(dask: Dask) -> Iterator[DaskExecutor]:
+    with closing(DaskExecutor(Given(str(dask.file)))) as made:
+        yield made
+
+
+def dies_with_two_workers(item: Item, progress: Progress) -> None:
+    """Kills the worker that does it, and the next one."""
+    deaths = len(list(item.folder.glob("death*")))
+    if item.number == 2 and deaths < 2:
+        (item.folder / f"death{deaths}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    touch(item, progress)
+
+
+def waits(item: Item, progress: Progress) -> None:
+    (item.folder / f"began{item.number}").touch()
+    wait_for((item.folder / "go").exists)
+    touch(item, progress)
+
+
+def local_rank(item: Item, progress: Progress) -> None:
+    (item.folder / f"{os.getpid()}.{os.environ['LANDSCAPER_HPC_LOCAL_RANK']}").touch()
+    wait_for(lambda: len(list(item.folder.iterdir())) == 2)
+
+
+def test_each_process_of_a_node_has_a_rank_of_its_own(executor: DaskExecutor, tmp_path: Path) -> None:
+    list(executor.map_unordered(local_rank, [Item(tmp_path, i) for i in range(2)]))
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".0", ".1"]
+
+
+def in_no_time(item: Item, progress: Progress) -> None:
+    """The worker takes every task for one that has taken too long."""
+    import landscaper_hpc.executors.dask_worker as here
+
+    here._LONGEST_TASK_SECONDS = -1
+    touch(item, progress)
+
+
+def test_a_task_that_takes_long_gives_back_the_rest(
+    executor: DaskExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Size, "now", lambda size, workers: 5)
+    items = [Item(tmp_path, i) for i in range(23)]
+    seen: list[tuple[int, int]] = []
+    finished = list(
+        executor.map_unordered(in_no_time, items, lambda item, done, total: seen.append((item.number, done)))
+    )
+    assert sorted(finished, key=lambda item: item.number) == items
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {str(i): "x" for i in range(23)}
+    assert sorted(seen) == [(i, done) for i in range(23) for done in (1, 2)]
+
+
+def test_quick_items_go_together_and_slow_ones_alone() -> None:
+    size = _Size()
+    assert size.now(2) == 1
+    found = []
+    for finished in (10**6,) * 7:
+        size.finished = finished
+        size._since -= 1
+        found.append(size.now(2))
+    assert found == [2, 4, 8, 16, 32, 64, 64]
+    size.finished = 1
+    size._since -= 60
+    assert size.now(2) == 1
+
+
+def test_killed_workers_lose_only_their_tasks(tmp_path: Path) -> None:
+    """Two workers die at a task, a third one does it: the map never learns of it."""
+    with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
+        configure(patch, dask)
+        with closing(DaskExecutor(Given(str(dask.file)))) as executor:
+            items = [Item(tmp_path, i) for i in range(6)]
+            finished = executor.map_unordered(dies_with_two_workers, items)
+            first = next(finished)
+            for worker in dask.workers:
+                worker.wait(timeout=240)
+            dask.start_worker()
+            assert {first, *finished} == set(items)
+    assert [(tmp_path / str(i)).exists() for i in range(6)] == [True] * 6
+
+
+def test_a_lost_scheduler_is_one_sentence_and_a_new_one_goes_on(tmp_path: Path) -> None:
+    with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
+        configure(patch, dask)
+        items = [Item(tmp_path, i) for i in range(3)]
+        with closing(DaskExecutor(Given(str(dask.file)))) as executor:
+            finished = executor.map_unordered(waits, items)
+            killer = Thread(target=lambda: (wait_for((tmp_path / "began0").exists), dask.scheduler.kill()))
+            killer.start()
+            with pytest.raises(WorkerLost, match="scheduler was lost"):
+                list(finished)
+            killer.join()
+            (tmp_path / "go").touch()
+            patch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+            with pytest.raises(InputError, match=r"no Dask scheduler answers at .*everything finished so far is kept"):
+                list(executor.map_unordered(waits, items))
+            dask.begin()
+            patch.undo()
+            configure(patch, dask)
+            assert len(list(executor.map_unordered(waits, items))) == 3
+
+
+def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = Study.load(network(tmp_path / "study", slow=0.02), ["directions={kind: random, n: 2}"])
+    run(study, Site(executor="serial", shard_points=5), tmp_path / "serial")
+    shards = tmp_path / "dask/study.zarr/untrained/done"
+    monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+    with closing(Dask(tmp_path)) as dask:
+        configure(monkeypatch, dask)
+        site = Site.model_validate({"executor": "dask", "shard_points": 5, "dask": {"scheduler": str(dask.file)}})
+
+        def kill() -> None:
+            wait_for(lambda: shards.exists() and len(list(shards.glob("c.*"))) >= 2)
+            dask.workers[0].kill()
+            wait_for(lambda: len(list(shards.glob("c.*"))) >= 4)
+            dask.scheduler.kill()
+
+        killer = Thread(target=kill)
+        killer.start()
+        with pytest.raises(InputError, match="no Dask scheduler answers"):
+            run(study, site, tmp_path / "dask")
+        killer.join()
+        assert "Traceback" not in capfd.readouterr().err
+        dask.begin()
+        run(study, site, tmp_path / "dask")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "sentence"),
+    [
+        ("127.0.0.1:9", r"dask.scheduler: no Dask scheduler answers at 127.0.0.1:9 \(.*\); start it"),
+        ("nowhere/scheduler.json", "dask.scheduler: there is no file nowhere/scheduler.json"),
+        (None, "executor dask: there is no sbatch here"),
+    ],
+)
+def test_no_scheduler_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str | None, sentence: str
+) -> None:
+    monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    site = Site.model_validate({"executor": "dask", "dask": {"scheduler": scheduler}})
+    with closing(make_executor(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
+        list(executor.map_unordered(touch, [Item(tmp_path, 0)]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("walltime", ["0:04:00", "6:00:00", "2-00:00:00"])
+def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    from landscaper_hpc.executors.dask_slurm import _lifetime
+
+    slurm = Site.model_validate({"slurm": {"walltime": walltime}}).slurm
+    (_, lifetime, _, stagger) = _lifetime(slurm)
+    seconds, vary = (float(text.removesuffix("s")) for text in (lifetime, stagger))
+    assert slurm.seconds / 3 < seconds - vary < seconds + vary <= slurm.seconds - slurm.warning_s
+
+
+class Cluster:
+    """What `Jobs` asks of dask-jobqueue's cluster, with all its jobs at work."""
+
+    def __init__(self, jobs: int) -> None:
+        self.worker_spec = {str(i): {} for i in range(jobs)}
+        self.scheduler = SimpleNamespace(
+            workers={i: SimpleNamespace(name=f"{i}-0", processing={}) for i in range(jobs)}
+        )
+
+    def scale(self, jobs: int) -> None:
+        self.__init__(jobs)  # type: ignore[misc]
+
+    def scale_down(self, names: list[str]) -> None:
+        self.__init__(len(self.worker_spec) - len(names))  # type: ignore[misc]
+
+    def sync(self, function: Callable[[list[str]], None], names: list[str]) -> None:
+        function(names)
+
+
+@pytest.mark.parametrize(("adaptive", "few"), [(True, 2), (False, 4)])
+def test_there_are_as_many_jobs_as_there_is_work_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: bool, few: int
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    from landscaper_hpc.executors import dask_slurm
+
+    site = Site.model_validate({"slurm": {"nodes": 4, "tasks_per_node": 2}, "dask": {"adaptive": adaptive}})
+    jobs = dask_slurm.Jobs(site, Campaign(tmp_path, ()))
+    jobs._cluster = cluster = Cluster(0)
+    jobs._looked = math.inf  # nobody asks Slurm
+    found = []
+    for unfinished, idle in ((math.inf, 0), (3, 0), (3, 100), (100, 100)):
+        monkeypatch.setattr(dask_slurm, "_IDLE_SECONDS", 60 - idle)
+        jobs.tend(len(cluster.worker_spec), unfinished)
+        found.append(len(cluster.worker_spec))
+    assert found == [4, 4, few, 4]
+
+
+def test_the_package_starts_without_dask() -> None:
+    script = "import sys, landscaper_hpc.orchestrate; sys.exit(any(m in sys.modules for m in ('dask', 'distributed')))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

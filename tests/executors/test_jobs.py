@@ -1,0 +1,162 @@
+"""What is made of Slurm's lists: sums over requeued runs, arrays, jobs that nobody wrote down, silence."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from studies import wells
+
+from landscaper_hpc import Site, Study
+from landscaper_hpc.executors import SerialExecutor, jobs
+from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
+from landscaper_hpc.executors.slurm import run_by_jobs
+from landscaper_hpc.progress import Bars, silent
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.stages import prepare_all
+from landscaper_hpc.work.tasks import evaluate_shard
+
+
+class Slurm:
+    """Answers as sacct and squeue do; None: does not answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.accounts: str | None = ""
+        self.queue: str | None = ""
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, *command: str) -> str | None:
+        self.asked.append(command)
+        text = {"sacct": self.accounts, "squeue": self.queue, "scontrol": ""}[command[0]]
+        return None if text is None else text.replace("NAME", jobs.name(self.folder, "evaluate"))
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    made = Slurm(tmp_path)
+    monkeypatch.setattr(jobs, "_ask", made)
+    return made
+
+
+def test_elapsed_time_and_gpus_of_all_runs_are_summed(slurm: Slurm, tmp_path: Path) -> None:
+    Record(tmp_path).add("evaluate", "17", "key")
+    slurm.accounts = (
+        "17_0|NAME|NODE_FAIL|1:0|100|billing=4,cpu=8,gres/gpu:a100=4,gres/gpu=4,node=1|n1|None\n"
+        "17_0|NAME|COMPLETED|0:0|50|billing=4,cpu=8,gres/gpu=4,node=1|n2|Dependency\n"
+        "17_1|NAME|CANCELLED by 1000|0:0|3600|gres/gpu=4|n3|None\n"
+        "17_[2-3]|NAME|PENDING|0:0|0||None assigned|None\n"
+        "17_9|somebody.elses|RUNNING|0:0|900|gres/gpu=4|n9|None\n"
+    )
+    slurm.queue = "17_[2-3]|NAME|PENDING||Resources\n"
+    found = {job.id: job for job in jobs.jobs(tmp_path)}
+    assert found == {
+        "17_0": Job("17_0", "evaluate", "COMPLETED", "", "n2", 150, 4, 600),
+        "17_1": Job("17_1", "evaluate", "CANCELLED", "by user 1000", "n3", 3600, 4, 4 * 3600),
+        "17_[2-3]": Job("17_[2-3]", "evaluate", "PENDING", "Resources"),
+    }
+    assert found["17_1"].gpu_hours == 4
+    assert [job.active for job in found.values()] == [False, False, True]
+    assert [command[0] for command in slurm.asked] == ["squeue", "sacct"]  # one call each for all jobs
+
+
+def test_a_job_that_fails_and_is_requeued_is_still_active(slurm: Slurm, tmp_path: Path) -> None:
+    Record(tmp_path).add("evaluate", "17", "key")
+    slurm.accounts = "17|NAME|NODE_FAIL|1:0|100||n1|None\n"
+    slurm.queue = "17|NAME|PENDING||BeginTime\n"
+    (job,) = jobs.jobs(tmp_path)
+    assert (job.active, job.state, job.reason, job.elapsed_s) == (True, "PENDING", "BeginTime", 100)
+
+
+@pytest.mark.parametrize("reason", ["launch failed requeued held", "JobHeldUser", "JobHeldAdmin"])
+def test_held_jobs_are_recognised(slurm: Slurm, tmp_path: Path, reason: str) -> None:
+    slurm.queue = f"17|NAME|PENDING||{reason}\n"
+    (job,) = Record(tmp_path).look(save=True)
+    assert job.held
+    assert jobs.release(job)
+    assert slurm.asked[-1] == ("scontrol", "release", "17")
+
+
+def test_a_job_that_was_not_written_down_is_found_by_its_name(slurm: Slurm, tmp_path: Path) -> None:
+    slurm.queue = "18_[0-3]|NAME|PENDING||Priority\n18_4|NAME|RUNNING|n1|None\n"
+    assert [job.id for job in Record(tmp_path).look(save=True)] == ["18_[0-3]", "18_4"]
+    assert [entry["id"] for entry in Record(tmp_path).submissions()] == ["18"]
+
+
+def test_what_has_ended_is_not_asked_again(slurm: Slurm, tmp_path: Path) -> None:
+    Record(tmp_path).add("evaluate", "17", "key")
+    slurm.accounts = "17|NAME|COMPLETED|0:0|10||n1|None\n"
+    (job,) = Record(tmp_path).look(save=True)
+    slurm.asked.clear()
+    slurm.accounts = slurm.queue = None
+    assert jobs.jobs(tmp_path) == [job]
+    assert slurm.asked == []
+
+
+def test_silence_and_no_accounts(slurm: Slurm, tmp_path: Path) -> None:
+    assert jobs.jobs(tmp_path) == []
+    Record(tmp_path).add("evaluate", "17", "key")
+    slurm.accounts = slurm.queue = None
+    with pytest.raises(SlurmSilent):
+        Record(tmp_path).look()
+    assert [job.state for job in jobs.jobs(tmp_path)] == ["PENDING"]  # as last seen
+    slurm.queue = ""  # the queue answers and knows nothing, accounts are not kept
+    assert [job.state for job in jobs.jobs(tmp_path)] == ["PENDING"]  # it was submitted a moment ago
+    file = tmp_path / "jobs/jobs.json"
+    entries = json.loads(file.read_text())
+    entries["submissions"][0]["at"] = time.time() - 1000
+    file.write_text(json.dumps(entries))
+    (job,) = jobs.jobs(tmp_path)
+    assert (job.state, job.active) == ("GONE", False)
+
+
+def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(executor="slurm", shard_points=5)
+    campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=9)), site, tmp_path / "run")
+    with Bars() as bars:
+        prepare_all(campaign.plans, SerialExecutor(), bars)
+    tasks = list(campaign.plans[0].tasks())
+    names = [jobs.name(campaign.folder, stage) for stage in jobs.STAGES]
+    queue = "".join(f"{i}|{name}|RUNNING|n1|None\n" for i, name in enumerate(names, 17))
+    every, now, asked = 20, 0.0, []
+    end = every * len(tasks)
+    assert end > 300
+
+    def answer(*command: str) -> str:
+        if command[0] != "squeue":
+            return ""
+        asked.append(now)
+        if now >= end:
+            raise KeyboardInterrupt
+        return queue
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        before, now = now, now + seconds
+        for task in tasks[int(before // every) : int(now // every)]:
+            evaluate_shard(task, silent)
+
+    monkeypatch.setattr(jobs, "_ask", answer)
+    monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
+    with pytest.raises(KeyboardInterrupt):
+        run_by_jobs(campaign, site)
+    *waits, last = (after - before for before, after in itertools.pairwise(asked))
+    assert waits == pytest.approx([min(2 * 1.5**i, 60) for i in range(len(waits))])
+    assert max(waits) == 60
+    assert asked[-1] - end < 2  # the last shard: asked at once
+    assert last < 60
+
+
+def test_accounts_that_never_hear_of_an_end(slurm: Slurm, tmp_path: Path) -> None:
+    Record(tmp_path).add("evaluate", "17", "key")
+    slurm.accounts = "17|NAME|RUNNING|0:0|10||n1|None\n"
+    assert [job.state for job in Record(tmp_path).look(save=True)] == ["RUNNING"]  # they may lag behind the queue
+    file = tmp_path / "jobs/jobs.json"
+    entries = json.loads(file.read_text())
+    entries["submissions"][0]["absent_since"] -= 1000
+    file.write_text(json.dumps(entries))
+    assert [job.state for job in Record(tmp_path).look(save=True)] == ["GONE"]

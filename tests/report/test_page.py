@@ -1,0 +1,268 @@
+"""The report of studies made up to hold every case: one basin, many, nothing finite, noise, one to four directions."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.report.page import most_persistent, number, percent, write_report
+from landscaper_hpc.report.results import results
+from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.topology import merge_tree
+
+
+def make_study(
+    folder: Path, fields: dict[str, NDArray[Any]], gram: NDArray[np.float64] | None = None, **directions: Any
+) -> Path:
+    """A finished study with these losses, without its report."""
+    shape = next(iter(fields.values())).shape
+    n = len(shape)
+    study = Study.model_validate(
+        {
+            "name": "made_up",
+            "task": "task.py",
+            "checkpoints": [{"name": name, "file": f"{name}.pt", "options": {"beta": 1.5}} for name in fields],
+            "directions": {"n": n, **directions},
+            "grid": {"axes": [{"range": 0.1, "count": k} for k in shape]},
+        }
+    )
+    grid = study.make_grid()
+    hessian = study.directions.kind == "hessian"
+    stores = []
+    for checkpoint in study.checkpoints:
+        field = fields[checkpoint.name]
+        science = {
+            "connectivity": study.connectivity,
+            "options": checkpoint.options,
+            "task_sha256": "1" * 64,
+            "checkpoint_sha256": "2" * 64,
+        }
+        store = LandscapeStore.create(
+            folder / "study.zarr",
+            checkpoint.name,
+            science,
+            grid,
+            grid.shape,
+            StoredDirections(
+                vectors={"w": np.eye(n)},
+                gram=np.eye(n) if gram is None else gram,
+                hessian={"eigenvalues": np.linspace(5, -1, n), "residuals": np.full(n, 1e-5)} if hessian else {},
+            ),
+            {
+                "checkpoint_loss": float(field[tuple(k // 2 for k in shape)]),
+                "iterations": 12 if hessian else None,
+                "batch": 16,
+                "mode": "vmap",
+                "provenance": {"versions": {"torch": "2"}, "device": "a <processor>"},
+            },
+        )
+        for shard in store.shards():
+            store.write(shard, field[shard.region])
+        store.write_tree(merge_tree(field, study.connectivity))
+        stores.append(LandscapeStore(folder / "study.zarr", checkpoint.name))
+    found = results(study, "0" * 64, stores)
+    (folder / "results.json").write_text(json.dumps(found, allow_nan=False))
+    return folder
+
+
+def bowl(*shape: int) -> NDArray[np.float64]:
+    axes = np.meshgrid(*(np.linspace(-1, 1, k) for k in shape), indexing="ij")
+    return 1e-4 + sum((i + 1) * x**2 for i, x in enumerate(axes))
+
+
+def rough(*shape: int) -> NDArray[np.float64]:
+    return bowl(*shape) * np.random.default_rng(0).uniform(0.1, 10, shape)
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and collects ids, references and the text outside of figures."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.labels: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.handle_startendtag(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [value for key, value in attrs if key == "id" and value]
+        self.links += [value for key, value in attrs if key in ("src", "href", "xlink:href") and value]
+        self.links += [f"#{x}" for _, value in attrs for x in re.findall(r"url\(#([^)]*)\)", value or "")]
+        if tag == "svg":
+            assert given["role"] == "img"
+            self.labels.append(given["aria-label"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"svg", "style"} & set(self.open):
+            self.words.append(data)
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text())
+
+
+def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
+    make_study(tmp_path, {"smooth": bowl(9, 7, 5), "rough": rough(9, 7, 5)})
+    page = page_of(tmp_path)
+    n = merge_tree(rough(9, 7, 5)).n_minima
+    assert n > 5
+    lead = f"the landscape of smooth has a single basin, and the landscape of rough has {n} basins"
+    assert lead in page.text
+    assert "9 × 7 × 5 = 315 points" in page.text
+    assert "1 of the 3 eigenvalues is negative" in page.text
+    assert "beta = 1.5" in page.text
+    assert len(page.labels) == 2 * (1 + 3 + 1 + 1) + 1
+    assert all(page.labels)
+    assert len(set(page.labels)) == len(page.labels)
+
+
+def test_stands_alone_and_every_reference_is_inside(tmp_path: Path) -> None:
+    make_study(tmp_path, {"smooth": bowl(9, 9), "rough": rough(9, 9)})
+    page = page_of(tmp_path)
+    assert len(set(page.ids)) == len(page.ids)
+    inside = {f"#{i}" for i in page.ids}
+    assert {link for link in page.links if not link.startswith("data:image/png;base64,")} <= inside
+    html = (tmp_path / "report.html").read_text()
+    assert "<script" not in html
+    assert "@import" not in html
+    assert "a &lt;processor&gt;" in html
+
+
+def test_same_study_same_bytes_and_nothing_left_aside(tmp_path: Path) -> None:
+    make_study(tmp_path, {"smooth": bowl(9, 9), "rough": rough(9, 9)})
+    first = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "results.json", "study.zarr"]
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 5), (5, 3, 3), (3, 3, 3, 3)])
+def test_any_dimension(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    make_study(tmp_path, {"only": rough(*shape)}, kind="random", normalization="unit")
+    page = page_of(tmp_path)
+    slices = [label for label in page.labels if label.startswith("Loss of")]
+    assert len(slices) == max(1, len(shape) * (len(shape) - 1) // 2)
+    assert "eigenvalue" not in page.text
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    field = rough(7, 7)
+    field[0, :3] = np.nan
+    field[1, 1] = np.inf
+    page = page_of(make_study(tmp_path, {"broken": field}))
+    assert "4 of 49 losses are not finite (3 NaN, 1 +∞, 0 −∞)" in page.text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 2.5])
+def test_a_landscape_without_any_height(tmp_path: Path, value: float) -> None:
+    page = page_of(make_study(tmp_path, {"flat": np.full((5, 5), value)}))
+    expected = "No point of the grid has a usable loss" if not value < np.inf else "Every grid point descends"
+    assert expected in page.text
+
+
+def test_basins_within_the_noise_are_called_so(tmp_path: Path) -> None:
+    field = np.full((5, 5), 1e6)
+    field[1, 1], field[3, 3] = 0.0, np.nextafter(1e6, 0)  # one real basin, one of a single rounding error …
+    make_study(tmp_path, {"noisy": field})
+    path = tmp_path / "results.json"
+    changed = json.loads(path.read_text())
+    changed["landscapes"][0]["topology"] |= {"noise_floor": 1.0, "n_above_noise": 1}  # … in a coarser precision
+    path.write_text(json.dumps(changed))
+    page = page_of(tmp_path)
+    assert f"Only 1 of the {merge_tree(field).n_minima} minima stands out from the noise floor, 1;" in page.text
+
+
+def test_says_where_the_checkpoint_is_not_the_bottom_and_directions_are_skew(tmp_path: Path) -> None:
+    field = bowl(9, 9)
+    field[0, 0] = 1e-6
+    gram = np.array([[1.0, 0.25], [0.25, 1.0]])
+    page = page_of(make_study(tmp_path, {"off": field}, gram=gram, normalization="filter"))
+    assert "It is not the bottom of this landscape" in page.text
+    assert "not orthogonal (largest cosine 0.25), as filter normalisation makes them" in page.text
+
+
+def test_thousands_of_minima_stay_readable_and_small(tmp_path: Path) -> None:
+    field = np.random.default_rng(0).uniform(1, 2, (75, 75))
+    path = write_report(make_study(tmp_path, {"noise": field}))
+    page = Page(path.read_text())
+    assert merge_tree(field).n_minima > 1000
+    assert "the 300 most persistent basins" in page.text
+    assert path.stat().st_size < 2_000_000
+
+
+def test_bad_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"results\.json: cannot be read .*landscaper-hpc run"):
+        write_report(tmp_path)
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(InputError, match=r"results\.json: is not a study's results"):
+            write_report(tmp_path)
+    (tmp_path / "results.json").write_text('{"schema": 99}')
+    with pytest.raises(InputError, match="format 99"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("most", [1, 2, 10, 1000])
+def test_most_persistent_keeps_the_longest(most: int) -> None:
+    tree = merge_tree(rough(15, 15))
+    kept = most_persistent(tree, most)
+    assert kept.n_minima == min(most, tree.n_minima)
+    longest = np.sort(tree.lifetimes)[::-1][: kept.n_minima]
+    np.testing.assert_array_equal(np.sort(kept.lifetimes)[::-1], longest)
+
+
+def test_most_persistent_keeps_all_or_none_of_a_tie() -> None:
+    tree = merge_tree(np.array([0.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0]))
+    assert most_persistent(tree, 2).n_minima == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0, "0"),
+        (1234567, "1,234,567"),
+        (0.0125, "0.0125"),
+        (-17540.7, "−17,541"),
+        (3.5741e-5, "3.574 × 10⁻⁵"),
+        (1966455.7, "1.966 × 10⁶"),
+        (123456.7, "123,457"),
+        (1.0, "1"),
+        (float("nan"), "NaN"),
+        (float("-inf"), "−∞"),
+        (None, "–"),
+    ],
+)
+def test_numbers_read_well(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_percentages_read_well() -> None:
+    assert [percent(x) for x in (0.5, 0.141, 0.0075, 1.0)] == ["50 %", "14 %", "0.75 %", "100 %"]

@@ -1,0 +1,241 @@
+"""Workers that share a store through leases, end before their time is up, and set failing shards aside."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import command, contents, network, wells
+
+from landscaper_hpc import Site, Study, run
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.executors.mpi import run_on_ranks
+from landscaper_hpc.parallel.comm import Alone
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.study.study import Checkpoint
+from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.stages import prepare_all, topology, verified
+from landscaper_hpc.work.worker import Stop, work
+
+SITE = Site(executor="serial", shard_points=5)
+
+FAILING = """
+
+good = task
+
+def task(bad=True, **options):
+    made = good(**options)
+    def loss(model, data):
+        value = made.loss(model, data)
+        if bad and float(model.x[0]) > 0.9:
+            raise ArithmeticError("no value here")
+        return value
+    return Task(made.model, loss, made.data)
+"""
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> tuple[Plan, dict[str, str]]:
+    """A study with its stores ready and no loss in them, and what an undisturbed run leaves."""
+    study = Study.load(network(tmp_path / "study"))
+    run(study, SITE, tmp_path / "undisturbed")
+    plan = Plan.of(study, SITE, tmp_path / "run")
+    with Bars() as bars:
+        prepare_all([plan], SerialExecutor(), bars)
+    return plan, contents(tmp_path / "undisturbed")
+
+
+def finish(plan: Plan) -> dict[str, str]:
+    assert verified(plan.landscapes)
+    with Bars() as bars:
+        for item in plan.landscapes:
+            topology(item, bars)
+    plan.write_results()
+    return contents(plan.folder)
+
+
+def one_worker(folder: Path, place: int, places: int, counts: mp.SimpleQueue) -> None:  # type: ignore[type-arg]
+    plan = Plan.of(Study.load(folder.parent / "study/study.yaml"), SITE, folder)
+    done: list[str] = []
+    work(plan.landscapes, place=place, places=places, on_done=lambda t: done.append(t.key))
+    counts.put(done)
+
+
+def test_workers_share_the_shards_and_take_over_from_the_dead(
+    prepared: tuple[Plan, dict[str, str]],
+) -> None:
+    plan, expected = prepared
+    folder = plan.folder
+    (folder / "leases").mkdir()
+    for key in ("trained.0.0", "untrained.3.1"):  # of workers that were killed
+        (folder / "leases" / key).write_text("gone.1.x")
+        os.utime(folder / "leases" / key, (0, time.time() - 100))
+    context = mp.get_context("spawn")
+    counts = context.SimpleQueue()
+    workers = [context.Process(target=one_worker, args=(folder, i, 3, counts)) for i in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    done = [key for _ in workers for key in counts.get()]
+    assert len(done) == len(set(done)) == sum(item.open().n_shards() for item in plan.landscapes)
+    assert finish(plan) == expected
+    assert not (folder / "leases").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_worker_whose_time_is_up_keeps_what_is_done(prepared: tuple[Plan, dict[str, str]], seconds: float) -> None:
+    plan, expected = prepared
+    rounds = 0
+    while not work(plan.landscapes, stop=Stop(seconds or None if rounds else 0)):
+        rounds += 1
+    assert rounds >= 1
+    assert finish(plan) == expected
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What answers signals is afterwards as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
+    plan, expected = prepared
+    stop = Stop()
+    stop.install()
+    done = []
+
+    def on_done(task: object) -> None:
+        done.append(task)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    assert not work(plan.landscapes, stop=stop, on_done=on_done)
+    assert len(done) == 1
+    assert plan.landscapes[0].leases.held() == {}
+    assert work(plan.landscapes)
+    assert finish(plan) == expected
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("restarts", "signals", "error"),
+    [
+        (2, [], Stopped),
+        (3, [], InputError),
+        (3, [signal.SIGTERM], Stopped),  # preempted, however often: not the job's fault
+        (3, [signal.SIGUSR2, signal.SIGTERM], InputError),  # the warning before the walltime, and its end
+    ],
+)
+def test_a_job_is_not_started_again_for_ever(
+    prepared: tuple[Plan, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    restarts: int,
+    signals: list[signal.Signals],
+    error: type[BaseException],
+) -> None:
+    plan, _ = prepared
+    campaign = Campaign(plan.folder, (plan,))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    stop = Stop() if signals else Stop(0)
+    stop.install()
+    for number in signals:
+        os.kill(os.getpid(), number)
+    with pytest.raises(error):
+        run_on_ranks(campaign, False, "evaluate", comm=Alone(), stop=stop)
+
+
+def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
+    stop = Stop(seconds=0)
+    stop.begin_shard()
+    stop._shard_began -= 1
+    stop.check(90, 100)  # about 0.1 s left: finish
+    with pytest.raises(Stopped):
+        stop.check(1, 100)  # about 100 s left: drop
+    Stop().check(1, 100)
+
+
+def ecc_error(*arguments: object) -> None:
+    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+
+def nothing_but_nan(objective: object, directions: object, points: np.ndarray, *more: object) -> np.ndarray:  # type: ignore[type-arg]
+    return np.full(len(points), np.nan)
+
+
+@pytest.mark.parametrize("broken", [ecc_error, nothing_but_nan])
+def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object]
+) -> None:
+    plan, expected = prepared
+    item = plan.landscapes[0]
+    with monkeypatch.context() as patch:
+        with pytest.raises(InputError, match=rf"the checkpoint's loss .* on {platform.node()}, process {os.getpid()}"):
+            work([item], on_done=lambda task: patch.setattr("landscaper_hpc.losses.evaluate.losses", broken))
+        assert item.open().n_done() == 1
+        assert item.leases.held() == {}
+        assert not (plan.folder / "failed").exists()
+    assert work(plan.landscapes)
+    assert finish(plan) == expected
+
+
+def test_failing_shards_are_set_aside_and_retried_on_demand(tmp_path: Path) -> None:
+    file = wells(tmp_path / "study", count=5)
+    undisturbed = wells(tmp_path / "good", count=5)
+    good = (undisturbed.parent / "task.py").read_text() + FAILING
+    (undisturbed.parent / "task.py").write_text(good.replace("bad=True", "bad=False"))
+    (file.parent / "task.py").write_text(good.replace("bad=True", "bad=__import__('os').path.exists(FLAG)"))
+    (file.parent / "task.py").write_text(f"FLAG = {str(tmp_path / 'flag')!r}\n" + (file.parent / "task.py").read_text())
+    (tmp_path / "flag").touch()
+    study = Study.load(file)
+    for _ in range(2):  # a second run does not try again by itself
+        with pytest.raises(TaskFailed, match=r"(?s)1 shards failed 3 times.*--retry-failed.*ArithmeticError: no value"):
+            run(study, SITE, tmp_path / "run")
+    said = command("status", tmp_path / "run")
+    assert "1 shards failed" in said.stdout
+    assert "ArithmeticError: no value here" in said.stdout
+    assert len(list((tmp_path / "run/failed").iterdir())) == 3
+    store = Plan.of(study, SITE, tmp_path / "run").landscapes[0].open()
+    assert store.n_done() == store.n_shards() - 1
+    (tmp_path / "flag").unlink()
+    done = command("run", file, "--out", tmp_path / "run", "--retry-failed", "--executor", "serial")
+    assert done.returncode == 0, done.stderr
+    run(Study.load(undisturbed), SITE, tmp_path / "undisturbed")
+    found, expected = (open_loss(tmp_path / name) for name in ("run", "undisturbed"))
+    assert found == expected
+
+
+def open_loss(folder: Path) -> bytes:
+    from landscaper_hpc import open_landscape
+
+    return open_landscape(folder).loss().tobytes()
+
+
+def test_a_worker_whose_numbers_differ_refuses_to_write(prepared: tuple[Plan, dict[str, str]], tmp_path: Path) -> None:
+    """The canary: a checkpoint that is another one now gives another loss than the recorded."""
+    from landscaper_hpc import InputError
+
+    plan, _ = prepared
+    item = plan.landscapes[0]
+    shutil.copy(tmp_path / "study/made/trained.pt", tmp_path / "study/other.pt")
+    other = item.study.model_copy(
+        update={"checkpoints": [Checkpoint(name=item.name, file="other.pt", options=item.checkpoint.options)]}
+    )
+    other._folder = plan.study._folder
+    impostor = Landscape(other, other.checkpoints[0], item.store, item.site, run="impostor")
+    with pytest.raises(InputError, match=r"was recorded when the study began"):
+        work([impostor])
+    assert item.open().n_done() == 0
