@@ -10,7 +10,7 @@ help:
 	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 4 minutes)"
 	@echo "make test   set up, then lint, type check and test everything"
 	@echo "make test-slow   the few tests on the test cluster that take minutes each"
-	@echo "make lint   ruff and mypy only"
+	@echo "make lint   ruff, mypy and the layers of the packages only"
 	@echo "make clean  remove the virtual environment and the demo's runs and checkpoints"
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -26,6 +26,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
