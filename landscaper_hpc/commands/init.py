@@ -10,26 +10,42 @@ import typer
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder", show_default=False)],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="a new folder; with --sbatch any, by default this one", show_default=False
+        ),
+    ] = None,
+    sbatch: Annotated[
+        bool, typer.Option("--sbatch", help="write the sbatch scripts for a Slurm cluster instead of a study")
+    ] = False,
 ) -> None:
     """Write a small commented study that runs as it is, to be filled in with your own model.
 
     \b
-    Example:
+    Examples:
       landscaper-hpc init my_study && landscaper-hpc run my_study/study.yaml
+      landscaper-hpc init --sbatch my_study && sbatch --nodes=2 my_study/landscape.sbatch my_study/study.yaml
     """
     from landscaper_hpc.errors import InputError
 
+    if folder is None and not sbatch:
+        raise InputError("FOLDER is missing; name a new folder: landscaper-hpc init my_study")
+    folder = folder or Path()
     # pip compiles the templates, Python files that they are: leave that out
-    templates = [t for t in (files("landscaper_hpc") / "templates" / "init").iterdir() if t.is_file()]
+    templates = files("landscaper_hpc") / "templates" / ("sbatch" if sbatch else "init")
+    written = sorted((t for t in templates.iterdir() if t.is_file()), key=lambda t: t.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = [t.name for t in templates if (folder / t.name).exists()]
+        taken = [t.name for t in written if (folder / t.name).exists()]
         if taken:
-            raise InputError(f"{folder}: {', '.join(sorted(taken))} is there already; choose another folder")
-        for template in sorted(templates, key=lambda t: t.name):
+            raise InputError(f"{folder}: {', '.join(taken)} is there already; choose another folder")
+        for template in written:
             (folder / template.name).write_text(template.read_text())
             print(folder / template.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
-    print(f"next: landscaper-hpc run {folder / 'study.yaml'}")
+    if not sbatch:
+        print(f"next: landscaper-hpc run {folder / 'study.yaml'}")
+        return
+    print(f"next: sbatch --nodes=2 --ntasks-per-node=4 {folder / 'landscape.sbatch'} study.yaml; each script says more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -78,13 +79,37 @@ def run(
     print(f"\nreport:  {folder / 'report.html'}\nnumbers: {folder / 'results.json'}")
     print(f"losses:  xarray.open_zarr({str(folder / 'study.zarr')!r}, group={results['landscapes'][0]['name']!r})")
     print(f"took {time.monotonic() - start:.0f} s")
-    finer = 2 * max(results["landscapes"][0]["grid"]["shape"]) - 1
+    finer, count = finer_grid(loaded)
+    same = _options(set=set_, site=site, set_site=set_site, workers=workers, device=device, executor=executor)
+    landscape = results["landscapes"][0]["name"]
     print(
-        f"\nnext: a finer grid   landscaper-hpc run {study} --set grid.count={finer} --out {folder}_{finer}"
-        f"\n      other graph    landscaper-hpc topology {folder} --landscape {results['landscapes'][0]['name']}"
-        " --connectivity full"
-        f"\n      your own model  landscaper-hpc init my_study"
+        f"\nnext: a finer grid   {_command('run', study, *same, *finer, '--out', f'{folder}_{count}')}"
+        f"\n      other graph    {_command('topology', folder, '--landscape', landscape, '--connectivity', 'full')}"
+        f"\n      your own model  {_command('init', 'my_study')}"
     )
+
+
+def finer_grid(study: Study) -> tuple[list[str], int]:
+    """Options that halve the distance between a study's points, beside those it was loaded with; its longest axis."""
+    if study.grid.axes is None:
+        keys = {"grid.count": study.grid.count}
+    else:
+        keys = {f"grid.axes.{i}.count": axis.count for i, axis in enumerate(study.grid.axes)}
+    finer = {key: 2 * count - 1 for key, count in keys.items()}
+    return [word for key, count in finer.items() for word in ("--set", f"{key}={count}")], max(finer.values())
+
+
+def _options(**given: Any) -> list[str]:
+    """What was given on the command line, as it has to be given again."""
+    words = []
+    for name, value in given.items():
+        for item in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{name.replace('_', '-')}", str(item)]
+    return words
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["landscaper-hpc", *map(str, words)])
 
 
 def _print_scripts(study: Study, site: Site, folder: Path) -> None:

@@ -51,7 +51,7 @@ def sweep(
     Each combination is a study of its own, in FOLDER/studies. The table (sweep.parquet, sweep.csv) and the report
     (sweep.html) are made at the end, and at any time by `landscaper-hpc report FOLDER`.
 
-    \\b
+    \b
     Examples:
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --set grid.count=21,41
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --directions-from runs/a/step_9000.pt

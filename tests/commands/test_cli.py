@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 from studies import command, contents, network, on_a_small_disk, wells
+from typer.testing import CliRunner
+
+from landscaper_hpc import Study
+from landscaper_hpc.cli import app
+from landscaper_hpc.commands.run import finer_grid
 
 COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "connect", "similarity", "doctor"]
 
@@ -35,9 +42,52 @@ finally:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    done = command(name, "--help")
-    assert done.returncode == 0
-    assert f"landscaper-hpc {name}" in done.stdout.split("Options")[0]
+    told = CliRunner().invoke(app, [name, "--help"], prog_name="landscaper-hpc", terminal_width=120)
+    assert told.exit_code == 0
+    text, _, examples = re.split("^(Arguments|Options):", told.stdout, flags=re.MULTILINE)[0].partition("Example")
+    assert examples, "no examples"
+    lines = [line.strip() for line in examples.splitlines()[1:] if line.strip()]
+    assert all(line.startswith(("landscaper-hpc ", "mpiexec ", "srun ")) for line in lines), lines  # one on each line
+    assert any(f"landscaper-hpc {name}" in line for line in lines)
+    assert "\\" not in text + examples  # what was meant for the formatter, and not for a reader
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ["--set", "grid.count=41"]),
+        (["grid.axes=[{count: 5}, {count: 7}]"], ["--set", "grid.axes.0.count=9", "--set", "grid.axes.1.count=13"]),
+    ],
+)
+def test_the_finer_grid_that_run_offers_is_one(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    file = wells(tmp_path)
+    options, longest = finer_grid(Study.load(file, overrides))
+    assert options == expected
+    finer = Study.load(file, [*overrides, *options[1::2]])
+    assert longest == max(finer.make_grid().shape)
+
+
+def test_the_command_that_run_offers_next_keeps_what_was_asked_for(tmp_path: Path) -> None:
+    file = wells(tmp_path / "a study", count=5)
+    given = ["--set", "grid.range=[-1, 2]", "--set", "grid.count=3", "--executor", "serial"]
+    done = CliRunner().invoke(app, ["run", str(file), *given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    (offered,) = [line.partition("a finer grid")[2] for line in done.stdout.splitlines() if "a finer grid" in line]
+    assert shlex.split(offered) == [
+        *("landscaper-hpc", "run", str(file), *given, "--set", "grid.count=5", "--out", f"{tmp_path / 'out'}_5")
+    ]
+
+
+def test_init_sbatch_writes_the_scripts(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["init", "--sbatch", str(tmp_path / "jobs")])
+    assert done.exit_code == 0, done.output
+    here = Path(__file__).parents[2] / "slurm"
+    assert {f.name: f.read_text() for f in (tmp_path / "jobs").iterdir()} == {
+        f.name: f.read_text() for f in here.glob("*.sbatch")
+    }
+    again = CliRunner().invoke(app, ["init", "--sbatch", str(tmp_path / "jobs")])
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
 
 
 def test_import_is_light() -> None:
