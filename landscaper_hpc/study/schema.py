@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import types
 import typing
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from landscaper_hpc.errors import InputError
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
+
+_MOST_BYTES = 10**7
+_MOST_VALUES = 100_000
 
 
 class Strict(BaseModel):
@@ -32,11 +36,16 @@ def load_yaml(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) ->
 def read_yaml(file: Path) -> dict[str, Any]:
     """A file's mapping of keys to values."""
     try:
-        data = yaml.load(file.read_text(), Loader=_Yaml) or {}
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise InputError(f"{file}: is not a file; give a YAML file")
+        if file.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{file}: has {file.stat().st_size:,} bytes, which no file of ours has; give a YAML file")
+        text = file.read_text()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not valid YAML: {error}") from None
+    data = _parsed(text, f"{file}: is not valid YAML") or {}
     if not isinstance(data, dict):
         raise InputError(f"{file}: must be a YAML mapping of keys to values, found {type(data).__name__}")
     return data
@@ -44,10 +53,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def yaml_list(text: str) -> list[Any]:
     """The values of `a,b,…`, each in YAML."""
-    try:
-        values: list[Any] = yaml.load(f"[{text}\n]", Loader=_Yaml)
-    except yaml.YAMLError:
-        raise InputError(f"{text!r} is not a list of values in YAML, such as 21,41 or [0,1],[2,3]") from None
+    values: list[Any] = _parsed(
+        f"[{text}\n]", f"{text!r} is not a list of values in YAML, such as 21,41 or [0,1],[2,3]"
+    )
     return values
 
 
@@ -62,8 +70,48 @@ def validated(cls: type[Loaded], data: dict[str, Any], where: str, overrides: Se
         raise InputError(f"{where}: {_one_sentence(cls, error)}") from None
 
 
+def _parsed(text: str, wrong: str) -> Any:
+    """What a text says in YAML; `InputError` begins with `wrong`."""
+    try:
+        return yaml.load(text, Loader=_Yaml)
+    except RecursionError:
+        raise InputError(f"{wrong}: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter for 2026-13-45, or a number of 5,000 digits
+        raise InputError(f"{wrong}: {' '.join(str(error).split())}") from None
+
+
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a string and 1:30:00 as 5400; people and YAML 1.2 mean a number, and a string."""
+    """YAML 1.1 reads 1e-3 as a string and 1:30:00 as 5400; people and YAML 1.2 mean a number, and a string.
+
+    A key that is given twice is refused, and so are aliases that stand for more than a file of ours can hold.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, Any], int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if (key.tag, str(key.value)) in lines:
+                where = lines[key.tag, str(key.value)]
+                raise yaml.YAMLError(f"the key {key.value} is given twice, in lines {where} and {line}; keep one")
+            lines[key.tag, str(key.value)] = line
+        return node
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        self._count(node, {})
+        return super().construct_document(node)
+
+    def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """How many values a node stands for, aliases written out; refused above what a file of ours can hold."""
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) not in known:
+            known[id(node)] = _MOST_VALUES  # of one that holds itself
+            parts = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+            known[id(node)] = 1 + sum(self._count(part, known) for part in parts)
+        if known[id(node)] >= _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES:,} values; write out what is meant")
+        return known[id(node)]
 
 
 _NO_COLON = r"(?!.*:)"
@@ -83,10 +131,7 @@ def _set(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InputError(f"--set {override!r}: write it as key.path=value, for example grid.count=11")
-    try:
-        value = yaml.load(text, Loader=_Yaml)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override!r}: the value is not valid YAML") from None
+    value = _parsed(text, f"--set {override!r}: the value is not valid YAML")
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:

@@ -135,14 +135,16 @@ class Slurm(Strict):
     )
     launcher: Launcher = Launcher()
     limits: Limits = Limits()
-    options: dict[Option, Literal[True] | int | OptionText] = Field(
+    options: dict[Option, bool | int | OptionText] = Field(
         {}, description="further options of sbatch, by long name; true for one without a value"
     )
 
     @field_validator("options")
     @classmethod
-    def _not_ours(cls, options: dict[str, Literal[True] | int | str]) -> dict[str, Literal[True] | int | str]:
-        for name in options:
+    def _not_ours(cls, options: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        for name, value in options.items():
+            if value is False:
+                raise ValueError(f"{name}: false is no value of an option; leave the key out")
             if name in _OURS.split():
                 raise ValueError(f"--{name} is set by the program and cannot be changed")
             if name in _KEYS:

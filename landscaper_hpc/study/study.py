@@ -6,6 +6,7 @@ standing for their content and not for their place. Where and how a study runs i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from landscaper_hpc.study.schema import Strict, read_yaml, validated
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
+
+_MOST_POINTS = 10**15  # eight petabytes of losses; flat ids would reach a little further
 
 
 class Checkpoint(Strict):
@@ -72,7 +75,7 @@ class AxisConfig(Strict):
     """One axis: `range` is r (from -r to r) or [lower, upper]; an odd `count` puts the checkpoint on the grid."""
 
     range: float | list[float] = 0.05
-    count: int = Field(41, ge=3)
+    count: int = Field(41, ge=3, le=10**8)
 
     @field_validator("count")
     @classmethod
@@ -147,7 +150,16 @@ class Study(Strict):
             raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
         if self.grid.scale == "curvature" and self.directions.kind != "hessian":
             raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
+        points = math.prod(a.count for a in self._axes())
+        if points > _MOST_POINTS:
+            raise ValueError(
+                f"grid: {points:.3g} points are more than a landscape can have ({_MOST_POINTS:.0e}); "
+                "give a smaller count, or fewer directions"
+            )
         return self
+
+    def _axes(self) -> Sequence[AxisConfig]:
+        return self.grid.axes or [self.grid] * self.directions.n
 
     def path(self, file: str) -> Path:
         """A file of the study; relative names start at the folder of the study's YAML."""
@@ -173,7 +185,7 @@ class Study(Strict):
 
     def make_grid(self, eigenvalues: NDArray[np.float64] | None = None) -> Grid:
         """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2)."""
-        axes = [self._axis(a) for a in self.grid.axes or [self.grid] * self.directions.n]
+        axes = [self._axis(a) for a in self._axes()]
         if self.grid.scale == "curvature" and eigenvalues is not None:
             stretch = np.sqrt(np.abs(eigenvalues[0] / eigenvalues)).tolist()
             axes = [replace(a, lower=a.lower * s, upper=a.upper * s) for a, s in zip(axes, stretch, strict=True)]

@@ -93,9 +93,9 @@ class SweepConfig:
             if not separator or not key:
                 raise InputError(f"--set {override!r}: write it as key.path=value,value, for example grid.count=21,41")
             product[key] = yaml_list(text)
-        pattern = None if own.checkpoints is None else str(file.resolve().parent / own.checkpoints)
+        pattern = None if own.checkpoints is None else _below(file.resolve().parent, own.checkpoints)
         if checkpoints is not None:
-            pattern = str(Path.cwd() / checkpoints)
+            pattern = _below(Path.cwd(), checkpoints)
         shared = own.directions_from if directions_from is None else directions_from
         together = {"checkpoints": pattern, "product": product, "directions_from": shared, "study": own.study}
         asked = validated(SweepFile, own.model_dump() | together, str(file), ())
@@ -103,6 +103,19 @@ class SweepConfig:
         study = read_yaml(study_file)
         name = own.name or f"{study.get('name', 'study')}_sweep"
         return cls(name, study_file, study, pattern, asked.product, asked.zip, asked.directions_from)
+
+
+def _below(folder: Path, pattern: str) -> str:
+    """A pattern in a folder, whose own name is taken as it is: `[x]` in it is no pattern."""
+    return str(Path(glob.escape(str(folder))) / pattern)
+
+
+def _unescaped(pattern: str) -> str:
+    return re.sub(r"\[([*?[])\]", r"\1", pattern)
+
+
+def _is_pattern(part: str) -> bool:
+    return glob.has_magic(part) and glob.escape(_unescaped(part)) != part
 
 
 Varied = list[tuple[str, Any, str]]
@@ -165,10 +178,10 @@ def found_checkpoints(config: SweepConfig) -> list[Found] | None:
     paths = sorted(glob.glob(config.checkpoints, recursive=True))  # noqa: PTH207  absolute patterns
     if not paths:
         raise InputError(
-            f"checkpoints: no file matches {config.checkpoints}; correct the pattern (quoted for the shell)"
+            f"checkpoints: no file matches {_unescaped(config.checkpoints)}; correct the pattern (quoted for the shell)"
         )
     pattern = Path(config.checkpoints).parts
-    wild = next((i for i, part in enumerate(pattern) if glob.has_magic(part)), len(pattern) - 1)
+    wild = next((i for i, part in enumerate(pattern) if _is_pattern(part)), len(pattern) - 1)
     found: dict[str, Found] = {}
     for path in map(Path, paths):
         name, run, step = _named("/".join(path.parts[wild:]).removesuffix(path.suffix if path.is_file() else ""))
