@@ -67,7 +67,7 @@ def prepare(folder: Path, shards: int) -> float:
     import numpy as np
 
     from landscaper_hpc.directions.from_study import make_directions
-    from landscaper_hpc.executors import SerialExecutor
+    from landscaper_hpc.executors import SerialMapper
     from landscaper_hpc.losses.evaluate import losses
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.work.stages import prepare_all
@@ -77,7 +77,7 @@ def prepare(folder: Path, shards: int) -> float:
     torch.save({"x": torch.ones(2, dtype=torch.float64)}, folder / "free.pt")
     (folder / "study.yaml").write_text(STUDY.format(count=2 * round(shards**0.5 / 2) + 1))
     made = campaign(folder)
-    prepare_all(made.plans, SerialExecutor(), Bars())
+    prepare_all(made.plans, SerialMapper(), Bars())
     (item,) = made.landscapes
     objective = load(item)
     directions = make_directions(item.study, objective, lambda done, total: None)
@@ -154,16 +154,16 @@ def by_executor(folder: Path, way: str, workers: int) -> dict[str, Any]:
 @contextmanager
 def executor(folder: Path, way: str, workers: int) -> Iterator[Any]:
     if way == "local":
-        from landscaper_hpc.executors import LocalExecutor
+        from landscaper_hpc.executors import LocalMapper
 
-        with closing(LocalExecutor(workers)) as made:
+        with closing(LocalMapper(workers)) as made:
             yield made
         return
     import dask
     from distributed import LocalCluster
     from distributed.security import Security
 
-    from landscaper_hpc.executors.dask import LOOPBACK, DaskExecutor, Given
+    from landscaper_hpc.executors.dask import LOOPBACK, DaskMapper, Given
 
     security = Security.temporary()
     tls = {
@@ -181,7 +181,7 @@ def executor(folder: Path, way: str, workers: int) -> Iterator[Any]:
             dashboard_address=LOOPBACK,
             worker_dashboard_address=LOOPBACK,
         ) as cluster,
-        closing(DaskExecutor(Given(cluster.scheduler_address))) as made,
+        closing(DaskMapper(Given(cluster.scheduler_address))) as made,
     ):
         yield made
 

@@ -25,7 +25,7 @@ SIDE = 10  # points of a shard
 
 def make(folder: Path, studies: int, shards: int) -> Path:
     """A sweep of `studies` studies with `shards` shards each; returns the study file."""
-    from landscaper_hpc.executors.local import SerialExecutor
+    from landscaper_hpc.executors.local import SerialMapper
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.sweep_file import SweepConfig
@@ -52,7 +52,7 @@ def make(folder: Path, studies: int, shards: int) -> Path:
     made = Studies(config, site, folder / "sweep").studies
     first = Plan.of(made[0], site, folder / "sweep/studies" / made[0].name)
     with Bars() as bars:
-        prepare_all([first], SerialExecutor(), bars)
+        prepare_all([first], SerialMapper(), bars)
     pattern = first.folder / "study.zarr"
     names = [".".join(["c", *map(str, i), "0"]) for i in itertools.product(range(count), range(1))]
     for number, study in enumerate(made):

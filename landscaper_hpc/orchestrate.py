@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor
+from landscaper_hpc.executors import LocalMapper, Mapper, SerialMapper
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.lock import log_to, only_one
 from landscaper_hpc.study.site import Site
@@ -46,7 +46,7 @@ def run(
     Everything goes to `folder` (default: the study's name in `runs`, or in the site's `scratch`): `study.zarr`,
     `results.json`, `report.html`, `logs/`.
     May be stopped at any moment, also by `kill -9`, and called again. Raises `InputError` for what the user can mend
-    and `TaskFailed` for what the user's task raised. `retry_failed` gives shards that were set aside new attempts;
+    and `TaskFailed` for what the user's task raised. `retry_failed` gives shards that were quarantined new attempts;
     `stage` does one part only, for jobs of a scheduler (with `executor: mpi`); `detach` ends when jobs are submitted
     (with `executor: slurm`). None where there are no results yet, or another rank returns them.
     """
@@ -100,7 +100,7 @@ def run_campaign(
     return True
 
 
-def make_executor(site: Site, campaign: Campaign) -> Executor:
+def make_executor(site: Site, campaign: Campaign) -> Mapper:
     """The executor of a site, for this campaign."""
     if site.executor == "dask":
         try:
@@ -110,4 +110,4 @@ def make_executor(site: Site, campaign: Campaign) -> Executor:
                 f"executor dask needs {missing.name}, which is not installed; pip install 'landscaper-hpc[dask]'"
             ) from None
         return dask_executor(site, campaign)
-    return SerialExecutor() if site.executor == "serial" else LocalExecutor(site.worker_count())
+    return SerialMapper() if site.executor == "serial" else LocalMapper(site.worker_count())

@@ -15,7 +15,7 @@ from typing import Any
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import Job, jobs
 from landscaper_hpc.store.failures import Failures
-from landscaper_hpc.store.heartbeat import State, rate_of, read_pulses
+from landscaper_hpc.store.heartbeat import State, rate_of, read_heartbeats
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.store.sweep_record import is_sweep, read_sweep
@@ -35,8 +35,8 @@ def status(folder: Path) -> dict[str, Any]:
         found = _study(folder)
     else:
         raise InputError(f"{folder}: is not a study's folder; give the one that `landscaper-hpc run` or `sweep` named")
-    pulses, known_jobs = read_pulses(folder / "logs"), jobs(folder)
-    alive = [state for state in pulses if time.time() - state.now < _ALIVE]
+    heartbeats, known_jobs = read_heartbeats(folder / "logs"), jobs(folder)
+    alive = [state for state in heartbeats if time.time() - state.now < _ALIVE]
     held = found["held"]
     found["running"] = len(held) if held else len(alive) if found["shards_done"] < found["shards"] else 0
     # failed shards and those that someone holds are not done and will not be begun
@@ -48,7 +48,7 @@ def status(folder: Path) -> dict[str, Any]:
         "seconds_left": (found["points"] - found["points_done"]) / rate if rate else None,
         "nodes": _nodes(alive),
         "jobs": [_job(job) for job in known_jobs],
-        **_hours(pulses, known_jobs),
+        **_hours(heartbeats, known_jobs),
     }
 
 
@@ -122,7 +122,7 @@ def _sweep(folder: Path) -> dict[str, Any]:
     for entry in recorded.entries:
         own = folder / "studies" / entry.name
         finished = (own / "report.html").exists()
-        failed = not finished and (own / "failed").is_dir() and bool(Failures(own / "failed").set_aside())
+        failed = not finished and (own / "failed").is_dir() and bool(Failures(own / "failed").quarantined())
         shards = done = 0
         for name in landscape_names(own / "study.zarr"):
             store = LandscapeStore(own / "study.zarr", name)
@@ -150,12 +150,12 @@ def _sweep(folder: Path) -> dict[str, Any]:
 
 def _failed(folder: Path) -> dict[str, str]:
     if not is_sweep(folder):
-        return Failures(folder / "failed").set_aside()
+        return Failures(folder / "failed").quarantined()
     return {
         f"{entry.name}: {key}": error
         for entry in read_sweep(folder).entries
         if (own := folder / "studies" / entry.name / "failed").is_dir()
-        for key, error in Failures(own).set_aside().items()
+        for key, error in Failures(own).quarantined().items()
     }
 
 
@@ -201,10 +201,10 @@ def _job(job: Job) -> dict[str, Any]:
     }
 
 
-def _hours(pulses: Sequence[State], known: Sequence[Job]) -> dict[str, float]:
+def _hours(heartbeats: Sequence[State], known: Sequence[Job]) -> dict[str, float]:
     """Hours that workers were at work, and GPUs: as accounted by Slurm, or else as workers with a GPU count them."""
     hours = {"cpu": 0.0, "cuda": 0.0}
-    for state in pulses:
+    for state in heartbeats:
         hours[state.device.partition(":")[0]] += (state.now - state.began) / 3600
     accounted = sum(job.gpu_hours for job in known)
     return {"worker_hours": sum(hours.values()), "gpu_hours": accounted or hours["cuda"]}
@@ -245,7 +245,7 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"spent: {found['worker_hours']:.3g} worker-hours, {found['gpu_hours']:.3g} GPU-hours"
     if found["failed"]:
         key, error = next(iter(found["failed"].items()))
-        yield f"{len(found['failed'])} shards failed and are set aside: {', '.join(list(found['failed'])[:10])}"
+        yield f"{len(found['failed'])} shards failed and are quarantined: {', '.join(list(found['failed'])[:10])}"
         yield f"the last error of {key}:\n{error.rstrip()}"
         yield f"all errors and their logs: landscaper-hpc status {folder} --failed"
         yield "mend the cause, then: landscaper-hpc … --retry-failed"

@@ -236,7 +236,7 @@ def test_workers_that_always_die_end_the_run_with_advice(
         raise base.WorkerLost("a worker process died")
         yield
 
-    monkeypatch.setattr(local.SerialExecutor, "map_unordered", dies)
+    monkeypatch.setattr(local.SerialMapper, "map_unordered", dies)
     with pytest.raises(InputError, match=r"3 times in a row.*--workers"):
         go(file, tmp_path / "run")
 

@@ -11,10 +11,10 @@ import pytest
 from studies import command, wells
 
 from landscaper_hpc import InputError, Site, Study
-from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.status import failures, lines, logs_of, status
-from landscaper_hpc.store.heartbeat import Pulse, State, read_pulses
+from landscaper_hpc.store.heartbeat import Heartbeat, State, read_heartbeats
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.deal import Deal
 from landscaper_hpc.work.stages import prepare_all
@@ -27,9 +27,9 @@ def half_done(tmp_path: Path) -> Plan:
     """A study with 2 of its 5 shards of 5 points done, one held, one failed, two live workers and one long dead."""
     plan = Plan.of(Study.load(wells(tmp_path / "study", count=5)), Site(shard_points=5), tmp_path / "run")
     with Bars() as bars:
-        prepare_all([plan], SerialExecutor(), bars)
+        prepare_all([plan], SerialMapper(), bars)
     (item,) = plan.landscapes
-    tasks = list(plan.tasks())
+    tasks = list(plan.pending())
     for task in tasks[:2]:
         evaluate_shard(task, lambda done, total: None)
     (plan.folder / "leases").mkdir()
@@ -81,28 +81,28 @@ def test_an_error_and_its_logs(half_done: Plan) -> None:
     assert command("status", folder, "origin.3.0").returncode == 2
 
 
-def test_a_pulse_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
-    own = Pulse(tmp_path, "cpu")
+    own = Heartbeat(tmp_path, "cpu")
     own.beat("a.0.0", 3)
     own.shard_done(10)
     own.beat("a.1.0", 4)
-    (state,) = read_pulses(tmp_path)
+    (state,) = read_heartbeats(tmp_path)
     assert (state.points, state.shards, state.current) == (14, 1, "a.1.0")
     (tmp_path / "full").write_text("no folder")
-    Pulse(tmp_path / "full", "cpu").beat("a.0.0")  # cannot be written, and nobody minds
+    Heartbeat(tmp_path / "full", "cpu").beat("a.0.0")  # cannot be written, and nobody minds
 
 
 def test_the_log_of_a_job_has_a_line_of_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
-    Pulse(tmp_path, "cpu").beat("a.0.0", 1)
+    Heartbeat(tmp_path, "cpu").beat("a.0.0", 1)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     for rank in ("0", "1"):  # one of a node
         monkeypatch.setenv("SLURM_LOCALID", rank)
-        own = Pulse(tmp_path, "cpu")
+        own = Heartbeat(tmp_path, "cpu")
         own.shard_done(1000)
         own.beat("a.1.0", 4)
         own.beat("a.1.0", 5)  # at once, and not twice

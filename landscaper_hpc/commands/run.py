@@ -43,7 +43,7 @@ def run(
     stage: Annotated[
         str | None, typer.Option(help="do one part only, with --executor mpi: prepare, evaluate or finish")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="give shards that were set aside new attempts")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="give quarantined shards new attempts")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
     ] = False,

@@ -37,7 +37,7 @@ def sweep(
     workers: Workers = None,
     device: Device = None,
     executor: Executor = None,
-    retry_failed: Annotated[bool, typer.Option(help="give what was set aside new attempts")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="give what is quarantined new attempts")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
     ] = False,
@@ -84,11 +84,11 @@ def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
 
     if site.executor != "mpi":
         return Sweep.open(config, site, folder)
-    from landscaper_hpc.executors.mpi import from_first_rank
+    from landscaper_hpc.executors.mpi import broadcast
 
     stop = Stop()
     stop.install()
-    return from_first_rank(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if restarts() else None))
+    return broadcast(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if restarts() else None))
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:

@@ -116,7 +116,7 @@ class _ToOurLog(logging.Handler):
 _DASK_LOGS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "bokeh")
 
 
-class DaskExecutor:
+class DaskMapper:
     """Tasks on Dask's workers. What they report comes back as Dask's events, their results never."""
 
     def __init__(self, workers: Workers) -> None:

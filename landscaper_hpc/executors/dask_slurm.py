@@ -24,7 +24,7 @@ from distributed.security import Security
 from distributed.utils import json_load_robust
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskExecutor, Given, sentence
+from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, sentence
 from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.study.site import Site, Slurm
 from landscaper_hpc.work.campaign import Campaign
@@ -304,9 +304,9 @@ def _directives(site: Site, logs: Path) -> list[str]:
     return lines
 
 
-def dask_executor(site: Site, campaign: Campaign) -> DaskExecutor:
+def dask_executor(site: Site, campaign: Campaign) -> DaskMapper:
     """The executor of a site, for this campaign. Under srun it is made in one task only; the others serve."""
     if site.dask.scheduler is not None:
-        return DaskExecutor(Given(site.dask.scheduler))
+        return DaskMapper(Given(site.dask.scheduler))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    return DaskExecutor(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))
+    return DaskMapper(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))

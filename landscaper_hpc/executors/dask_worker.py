@@ -1,4 +1,4 @@
-"""What Dask's workers do for `DaskExecutor`: a task is a few items, one after the other."""
+"""What Dask's workers do for `DaskMapper`: a task is a few items, one after the other."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost
 
 
-class SerialExecutor:
+class SerialMapper:
     """Every task in this process, in order: the reference."""
 
     def map_unordered(
@@ -38,7 +38,7 @@ class SerialExecutor:
         """Nothing was started."""
 
 
-class LocalExecutor:
+class LocalMapper:
     """A pool of `workers` processes, started fresh (spawn), so that no thread or GPU context is inherited.
 
     The processes stay from one `map_unordered` to the next, until `close`.

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from landscaper_hpc.errors import InputError, Stopped
-from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.parallel.comm import Comm, agree, world
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.store.lock import log_to, only_one, restarts
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.landscape import Landscape, ShardTask
+from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.stages import Stage
 from landscaper_hpc.work.worker import Stop, work
 
@@ -57,7 +57,7 @@ def run_on_ranks(
         if stage in (None, "prepare"):
             _together(comm, lambda: _prepare_shared(campaign, comm, bars))
             mine = _share(campaign.plans, comm)
-            _together(comm, lambda: stages.prepare_all(mine, SerialExecutor(), bars, campaign.apart))
+            _together(comm, lambda: stages.prepare_all(mine, SerialMapper(), bars, campaign.apart))
         if stage != "prepare":
             _evaluate(comm, campaign, stop, bars)
         if stage in (None, "topology", "finish"):
@@ -76,7 +76,7 @@ def run_on_ranks(
 
 def _prepare_shared(campaign: Campaign, comm: Comm, bars: Bars) -> None:
     for shared in campaign.shared[comm.rank :: comm.size]:
-        stages.share_directions(shared, SerialExecutor(), bars)
+        stages.share_directions(shared, SerialMapper(), bars)
 
 
 def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
@@ -105,7 +105,7 @@ def _complete(comm: Comm, campaign: Campaign) -> bool:
             return stages.verified(campaign.landscapes)
         # of a rank that died while it finished one, or found it damaged
         left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
-        return all(stages.finish(plan, 1) if plan.evaluated() else not any(plan.tasks()) for plan in left)
+        return all(stages.finish(plan, 1) if plan.evaluated() else not any(plan.pending()) for plan in left)
 
     return all(comm.gather(_together(comm, complete)))
 
@@ -120,7 +120,7 @@ def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
     last_chance = restarts() >= _RESTARTS_IN_VAIN
     before = _shards_done(landscapes) if last_chance else 0
 
-    def on_done(task: ShardTask) -> None:
+    def on_done(task: ShardItem) -> None:
         nonlocal points
         log.info("%s: done", task)
         if comm.rank:
@@ -172,7 +172,7 @@ def _place(comm: Comm) -> tuple[int, int]:
     return (task - first) * comm.size + comm.rank, tasks * comm.size
 
 
-def from_first_rank(make: Callable[[], Made]) -> Made:
+def broadcast(make: Callable[[], Made]) -> Made:
     """What rank 0 makes, on every rank of the launcher; called by all, outside of a run."""
     comm = world()
     made: Made = comm.gather(_together(comm, lambda: make() if comm.rank == 0 else None))[0]

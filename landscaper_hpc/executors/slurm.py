@@ -71,10 +71,10 @@ class _Progress:
     prepared: int
     trees: int
     lost: int
-    """Landscapes that something was set aside of."""
+    """Landscapes that something was quarantined of."""
     shards: int
     shards_done: int
-    set_aside: int
+    quarantined: int
     points: int
     points_done: int
 
@@ -165,7 +165,7 @@ class _Client:
         """From one listing of each landscape that is not whole."""
         found = dict.fromkeys(_Progress.__dataclass_fields__, 0)
         for plan in self._campaign.plans:
-            aside = plan.landscapes[0].failures.set_aside()
+            aside = plan.landscapes[0].failures.quarantined()
             for item in plan.landscapes:
                 found["landscapes"] += 1
                 if not item.prepared():
@@ -174,7 +174,7 @@ class _Client:
                     found["points"] += item.study.make_grid().size
                     if item.key in aside:  # of a sweep: it has no directions, and never will
                         found["lost"] += 1
-                        found["set_aside"] += shards
+                        found["quarantined"] += shards
                     continue
                 if item not in self._stores:
                     self._stores[item] = item.open()
@@ -190,7 +190,7 @@ class _Client:
                 found["points"] += store.grid.size
                 found["points_done"] += store.grid.size * done // store.n_shards()
                 mine = [key for key in aside if key.startswith(f"{item.name}.")]
-                found["set_aside"] += len(mine)
+                found["quarantined"] += len(mine)
                 found["lost"] += bool(mine)
         return _Progress(**found)
 
@@ -200,7 +200,7 @@ class _Client:
         lost = progress.lost if self._campaign.apart else 0
         if progress.prepared + lost < progress.landscapes:
             missing.append("prepare")
-        if progress.shards_done + progress.set_aside < progress.shards:
+        if progress.shards_done + progress.quarantined < progress.shards:
             missing.append("evaluate")
         if progress.trees + lost < progress.landscapes:
             missing.append("topology")
@@ -235,7 +235,7 @@ class _Client:
         """Submit a job for each of these stages, each after what it needs of those that are at work."""
         for stage in stages:
             if stage == "evaluate":
-                left = progress.shards - progress.shards_done - progress.set_aside
+                left = progress.shards - progress.shards_done - progress.quarantined
                 others = sum(_tasks(job) for job in self._jobs if job.active) + 3
                 sizes = scripts.arrays(self._site, left, others)
             else:
@@ -343,7 +343,7 @@ class _Client:
         if progress.lost and stage in ("topology", "report"):
             if self._campaign.apart:
                 self._campaign.conclude()  # says what was lost, when all else is in the table
-            stages.refuse_set_aside(self._campaign.landscapes)
+            stages.refuse_quarantined(self._campaign.landscapes)
         watched = [job for job in self._jobs if job.stage == stage and job.id.split("_")[0] in self._watched]
         cancelled = [job for job in watched if job.state == "CANCELLED" and job.reason]
         if cancelled:

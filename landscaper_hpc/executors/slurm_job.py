@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.exit_codes import guarded
-from landscaper_hpc.parallel.comm import Alone
+from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.worker import Stop
 
@@ -67,7 +67,7 @@ class StageJob:
         run_on_ranks(campaign, retry_failed=False, stage="evaluate", comm=comm, stop=stop, locked=True)
 
 
-class _OneOfMany(Alone):
+class _OneOfMany(SerialComm):
     """A process that shares the work with others and never talks to them: one more or one less is no matter."""
 
     def __init__(self, rank: int, size: int) -> None:

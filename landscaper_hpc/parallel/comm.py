@@ -50,7 +50,7 @@ class Comm(Protocol):
         ...
 
 
-class Alone:
+class SerialComm:
     """A process by itself."""
 
     rank = 0
@@ -82,7 +82,7 @@ class Alone:
         raise error
 
 
-class Mpi:
+class MpiComm:
     """The ranks of an mpi4py communicator. Large arrays travel in buffers, never pickled."""
 
     def __init__(self, comm: Any) -> None:
@@ -157,7 +157,7 @@ def world() -> Comm:
     """
     expected = next((int(os.environ[name]) for name in _LAUNCHERS if os.environ.get(name, "").isdigit()), 1)
     if expected == 1:
-        return Alone()
+        return SerialComm()
     try:
         start_relay()
         from mpi4py import MPI
@@ -172,7 +172,7 @@ def world() -> Comm:
             f"the launcher started {expected} ranks but MPI sees {size}: launcher and MPI library do not fit; "
             "use the library's own mpiexec, or srun --mpi=pmi2 for MPICH and --mpi=pmix for Open MPI"
         )
-    return Mpi(MPI.COMM_WORLD)
+    return MpiComm(MPI.COMM_WORLD)
 
 
 class RankError(Exception):

@@ -21,7 +21,7 @@ STATES = ("done", "failed", "evaluating", "missing")
 def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
     """One row for each landscape of the sweep in `folder`, in the order of its studies' names.
 
-    `state` is done; failed, where tasks were set aside; evaluating, where a store is there; or missing. Only rows that
+    `state` is done; failed, where a part is quarantined; evaluating, where a store is there; or missing. Only rows that
     are done have numbers. `lambda_max` is the largest eigenvalue that is known: of the directions, or else the largest
     node of the spectral density, which it is a lower bound of.
     """
@@ -75,7 +75,7 @@ def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _state(folder: Path) -> str:
-    if Failures(folder / "failed").set_aside():
+    if Failures(folder / "failed").quarantined():
         return "failed"
     return "evaluating" if (folder / "study.zarr").exists() else "missing"
 

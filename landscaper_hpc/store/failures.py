@@ -1,4 +1,4 @@
-"""Shards that fail: each attempt is kept with its error, and after three a shard is set aside."""
+"""Shards that fail: each attempt is kept with its error, and after three a shard is quarantined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Failures:
         attempt = 1 + sum(1 for _ in self._folder.glob(f"{key}.[0-9]*"))
         publish(self._folder / f"{key}.{attempt}", error.encode())
 
-    def set_aside(self) -> dict[str, str]:
+    def quarantined(self) -> dict[str, str]:
         """Key and last error of everything that failed as often as it may."""
         return {
             last.name.removesuffix(f".{ATTEMPTS}"): last.read_text()

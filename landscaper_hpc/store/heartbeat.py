@@ -1,6 +1,6 @@
 """What every working process tells of itself while it works: one small file each in `logs/workers`, for `status`.
 
-Nothing depends on it: a pulse that cannot be written is left out, and results hold nothing of it.
+Nothing depends on it: a heartbeat that cannot be written is left out, and results hold nothing of it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _JOB = "SLURM_JOB_ID"
 
 @dataclass
 class State:
-    """What a pulse's file holds. Times are seconds since 1970 by the worker's clock; `marks` are (time, points, shards)
-    of the last minutes, `current` is what it works on."""
+    """What a heartbeat's file holds. Times are seconds since 1970 by the worker's clock; `marks` are (time, points,
+    shards) of the last minutes, `current` is what it works on."""
 
     host: str
     pid: int
@@ -42,8 +42,8 @@ class State:
     marks: list[tuple[float, int, int]] = field(default_factory=list)
 
 
-class Pulse:
-    """This process's pulse, into the folder `logs`."""
+class Heartbeat:
+    """This process's heartbeat, into the folder `logs`."""
 
     def __init__(self, logs: Path, device: str) -> None:
         now = time.time()
@@ -93,8 +93,8 @@ def rate_of(marks: list[tuple[float, int, int]], now: float, points: int) -> flo
     return (points - before) / max(now - began, 1e-9)
 
 
-def read_pulses(logs: Path) -> list[State]:
-    """All pulses that were left in `logs`, by file name."""
+def read_heartbeats(logs: Path) -> list[State]:
+    """All heartbeats that were left in `logs`, by file name."""
     found = []
     for file in sorted((logs / "workers").glob("*.json")):
         with suppress(OSError, ValueError, TypeError):  # a file system may tear what is not synced
@@ -102,14 +102,14 @@ def read_pulses(logs: Path) -> list[State]:
     return found
 
 
-_pulses: dict[Path, Pulse] = {}
+_heartbeats: dict[Path, Heartbeat] = {}
 
 
-def pulse(logs: Path, device: str) -> Pulse:
-    """This process's pulse for that folder."""
-    if logs not in _pulses:
-        _pulses[logs] = Pulse(logs, device)
-    return _pulses[logs]
+def heartbeat(logs: Path, device: str) -> Heartbeat:
+    """This process's heartbeat for that folder."""
+    if logs not in _heartbeats:
+        _heartbeats[logs] = Heartbeat(logs, device)
+    return _heartbeats[logs]
 
 
 def whereabouts() -> str:

@@ -15,7 +15,7 @@ from landscaper_hpc.files import publish, remove_partials
 from landscaper_hpc.report.results import results
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
-from landscaper_hpc.work.landscape import Landscape, ShardTask, without_failed
+from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
 from landscaper_hpc.work.shared_directions import SharedDirections
 
 
@@ -43,10 +43,10 @@ class Plan:
             store.n_done() == store.n_shards() for store in (item.open() for item in self.landscapes)
         )
 
-    def tasks(self) -> Iterator[ShardTask]:
+    def pending(self) -> Iterator[ShardItem]:
         """The shards that are pending now, without those that failed too often."""
         for item in self.landscapes:
-            yield from without_failed([ShardTask(item, shard) for shard in item.open().pending()])
+            yield from without_quarantined([ShardItem(item, shard) for shard in item.open().pending()])
 
     def finished(self) -> bool:
         """Whether there are results and their report, which is written last."""

@@ -8,39 +8,39 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from landscaper_hpc.work.campaign import Plan
-from landscaper_hpc.work.landscape import ShardTask
+from landscaper_hpc.work.landscape import ShardItem
 
-Task = ShardTask | Plan
+WorkItem = ShardItem | Plan
 """A shard to evaluate, or a study with all its shards to finish."""
 
 
 class Deal:
-    """Deals tasks from rows. Whoever takes from a row goes on with it, and helps others when no row is left untouched.
+    """Deals items from rows. Whoever takes from a row goes on with it, and helps others when no row is left untouched.
 
-    An executor that knows its workers asks with `take(place)`, any other iterates; both may be told of tasks that come
+    An executor that knows its workers asks with `take(place)`, any other iterates; both may be told of items that come
     before all others while they go on.
     """
 
-    def __init__(self, rows: Iterable[Iterator[Task]], urgent: deque[Task]) -> None:
+    def __init__(self, rows: Iterable[Iterator[WorkItem]], urgent: deque[WorkItem]) -> None:
         self._untouched = iter(rows)
         self._urgent = urgent
-        self._at: dict[int, Iterator[Task]] = {}
+        self._at: dict[int, Iterator[WorkItem]] = {}
 
-    def take(self, place: int) -> Task | None:
-        """The next task for the worker at `place`; None where there is none now."""
+    def take(self, place: int) -> WorkItem | None:
+        """The next item for the worker at `place`; None where there is none now."""
         if self._urgent:
             return self._urgent.popleft()
-        if place in self._at and (task := next(self._at[place], None)) is not None:
-            return task
+        if place in self._at and (item := next(self._at[place], None)) is not None:
+            return item
         for row in itertools.chain(self._untouched, list(self._at.values())):
-            if (task := next(row, None)) is not None:
+            if (item := next(row, None)) is not None:
                 self._at[place] = row
-                return task
+                return item
         return None
 
-    def __iter__(self) -> Iterator[Task]:
-        while (task := self.take(0)) is not None:
-            yield task
+    def __iter__(self) -> Iterator[WorkItem]:
+        while (item := self.take(0)) is not None:
+            yield item
 
 
 class Pool:
@@ -52,7 +52,7 @@ class Pool:
         self._finish = finish
         self._on_points = on_points
         self._left: dict[Path, int] = {}
-        self._urgent: deque[Task] = deque()
+        self._urgent: deque[WorkItem] = deque()
         self._points = self._total = 0
 
     def missing(self) -> Deal | None:
@@ -78,20 +78,20 @@ class Pool:
             elif self._finish:
                 self._urgent.append(plan)
         self._on_points(self._points, self._total)
-        deal = Deal((plan.tasks() for plan in pending), self._urgent)
+        deal = Deal((plan.pending() for plan in pending), self._urgent)
         first = deal.take(0)
         if first is None:
             return None
         self._urgent.appendleft(first)
         return deal
 
-    def on_done(self, task: Task) -> None:
+    def on_done(self, item: WorkItem) -> None:
         """Count, and let a study be finished that has all its shards."""
-        if isinstance(task, Plan):
+        if isinstance(item, Plan):
             return
-        self._points = min(self._points + task.shard.size, self._total)
+        self._points = min(self._points + item.shard.size, self._total)
         self._on_points(self._points, self._total)
-        folder = task.landscape.store.parent
+        folder = item.landscape.store.parent
         self._left[folder] -= 1
         # a shard that failed was counted and is not there
         if self._finish and not self._left[folder] and self._plans[folder].evaluated():

@@ -1,4 +1,4 @@
-"""What every executor promises."""
+"""What every mapper promises: a function is mapped over items, by this process, by others, or by other machines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Item = TypeVar("Item")
 Dealt = TypeVar("Dealt", covariant=True)
 
 Function = Callable[[Item, Progress], None]
-"""A task: picklable, idempotent, returns nothing; its results go to files that appear whole."""
+"""What is done with an item: picklable, idempotent, returns nothing; its results go to files that appear whole."""
 
 
 @runtime_checkable
 class Dealer(Protocol[Dealt]):
-    """Items for executors that know which of their workers asks: some items suit some workers better than others."""
+    """Items for mappers that know which of their workers asks: some items suit some workers better than others."""
 
     def take(self, place: int) -> Dealt | None:
         """An item for the worker at `place` (0, 1, …), None where there is none now; one that ends may bring more."""
@@ -24,10 +24,10 @@ class Dealer(Protocol[Dealt]):
 
 
 class WorkerLost(Exception):
-    """A worker died (killed, out of memory) and took unfinished tasks with it; the others may have finished."""
+    """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
 
 
-class Executor(Protocol):
+class Mapper(Protocol):
     def map_unordered(
         self,
         function: Function[Item],
@@ -36,12 +36,12 @@ class Executor(Protocol):
     ) -> Generator[Item, None, None]:
         """Run `function(item, progress)` for every item at least once and yield each item when it has finished.
 
-        `on_progress(item, done, total)` is called with what tasks report while they run. `InputError` from a task is
+        `on_progress(item, done, total)` is called with what is reported of it. `InputError` from the function is
         raised as it is; anything else as `TaskFailed`; a dead worker as `WorkerLost`. Closing the iterator lets
-        running tasks finish and starts no more.
+        running items finish and starts no more.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the executor holds. It may be used again."""
+        """Give back what the mapper holds. It may be used again."""
         ...

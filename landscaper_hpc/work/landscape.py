@@ -1,4 +1,4 @@
-"""What tasks are about: the landscape of one checkpoint, and a shard of it."""
+"""What a run works on: the landscape of one checkpoint, and a shard of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from landscaper_hpc.grid import Shard
 from landscaper_hpc.store.failures import Failures
-from landscaper_hpc.store.heartbeat import Pulse, pulse
+from landscaper_hpc.store.heartbeat import Heartbeat, heartbeat
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.site import Site
@@ -47,9 +47,9 @@ class Landscape:
         return Leases(self.store.parent / "leases")
 
     @property
-    def pulse(self) -> Pulse:
-        """This process's pulse for those who watch the landscape."""
-        return pulse(self.logs or self.store.parent / "logs", self.site.device)
+    def heartbeat(self) -> Heartbeat:
+        """This process's heartbeat for those who watch the landscape."""
+        return heartbeat(self.logs or self.store.parent / "logs", self.site.device)
 
     def open(self) -> LandscapeStore:
         return LandscapeStore(self.store, self.name)
@@ -68,7 +68,7 @@ class Landscape:
 
 
 @dataclass(frozen=True, eq=False)
-class ShardTask:
+class ShardItem:
     """One shard of one landscape."""
 
     landscape: Landscape
@@ -83,7 +83,7 @@ class ShardTask:
         return f"{self.landscape}, shard {'.'.join(map(str, self.shard.index))}"
 
 
-def without_failed(tasks: Sequence[ShardTask]) -> list[ShardTask]:
-    """The tasks whose shards were not set aside after too many failures."""
-    aside = {item: item.failures.set_aside() for item in {task.landscape for task in tasks}}
-    return [task for task in tasks if task.key not in aside[task.landscape]]
+def without_quarantined(items: Sequence[ShardItem]) -> list[ShardItem]:
+    """Those of the shards that were not quarantined after too many failures."""
+    quarantined = {landscape: landscape.failures.quarantined() for landscape in {item.landscape for item in items}}
+    return [item for item in items if item.key not in quarantined[item.landscape]]

@@ -16,11 +16,11 @@ from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.deal import Pool, Task
-from landscaper_hpc.work.executor import Executor, Function, Item, WorkerLost
+from landscaper_hpc.work.deal import Pool, WorkItem
+from landscaper_hpc.work.executor import Function, Item, Mapper, WorkerLost
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.shared_directions import SharedDirections
-from landscaper_hpc.work.tasks import evaluate_shard, prepare, prepare_or_set_aside, train_checkpoint
+from landscaper_hpc.work.tasks import evaluate_shard, prepare, prepare_or_quarantine, train_checkpoint
 
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm
@@ -40,10 +40,10 @@ def clear_failures(campaign: Campaign) -> None:
         plan.landscapes[0].failures.clear()
 
 
-def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars, apart: bool = False) -> None:
+def prepare_all(plans: Sequence[Plan], executor: Mapper, bars: Bars, apart: bool = False) -> None:
     """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent.
 
-    With `apart` a landscape that cannot be prepared is set aside with its error, and the others go on.
+    With `apart` a landscape that cannot be prepared is quarantined with its error, and the others go on.
     """
     for plan in plans[:1] if apart else plans:  # the studies of a sweep have all but their checkpoints in common
         plan.study.check_files()
@@ -55,11 +55,11 @@ def prepare_all(plans: Sequence[Plan], executor: Executor, bars: Bars, apart: bo
     for item in landscapes:
         if item.prepared():
             _refuse_other(item, trust_old_files=apart)
-    function = prepare_or_set_aside if apart else prepare
+    function = prepare_or_quarantine if apart else prepare
     _per_landscape(executor, "directions", function, landscapes, Landscape.prepared, bars, apart)
 
 
-def share_directions(shared: SharedDirections, executor: Executor, bars: Bars) -> None:
+def share_directions(shared: SharedDirections, executor: Mapper, bars: Bars) -> None:
     """Make a file of directions that is not there, and the checkpoint they come from."""
     item = shared.landscape
     item.study.check_files()
@@ -93,7 +93,7 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
 
 
 def _per_landscape(
-    executor: Executor,
+    executor: Mapper,
     verb: str,
     function: Function[Landscape],
     landscapes: Sequence[Landscape],
@@ -108,7 +108,7 @@ def _per_landscape(
         nonlocal done
         left = [item for item in landscapes if not finished(item)]
         done = len(landscapes) - len(left)
-        return [item for item in left if item.key not in item.failures.set_aside()] or None
+        return [item for item in left if item.key not in item.failures.quarantined()] or None
 
     def on_done(item: Landscape) -> None:
         nonlocal done
@@ -125,7 +125,7 @@ def _per_landscape(
     _until_done(executor, function, missing, None if together else on_progress, on_done)
 
 
-def evaluate(executor: Executor, campaign: Campaign, bars: Bars) -> None:
+def evaluate(executor: Mapper, campaign: Campaign, bars: Bars) -> None:
     """Evaluate until no shard is pending and every hash is right."""
     plans = [plan for plan in campaign.plans if plan.prepared()]
 
@@ -139,12 +139,12 @@ def evaluate(executor: Executor, campaign: Campaign, bars: Bars) -> None:
             return
 
 
-def perform(task: Task, progress: Progress) -> None:
+def perform(item: WorkItem, progress: Progress) -> None:
     """Do a task of the pool."""
-    if isinstance(task, Plan):
-        finish(task, task.landscapes[0].site.worker_count())
+    if isinstance(item, Plan):
+        finish(item, item.landscapes[0].site.worker_count())
     else:
-        evaluate_shard(task, progress)
+        evaluate_shard(item, progress)
 
 
 def finish(plan: Plan, processes: int) -> bool:
@@ -163,7 +163,7 @@ def finish(plan: Plan, processes: int) -> bool:
 
 def verified(landscapes: Sequence[Landscape]) -> bool:
     """Whether every shard's hash is right; those that are not are pending again."""
-    refuse_set_aside(landscapes)
+    refuse_quarantined(landscapes)
     stores = [item.open() for item in landscapes]
     damaged = sum(len(store.verify()) for store in stores)
     if damaged:
@@ -176,19 +176,20 @@ def verified(landscapes: Sequence[Landscape]) -> bool:
     return True
 
 
-def refuse_set_aside(landscapes: Sequence[Landscape]) -> None:
-    """`TaskFailed` where shards were set aside: without them there is no landscape."""
-    aside = {key: error for item in landscapes for key, error in item.failures.set_aside().items()}
-    if aside:
-        key, error = next(iter(aside.items()))
+def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
+    """`TaskFailed` where shards were quarantined: without them there is no landscape."""
+    quarantined = {key: error for item in landscapes for key, error in item.failures.quarantined().items()}
+    if quarantined:
+        key, error = next(iter(quarantined.items()))
         raise TaskFailed(
-            f"{len(aside)} shards failed {ATTEMPTS} times and are set aside ({', '.join(list(aside)[:5])}); "
-            f"`landscaper-hpc run --retry-failed` gives them new attempts. The last error of {key}:\n{error}"
+            f"{len(quarantined)} shards failed {ATTEMPTS} times and are quarantined "
+            f"({', '.join(list(quarantined)[:5])}); `landscaper-hpc run --retry-failed` gives them new "
+            f"attempts. The last error of {key}:\n{error}"
         )
 
 
 def _until_done(
-    executor: Executor,
+    executor: Mapper,
     function: Function[Item],
     missing: Callable[[], Iterable[Item] | None],
     on_progress: Callable[[Item, int, int], None] | None,

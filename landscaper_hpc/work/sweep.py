@@ -81,18 +81,18 @@ class Sweep(Campaign):
             plan.landscapes[0].leases.remove()
         shutil.rmtree(self.folder / "leases", ignore_errors=True)
         write_sweep(self.folder)
-        aside = {
+        quarantined = {
             f"{plan.study.name}: {key}": error
             for plan in self.plans
             if not plan.finished()
-            for key, error in plan.landscapes[0].failures.set_aside().items()
+            for key, error in plan.landscapes[0].failures.quarantined().items()
         }
-        if aside:
-            key, error = next(iter(aside.items()))
+        if quarantined:
+            key, error = next(iter(quarantined.items()))
             raise TaskFailed(
-                f"{len(aside)} tasks of {sum(not plan.finished() for plan in self.plans)} studies failed and are set "
-                f"aside, the others are finished ({', '.join(list(aside)[:5])}); --retry-failed gives them new "
-                f"attempts. The last error of {key}:\n{error}"
+                f"{len(quarantined)} tasks of {sum(not plan.finished() for plan in self.plans)} studies failed and are "
+                f"quarantined, the others are finished ({', '.join(list(quarantined)[:5])}); --retry-failed gives them "
+                f"new attempts. The last error of {key}:\n{error}"
             )
 
 
@@ -145,7 +145,7 @@ class Studies:
         checkpoints: Sequence[Found | None] = self._found or [None]
         for varied, values in combinations(self._config):
             base = Study.of(self._data, self._config.file, values)
-            shared = self._share(base, values)
+            shared = self._shared_directions(base, values)
             for found in checkpoints:
                 name = study_name(None if found is None else found.name, varied)
                 overrides = [*values, *shared, f"name={json.dumps(name)}"]
@@ -181,7 +181,7 @@ class Studies:
             )
         return first
 
-    def _share(self, base: Study, values: Sequence[str]) -> list[str]:
+    def _shared_directions(self, base: Study, values: Sequence[str]) -> list[str]:
         """Overrides that take the directions from a file, which is made for studies like `base`; none where each study
         has its own."""
         name = self._config.directions_from

@@ -23,7 +23,7 @@ from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
-from landscaper_hpc.work.landscape import Landscape, ShardTask
+from landscaper_hpc.work.landscape import Landscape, ShardItem
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
@@ -99,7 +99,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume.unlink(missing_ok=True)
 
 
-def prepare_or_set_aside(landscape: Landscape, progress: Progress) -> None:
+def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
     """`prepare`, whose failure is kept among the failures and leaves other landscapes alone."""
     try:
         prepare(landscape, progress)
@@ -112,7 +112,7 @@ def prepare_or_set_aside(landscape: Landscape, progress: Progress) -> None:
 
 
 def _beating(landscape: Landscape, progress: Progress) -> Progress:
-    own, current = landscape.pulse, f"directions of {landscape.name}"
+    own, current = landscape.heartbeat, f"directions of {landscape.name}"
     own.beat(current)
 
     def report(done: int, total: int) -> None:
@@ -188,7 +188,7 @@ class _Worker:
             )
 
 
-def evaluate_shard(task: ShardTask, progress: Progress) -> None:
+def evaluate_shard(task: ShardItem, progress: Progress) -> None:
     """Evaluate one shard and publish it.
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
@@ -197,7 +197,7 @@ def evaluate_shard(task: ShardTask, progress: Progress) -> None:
     """
     from landscaper_hpc.losses.evaluate import losses
 
-    own = task.landscape.pulse
+    own = task.landscape.heartbeat
     own.beat(task.key)
     worker = _worker(task.landscape)
     points = worker.store.grid.points(task.shard)

@@ -13,7 +13,7 @@ from types import FrameType
 
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.store.leases import LIFETIME
-from landscaper_hpc.work.landscape import Landscape, ShardTask, without_failed
+from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
 from landscaper_hpc.work.tasks import evaluate_shard
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def work(
     place: int = 0,
     places: int = 1,
     stop: Stop | None = None,
-    on_done: Callable[[ShardTask], None] = lambda task: None,
+    on_done: Callable[[ShardItem], None] = lambda task: None,
     on_evaluated: Callable[[Landscape], None] = lambda item: None,
     finished_already: Callable[[Landscape], bool] = lambda item: False,
 ) -> bool:
@@ -87,7 +87,7 @@ def work(
                 complete.add(number)
                 continue
             store, leases = item.open(), item.leases
-            tasks = without_failed([ShardTask(item, shard) for shard in store.pending()])
+            tasks = without_quarantined([ShardItem(item, shard) for shard in store.pending()])
             pending += len(tasks)
             first = int(begin * len(tasks))
             for task in tasks[first:] + tasks[:first]:

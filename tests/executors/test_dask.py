@@ -22,7 +22,7 @@ from studies import contents, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskExecutor, Given, _Size
+from landscaper_hpc.executors.dask import DaskMapper, Given, _Size
 from landscaper_hpc.orchestrate import make_executor, run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
@@ -122,8 +122,8 @@ def configure(patch: pytest.MonkeyPatch, dask: Dask) -> None:
 
 
 @pytest.fixture(scope="module")
-def executor(dask: Dask) -> Iterator[DaskExecutor]:
-    with closing(DaskExecutor(Given(str(dask.file)))) as made:
+def executor(dask: Dask) -> Iterator[DaskMapper]:
+    with closing(DaskMapper(Given(str(dask.file)))) as made:
         yield made
 
 
@@ -147,7 +147,7 @@ def local_rank(item: Item, progress: Progress) -> None:
     wait_for(lambda: len(list(item.folder.iterdir())) == 2)
 
 
-def test_each_process_of_a_node_has_a_rank_of_its_own(executor: DaskExecutor, tmp_path: Path) -> None:
+def test_each_process_of_a_node_has_a_rank_of_its_own(executor: DaskMapper, tmp_path: Path) -> None:
     list(executor.map_unordered(local_rank, [Item(tmp_path, i) for i in range(2)]))
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".0", ".1"]
 
@@ -161,7 +161,7 @@ def in_no_time(item: Item, progress: Progress) -> None:
 
 
 def test_a_task_that_takes_long_gives_back_the_rest(
-    executor: DaskExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: DaskMapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_Size, "now", lambda size, workers: 5)
     items = [Item(tmp_path, i) for i in range(23)]
@@ -192,7 +192,7 @@ def test_killed_workers_lose_only_their_tasks(tmp_path: Path) -> None:
     """Two workers die at a task, a third one does it: the map never learns of it."""
     with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
         configure(patch, dask)
-        with closing(DaskExecutor(Given(str(dask.file)))) as executor:
+        with closing(DaskMapper(Given(str(dask.file)))) as executor:
             items = [Item(tmp_path, i) for i in range(6)]
             finished = executor.map_unordered(dies_with_two_workers, items)
             first = next(finished)
@@ -207,7 +207,7 @@ def test_a_lost_scheduler_is_one_sentence_and_a_new_one_goes_on(tmp_path: Path) 
     with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
         configure(patch, dask)
         items = [Item(tmp_path, i) for i in range(3)]
-        with closing(DaskExecutor(Given(str(dask.file)))) as executor:
+        with closing(DaskMapper(Given(str(dask.file)))) as executor:
             finished = executor.map_unordered(waits, items)
             killer = Thread(target=lambda: (wait_for((tmp_path / "began0").exists), dask.scheduler.kill()))
             killer.start()

@@ -16,10 +16,10 @@ import pytest
 
 from landscaper_hpc import InputError
 from landscaper_hpc.errors import TaskFailed
-from landscaper_hpc.executors import Executor, LocalExecutor, SerialExecutor, WorkerLost
+from landscaper_hpc.executors import LocalMapper, Mapper, SerialMapper, WorkerLost
 from landscaper_hpc.progress import Progress
 
-EXECUTORS = {"serial": SerialExecutor(), "one": LocalExecutor(1), "three": LocalExecutor(3)}
+EXECUTORS = {"serial": SerialMapper(), "one": LocalMapper(1), "three": LocalMapper(3)}
 
 
 @dataclass(frozen=True)
@@ -65,39 +65,39 @@ def sleeps(item: Item, progress: Progress) -> None:
 
 
 @pytest.fixture(params=EXECUTORS, scope="module")
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+def executor(request: pytest.FixtureRequest) -> Iterator[Mapper]:
     """One executor through the whole contract: what one map leaves must not hurt the next."""
     with closing(EXECUTORS[request.param]) as executor:
         yield executor
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])
-def test_every_item_runs_once_and_is_yielded_once(executor: Executor, tmp_path: Path, n: int) -> None:
+def test_every_item_runs_once_and_is_yielded_once(executor: Mapper, tmp_path: Path, n: int) -> None:
     items = [Item(tmp_path, i) for i in range(n)]
     finished = list(executor.map_unordered(touch, items))
     assert sorted(finished, key=lambda item: item.number) == items
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {str(i): "x" for i in range(n)}
 
 
-def test_progress_comes_back_with_its_item(executor: Executor, tmp_path: Path) -> None:
+def test_progress_comes_back_with_its_item(executor: Mapper, tmp_path: Path) -> None:
     seen: list[tuple[int, int, int]] = []
     items = [Item(tmp_path, i) for i in range(3)]
     list(executor.map_unordered(touch, items, lambda item, done, total: seen.append((item.number, done, total))))
     assert sorted(seen) == [(i, done, 2) for i in range(3) for done in (1, 2)]
 
 
-def test_bad_input_keeps_its_sentence(executor: Executor, tmp_path: Path) -> None:
+def test_bad_input_keeps_its_sentence(executor: Mapper, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="key: is wrong; mend it"):
         list(executor.map_unordered(bad_input, [Item(tmp_path, i) for i in range(5)]))
     assert (tmp_path / "0").exists()
 
 
-def test_anything_else_names_the_item_and_the_cause(executor: Executor, tmp_path: Path) -> None:
+def test_anything_else_names_the_item_and_the_cause(executor: Mapper, tmp_path: Path) -> None:
     with pytest.raises(TaskFailed, match=r"(?s)number=2.*ZeroDivisionError: by the user"):
         list(executor.map_unordered(broken, [Item(tmp_path, i) for i in range(5)]))
 
 
-def test_closing_lets_running_tasks_finish_and_starts_no_more(executor: Executor, tmp_path: Path) -> None:
+def test_closing_lets_running_tasks_finish_and_starts_no_more(executor: Mapper, tmp_path: Path) -> None:
     with closing(executor.map_unordered(slow, [Item(tmp_path, i) for i in range(50)])) as finished:
         next(finished)
     done = len(list(tmp_path.iterdir()))
@@ -110,7 +110,7 @@ def test_closing_lets_running_tasks_finish_and_starts_no_more(executor: Executor
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_killed_worker_is_reported_and_the_rest_can_go_on(tmp_path: Path, workers: int) -> None:
     items = [Item(tmp_path, i) for i in range(6)]
-    with closing(LocalExecutor(workers)) as executor:
+    with closing(LocalMapper(workers)) as executor:
         with pytest.raises(WorkerLost, match="died"):
             list(executor.map_unordered(kills_itself_once, items))
         pending = [item for item in items if not (tmp_path / str(item.number)).exists()]
@@ -123,9 +123,9 @@ def test_workers_die_with_their_client(tmp_path: Path) -> None:
 import sys
 sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
 from pathlib import Path
-from tests.executors.test_executors import Item, LocalExecutor, sleeps
+from tests.executors.test_executors import Item, LocalMapper, sleeps
 if __name__ == "__main__":
-    list(LocalExecutor(2).map_unordered(sleeps, [Item(Path({str(tmp_path)!r}), i) for i in range(2)]))
+    list(LocalMapper(2).map_unordered(sleeps, [Item(Path({str(tmp_path)!r}), i) for i in range(2)]))
 """
     client = subprocess.Popen([sys.executable, "-c", script])
     pids = _wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2) and [int(p.name[3:]) for p in tmp_path.glob("pid*")]

@@ -12,7 +12,7 @@ import pytest
 from studies import wells
 
 from landscaper_hpc import Site, Study
-from landscaper_hpc.executors import SerialExecutor, jobs
+from landscaper_hpc.executors import SerialMapper, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
 from landscaper_hpc.executors.slurm import run_by_jobs
 from landscaper_hpc.progress import Bars, silent
@@ -118,8 +118,8 @@ def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monke
     site = Site(executor="slurm", shard_points=5)
     campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=9)), site, tmp_path / "run")
     with Bars() as bars:
-        prepare_all(campaign.plans, SerialExecutor(), bars)
-    tasks = list(campaign.plans[0].tasks())
+        prepare_all(campaign.plans, SerialMapper(), bars)
+    tasks = list(campaign.plans[0].pending())
     names = [jobs.name(campaign.folder, stage) for stage in jobs.STAGES]
     queue = "".join(f"{i}|{name}|RUNNING|n1|None\n" for i, name in enumerate(names, 17))
     every, now, asked = 20, 0.0, []

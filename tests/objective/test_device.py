@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from landscaper_hpc.executors import LocalExecutor
+from landscaper_hpc.executors import LocalMapper
 from landscaper_hpc.objective.device import _LOCAL_RANKS, LOCAL_RANK, local_device
 from landscaper_hpc.progress import Progress
 
@@ -53,6 +53,6 @@ def say_rank(folder: Path, progress: Progress) -> None:
 
 
 def test_workers_of_a_pool_have_ranks_of_their_own(tmp_path: Path) -> None:
-    with closing(LocalExecutor(3)) as executor:
+    with closing(LocalMapper(3)) as executor:
         list(executor.map_unordered(say_rank, [tmp_path] * 3))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]

@@ -1,4 +1,4 @@
-"""Workers that share a store through leases, end before their time is up, and set failing shards aside."""
+"""Workers that share a store through leases, end before their time is up, and quarantine shards that fail."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from studies import command, contents, network, wells
 
 from landscaper_hpc import Site, Study, run
 from landscaper_hpc.errors import InputError, Stopped, TaskFailed
-from landscaper_hpc.executors.local import SerialExecutor
+from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.executors.mpi import run_on_ranks
-from landscaper_hpc.parallel.comm import Alone
+from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -51,7 +51,7 @@ def prepared(tmp_path: Path) -> tuple[Plan, dict[str, str]]:
     run(study, SITE, tmp_path / "undisturbed")
     plan = Plan.of(study, SITE, tmp_path / "run")
     with Bars() as bars:
-        prepare_all([plan], SerialExecutor(), bars)
+        prepare_all([plan], SerialMapper(), bars)
     return plan, contents(tmp_path / "undisturbed")
 
 
@@ -155,7 +155,7 @@ def test_a_job_is_not_started_again_for_ever(
     for number in signals:
         os.kill(os.getpid(), number)
     with pytest.raises(error):
-        run_on_ranks(campaign, False, "evaluate", comm=Alone(), stop=stop)
+        run_on_ranks(campaign, False, "evaluate", comm=SerialComm(), stop=stop)
 
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
@@ -192,7 +192,7 @@ def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
     assert finish(plan) == expected
 
 
-def test_failing_shards_are_set_aside_and_retried_on_demand(tmp_path: Path) -> None:
+def test_failing_shards_are_quarantined_and_retried_on_demand(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
     undisturbed = wells(tmp_path / "good", count=5)
     good = (undisturbed.parent / "task.py").read_text() + FAILING

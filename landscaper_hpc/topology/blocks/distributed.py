@@ -18,7 +18,7 @@ import numpy as np
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
-from landscaper_hpc.parallel.comm import Alone, Comm, agree
+from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.topology.blocks.basin_graph import Part
 from landscaper_hpc.topology.blocks.block import Block
 from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes, planned_bytes
@@ -62,7 +62,7 @@ def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
         for corner in (0.0, np.nan):
             tiny = np.zeros((3, 2), dtype)
             tiny[0, 0] = corner
-            run = Schedule(ArrayReader(tiny), connectivity, False, Boxes((3, 2), (1, 2)), pool, Alone(), False)
+            run = Schedule(ArrayReader(tiny), connectivity, False, Boxes((3, 2), (1, 2)), pool, SerialComm(), False)
             run.work_on_blocks(lambda done, total: None)
 
 
@@ -125,7 +125,7 @@ def merge_tree_blocks(
 
     Raises InputError on bad input. An error on one rank ends the call on every rank.
     """
-    comm = comm or Alone()
+    comm = comm or SerialComm()
     check_connectivity(connectivity)
     check_direction(direction)
     shape = tuple(int(k) for k in reader.shape)
