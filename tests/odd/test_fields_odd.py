@@ -242,7 +242,7 @@ def test_damage_is_a_sentence_or_values_and_never_wrong_ones_under_a_checksum(na
                     checked = name in CHECKED and file.suffix != ".json"
                     assert not checked or np.array_equal(found, FIELD), (file, place)
         file.write_bytes(whole)
-    assert refused > 12
+    assert refused >= 8  # what is cut, at least
     np.testing.assert_array_equal(read(path), FIELD)
 
 
