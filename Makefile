@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY := workflow/pinn_convection/study.yaml
 
-.PHONY: help demo test test-slow lint clean
+OLDEST := .venv-oldest
+FAST := 'not slow and not slurm and not mpi and not processes'
+
+.PHONY: help demo test test-fast test-slow test-oldest lint docs clean
 
 help:
 	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 4 minutes)"
-	@echo "make test   set up, then lint, type check and test everything"
-	@echo "make test-slow   the few tests on the test cluster that take minutes each"
+	@echo "make test   set up, then lint, type check and test everything but the slow"
+	@echo "make test-fast   set up, then the tests that start no other processes"
+	@echo "make test-slow   the tests that take minutes each"
+	@echo "make test-oldest   the fast tests on the oldest versions of everything but torch"
+	@echo "make docs   the site, strictly, into build/site"
 	@echo "make lint   ruff, mypy and the layers of the packages only"
 	@echo "make clean  remove the virtual environment and the demo's runs and checkpoints"
 
@@ -31,8 +37,28 @@ lint: $(VENV)/ready
 test: lint
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
+test-fast: $(VENV)/ready
+	$(BIN)/python -m pytest -m $(FAST)
+
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
 
+$(OLDEST)/ready: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) tests/oldest.py > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable '.[test,mpi,slurm,dask]'
+	touch $@
+
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest -m $(FAST)
+
+$(VENV)/docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs workflow/*/checkpoints
+	rm -rf $(VENV) $(OLDEST) build runs workflow/*/checkpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from landscaper_hpc.objective.objective import load_task
+from landscaper_hpc.objective import load_task
 
 SEED, ITERATIONS, REPORT_EVERY = 0, 1000, 20
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from landscaper_hpc.objective.objective import load_task
+from landscaper_hpc.objective import load_task
 
 STEPS = 400
 
