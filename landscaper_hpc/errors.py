@@ -1,11 +1,20 @@
 """The exceptions that the command line turns into messages and exit codes."""
 
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class InputError(Exception):
     """Something the user gave cannot be used; exit code 2.
 
-    The message is one sentence that names the key or file, says what was found, and says what to do.
+    The message is one sentence that names the key or file, says what was found, and says what to do. Where the user's
+    code failed, `traceback` is the way to it, through that code alone.
     """
+
+    traceback: str = ""
 
 
 class TaskFailed(Exception):
@@ -20,3 +29,30 @@ class Stopped(BaseException):
 
     No `Exception`: what is dropped for it is no failure.
     """
+
+
+_PACKAGE = str(Path(__file__).resolve().parent)
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of an error's traceback that are in the user's own files."""
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if _of_user(frame)]
+
+
+def user_traceback(error: BaseException) -> str:
+    """An error's traceback, with what led to it, through the user's own frames; through all where there are none."""
+    shown = traceback.TracebackException.from_exception(error)
+    links = [shown]
+    for link in links:
+        links += [other for other in (link.__cause__, link.__context__) if other is not None]
+    kept = [[frame for frame in link.stack if _of_user(frame)] for link in links]
+    if any(kept) or isinstance(error, SyntaxError):  # which says itself where it is
+        for link, frames in zip(links, kept, strict=True):
+            link.stack = traceback.StackSummary.from_list(frames)
+    return "".join(shown.format())
+
+
+def _of_user(frame: traceback.FrameSummary) -> bool:
+    installed = "site-packages" in frame.filename or "dist-packages" in frame.filename
+    return not frame.filename.startswith(("<", _PACKAGE, *_INSTALLED)) and not installed

@@ -23,7 +23,7 @@ def check(study: StudyFile, set_: Set = None, site: SiteFile = None, device: Dev
       landscaper-hpc check study.yaml
     """
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.work import tasks
+    from landscaper_hpc.work import identity, tasks
     from landscaper_hpc.work.campaign import Plan
 
     loaded = load_study(study, set_)
@@ -37,13 +37,18 @@ def check(study: StudyFile, set_: Set = None, site: SiteFile = None, device: Dev
             print(f"{landscape.name:<9} checkpoint not there yet: `landscaper-hpc run` trains it with {loaded.train}")
             continue
         objective = tasks.load(landscape)
-        loss = objective.prove_deterministic()
+        not_covered = identity.data_identity(landscape, objective)["not_covered"]
+        loss, notices = identity.prove_objective(landscape, objective)
         moving = sum(p.numel() for p in objective.parameters.values())
         print(
             f"{landscape.name:<9} loss {loss:.6g}, the same twice; {moving:,} parameters in "
             f"{len(objective.parameters)} tensors move; {sum(objective.examples):,} examples in "
             f"{len(objective.batches)} batches; {loaded.precision} on {landscape.site.device}"
         )
+        if not_covered:
+            notices.append(f"no hash covers {', '.join(not_covered)}: changes there are noticed by losses alone")
+        for notice in notices:
+            print(f"{'':<9} notice: {notice}")
         _say_noise(tasks, landscape, objective)
     if len(missing) < len(loaded.checkpoints):
         print("ok")

@@ -1,9 +1,9 @@
 """The user's task file: model + loss + data -> a deterministic loss(params).
 
-A task file is a Python file with a function `task(**options) -> Task`. It is loaded by path; its SHA-256 goes into
-the provenance. `Task.loss(model, batch)` gets the model with displaced parameters in place, so a loss may call it,
-its methods, or differentiate it (torch.func or torch.autograd), and returns per-example losses or the scalar mean of
-the batch.
+A task file is a Python file with a function `task(**options) -> Task`. It is loaded by path; its SHA-256, with that of
+the local modules that it imports, goes into the provenance. `Task.loss(model, batch)` gets the model with displaced
+parameters in place, so a loss may call it, its methods, or differentiate it (torch.func or torch.autograd), and returns
+per-example losses or the scalar mean of the batch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from torch.utils import _pytree as pytree
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, load_into, read_checkpoint
 from landscaper_hpc.objective.data import placed
+from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
-from landscaper_hpc.objective.usercode import user_module
+from landscaper_hpc.objective.usercode import mistake, user_module, watched
 
 Parameters = dict[str, Tensor]
 
@@ -70,7 +72,8 @@ class Objective:
     `parameters` holds each moving parameter once (of tied weights the first name) in module order, shape as in the
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
     `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
-    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`).
+    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). `files` are what
+    of its own folders the task read as it was built.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Objective:
         self.precision, self.device, self.source = precision, _device(device), source
         self.dtype = dtype_of(precision)
         self._task = task
+        self.files: list[Path] = []
         self.sharded = is_sharded(task.model)
         self.model = task.model.eval()
         moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
@@ -124,6 +128,11 @@ class Objective:
 
         return pytree.tree_map_only(Tensor, place, batch)
 
+    @property
+    def loss_function(self) -> Callable[[Any, Any], Tensor]:
+        """The task's loss(model, batch)."""
+        return self._task.loss
+
     def loss(self, params: Mapping[str, Tensor]) -> Tensor:
         """The mean loss over all data at `params` (keys as in `parameters`): a float64 scalar, differentiable."""
         parts = [self.part(params, *given) for given in zip(self.batches, self.examples, strict=True)]
@@ -145,8 +154,20 @@ class Objective:
             if self._shards is not None:
                 return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
             bound = {f"model.{name}": p for name, p in params.items()}
-            value = functional_call(self._bound, bound, (batch,))
+            try:
+                value = functional_call(self._bound, bound, (batch,))
+            except SystemExit as leaving:
+                raise self._left(leaving) from leaving
         return self._mean(value, examples)
+
+    def _left(self, leaving: SystemExit) -> InputError:
+        """A loss that ends the process would end a run as if it were done."""
+        where = _line_in(leaving, self.source)
+        return mistake(
+            f"{self.source}: the loss called sys.exit({leaving.code!r}){where}; raise an error instead, or return a "
+            "value that is not finite",
+            leaving,
+        )
 
     def _mean(self, value: Any, examples: int) -> tuple[Tensor, int]:
         if not isinstance(value, Tensor):
@@ -163,18 +184,24 @@ class Objective:
     def run(self, model: nn.Module, batch: Any) -> None:
         """Run the loss of one batch on another model of the task (with another checkpoint), for what hooks see."""
         with arithmetic(self.precision, self.device):
-            self._task.loss(model, batch)
+            try:
+                self._task.loss(model, batch)
+            except SystemExit as leaving:
+                raise self._left(leaving) from leaving
 
-    def prove_deterministic(self) -> float:
-        """Evaluate the checkpoint twice and return its loss; InputError if the values differ or the task fails."""
-        first, second = (self._try(self.parameters) for _ in range(2))
+    def prove_deterministic(self, displaced: Iterable[Mapping[str, Tensor]] = ()) -> float:
+        """The loss of the checkpoint, proved to be a function of the parameters alone, there and where they are
+        `displaced`; InputError if it draws random numbers, differs from one call to the next, or fails at the
+        checkpoint. What it raises elsewhere is left to those who evaluate it there."""
+        first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint")
+        for params in displaced:
+            try:
+                prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint")
+            except InputError:
+                raise
+            except Exception:
+                continue
         again = self._reread()
-        if first != second and not (math.isnan(first) and math.isnan(second)):
-            raise InputError(
-                f"{self.source}: the loss at the checkpoint is not deterministic ({first!r}, then {second!r}); "
-                "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, "
-                "or data shuffled on every read"
-            )
         if again is not None and again != first and not math.isnan(first):
             raise InputError(
                 f"{self.source}: reading the data twice gives different losses ({first!r}, then {again!r}); "
@@ -183,16 +210,18 @@ class Objective:
             )
         return first
 
+    def _value(self, params: Mapping[str, Tensor]) -> float:
+        return float(self.loss(params).detach())
+
     def _try(self, params: Mapping[str, Tensor]) -> float:
         try:
-            return float(self.loss(params).detach())
+            return self._value(params)
         except InputError:
             raise
         except Exception as error:
             where = _line_in(error, self.source)
-            raise InputError(
-                f"{self.source}: loss failed{where} with {type(error).__name__}: {_one_line(error)}"
-            ) from error
+            message = f"{self.source}: loss failed{where} with {type(error).__name__}: {_one_line(error)}"
+            raise mistake(message, error) from error
 
     def _reread(self) -> float | None:
         """The loss with an iterable's data read a second time; None where the data are plain tensors or a list."""
@@ -215,17 +244,24 @@ def load_objective(
     device: str = "cpu",
     frozen: bool = False,
     only: Sequence[str] = (),
+    folders: Sequence[Path] = (),
 ) -> Objective:
-    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file."""
+    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file.
+
+    `folders`: whose files, besides those of the task's own folder, are noted where the task reads them.
+    """
     dtype_of(precision)
     where = _device(device)
     if where.index is not None and where.type == "cuda":
         torch.cuda.set_device(where)  # for what the task itself puts on "cuda", and for pinned memory
     task_file, checkpoint = Path(task_file), Path(checkpoint)
-    task = load_task(task_file, options or {})
+    with watched([task_file.resolve().parent, *folders]) as files:
+        task = load_task(task_file, options or {})
     load_into(task.model, read_checkpoint(checkpoint), checkpoint)
     source = f"task file {task_file}"
-    return Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+    objective.files = files
+    return objective
 
 
 def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
@@ -244,11 +280,10 @@ def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
             task = function(**options)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = _line_in(error, str(task_file))
-        raise InputError(
-            f"task file {task_file} failed{where} with {type(error).__name__}: {_one_line(error)}"
-        ) from error
+        message = f"task file {task_file} failed{where} with {type(error).__name__}: {_one_line(error)}"
+        raise mistake(message, error) from error
     if not isinstance(task, Task):
         raise InputError(
             f"task file {task_file}: task() returned a {type(task).__name__}; expected landscaper_hpc.Task"
@@ -331,11 +366,11 @@ def _examples(batch: Any, source: str) -> int:
     return len(tensors[0]) if tensors[0].ndim else 1
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _line_in(error: Exception, source: str) -> str:
+def _line_in(error: BaseException, source: str) -> str:
     """' at line N' of the task file, where the traceback passes through it."""
     line, trace = None, error.__traceback__
     while trace is not None:

@@ -1,13 +1,18 @@
-"""Loading the user's own Python files (task, train) by path."""
+"""Loading the user's own Python files (task, train) by path, and what they read meanwhile."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.study.sources import is_local
 
 
 @contextmanager
@@ -24,12 +29,77 @@ def user_module(file: Path) -> Iterator[ModuleType]:
     # dataclasses and pickle look a class's module up by name
     sys.modules[module.__name__] = module
     sys.path.insert(0, str(file.parent))
+    importlib.invalidate_caches()  # else what Python remembers of the folder may be out of date
+    # a file changed within the second keeps its size often enough, and what was compiled before would be taken for it
+    compiles, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
         yield module
     finally:
-        sys.path.remove(str(file.parent))
+        sys.dont_write_bytecode = compiles
+        if str(file.parent) in sys.path:  # unless the file itself took it away
+            sys.path.remove(str(file.parent))
         for name in set(sys.modules) - known - {module.__name__}:
-            origin = getattr(sys.modules[name], "__file__", None)
-            if origin is not None and Path(origin).parent == file.parent:
+            places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", ())]
+            if any(place is not None and is_local(Path(place), [file.parent]) for place in places):
                 del sys.modules[name]
+
+
+def mistake(message: str, error: BaseException) -> InputError:
+    """The one sentence about an error in the user's code, which keeps the way through that code."""
+    found = InputError(message)
+    found.traceback = user_traceback(error)
+    return found
+
+
+# ---- what is read ---------------------------------------------------------------------------------------------------
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+
+
+_watches: list[_Watch] = []
+_hooked = False
+
+
+@contextmanager
+def watched(folders: Sequence[Path]) -> Iterator[list[Path]]:
+    """The local files in `folders` that this process executes as Python or opens to read inside, however it finds
+    them; the list is filled at the end, sorted. Files that are written inside as well are not in it."""
+    global _hooked
+    if not _hooked:  # such hooks stay for the life of the process
+        sys.addaudithook(_heard)
+        _hooked = True
+    watch, found = _Watch(), list[Path]()
+    _watches.append(watch)
+    try:
+        yield found
+    finally:
+        _watches.remove(watch)
+    roots = list(dict.fromkeys(folder.resolve() for folder in folders))
+    for name in watch.read - watch.written:
+        places = [Path(os.path.abspath(name)), Path(os.path.realpath(name))]  # noqa: PTH100
+        place = next((p for p in places if is_local(p, roots)), None)
+        if place is not None and "__pycache__" not in place.parts and place.is_file():
+            found.append(place)
+    found[:] = sorted(set(found))
+
+
+def _heard(event: str, args: tuple[Any, ...]) -> None:
+    if not _watches:
+        return
+    if event == "open":
+        name, _, flags = args
+        writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+    elif event == "exec":
+        name, writes = getattr(args[0], "co_filename", None), False
+    elif event == "import":
+        name, writes = args[1], False
+    else:
+        return
+    if isinstance(name, str | bytes | os.PathLike):
+        for watch in _watches:
+            (watch.written if writes else watch.read).add(os.fsdecode(name))

@@ -54,6 +54,7 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
         "options": science["options"],
         "checkpoint_sha256": science["checkpoint_sha256"],
         "task_sha256": science["task_sha256"],
+        **{key: store.attributes.get("identity", {}).get(key) for key in ("data_sha256", "not_covered")},
         "loss": store.attributes["checkpoint_loss"],
         "directions": {
             "kind": study.directions.kind,

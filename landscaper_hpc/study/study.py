@@ -20,6 +20,7 @@ from landscaper_hpc.digests import canonical_sha256, content_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Connectivity, Grid
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
+from landscaper_hpc.study.sources import code_sha256
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
@@ -200,7 +201,8 @@ class Study(Strict):
         return Axis.of_landscaper(axis.upper, axis.count)
 
     def science(self, checkpoint: Checkpoint, sha256: str | None = None) -> dict[str, Any]:
-        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes.
+        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes, the
+        task's with those of the local modules that it imports. Of its data `data_sha256` in the store tells.
 
         `sha256` is the checkpoint's where it is known already.
         """
@@ -210,7 +212,7 @@ class Study(Strict):
         directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory"})
         directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
         return config | {
-            "task_sha256": _sha256_for(self.path(self.task), "task"),
+            "task_sha256": self.task_sha256(),
             "checkpoint_sha256": sha256
             or _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
             "options": checkpoint.options,
@@ -218,6 +220,11 @@ class Study(Strict):
             "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
             "scale": self.grid.scale,
         }
+
+    def task_sha256(self) -> str:
+        """SHA-256 of the task file with the local modules that it imports."""
+        _sha256_for(self.path(self.task), "task")
+        return code_sha256(self.path(self.task), [self.path(".")])
 
     def study_id(self) -> str:
         """SHA-256 of the canonical science of all checkpoints, by name."""

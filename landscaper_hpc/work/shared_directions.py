@@ -13,6 +13,7 @@ from landscaper_hpc.directions.from_study import make_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Progress
+from landscaper_hpc.work.identity import prove_objective
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.tasks import load
 
@@ -31,7 +32,7 @@ class SharedDirections:
         from safetensors.torch import save
 
         objective = load(landscape)
-        objective.prove_deterministic()
+        prove_objective(landscape, objective)
         resume = self.file.with_name(f".{self.file.stem}.{self._science()[:16]}.resume")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         found = make_directions(landscape.study, objective, progress, resume)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
+from landscaper_hpc.work import identity
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import Pool, WorkItem
 from landscaper_hpc.work.executor import Function, Item, Mapper, WorkerLost
@@ -89,7 +90,7 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
         found = item.file.stat()
         if max(found.st_mtime, found.st_ctime) < (store.folder / "zarr.json").stat().st_mtime:
             known = store.attributes["science"]["checkpoint_sha256"]
-    store.refuse_other(item.study.science(item.checkpoint, known))
+    identity.refuse_other(item, store, known)
 
 
 def _per_landscape(

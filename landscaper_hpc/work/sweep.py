@@ -27,6 +27,7 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.study.sweep_file import Found, SweepConfig, combinations, found_checkpoints, study_name
 from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.shared_directions import SharedDirections
 
@@ -115,8 +116,7 @@ def _refuse_changed(plan: Plan) -> None:
     for item, old in zip(plan.landscapes, found["landscapes"], strict=True):
         state = item.file.stat()
         fresh = item.file.is_dir() or max(state.st_mtime, state.st_ctime) >= made
-        science = plan.study.science(item.checkpoint, None if fresh else old["checkpoint_sha256"])
-        item.open().refuse_other(science)
+        refuse_other(item, item.open(), None if fresh else old["checkpoint_sha256"])
 
 
 class Studies:

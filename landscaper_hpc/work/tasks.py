@@ -5,7 +5,7 @@ A task is picklable, idempotent, and publishes its result as something that appe
 
 from __future__ import annotations
 
-import math
+import logging
 import platform
 import traceback
 from dataclasses import dataclass
@@ -18,17 +18,19 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.device import local_device
-from landscaper_hpc.objective.usercode import user_module
+from landscaper_hpc.objective.usercode import mistake, user_module
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.objective.objective import Objective
 
+log = logging.getLogger(__name__)
 
 # ---- train ----------------------------------------------------------------------------------------------------------
 
@@ -47,7 +49,10 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
     with one_thread(torch.device("cpu")), user_module(file) as module:
         if not callable(getattr(module, "train", None)):
             raise InputError(f"train: {file} has no function train(path, progress, **options)")
-        module.train(landscape.file, progress, **landscape.checkpoint.options)
+        try:
+            module.train(landscape.file, progress, **landscape.checkpoint.options)
+        except SystemExit as leaving:
+            raise mistake(f"train: {file} called sys.exit({leaving.code!r}); let train() return", leaving) from leaving
     if not landscape.file.exists():
         raise InputError(f"train: {file} ran but did not write {landscape.file}")
 
@@ -57,23 +62,25 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
-    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
+    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
     if landscape.prepared():
-        landscape.open().refuse_other(science)
+        identity.refuse_other(landscape, landscape.open())
         return
     progress = _beating(landscape, progress)
     objective = load(landscape)
-    objective.prove_deterministic()
+    data = identity.data_identity(landscape, objective)
+    for notice in identity.prove_objective(landscape, objective)[1]:
+        log.warning("%s: %s", landscape, notice)
     # named by the science: what another checkpoint left must not be taken up
     resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256(science)[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
     batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
     grid = study.make_grid(directions.eigenvalues)
-    (canary,) = losses(objective, directions, np.zeros((1, grid.ndim)), batch)
+    proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:
         found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
@@ -89,7 +96,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             hessian=found,
         ),
         {
-            "checkpoint_loss": _json_float(canary),
+            "checkpoint_loss": proofs[0][1],
+            "identity": {**data, "losses": proofs},
             "iterations": directions.iterations,
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
@@ -106,7 +114,8 @@ def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
     except InputError as error:
         # it would be the same again
         for _ in range(ATTEMPTS):
-            landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{error}")
+            found = f"{landscape} on {whereabouts()}\n{error}\n{error.traceback}".rstrip()
+            landscape.failures.record(landscape.key, found)
     except Exception:
         landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{traceback.format_exc()}")
 
@@ -134,6 +143,7 @@ def load(landscape: Landscape) -> Objective:
         device=local_device(landscape.site.device),
         frozen=study.frozen,
         only=study.only,
+        folders=[study.path(".")],
     )
 
 
@@ -167,25 +177,8 @@ class _Worker:
     batch: int
 
     def prove(self, landscape: Landscape) -> None:
-        """`InputError` unless this process computes the recorded loss of the checkpoint (the canary)."""
-        from landscaper_hpc.losses.evaluate import losses
-
-        recorded = self.store.attributes["checkpoint_loss"]
-        try:
-            (canary,) = losses(self.objective, self.directions, np.zeros((1, self.store.grid.ndim)), self.batch)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{landscape}: the checkpoint's loss cannot be computed on {whereabouts()} ({type(error).__name__}: "
-                f"{error}), where {recorded!r} was recorded when the study began; see whether its device is in order, "
-                "and leave it out or run the same command again"
-            ) from error
-        if _json_float(canary) != recorded:
-            raise InputError(
-                f"{landscape}: the checkpoint's loss is {canary!r} on {whereabouts()}, but {recorded!r} was recorded "
-                "when the study began; run all of a study on the same kind of device with the same versions"
-            )
+        """`InputError` unless this process computes the recorded losses (the canary)."""
+        identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
 
 
 def evaluate_shard(task: ShardItem, progress: Progress) -> None:
@@ -240,6 +233,7 @@ def _start(landscape: Landscape) -> _Worker:
 
     store = landscape.open()
     objective = load(landscape)
+    identity.prove(landscape, store, objective)
     stored = store.directions()
     directions = Directions(
         vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
@@ -250,7 +244,3 @@ def _start(landscape: Landscape) -> _Worker:
     worker = _Worker(store, objective, directions, store.attributes["batch"])
     worker.prove(landscape)
     return worker
-
-
-def _json_float(value: float) -> float | str:
-    return float(value) if math.isfinite(value) else str(float(value))

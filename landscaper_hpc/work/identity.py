@@ -1,0 +1,185 @@
+"""What makes a landscape the landscape of one loss: recorded by `prepare`, proved by every worker before its first
+shard.
+
+Study, task with the modules that it imports, checkpoint and files of directions are in the science, whose hash is the
+landscape's id. Beside it the store keeps `identity`: the SHA-256 of the data and of the local files that the task read
+as it was built, what these do not cover, and the loss at a few points as far out as the grid goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.digests import content_sha256
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Grid
+from landscaper_hpc.store.heartbeat import whereabouts
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.work.landscape import Landscape
+
+if TYPE_CHECKING:
+    from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.objective.objective import Objective, Parameters
+
+_BETWEEN = 3
+_ADVICE = "go on with what the study began with, or choose another folder with --out"
+
+
+def data_identity(landscape: Landscape, objective: Objective) -> dict[str, Any]:
+    """What the data are: to be found before the loss is called."""
+    from landscaper_hpc.objective.identity import data_sha256, files_sha256
+
+    study = landscape.study
+    digest, opaque = data_sha256(objective)
+    files, large = files_sha256(objective, study.path(study.task).parent)
+    return {"data_sha256": digest, "files": files, "not_covered": [*opaque, *large]}
+
+
+def chosen_points(grid: Grid) -> NDArray[np.float64]:
+    """The checkpoint, corners of the grid (two, or four that lie apart), and some of its points between; (m, n)."""
+    corners = [[0] * grid.ndim, [-1] * grid.ndim]
+    if grid.ndim > 1:
+        corners += [[-(d % 2) for d in range(grid.ndim)], [-((d + 1) % 2) for d in range(grid.ndim)]]
+    axes, generator = grid.coordinates(), np.random.default_rng(0)
+    between = generator.integers(0, grid.shape, (_BETWEEN, grid.ndim))
+    indices = np.concatenate([corners, between])
+    points = np.stack([axis[indices[:, d]] for d, axis in enumerate(axes)], axis=1)
+    return np.concatenate([np.zeros((1, grid.ndim)), points])
+
+
+def values_at(objective: Objective, directions: Directions, points: NDArray[np.float64], batch: int) -> list[list[Any]]:
+    """Points with their losses, as JSON keeps them; without those where the loss raises an error, which it may not at
+    the first. The same twice, or `InputError`."""
+    from landscaper_hpc.losses.evaluate import losses
+
+    try:
+        first, second = (losses(objective, directions, points, batch).tolist() for _ in range(2))
+    except InputError:
+        raise
+    except Exception:
+        if len(points) == 1:
+            raise
+        found = values_at(objective, directions, points[:1], batch)
+        for i in range(1, len(points)):
+            try:
+                found += values_at(objective, directions, points[i : i + 1], batch)
+            except InputError:
+                raise
+            except Exception:
+                continue
+        return found
+    for point, *values in zip(points.tolist(), map(json_float, first), map(json_float, second), strict=True):
+        if values[0] != values[1]:
+            raise InputError(
+                f"{objective.source}: the loss is not deterministic ({values[0]!r}, then {values[1]!r} at coordinates "
+                f"{point}); leave out what makes it random"
+            )
+    return [[point, json_float(value)] for point, value in zip(points.tolist(), first, strict=True)]
+
+
+def refuse_other(landscape: Landscape, store: LandscapeStore, checkpoint_sha256: str | None = None) -> None:
+    """`InputError` where the landscape was begun with another study, or a file that its task reads has changed. Loads
+    nothing; `checkpoint_sha256` where it is known already."""
+    study = landscape.study
+    store.refuse_other(study.science(landscape.checkpoint, checkpoint_sha256))
+    folder = study.path(study.task).parent
+    for name, digest in store.attributes.get("identity", {}).get("files", {}).items():
+        file = folder / name
+        if not file.is_file() or content_sha256(file) != digest:
+            raise InputError(
+                f"{landscape}: {name}, which the task reads, "
+                f"{'has changed' if file.exists() else 'is gone'} since the study began; {_ADVICE}"
+            )
+
+
+def prove(landscape: Landscape, store: LandscapeStore, objective: Objective) -> None:
+    """`InputError` unless this process holds exactly what the landscape was begun with. To be called once everything is
+    loaded, and before the loss is called: what is loaded cannot change any more."""
+    science, held = landscape.study.science(landscape.checkpoint), store.attributes["science"]
+    differing = [key for key in sorted({*held, *science}) if held.get(key) != science.get(key)]
+    if differing:
+        raise InputError(
+            f"{landscape}: {', '.join(differing)} on {whereabouts()} is not what was recorded when the study began; "
+            f"{_ADVICE}"
+        )
+    if "identity" not in store.attributes:
+        raise InputError(
+            f"{store.folder}: was begun by an earlier version, which recorded nothing to prove its data by; choose "
+            "another folder with --out"
+        )
+    recorded, mine = store.attributes["identity"], data_identity(landscape, objective)
+    if mine["data_sha256"] != recorded["data_sha256"]:
+        raise InputError(
+            f"{landscape}: the data that the task gives are others than when the study began (data_sha256 "
+            f"{mine['data_sha256'][:12]}… on {whereabouts()} for {recorded['data_sha256'][:12]}…); {_ADVICE}"
+        )
+    if mine["files"] != recorded["files"]:
+        others = sorted({name for name, _ in {*mine["files"].items()} ^ {*recorded["files"].items()}})
+        raise InputError(
+            f"{landscape}: the task reads other files than when the study began ({', '.join(others)}); {_ADVICE}"
+        )
+
+
+def prove_values(
+    landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions, batch: int
+) -> None:
+    """`InputError` unless this process computes the recorded losses, of the checkpoint and away from it."""
+    from landscaper_hpc.losses.evaluate import losses
+
+    recorded = store.attributes["identity"]["losses"]
+    points = np.array([point for point, _ in recorded])
+    try:
+        values = losses(objective, directions, points, batch)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{landscape}: the checkpoint's loss cannot be computed on {whereabouts()} ({type(error).__name__}: "
+            f"{error}), where {recorded[0][1]!r} was recorded when the study began; see whether its device is in "
+            "order, and leave it out or run the same command again"
+        ) from error
+    for (point, expected), value in zip(recorded, values.tolist(), strict=True):
+        if json_float(value) != expected:
+            which = f"the loss at coordinates {point}" if any(point) else "the checkpoint's loss"
+            raise InputError(
+                f"{landscape}: {which} is {value!r} on {whereabouts()}, but {expected!r} was recorded "
+                "when the study began; run all of a study with the same files, on the same kind of device and with the "
+                "same versions"
+            )
+
+
+def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, list[str]]:
+    """The loss of the checkpoint and what is worth a notice, in words; `InputError` for a loss that is no function of
+    the parameters, also as far out as the grid goes (along random directions), or does not follow them. Before
+    anything is spent: a few evaluations."""
+    from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.objective.dependence import prove_dependence
+
+    study = landscape.study
+    config = study.directions
+    # sharded: all ranks must do the same, and none holds what it needs for random directions
+    displaced: Iterable[Parameters] = ()
+    if not objective.sharded:
+        directions = random_directions(objective, config.n, seed=config.seed, normalization=config.normalization)
+        points = chosen_points(study.make_grid())[1:]
+        displaced = (_displaced(objective, directions, point) for point in points)
+    loss = objective.prove_deterministic(displaced)
+    return loss, prove_dependence(objective)
+
+
+def _displaced(objective: Objective, directions: Directions, alpha: NDArray[np.float64]) -> Parameters:
+    shift = {
+        name: sum(float(a) * u for a, u in zip(alpha, directions.vectors[name], strict=True))
+        for name in objective.parameters
+    }
+    return {name: p + shift[name] for name, p in objective.parameters.items()}
+
+
+def json_float(value: float) -> float | str:
+    """A number as JSON can say it."""
+    return float(value) if math.isfinite(value) else str(float(value))
