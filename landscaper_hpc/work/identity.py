@@ -113,15 +113,15 @@ def prove(landscape: Landscape, store: LandscapeStore, objective: Objective) -> 
             "another folder with --out"
         )
     recorded, mine = store.attributes["identity"], data_identity(landscape, objective)
-    if mine["data_sha256"] != recorded["data_sha256"]:
-        raise InputError(
-            f"{landscape}: the data that the task gives are others than when the study began (data_sha256 "
-            f"{mine['data_sha256'][:12]}… on {whereabouts()} for {recorded['data_sha256'][:12]}…); {_ADVICE}"
-        )
     if mine["files"] != recorded["files"]:
         others = sorted({name for name, _ in {*mine["files"].items()} ^ {*recorded["files"].items()}})
         raise InputError(
             f"{landscape}: the task reads other files than when the study began ({', '.join(others)}); {_ADVICE}"
+        )
+    if mine["data_sha256"] != recorded["data_sha256"]:
+        raise InputError(
+            f"{landscape}: the data that the task gives are others than when the study began (data_sha256 "
+            f"{mine['data_sha256'][:12]}… on {whereabouts()} for {recorded['data_sha256'][:12]}…); {_ADVICE}"
         )
 
 
