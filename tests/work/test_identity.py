@@ -89,6 +89,7 @@ def _other_data(folder: Path) -> None:
     torch.save(2 * torch.ones(3, dtype=torch.float64), folder / "data.pt")
 
 
+RELATIVE = "from . import helper\nloss = helper.loss\n"
 LOADED = "torch.load(HERE / 'data.pt')"
 BY_PATH = """import runpy, pickle, importlib, yaml, numpy
     name = "hel" + "per"
@@ -116,7 +117,7 @@ CHANGES: dict[str, tuple[dict[str, str], Sequence[tuple[str, str]], Callable[[Pa
     ),
     "a module of a package, relatively": (
         {"head": "from pkg.inner import loss\n"},
-        [("pkg/__init__.py", ""), ("pkg/inner.py", "from . import helper\nloss = helper.loss\n"), ("pkg/helper.py", SLOPE)],
+        [("pkg/__init__.py", ""), ("pkg/inner.py", RELATIVE), ("pkg/helper.py", SLOPE)],
         _helper_clamped,
         "task_sha256",
     ),

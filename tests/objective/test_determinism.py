@@ -1,0 +1,94 @@
+"""A loss that draws random numbers is refused, also where they do not show at the checkpoint."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from problems import TASKS, function
+from torch import Tensor
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.objective import Objective
+
+FAR = {"x": torch.ones(3, dtype=torch.float64)}
+
+
+def _where(v: Tensor) -> Tensor:
+    return torch.where(v.mean() > 0.8, v + 0.1 * torch.rand(v.shape), v)
+
+
+def _branch(v: Tensor) -> Tensor:
+    return v + 0.1 * torch.rand(v.shape) if float(v.detach().mean()) > 0.8 else v
+
+
+def _numpy(v: Tensor) -> Tensor:
+    return v + 0 * np.random.rand()
+
+
+def _python(v: Tensor) -> Tensor:
+    return v + 0 * random.random()
+
+
+def _dropout(v: Tensor) -> Tensor:
+    return torch.nn.functional.dropout(v, 0.5)
+
+
+_going_on = torch.Generator().manual_seed(0)
+
+
+def _its_own_generator(v: Tensor) -> Tensor:
+    return v + torch.rand(v.shape, generator=_going_on)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (_where, r"at the checkpoint is not deterministic: it draws random numbers \(aten\.rand"),
+        (_branch, r"away from the checkpoint is not deterministic: it draws random numbers \(aten\.rand"),
+        (_numpy, r"it draws random numbers \(numpy\.random\)"),
+        (_python, r"it draws random numbers \(random\)"),
+        (_dropout, r"it draws random numbers \(aten\..*(dropout|bernoulli)"),
+        (_its_own_generator, r"not deterministic \("),
+    ],
+)
+def test_random_numbers_are_refused_by_name(loss: Callable[[Tensor], Tensor], words: str) -> None:
+    objective = function(loss, torch.zeros(3, dtype=torch.float64))
+    before = torch.get_rng_state(), random.getstate()
+    with pytest.raises(InputError, match=words):
+        objective.prove_deterministic([FAR])
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+
+
+def _seeded(v: Tensor) -> Tensor:
+    return v * torch.rand(v.shape, generator=torch.Generator().manual_seed(3))
+
+
+def _seeds_everything(v: Tensor) -> Tensor:
+    torch.manual_seed(3)
+    return v * torch.rand(v.shape) * np.random.default_rng(3).random()
+
+
+def _fails_far_out(v: Tensor) -> Tensor:
+    if float(v.detach().mean()) > 0.8:
+        raise ArithmeticError("no value here")
+    return v
+
+
+@pytest.mark.parametrize("loss", [_seeded, _seeds_everything, _fails_far_out])
+def test_numbers_that_are_seeded_in_every_call_are_constants(loss: Callable[[Tensor], Tensor]) -> None:
+    function(loss, torch.zeros(3, dtype=torch.float64)).prove_deterministic([FAR])
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_ordinary_losses_are_proved(name: str) -> None:
+    objective = Objective(TASKS[name]())
+
+    def displaced() -> Iterator[dict[str, Tensor]]:
+        yield {name: 1.1 * p for name, p in objective.parameters.items()}
+
+    assert objective.prove_deterministic(displaced()) == float(objective.loss(objective.parameters).detach())
