@@ -70,14 +70,14 @@ def prepare(folder: Path, shards: int) -> float:
     from landscaper_hpc.executors import SerialMapper
     from landscaper_hpc.losses.evaluate import losses
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.work.stages import prepare_all
+    from landscaper_hpc.work.preparation import prepare_all
     from landscaper_hpc.work.tasks import load
 
     (folder / "task.py").write_text(NULL)
     torch.save({"x": torch.ones(2, dtype=torch.float64)}, folder / "free.pt")
     (folder / "study.yaml").write_text(STUDY.format(count=2 * round(shards**0.5 / 2) + 1))
     made = campaign(folder)
-    prepare_all(made.plans, SerialMapper(), Bars())
+    prepare_all(made.landscapes, SerialMapper(), Bars())
     (item,) = made.landscapes
     objective = load(item)
     directions = make_directions(item.study, objective, lambda done, total: None)
@@ -126,7 +126,7 @@ def by_executor(folder: Path, way: str, workers: int) -> dict[str, Any]:
     import psutil
 
     from landscaper_hpc.work.deal import Pool
-    from landscaper_hpc.work.stages import perform
+    from landscaper_hpc.work.stages import do_item
 
     def cpu() -> float:  # of the orchestrator, and of the processes under it
         me = psutil.Process()
@@ -136,7 +136,7 @@ def by_executor(folder: Path, way: str, workers: int) -> dict[str, Any]:
     pool = Pool(campaign(folder).plans, False, lambda done, total: None)
     missing = pool.missing()
     clock = time.perf_counter
-    with executor(folder, way, workers) as running, closing(running.map_unordered(perform, missing)) as results:
+    with executor(folder, way, workers) as running, closing(running.map_unordered(do_item, missing)) as results:
         next(results)
         began, before, count = clock(), cpu(), 0
         for task in results:

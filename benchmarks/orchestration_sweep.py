@@ -30,7 +30,7 @@ def make(folder: Path, studies: int, shards: int) -> Path:
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.sweep_file import SweepConfig
     from landscaper_hpc.work.campaign import Plan
-    from landscaper_hpc.work.stages import prepare_all
+    from landscaper_hpc.work.preparation import prepare_all
     from landscaper_hpc.work.sweep import Studies, Sweep
 
     folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ def make(folder: Path, studies: int, shards: int) -> Path:
     made = Studies(config, site, folder / "sweep").studies
     first = Plan.of(made[0], site, folder / "sweep/studies" / made[0].name)
     with Bars() as bars:
-        prepare_all([first], SerialMapper(), bars)
+        prepare_all(first.landscapes, SerialMapper(), bars)
     pattern = first.folder / "study.zarr"
     names = [".".join(["c", *map(str, i), "0"]) for i in itertools.product(range(count), range(1))]
     for number, study in enumerate(made):

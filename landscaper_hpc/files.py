@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def private_folder(folder: Path) -> Path:
+    """The folder, made where it is not there, closed to all but its owner; `InputError` where that is somebody else."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+            raise InputError(
+                f"{folder}: is not a folder of yours, so that others could change what is read there; "
+                "choose another folder with --out"
+            )
+        if found.st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from None
+    return folder
 
 
 def remove_partials(folder: Path) -> None:

@@ -17,7 +17,7 @@ from landscaper_hpc.status import failures, lines, logs_of, status
 from landscaper_hpc.store.heartbeat import Heartbeat, State, read_heartbeats
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.deal import Deal
-from landscaper_hpc.work.stages import prepare_all
+from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.tasks import evaluate_shard
 from landscaper_hpc.work.worker import _tour
 
@@ -27,7 +27,7 @@ def half_done(tmp_path: Path) -> Plan:
     """A study with 2 of its 5 shards of 5 points done, one held, one failed, two live workers and one long dead."""
     plan = Plan.of(Study.load(wells(tmp_path / "study", count=5)), Site(shard_points=5), tmp_path / "run")
     with Bars() as bars:
-        prepare_all([plan], SerialMapper(), bars)
+        prepare_all(plan.landscapes, SerialMapper(), bars)
     (item,) = plan.landscapes
     tasks = list(plan.pending())
     for task in tasks[:2]:

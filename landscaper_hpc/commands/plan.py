@@ -50,7 +50,7 @@ def plan(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
         "directions and training come before it"
     )
-    folder = out or where.runs() / loaded.name
+    folder = where.folder(loaded.name, out)
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.study import Study
     from landscaper_hpc.work.campaign import Campaign
-    from landscaper_hpc.work.stages import Stage
 
 
 def run(
@@ -68,7 +67,7 @@ def run(
     start = time.monotonic()
     loaded = load_study(study, set_)
     where = load_site(site, workers, device, executor, set_site)
-    folder = out or where.runs() / loaded.name
+    folder = where.folder(loaded.name, out)
     if dry_run:
         _print_scripts(loaded, where, folder)
         return
@@ -113,12 +112,11 @@ def _command(*words: object) -> str:
 
 
 def _print_scripts(study: Study, site: Site, folder: Path) -> None:
-    from landscaper_hpc.executors.scripts import planned_shards
     from landscaper_hpc.work.campaign import Campaign
 
     study.check_files()
     campaign = Campaign.of(study, site, folder)
-    print_scripts(campaign, site, sum(planned_shards(item, site) for item in campaign.landscapes))
+    print_scripts(campaign, site, sum(item.planned_shards() for item in campaign.landscapes))
 
 
 def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
@@ -130,16 +128,17 @@ def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
         raise InputError(
             "--dry-run needs a site with executor: slurm; `landscaper-hpc plan` tells what others will cost"
         )
-    for text in scripts.scripts(campaign, site, scripts.arrays(site, shards, others=3)).values():
+    for text in scripts.scripts(campaign, site, scripts.room(site).arrays(shards, others=3)).values():
         print(text)
 
 
-def _stage(name: str | None) -> Stage | None:
+def _stage(name: str | None) -> str | None:
     from landscaper_hpc.errors import InputError
+    from landscaper_hpc.work.stages import BY_HAND
 
-    if name not in (None, "prepare", "evaluate", "finish"):
-        raise InputError(f"--stage is {name!r}; choose prepare, evaluate or finish")
-    return name  # type: ignore[return-value]
+    if name not in (None, *BY_HAND):
+        raise InputError(f"--stage is {name!r}; choose {', '.join(BY_HAND[:-1])} or {BY_HAND[-1]}")
+    return name
 
 
 def print_table(results: dict[str, Any]) -> None:

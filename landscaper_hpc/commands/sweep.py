@@ -13,7 +13,6 @@ from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile,
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.sweep_file import SweepConfig
-    from landscaper_hpc.work.sweep import Sweep
 
 
 def sweep(
@@ -59,36 +58,21 @@ def sweep(
       landscaper-hpc sweep sweep.yaml --site perlmutter --detach
       srun landscaper-hpc sweep sweep.yaml --executor mpi
     """
-    from landscaper_hpc.orchestrate import run_campaign
+    from landscaper_hpc.orchestrate import open_sweep, run_campaign
     from landscaper_hpc.study.sweep_file import SweepConfig
 
     start = time.monotonic()
     config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
-    folder = out or Path("runs") / config.name
     where = load_site(site, workers, device, executor, set_site)
+    folder = where.folder(config.name, out)
     if dry_run:
         plan_sweep(config, where, out)
         return
-    campaign = _open(config, where, folder)
+    campaign = open_sweep(config, where, folder)
     if run_campaign(campaign, where, retry_failed, detach=detach):
         print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         print(f"report:  {folder / 'sweep.html'}\ntable:   {folder / 'sweep.csv'}, {folder / 'sweep.parquet'}")
         print(f"studies: {folder / 'studies'}\ntook {time.monotonic() - start:.0f} s")
-
-
-def _open(config: SweepConfig, site: Site, folder: Path) -> Sweep:
-    """The sweep; under MPI as rank 0 finds it, since checkpoints may be added at any moment."""
-    from landscaper_hpc.store.lock import restarts
-    from landscaper_hpc.work.sweep import Sweep
-    from landscaper_hpc.work.worker import Stop
-
-    if site.executor != "mpi":
-        return Sweep.open(config, site, folder)
-    from landscaper_hpc.executors.mpi import broadcast
-
-    stop = Stop()
-    stop.install()
-    return broadcast(lambda: Sweep.open(config, site, folder, (lambda: stop.requested) if restarts() else None))
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
@@ -96,7 +80,7 @@ def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
     from landscaper_hpc.work.estimate import files_of
     from landscaper_hpc.work.sweep import Studies
 
-    folder = out or Path("runs") / config.name
+    folder = site.folder(config.name, out)
     made = Studies(config, site, folder.resolve())
     shards = files = 0
     for study in made.studies:

@@ -1,4 +1,5 @@
-"""Executors: one Protocol and thin adapters. An executor knows nothing of losses: it maps a function over tasks."""
+"""Executors, registered by name (`landscaper_hpc.registry.EXECUTORS`): mappers and launchers, thin and without any
+knowledge of losses."""
 
 from landscaper_hpc.executors.local import LocalMapper, SerialMapper
 from landscaper_hpc.work.executor import Mapper, WorkerLost

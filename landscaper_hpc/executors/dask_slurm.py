@@ -304,8 +304,8 @@ def _directives(site: Site, logs: Path) -> list[str]:
     return lines
 
 
-def dask_executor(site: Site, campaign: Campaign) -> DaskMapper:
-    """The executor of a site, for this campaign. Under srun it is made in one task only; the others serve."""
+def dask_mapper(site: Site, campaign: Campaign) -> DaskMapper:
+    """For a site with `executor: dask`. Under srun it is made in one task only; the others serve."""
     if site.dask.scheduler is not None:
         return DaskMapper(Given(site.dask.scheduler))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.files import publish
-
-STAGES = ("prepare", "evaluate", "topology", "report")
+from landscaper_hpc.files import private_folder, publish
+from landscaper_hpc.work.stages import JOBS
 
 # what a job ends as; one that was requeued has another state by then
 _FINAL = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT GONE"
@@ -43,6 +42,11 @@ class Job:
     gpus: int = 0
     gpu_seconds: int = 0
     exit_code: int = 0
+
+    @property
+    def number(self) -> str:
+        """Of the submission that it belongs to."""
+        return self.id.split("_")[0]
 
     @property
     def active(self) -> bool:
@@ -86,13 +90,13 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve() / "jobs"
         self._file = self.folder / "jobs.json"
-        self._names = {name(folder, stage): stage for stage in STAGES}
+        self._names = {name(folder, stage): stage for stage in JOBS}
 
     def submissions(self) -> list[dict[str, Any]]:
         """`id` (of the array, for its tasks), `stage`, `campaign`, `at` (seconds since 1970), `jobs` as last seen."""
         try:
             return list(json.loads(self._file.read_text())["submissions"])
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # another user who looks sees no jobs
             return []
 
     def add(self, stage: str, number: str, campaign: str) -> None:
@@ -131,7 +135,7 @@ class Record:
         return [Job(**job) for submission in submissions for job in submission["jobs"]]
 
     def _write(self, submissions: Iterable[Mapping[str, Any]]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         publish(self._file, (json.dumps({"submissions": list(submissions)}, indent=1) + "\n").encode())
 
 

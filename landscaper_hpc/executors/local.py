@@ -17,6 +17,8 @@ from typing import Any
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost
 
 
@@ -138,6 +140,16 @@ class LocalMapper:
             progress = self._listening.get(number)
             if progress is not None:
                 progress(done, total)
+
+
+def serial_mapper(site: Site, campaign: Campaign) -> SerialMapper:
+    """For a site with `executor: serial`."""
+    return SerialMapper()
+
+
+def local_mapper(site: Site, campaign: Campaign) -> LocalMapper:
+    """For a site with `executor: local`."""
+    return LocalMapper(site.worker_count())
 
 
 _reports: Any = None

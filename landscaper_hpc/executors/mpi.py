@@ -6,40 +6,57 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.parallel.comm import Comm, agree, world
 from landscaper_hpc.progress import Bars
-from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.store.lock import log_to, only_one, restarts
+from landscaper_hpc.study.site import Site
 from landscaper_hpc.work import stages
-from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.executor import Asked, Mapper
 from landscaper_hpc.work.landscape import Landscape, ShardItem
-from landscaper_hpc.work.stages import Stage
 from landscaper_hpc.work.worker import Stop, work
 
 log = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 _RESTARTS_IN_VAIN = 3
 
 
+class MpiLauncher:
+    """The ranks are there already: mpiexec or srun started this program in each of them."""
+
+    def launch(self, campaign: Campaign, site: Site, asked: Asked) -> bool:
+        if asked.detach:
+            raise InputError("--detach needs a site with executor: slurm; other runs end with their command")
+        return run_on_ranks(campaign, asked.retry_failed, asked.part)
+
+    def broadcast(self, make: Callable[[Callable[[], bool] | None], T]) -> T:
+        stop = Stop()
+        stop.install()
+        waiting = (lambda: stop.requested) if restarts() else None
+        return _once(world(), lambda: make(waiting))
+
+
+launcher = MpiLauncher()
+
+
 def run_on_ranks(
     campaign: Campaign,
-    retry_failed: bool,
-    stage: Stage | None = None,
+    retry_failed: bool = False,
+    part: str | None = None,
     *,
     comm: Comm | None = None,
     stop: Stop | None = None,
     locked: bool = False,
 ) -> bool:
-    """`orchestrate.run_campaign` on all ranks of the launcher; called by every rank, True on rank 0.
+    """Run a campaign on all ranks of the launcher; called by every rank, True on rank 0 where it came to its end.
 
-    What goes wrong on one rank ends all of them, with that rank's error. With a `stage` only that part is done, and any
+    What goes wrong on one rank ends all of them, with that rank's error. With a `part` only that is done, and any
     number of evaluating runs may work in the folder at once. Jobs say who they are (`comm`), when their time is up
     (`stop`), and that the run they belong to has the folder's lock already (`locked`).
     """
@@ -48,43 +65,9 @@ def run_on_ranks(
     stop.install()
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
-        _together(
-            comm,
-            lambda: (
-                _enter(stack, campaign, retry_failed, stop, locked or stage == "evaluate") if comm.rank == 0 else None
-            ),
-        )
-        if stage in (None, "prepare"):
-            _together(comm, lambda: _prepare_shared(campaign, comm, bars))
-            mine = _share(campaign.plans, comm)
-            _together(comm, lambda: stages.prepare_all(mine, SerialMapper(), bars, campaign.apart))
-        if stage != "prepare":
-            _evaluate(comm, campaign, stop, bars)
-        if stage in (None, "topology", "finish"):
-            while not _complete(comm, campaign):
-                _evaluate(comm, campaign, stop, bars)
-            if not campaign.apart:
-                for item in campaign.landscapes:
-                    if any(comm.gather(stop.requested)):
-                        raise Stopped
-                    stages.topology(item, bars, comm)
-        if stage in (None, "finish"):
-            _together(comm, lambda: campaign.conclude() if comm.rank == 0 else None)
-            return comm.rank == 0
-    return False
-
-
-def _prepare_shared(campaign: Campaign, comm: Comm, bars: Bars) -> None:
-    for shared in campaign.shared[comm.rank :: comm.size]:
-        stages.share_directions(shared, SerialMapper(), bars)
-
-
-def _share(plans: Sequence[Plan], comm: Comm) -> list[Plan]:
-    """The landscapes that this rank prepares: every `size`-th of all."""
-    numbered = enumerate(item for plan in plans for item in plan.landscapes)
-    mine = {item for number, item in numbered if number % comm.size == comm.rank}
-    shares = (replace(plan, landscapes=tuple(i for i in plan.landscapes if i in mine)) for plan in plans)
-    return [share for share in shares if share.landscapes]
+        _once(comm, lambda: _enter(stack, campaign, retry_failed, stop, locked or part == "evaluate"))
+        stages.perform(campaign, Ranks(comm, stop, bars), part)
+    return comm.rank == 0 and (part is None or "conclude" in stages.PARTS[part].stages)
 
 
 def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool) -> None:
@@ -95,68 +78,65 @@ def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop,
         stages.clear_failures(campaign)
 
 
-def _complete(comm: Comm, campaign: Campaign) -> bool:
-    """Whether every hash is right; of studies that are finished apart, whether all are that can be."""
+class Ranks:
+    """`stages.Carrier` by ranks that share the work; `Stopped`, on all of them, where time was up for one."""
 
-    def complete() -> bool:
-        if comm.rank:
-            return True
-        if not campaign.apart:
-            return stages.verified(campaign.landscapes)
-        # of a rank that died while it finished one, or found it damaged
-        left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
-        return all(stages.finish(plan, 1) if plan.evaluated() else not any(plan.pending()) for plan in left)
+    def __init__(self, comm: Comm, stop: Stop, bars: Bars) -> None:
+        self._comm = comm
+        self._stop = stop
+        self.bars = bars
 
-    return all(comm.gather(_together(comm, complete)))
+    def each(self, items: Sequence[T], do: Callable[[Mapper, Sequence[T]], None]) -> None:
+        _together(self._comm, lambda: do(SerialMapper(), items[self._comm.rank :: self._comm.size]))
 
+    def evaluate(self, shards: stages.Shards) -> None:
+        comm, stop = self._comm, self._stop
+        place, places = _place(comm)
+        total = sum(item.open().grid.size for item in shards.landscapes) if comm.rank == 0 else 0
+        points = 0
+        last_chance = restarts() >= _RESTARTS_IN_VAIN
+        before = _shards_done(shards.landscapes) if last_chance else 0
 
-def _evaluate(comm: Comm, campaign: Campaign, stop: Stop, bars: Bars) -> None:
-    """Take shards until none is left; `Stopped`, on all ranks, where time was up for one of them."""
-    place, places = _place(comm)
-    plans = {plan.folder: plan for plan in campaign.plans if plan.prepared()}
-    landscapes = [item for plan in plans.values() for item in plan.landscapes]
-    total = sum(item.open().grid.size for item in landscapes) if comm.rank == 0 else 0
-    points = 0
-    last_chance = restarts() >= _RESTARTS_IN_VAIN
-    before = _shards_done(landscapes) if last_chance else 0
+        def on_done(item: ShardItem) -> None:
+            nonlocal points
+            log.info("%s: done", item)
+            if comm.rank:
+                return
+            points += item.shard.size
+            # every rank counts its own; an even share is what rank 0 can tell of the others
+            self.bars.update(f"points (1 of {places} ranks)", min(points, total // places), total // places)
 
-    def on_done(task: ShardItem) -> None:
-        nonlocal points
-        log.info("%s: done", task)
-        if comm.rank:
-            return
-        points += task.shard.size
-        # every rank counts its own; an even share is what rank 0 can tell of the others
-        bars.update(f"points (1 of {places} ranks)", min(points, total // places), total // places)
+        finished = _together(
+            comm,
+            lambda: work(
+                shards.landscapes,
+                place=place,
+                places=places,
+                stop=stop,
+                on_done=on_done,
+                on_evaluated=lambda item: shards.whole(item, comm.ranks_on_node()),
+                finished_already=shards.over,
+            ),
+        )
+        if not all(comm.gather(finished)):
+            taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
+            if last_chance and not taken_away and not any(comm.gather(_shards_done(shards.landscapes) - before)):
+                raise InputError(
+                    f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
+                    "give it more walltime, or the study smaller shards (shard_points) in a new folder"
+                )
+            raise Stopped
 
-    def on_evaluated(item: Landscape) -> None:
-        plan = plans[item.store.parent]
-        if plan.finished() or not plan.evaluated():
-            return
-        with Leases(campaign.folder / "leases").hold(f"finish.{plan.study.name}") as mine:
-            if mine and not plan.finished():
-                stages.finish(plan, comm.ranks_on_node())
+    def once(self, do: Callable[[], T]) -> T:
+        return _once(self._comm, do)
 
-    finished = _together(
-        comm,
-        lambda: work(
-            landscapes,
-            place=place,
-            places=places,
-            stop=stop,
-            on_done=on_done,
-            on_evaluated=on_evaluated if campaign.apart else lambda item: None,
-            finished_already=lambda item: campaign.apart and plans[item.store.parent].finished(),
-        ),
-    )
-    if not all(comm.gather(finished)):
-        taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
-        if last_chance and not taken_away and not any(comm.gather(_shards_done(landscapes) - before)):
-            raise InputError(
-                f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
-                "give it more walltime, or the study smaller shards (shard_points) in a new folder"
-            )
-        raise Stopped
+    def release(self) -> None:
+        """Ranks stay for the merge trees."""
+
+    def tree(self, item: Landscape) -> None:
+        if any(self._comm.gather(self._stop.requested)):
+            raise Stopped
+        stages.topology(item, self.bars, self._comm)
 
 
 def _shards_done(landscapes: Sequence[Landscape]) -> int:
@@ -172,19 +152,18 @@ def _place(comm: Comm) -> tuple[int, int]:
     return (task - first) * comm.size + comm.rank, tasks * comm.size
 
 
-def broadcast(make: Callable[[], Made]) -> Made:
-    """What rank 0 makes, on every rank of the launcher; called by all, outside of a run."""
-    comm = world()
-    made: Made = comm.gather(_together(comm, lambda: make() if comm.rank == 0 else None))[0]
+def _once(comm: Comm, do: Callable[[], T]) -> T:
+    """What rank 0 makes of it, broadcast to every rank."""
+    made: T = comm.gather(_together(comm, lambda: do() if comm.rank == 0 else None))[0]
     return made
 
 
-def _together(comm: Comm, stage: Callable[[], Any]) -> Any:
-    """Run a stage on every rank and let all fail where one does."""
+def _together(comm: Comm, do: Callable[[], Any]) -> Any:
+    """Do something on every rank and let all fail where one does."""
     error: BaseException | None = None
     result = None
     try:
-        result = stage()
+        result = do()
     except BaseException as caught:
         error = caught
     agree(comm, error)

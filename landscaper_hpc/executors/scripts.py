@@ -8,14 +8,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors.jobs import STAGES, name
+from landscaper_hpc.executors.jobs import name
 from landscaper_hpc.study.site import Container, Site
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.stages import JOBS
 
 _DEFAULT_MAX_ARRAY = 1001  # Slurm's own
 _REPORT_MINUTES = 30
@@ -146,7 +147,7 @@ def script(campaign: Campaign, site: Site, stage: str, size: int = 1) -> str:
 def scripts(campaign: Campaign, site: Site, sizes: Iterable[int]) -> dict[str, str]:
     """The scripts of all stages by name; `sizes`: of the arrays that evaluate."""
     found: dict[str, str] = {}
-    for stage in STAGES:
+    for stage in JOBS:
         if stage == "evaluate":
             found |= {f"{stage}.{i}": script(campaign, site, stage, size) for i, size in enumerate(sizes)}
         else:
@@ -155,30 +156,39 @@ def scripts(campaign: Campaign, site: Site, sizes: Iterable[int]) -> dict[str, s
 
 
 def jobs_folder(campaign: Campaign) -> Path:
-    """Where scripts, pickles and logs of jobs are. `InputError` for a path that cannot stand in a script's options."""
+    """Where scripts and logs of jobs are, and what they work on. `InputError` for a path that cannot stand in
+    a script's options."""
     folder = campaign.folder / "jobs"
     if not re.fullmatch(r"[^%'\"\\`$\x00-\x1f]+", str(folder)):
         raise InputError(f"{campaign.folder}: Slurm takes no quotes, % $ ` \\ in it; choose another folder with --out")
     return folder
 
 
-def arrays(site: Site, shards: int, others: int = 0) -> list[int]:
-    """The sizes of the arrays that evaluate this many shards, beside `others` jobs of ours.
+@dataclass(frozen=True)
+class Room:
+    """How many jobs may evaluate at once: `nodes` to use, each with so many `tasks`; the most jobs of ours in the queue
+    (None: any number), and the largest array."""
 
-    As many tasks as there are nodes to use, no more than have work, and as many as the site's limits let in.
-    """
-    limits = site.slurm.limits
-    tasks = min(site.slurm.nodes, max(1, -(-shards // site.slurm.tasks)))
-    if limits.max_jobs is not None:
-        tasks = max(1, min(tasks, limits.max_jobs - others))
-    largest = limits.max_array or max_array_size()
-    return [min(largest, tasks - begin) for begin in range(0, tasks, largest)]
+    nodes: int
+    tasks: int
+    max_jobs: int | None
+    max_array: int
+
+    def arrays(self, shards: int, others: int = 0) -> list[int]:
+        """The sizes of the arrays that evaluate this many shards, beside `others` jobs of ours.
+
+        As many tasks as there are nodes to use, no more than have work, and as many as the limits let in.
+        """
+        tasks = min(self.nodes, max(1, -(-shards // self.tasks)))
+        if self.max_jobs is not None:
+            tasks = max(1, min(tasks, self.max_jobs - others))
+        return [min(self.max_array, tasks - begin) for begin in range(0, tasks, self.max_array)]
 
 
-def planned_shards(landscape: Landscape, site: Site) -> int:
-    """How many shards a landscape will have, before its store is there."""
-    grid = landscape.study.make_grid()
-    return grid.n_shards(grid.shard_shape(site.points_per_shard(grid)))
+def room(site: Site) -> Room:
+    """What a site allows; what it does not say is asked of Slurm."""
+    slurm, limits = site.slurm, site.slurm.limits
+    return Room(slurm.nodes, slurm.tasks, limits.max_jobs, limits.max_array or max_array_size())
 
 
 @functools.cache

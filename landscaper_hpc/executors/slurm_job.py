@@ -1,14 +1,13 @@
-"""What a job of a campaign does: find directions, evaluate shards, build merge trees, or write the report.
+"""What a job of a campaign does: one part of it (`stages.PARTS`).
 
-A stage needs nothing but the campaign's folder, may run in any number of jobs at once, and may be run again after
-anything. What it prints, and its exit code, are those of `landscaper-hpc`.
+It needs nothing but files, may run in any number of jobs at once, and may be run again after anything. What it prints,
+and its exit code, are those of `landscaper-hpc`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import sys
 from dataclasses import dataclass
@@ -17,23 +16,30 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from landscaper_hpc.errors import Stopped
+from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.parallel.comm import SerialComm
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.handover import taken_over
+from landscaper_hpc.work.mapped import Mapped
 from landscaper_hpc.work.worker import Stop
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """The function of one job, called in each of its tasks. `seconds`: how long it may take before it has to stop.
+    """The function of one job, called in each of its tasks: submitit pickles these four values and nothing else.
 
-    Where it stopped before the work was done, it leaves the file `again.<job id>` beside the campaign's: the script
-    requeues the job.
+    `campaign` is a file, `sha256` that of its bytes. `seconds`: how long it may take before it has to stop; where it
+    stopped before the work was done, it leaves the file `again.<job id>` beside the campaign's: the script requeues the
+    job.
     """
 
-    campaign: Path
-    stage: str
+    campaign: str
+    sha256: str
+    part: str
     seconds: float
 
     def __call__(self) -> None:
@@ -47,39 +53,37 @@ class StageJob:
 
     def _run(self) -> None:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-        campaign: Campaign = pickle.loads(self.campaign.read_bytes())
+        file = Path(self.campaign)
+        campaign = taken_over(file, self.sha256)
         try:
-            if self.stage == "report":
-                campaign.conclude()
-            elif self.stage == "prepare":
-                run_on_ranks(campaign, retry_failed=False, stage="prepare", stop=_StopAtOnce(), locked=True)
-            elif self.stage == "topology":
-                run_on_ranks(campaign, retry_failed=False, stage="topology", stop=Stop(self.seconds), locked=True)
-            else:
-                self._evaluate(campaign)
+            self._do(campaign)
         except Stopped:
-            self.campaign.with_name(f"again.{os.environ.get('SLURM_JOB_ID', '')}").touch()
+            file.with_name(f"again.{os.environ.get('SLURM_JOB_ID', '')}").touch()
             raise
 
-    def _evaluate(self, campaign: Campaign) -> None:
-        rank, ranks = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
-        comm, stop = _OneOfMany(rank, ranks), Stop(self.seconds)
-        run_on_ranks(campaign, retry_failed=False, stage="evaluate", comm=comm, stop=stop, locked=True)
+    def _do(self, campaign: Campaign) -> None:
+        if self.part == "report":  # too short to listen to signals: those of submitit's
+            stages.perform(campaign, Mapped(SerialMapper(), Bars()), self.part)
+            return
+        # prepare can be taken up in its midst; who evaluates never talks to others: one more or less is no matter
+        stop = _StopAtOnce() if self.part == "prepare" else Stop(self.seconds)
+        comm = _OneOfMany() if self.part == "evaluate" else None
+        run_on_ranks(campaign, part=self.part, comm=comm, stop=stop, locked=True)
 
 
 class _OneOfMany(SerialComm):
-    """A process that shares the work with others and never talks to them: one more or one less is no matter."""
+    """A task of the job, by itself, that knows how many share the work."""
 
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank = rank
-        self.size = size
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("SLURM_PROCID", 0))
+        self.size = int(os.environ.get("SLURM_NTASKS", 1))
 
     def ranks_on_node(self) -> int:
         return self.size
 
 
 class _StopAtOnce(Stop):
-    """For work that can be taken up in its midst: a signal ends it where it is."""
+    """A signal ends the work where it is."""
 
     def _signalled(self, number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # once is enough

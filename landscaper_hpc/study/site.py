@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid
+from landscaper_hpc.registry import EXECUTORS
 from landscaper_hpc.study.schema import Strict, load_yaml
 
 PROFILES = Path(str(files("landscaper_hpc"))) / "configs"
@@ -192,7 +193,9 @@ class Dask(Strict):
 class Site(Strict):
     """Where a study runs. Changes no number."""
 
-    executor: Literal["serial", "local", "mpi", "slurm", "dask"] = "local"
+    executor: Annotated[str, AfterValidator(EXECUTORS.valid)] = Field(
+        "local", description="who does the work: serial, local, mpi, slurm, dask, or what another package registers"
+    )
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="processes of `local`; auto: one per core, or per GPU"
     )
@@ -204,7 +207,7 @@ class Site(Strict):
     dask: Dask = Dask()
     container: Container | None = None
     scratch: Text | None = Field(
-        None, description="where the folders of studies go, instead of ./runs; $VARIABLES are expanded"
+        None, description="where the folders of studies and sweeps go, instead of ./runs; $VARIABLES are expanded"
     )
     stripe: Stripe | None = None
 
@@ -229,8 +232,12 @@ class Site(Strict):
         """Small enough that a kill costs little and workers end together; fixed by the grid alone."""
         return self.shard_points or max(64, min(4096, -(-grid.size // 64)))
 
+    def folder(self, name: str, given: Path | None = None) -> Path:
+        """Where a study or sweep of this name goes: where it is `given`, or else into the site's folder for them."""
+        return given or self.runs() / name
+
     def runs(self) -> Path:
-        """The folder for the folders of studies."""
+        """The folder for the folders of studies and sweeps."""
         if self.scratch is None:
             return Path("runs")
         path = os.path.expandvars(self.scratch)

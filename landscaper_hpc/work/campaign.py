@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Campaign:
-    """Plans that share one folder (lock, logs, jobs) and one pool of shards. Picklable: jobs are started with it."""
+    """Plans that share one folder (lock, logs, jobs) and one pool of shards."""
 
     folder: Path
     plans: tuple[Plan, ...]
@@ -93,6 +93,10 @@ class Campaign:
     @property
     def landscapes(self) -> Sequence[Landscape]:
         return [item for plan in self.plans for item in plan.landscapes]
+
+    def definition(self) -> list[dict[str, Any]]:
+        """The studies, as far as the folder does not say which they are."""
+        return [plan.study.model_dump(mode="json") for plan in self.plans]
 
     def conclude(self) -> None:
         """What is written when every landscape has its merge tree."""

@@ -1,17 +1,33 @@
-"""What every mapper promises: a function is mapped over items, by this process, by others, or by other machines."""
+"""What carries a run: a mapper maps a function over items for one client, a launcher starts processes that do stages.
+
+Both are registered by name (`landscaper_hpc.registry.EXECUTORS`); a site's `executor:` names one.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol, TypeVar, runtime_checkable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Progress
+
+if TYPE_CHECKING:
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.work.campaign import Campaign
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Dealt = TypeVar("Dealt", covariant=True)
+Made = TypeVar("Made")
 
 Function = Callable[[Item, Progress], None]
 """What is done with an item: picklable, idempotent, returns nothing; its results go to files that appear whole."""
+
+_ROUNDS_WITHOUT_PROGRESS = 3
 
 
 @runtime_checkable
@@ -28,6 +44,8 @@ class WorkerLost(Exception):
 
 
 class Mapper(Protocol):
+    """Maps a function over items: in this process, in others, or on other machines."""
+
     def map_unordered(
         self,
         function: Function[Item],
@@ -45,3 +63,59 @@ class Mapper(Protocol):
     def close(self) -> None:
         """Give back what the mapper holds. It may be used again."""
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a run beside its result.
+
+    `retry_failed`: quarantined shards get new attempts. `part`: one part only (`stages.PARTS`). `detach`: end as soon
+    as others go on by themselves.
+    """
+
+    retry_failed: bool = False
+    part: str | None = None
+    detach: bool = False
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Has processes do the stages of a run, or conducts the jobs that do them."""
+
+    def launch(self, campaign: Campaign, site: Site, asked: Asked) -> bool:
+        """Run a campaign to its end, or as far as is asked; whether that was reached, and this process is the one to
+        tell. `InputError` for what is asked and cannot be had this way."""
+        ...
+
+    def broadcast(self, make: Callable[[Callable[[], bool] | None], Made]) -> Made:
+        """What one of the processes that run this program makes, in all of them.
+
+        `make` is given what tells it to stop waiting for another run in its folder; None: not to wait at all.
+        """
+        ...
+
+
+def until_done(
+    mapper: Mapper,
+    function: Function[Item],
+    missing: Callable[[], Iterable[Item] | None],
+    on_progress: Callable[[Item, int, int], None] | None,
+    on_done: Callable[[Item], None],
+) -> None:
+    """Map over what is missing and ask again, until nothing is; a worker that dies takes nothing else with it."""
+    without_progress = 0
+    while (items := missing()) is not None:
+        finished = 0
+        try:
+            with closing(mapper.map_unordered(function, items, on_progress)) as results:
+                for item in results:
+                    finished += 1
+                    on_done(item)
+        except WorkerLost as lost:
+            log.warning("%s; going on with what is missing", lost)
+            without_progress = 0 if finished else without_progress + 1
+            if without_progress == _ROUNDS_WITHOUT_PROGRESS:
+                raise InputError(
+                    f"workers died {without_progress} times in a row before finishing a task (out of memory?); "
+                    "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
+                ) from None

@@ -58,6 +58,11 @@ class Landscape:
         """Whether its store is there, with directions."""
         return (self.store / self.name).exists()
 
+    def planned_shards(self) -> int:
+        """How many shards it will have, before its store is there."""
+        grid = self.study.make_grid()
+        return grid.n_shards(grid.shard_shape(self.site.points_per_shard(grid)))
+
     @property
     def key(self) -> str:
         """Its name among failures."""

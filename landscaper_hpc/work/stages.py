@@ -1,39 +1,102 @@
-"""The stages of a campaign: what is missing, how to do it, and in which order.
+"""The stages of a campaign and their order: what is missing, how each is done, what it needs, and how sweeps differ.
 
-Every stage asks the files what is missing and plans only that; so the same command, run again after anything, goes on
-from there and ends with the same bytes.
+Every stage asks the files what is missing and does only that; so the same command, run again after anything, goes on
+from there and ends with the same bytes. Who does it is a `Carrier`'s business: one client with a mapper, or ranks.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
-from landscaper_hpc.work import identity
+from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.deal import Pool, WorkItem
-from landscaper_hpc.work.executor import Function, Item, Mapper, WorkerLost
+from landscaper_hpc.work.deal import WorkItem
+from landscaper_hpc.work.executor import Mapper
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.preparation import prepare_all, share_directions
 from landscaper_hpc.work.shared_directions import SharedDirections
-from landscaper_hpc.work.tasks import evaluate_shard, prepare, prepare_or_quarantine, train_checkpoint
+from landscaper_hpc.work.tasks import evaluate_shard
 
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm
+    from landscaper_hpc.work.survey import Counts
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-Stage = Literal["prepare", "evaluate", "topology", "finish"]
-"""`finish` is `topology` and the report; both evaluate what is left."""
+Stage = Literal["prepare", "evaluate", "verify", "topology", "conclude"]
+
+ORDER: tuple[Stage, ...] = ("prepare", "evaluate", "verify", "topology", "conclude")
 
 
-_ROUNDS_WITHOUT_PROGRESS = 3
+@dataclass(frozen=True)
+class Part:
+    """The stages from `first` to `last`, for processes that do only them.
+
+    `after`: the parts that must be over before; ok: and have ended well.
+    """
+
+    first: Stage
+    last: Stage
+    after: Mapping[str, Literal["ok", "any"]] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return ORDER[ORDER.index(self.first) : ORDER.index(self.last) + 1]
+
+
+PARTS: Mapping[str, Part] = {
+    "prepare": Part("prepare", "prepare"),
+    "evaluate": Part("evaluate", "evaluate", {"prepare": "ok"}),
+    # both also evaluate what is left, whatever became of those who were to do it
+    "topology": Part("evaluate", "topology", {"prepare": "ok", "evaluate": "any"}),
+    "finish": Part("evaluate", "conclude", {"prepare": "ok", "evaluate": "any"}),
+    "report": Part("conclude", "conclude", {"topology": "ok"}),
+}
+BY_HAND = ("prepare", "evaluate", "finish")
+"""The parts that a user may start one by one, any number of times and evaluation at once."""
+JOBS = ("prepare", "evaluate", "topology", "report")
+"""The parts that jobs of a scheduler do, in the order of their beginning."""
+
+
+class Carrier(Protocol):
+    """Who does the work of stages. Where that is several processes, all of them call every method, in one order."""
+
+    bars: Bars
+
+    def each(self, items: Sequence[T], do: Callable[[Mapper, Sequence[T]], None]) -> None:
+        """Do something with all items: at once, by a mapper, or every process with its own part of them."""
+        ...
+
+    def evaluate(self, shards: Shards) -> None:
+        """Evaluate until no shard is pending that can be had; whoever finds that a landscape is whole says so to it."""
+        ...
+
+    def once(self, do: Callable[[], T]) -> T:
+        """Do something in one process; all have what it returns."""
+        ...
+
+    def release(self) -> None:
+        """Give back what only evaluation needs."""
+        ...
+
+    def tree(self, item: Landscape) -> None:
+        """Build the merge tree of a landscape, into its store."""
+        ...
+
+
+def perform(campaign: Campaign, carrier: Carrier, part: str | None = None) -> None:
+    """Do all stages, or those of a part, in their order."""
+    for stage in ORDER if part is None else PARTS[part].stages:
+        _DO[stage](campaign, carrier)
 
 
 def clear_failures(campaign: Campaign) -> None:
@@ -41,107 +104,56 @@ def clear_failures(campaign: Campaign) -> None:
         plan.landscapes[0].failures.clear()
 
 
-def prepare_all(plans: Sequence[Plan], executor: Mapper, bars: Bars, apart: bool = False) -> None:
-    """Train missing checkpoints, and make every store that is not there. Refuses before anything is spent.
-
-    With `apart` a landscape that cannot be prepared is quarantined with its error, and the others go on.
-    """
-    for plan in plans[:1] if apart else plans:  # the studies of a sweep have all but their checkpoints in common
-        plan.study.check_files()
-    landscapes = [item for plan in plans for item in plan.landscapes]
-    trained = {item.file: item for item in landscapes if item.study.train is not None}
-    _per_landscape(
-        executor, "training", train_checkpoint, list(trained.values()), lambda item: item.file.exists(), bars, False
-    )
-    for item in landscapes:
-        if item.prepared():
-            _refuse_other(item, trust_old_files=apart)
-    function = prepare_or_quarantine if apart else prepare
-    _per_landscape(executor, "directions", function, landscapes, Landscape.prepared, bars, apart)
+# ---- prepare --------------------------------------------------------------------------------------------------------
 
 
-def share_directions(shared: SharedDirections, executor: Mapper, bars: Bars) -> None:
-    """Make a file of directions that is not there, and the checkpoint they come from."""
-    item = shared.landscape
-    item.study.check_files()
-    if item.study.train is not None:
-        _per_landscape(executor, "training", train_checkpoint, [item], lambda item: item.file.exists(), bars, False)
-    shared.refuse_other()
-    _per_landscape(
-        executor, "shared directions of", shared.make, [item], lambda item: shared.file.exists(), bars, False
+def _prepare(campaign: Campaign, carrier: Carrier) -> None:
+    def share(mapper: Mapper, mine: Sequence[SharedDirections]) -> None:
+        for shared in mine:
+            share_directions(shared, mapper, carrier.bars)
+
+    carrier.each(campaign.shared, share)
+    carrier.each(
+        campaign.landscapes, lambda mapper, mine: prepare_all(mine, mapper, carrier.bars, apart=campaign.apart)
     )
 
 
-def refuse_impossible(campaign: Campaign) -> None:
-    """`InputError` for files that cannot be read and for stores of another study, before jobs are submitted."""
-    for plan in campaign.plans[:1] if campaign.apart else campaign.plans:
-        plan.study.check_files()
-    for item in campaign.landscapes:
-        if item.prepared() and item.file.exists():
-            _refuse_other(item, trust_old_files=campaign.apart)
+# ---- evaluate -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
-    """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
-    older than their landscape."""
-    store = item.open()
-    known = None
-    if trust_old_files and item.file.is_file():
-        found = item.file.stat()
-        if max(found.st_mtime, found.st_ctime) < (store.folder / "zarr.json").stat().st_mtime:
-            known = store.attributes["science"]["checkpoint_sha256"]
-    identity.refuse_other(item, store, known)
+class Shards:
+    """What is to be evaluated of a campaign. A study of a sweep is finished as soon as its last shard is there."""
 
+    def __init__(self, campaign: Campaign) -> None:
+        self.plans = [plan for plan in campaign.plans if plan.prepared()]
+        self.landscapes = [item for plan in self.plans for item in plan.landscapes]
+        self.apart = campaign.apart
+        self._folder = campaign.folder
+        self._by_folder = {plan.folder: plan for plan in self.plans}
 
-def _per_landscape(
-    executor: Mapper,
-    verb: str,
-    function: Function[Landscape],
-    landscapes: Sequence[Landscape],
-    finished: Callable[[Landscape], bool],
-    bars: Bars,
-    together: bool,
-) -> None:
-    """One task for each landscape that has not finished this stage, each with a bar of its own or all `together`."""
-    done = 0
+    def over(self, item: Landscape) -> bool:
+        """Whether nothing is left to do for a landscape, its shards need not be listed."""
+        return self.apart and self._by_folder[item.store.parent].finished()
 
-    def missing() -> list[Landscape] | None:
-        nonlocal done
-        left = [item for item in landscapes if not finished(item)]
-        done = len(landscapes) - len(left)
-        return [item for item in left if item.key not in item.failures.quarantined()] or None
-
-    def on_done(item: Landscape) -> None:
-        nonlocal done
-        done += 1
-        if together:
-            bars.update(verb, min(done, len(landscapes)), len(landscapes))
-        else:
-            bars.finish(f"{verb} {item.name}")
-        log.info("%s %s: done", verb, item)
-
-    def on_progress(item: Landscape, done: int, total: int) -> None:
-        bars.update(f"{verb} {item.name}", done, total)
-
-    _until_done(executor, function, missing, None if together else on_progress, on_done)
-
-
-def evaluate(executor: Mapper, campaign: Campaign, bars: Bars) -> None:
-    """Evaluate until no shard is pending and every hash is right."""
-    plans = [plan for plan in campaign.plans if plan.prepared()]
-
-    def on_points(done: int, total: int) -> None:
-        bars.update("points", done, total)
-
-    pool = Pool(plans, campaign.apart, on_points)
-    while True:
-        _until_done(executor, perform, pool.missing, on_progress=None, on_done=pool.on_done)
-        if campaign.apart or verified(campaign.landscapes):
+    def whole(self, item: Landscape, processes: int) -> None:
+        """To be told by one of so many processes of a node that a landscape has all its shards, where no other does the
+        finishing."""
+        if not self.apart:
             return
+        plan = self._by_folder[item.store.parent]
+        if plan.finished() or not plan.evaluated():
+            return
+        with Leases(self._folder / "leases").hold(f"finish.{plan.study.name}") as mine:
+            if mine and not plan.finished():
+                finish(plan, processes)
 
 
-def perform(item: WorkItem, progress: Progress) -> None:
-    """Do a task of the pool."""
+def _evaluate(campaign: Campaign, carrier: Carrier) -> None:
+    carrier.evaluate(Shards(campaign))
+
+
+def do_item(item: WorkItem, progress: Progress) -> None:
+    """Evaluate a shard, or finish a study that has all of them."""
     if isinstance(item, Plan):
         finish(item, item.landscapes[0].site.worker_count())
     else:
@@ -160,6 +172,23 @@ def finish(plan: Plan, processes: int) -> bool:
     plan.write_results()
     log.info("%s: finished", plan)
     return True
+
+
+# ---- verify ---------------------------------------------------------------------------------------------------------
+
+
+def _verify(campaign: Campaign, carrier: Carrier) -> None:
+    while not carrier.once(lambda: _complete(campaign)):
+        _evaluate(campaign, carrier)
+
+
+def _complete(campaign: Campaign) -> bool:
+    """Whether every hash is right; of studies that are finished apart, whether all are that can be."""
+    if not campaign.apart:
+        return verified(campaign.landscapes)
+    # of a process that died while it finished one, or found it damaged
+    left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
+    return all(finish(plan, 1) if plan.evaluated() else not any(plan.pending()) for plan in left)
 
 
 def verified(landscapes: Sequence[Landscape]) -> bool:
@@ -189,30 +218,14 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
         )
 
 
-def _until_done(
-    executor: Mapper,
-    function: Function[Item],
-    missing: Callable[[], Iterable[Item] | None],
-    on_progress: Callable[[Item, int, int], None] | None,
-    on_done: Callable[[Item], None],
-) -> None:
-    """Run tasks and ask again what is missing, until nothing is; a worker that dies takes nothing else with it."""
-    without_progress = 0
-    while (items := missing()) is not None:
-        finished = 0
-        try:
-            with closing(executor.map_unordered(function, items, on_progress)) as results:
-                for item in results:
-                    finished += 1
-                    on_done(item)
-        except WorkerLost as lost:
-            log.warning("%s; going on with what is missing", lost)
-            without_progress = 0 if finished else without_progress + 1
-            if without_progress == _ROUNDS_WITHOUT_PROGRESS:
-                raise InputError(
-                    f"workers died {without_progress} times in a row before finishing a task (out of memory?); "
-                    "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
-                ) from None
+# ---- topology, conclude ---------------------------------------------------------------------------------------------
+
+
+def _topology(campaign: Campaign, carrier: Carrier) -> None:
+    carrier.release()
+    if not campaign.apart:  # or else every study had it when its last shard was there
+        for item in campaign.landscapes:
+            carrier.tree(item)
 
 
 def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, processes: int = 1) -> None:
@@ -241,3 +254,41 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
     if found.tree is not None:
         log.info("topology %s: %d minima", item, found.tree.n_minima)
         store.write_tree(found.tree)
+
+
+def _conclude(campaign: Campaign, carrier: Carrier) -> None:
+    carrier.once(campaign.conclude)
+
+
+_DO: Mapping[Stage, Callable[[Campaign, Carrier], None]] = {
+    "prepare": _prepare,
+    "evaluate": _evaluate,
+    "verify": _verify,
+    "topology": _topology,
+    "conclude": _conclude,
+}
+
+
+# ---- what is missing ------------------------------------------------------------------------------------------------
+
+
+def missing(counts: Counts, concluded: bool) -> tuple[str, ...]:
+    """The parts that jobs have still to do, whether those wait, run, or have to be submitted."""
+    found = []
+    given_up = counts.lost if counts.apart else 0
+    if counts.prepared + given_up < counts.landscapes:
+        found.append("prepare")
+    if counts.shards_left:
+        found.append("evaluate")
+    if counts.trees + given_up < counts.landscapes:
+        found.append("topology")
+    if found or not concluded:
+        found.append("report")
+    return tuple(found)
+
+
+def refuse_lost(campaign: Campaign) -> None:
+    """`TaskFailed` where something is quarantined; of a sweep, when all else is in its table."""
+    if campaign.apart:
+        campaign.conclude()
+    refuse_quarantined(campaign.landscapes)

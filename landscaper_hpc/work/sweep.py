@@ -28,7 +28,6 @@ from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.study.sweep_file import Found, SweepConfig, combinations, found_checkpoints, study_name
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.identity import refuse_other
-from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.shared_directions import SharedDirections
 
 FROZEN = ("study", "checkpoints", "product", "zip", "directions_from")
@@ -46,6 +45,10 @@ class Sweep(Campaign):
     @property
     def shared(self) -> Sequence[SharedDirections]:
         return self.directions
+
+    def definition(self) -> list[dict[str, Any]]:
+        """Nothing: what a sweep works on is written down in its folder."""
+        return []
 
     @classmethod
     def open(cls, config: SweepConfig, site: Site, folder: Path, stop: Callable[[], bool] | None = None) -> Sweep:
@@ -198,10 +201,7 @@ class Studies:
         )
         file = self._folder / "directions" / f"{canonical_sha256(decides)[:16]}.safetensors"
         if file not in [shared.file for shared in self.shared]:
-            folder = self._folder / "directions" / "study.zarr"  # no store: its failures and leases would lie beside it
-            token = f"directions.{file.stem}"
-            item = Landscape(study, study.checkpoints[0], folder, self._site, token, self._folder / "logs")
-            self.shared.append(SharedDirections(item, file))
+            self.shared.append(SharedDirections.of(study, file, self._site, self._folder / "logs"))
         own = {"kind": "file", "n": base.directions.n, "normalization": base.directions.normalization}
         own["file"] = os.path.relpath(file, self._config.base)
         return [f"directions={json.dumps(own)}"]

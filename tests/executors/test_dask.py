@@ -23,7 +23,7 @@ from studies import contents, network
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
 from landscaper_hpc.executors.dask import DaskMapper, Given, _Size
-from landscaper_hpc.orchestrate import make_executor, run
+from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
@@ -263,10 +263,12 @@ def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
 def test_no_scheduler_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str | None, sentence: str
 ) -> None:
+    from landscaper_hpc.executors.dask_slurm import dask_mapper
+
     monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
     monkeypatch.setenv("PATH", str(tmp_path))
     site = Site.model_validate({"executor": "dask", "dask": {"scheduler": scheduler}})
-    with closing(make_executor(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
+    with closing(dask_mapper(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
         list(executor.map_unordered(touch, [Item(tmp_path, 0)]))
     assert not list(tmp_path.iterdir())
 

@@ -14,10 +14,12 @@ from studies import wells
 from landscaper_hpc import Site, Study
 from landscaper_hpc.executors import SerialMapper, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
-from landscaper_hpc.executors.slurm import run_by_jobs
+from landscaper_hpc.executors.slurm import launcher
 from landscaper_hpc.progress import Bars, silent
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.stages import prepare_all
+from landscaper_hpc.work.executor import Asked
+from landscaper_hpc.work.preparation import prepare_all
+from landscaper_hpc.work.stages import JOBS
 from landscaper_hpc.work.tasks import evaluate_shard
 
 
@@ -118,9 +120,9 @@ def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monke
     site = Site(executor="slurm", shard_points=5)
     campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=9)), site, tmp_path / "run")
     with Bars() as bars:
-        prepare_all(campaign.plans, SerialMapper(), bars)
+        prepare_all(campaign.landscapes, SerialMapper(), bars)
     tasks = list(campaign.plans[0].pending())
-    names = [jobs.name(campaign.folder, stage) for stage in jobs.STAGES]
+    names = [jobs.name(campaign.folder, stage) for stage in JOBS]
     queue = "".join(f"{i}|{name}|RUNNING|n1|None\n" for i, name in enumerate(names, 17))
     every, now, asked = 20, 0.0, []
     end = every * len(tasks)
@@ -143,7 +145,7 @@ def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monke
     monkeypatch.setattr(jobs, "_ask", answer)
     monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
     with pytest.raises(KeyboardInterrupt):
-        run_by_jobs(campaign, site)
+        launcher.launch(campaign, site, Asked())
     *waits, last = (after - before for before, after in itertools.pairwise(asked))
     assert waits == pytest.approx([min(2 * 1.5**i, 60) for i in range(len(waits))])
     assert max(waits) == 60

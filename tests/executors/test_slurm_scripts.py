@@ -124,7 +124,7 @@ def test_arrays_fit_the_limits(
     nodes: int, tasks: int, shards: int, limits: dict[str, int], others: int, expected: list[int]
 ) -> None:
     site = Site.model_validate({"slurm": {"nodes": nodes, "tasks_per_node": tasks, "limits": limits}})
-    assert scripts.arrays(site, shards, others) == expected
+    assert scripts.room(site).arrays(shards, others) == expected
 
 
 def test_a_folder_that_slurm_would_expand_is_refused(tmp_path: Path) -> None:

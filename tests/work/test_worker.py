@@ -24,7 +24,8 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.stages import prepare_all, topology, verified
+from landscaper_hpc.work.preparation import prepare_all
+from landscaper_hpc.work.stages import topology, verified
 from landscaper_hpc.work.worker import Stop, work
 
 SITE = Site(executor="serial", shard_points=5)
@@ -51,7 +52,7 @@ def prepared(tmp_path: Path) -> tuple[Plan, dict[str, str]]:
     run(study, SITE, tmp_path / "undisturbed")
     plan = Plan.of(study, SITE, tmp_path / "run")
     with Bars() as bars:
-        prepare_all([plan], SerialMapper(), bars)
+        prepare_all(plan.landscapes, SerialMapper(), bars)
     return plan, contents(tmp_path / "undisturbed")
 
 

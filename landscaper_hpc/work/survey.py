@@ -1,0 +1,78 @@
+"""How far a campaign is, counted from listings of its files; no loss is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.landscape import Landscape
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a campaign is; whatever grew since the last look is progress."""
+
+    apart: bool
+    """Whether what is lost of one study leaves the others alone."""
+    landscapes: int = 0
+    prepared: int = 0
+    trees: int = 0
+    """Landscapes that need no more than the report."""
+    lost: int = 0
+    """Landscapes that something was quarantined of."""
+    shards: int = 0
+    shards_done: int = 0
+    quarantined: int = 0
+    points: int = 0
+    points_done: int = 0
+
+    @property
+    def advance(self) -> tuple[int, int, int]:
+        return self.prepared, self.shards_done, self.trees
+
+    @property
+    def shards_left(self) -> int:
+        return max(0, self.shards - self.shards_done - self.quarantined)
+
+
+class Survey:
+    """Counts a campaign again and again, from one listing of each landscape that is not whole."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._stores: dict[Landscape, LandscapeStore] = {}
+        self._whole: set[Landscape] = set()
+
+    def counts(self) -> Counts:
+        found: Counter[str] = Counter()
+        for plan in self._campaign.plans:
+            quarantined = plan.landscapes[0].failures.quarantined()
+            for item in plan.landscapes:
+                found["landscapes"] += 1
+                if not item.prepared():
+                    shards = item.planned_shards()
+                    found["shards"] += shards
+                    found["points"] += item.study.make_grid().size
+                    if item.key in quarantined:  # of a sweep: it has no directions, and never will
+                        found["lost"] += 1
+                        found["quarantined"] += shards
+                    continue
+                if item not in self._stores:
+                    self._stores[item] = item.open()
+                store = self._stores[item]
+                # the studies of a sweep are finished one by one, where they are evaluated
+                if item not in self._whole and (plan.finished() if self._campaign.apart else store.has_tree()):
+                    self._whole.add(item)
+                done = store.n_shards() if item in self._whole else store.n_done()
+                found["prepared"] += 1
+                found["trees"] += item in self._whole
+                found["shards"] += store.n_shards()
+                found["shards_done"] += done
+                found["points"] += store.grid.size
+                found["points_done"] += store.grid.size * done // store.n_shards()
+                mine = [key for key in quarantined if key.startswith(f"{item.name}.")]
+                found["quarantined"] += len(mine)
+                found["lost"] += bool(mine)
+        return Counts(self._campaign.apart, **found)
