@@ -232,6 +232,27 @@ def made(file: Path, folder: Path, **options: Any) -> Studies:
     return Studies(SweepConfig.load(file, **options), SITE, folder)
 
 
+def test_where_a_study_or_sweep_goes_is_said_once(tmp_path: Path) -> None:
+    """run, plan and sweep, with a site's scratch and without."""
+    file = wells(tmp_path / "study", count=5)
+    several = file.with_name("sweep.yaml")
+    several.write_text("study: study.yaml\nname: many\nproduct: {grid.count: [3, 5]}\n")
+    scratch = tmp_path / "scratch"
+    for site, place in ((["--set-site", f"scratch={scratch}"], scratch), ([], Path("runs"))):
+        listed = command("sweep", several, "--dry-run", *site, cwd=tmp_path)
+        assert f"folder      {place / 'many'}\n" in listed.stdout, listed.stderr
+    (tmp_path / "site.yaml").write_text(f"{{executor: serial, scratch: {scratch}}}")
+    ran = command("sweep", several, "--site", tmp_path / "site.yaml", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert f"table:   {scratch / 'many' / 'sweep.csv'}" in ran.stdout
+    assert (scratch / "many/sweep.html").exists()
+    for planned, name in ((several, "many"), (file, "wells")):
+        said = command("plan", planned, "--site", tmp_path / "site.yaml", cwd=tmp_path)
+        assert f"folder      {scratch / name}" in said.stdout, said.stderr
+    assert not (tmp_path / "runs").exists()
+    assert Site(scratch=str(scratch)).folder("wells", Path("here")) == Path("here")
+
+
 def test_product_and_zip(tmp_path: Path) -> None:
     file = wells(tmp_path).with_name("sweep.yaml")
     file.write_text("""
