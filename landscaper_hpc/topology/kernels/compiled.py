@@ -27,22 +27,18 @@ _config: Any = numba.config
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """$NUMBA_CACHE_DIR if it is set; otherwise the user's cache folder; otherwise one for this user among the temporary
-    files."""
-    if _config.CACHE_DIR:
-        folder = Path(_config.CACHE_DIR)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    files. Code is loaded from there: a folder of somebody else's is passed over, and one that cannot be written."""
+    named = [Path(_config.CACHE_DIR)] if _config.CACHE_DIR else []
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = base / "landscaper-hpc" / f"numba-{socket.gethostname()}"
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
+    for folder in (*named, base / "landscaper-hpc" / f"numba-{socket.gethostname()}"):
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+                return folder
     folder = Path(tempfile.gettempdir()) / f"landscaper-hpc-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        # code is loaded from there: it must be nobody else's
         folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
     return folder
 
