@@ -83,7 +83,8 @@ class ExecutorContract:
     """What every executor keeps: the bytes of a serial run, after any end; refusals in one sentence."""
 
     @pytest.fixture(scope="class")
-    def study(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    @classmethod
+    def study(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
         """A study, and what an undisturbed serial run leaves of it."""
         folder = tmp_path_factory.mktemp("contract")
         file = wells(folder / "study", count=7)

@@ -16,26 +16,30 @@ pytestmark = pytest.mark.timeout(900)  # each program imports a lot
 
 class TestSerial(ExecutorContract):
     @pytest.fixture(scope="class")
-    def way(self) -> Way:
+    @classmethod
+    def way(cls) -> Way:
         return Way("serial")
 
 
 class TestLocal(ExecutorContract):
     @pytest.fixture(scope="class")
-    def way(self) -> Way:
+    @classmethod
+    def way(cls) -> Way:
         return Way("local", options=("--workers", "2"))
 
 
 @pytest.mark.mpi
 class TestMpi(ExecutorContract):
     @pytest.fixture(scope="class")
-    def way(self) -> Way:
+    @classmethod
+    def way(cls) -> Way:
         return Way("mpi", str(Path(sys.executable).with_name("mpiexec")), "-n", "2")
 
 
 class TestDask(ExecutorContract):
     @pytest.fixture(scope="class")
-    def way(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    @classmethod
+    def way(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
         pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
         from tests.executors.test_dask import Dask
 
