@@ -71,7 +71,7 @@ def run(
     if dry_run:
         _print_scripts(loaded, where, folder)
         return
-    results = orchestrate.run(loaded, where, folder, retry_failed, _stage(stage), detach)
+    results = orchestrate.run(loaded, where, folder, retry_failed, stage, detach)
     if results is None:
         return  # another rank tells, or there is nothing to tell yet
     print_table(results)
@@ -130,15 +130,6 @@ def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
         )
     for text in scripts.scripts(campaign, site, scripts.room(site).arrays(shards, others=3)).values():
         print(text)
-
-
-def _stage(name: str | None) -> str | None:
-    from landscaper_hpc.errors import InputError
-    from landscaper_hpc.work.stages import BY_HAND
-
-    if name not in (None, *BY_HAND):
-        raise InputError(f"--stage is {name!r}; choose {', '.join(BY_HAND[:-1])} or {BY_HAND[-1]}")
-    return name
 
 
 def print_table(results: dict[str, Any]) -> None:

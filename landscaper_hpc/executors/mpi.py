@@ -33,6 +33,9 @@ class MpiLauncher:
     def launch(self, campaign: Campaign, site: Site, asked: Asked) -> bool:
         if asked.detach:
             raise InputError("--detach needs a site with executor: slurm; other runs end with their command")
+        if asked.part not in (None, *stages.BY_HAND):
+            *others, last = stages.BY_HAND
+            raise InputError(f"--stage is {asked.part!r}; choose {', '.join(others)} or {last}")
         return run_on_ranks(campaign, asked.retry_failed, asked.part)
 
     def broadcast(self, make: Callable[[Callable[[], bool] | None], T]) -> T:
