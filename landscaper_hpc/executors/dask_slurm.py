@@ -5,6 +5,7 @@ All of them talk TLS, with a certificate that is made for one run and lies in a 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -18,12 +19,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
+from distributed import Client, Scheduler
 from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import json_load_robust
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.executors import dask_gone
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, sentence
 from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.study.site import Site, Slurm
@@ -98,7 +100,10 @@ class Jobs:
             job_extra_directives=_directives(self._site, self._folder / "logs"),
             job_script_prologue=list(setup(self._site)),
             python=self._python,
-            worker_extra_args=["--memory-limit", "0", "--dashboard-address", LOOPBACK, *_lifetime(slurm)],
+            worker_extra_args=[
+                *("--memory-limit", "0", "--dashboard-address", LOOPBACK, "--preload-nanny", dask_gone.__name__),
+                *_lifetime(slurm),
+            ],
             death_timeout=_START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",
@@ -189,9 +194,14 @@ class Step:
             logging.getLogger("distributed").setLevel(logging.WARNING)
         runner = _Runner(
             scheduler_file=str(self._keys / "scheduler.json"),
-            # the program may be killed and the others not
-            scheduler_options={**common, "protocol": "tls://", "idle_timeout": f"{_START_SECONDS}s"},
-            worker_options={**common, "nthreads": 1, "memory_limit": 0, "death_timeout": _START_SECONDS},
+            scheduler_options={**common, "protocol": "tls://"},
+            worker_options={
+                **common,
+                "nthreads": 1,
+                "memory_limit": 0,
+                "death_timeout": _START_SECONDS,
+                "preload": [dask_gone.__name__],
+            },
         )
         self._seen = time.monotonic()
         runner.scheduler_comm = None  # it knows nothing of TLS: the client ends the scheduler
@@ -227,6 +237,10 @@ class Step:
 class _Runner(SLURMRunner):  # type: ignore[misc]
     async def get_scheduler_address(self) -> str:
         return str(json_load_robust(self.scheduler_file)["address"])  # it may be half written
+
+    async def on_scheduler_start(self, scheduler: Scheduler) -> None:
+        # the program may be killed and the other tasks not
+        self._watch = asyncio.create_task(dask_gone.close_without_client(scheduler, _START_SECONDS))
 
 
 def _is_of(process: str, job: str) -> bool:
