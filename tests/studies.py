@@ -6,6 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,9 +35,18 @@ def task(n=2, tilt=0.1):
 
 NETWORK = """
 import time
+from pathlib import Path
 import torch
 from torch import nn
 from landscaper_hpc import Task
+
+def wait_at_the_gate():
+    gate = Path(__file__).with_name("gate")
+    while gate.exists():
+        try:
+            return next(gate.iterdir()).unlink()
+        except (StopIteration, FileNotFoundError):
+            time.sleep(0.02)
 
 def model():
     torch.manual_seed(0)
@@ -48,6 +60,7 @@ def task(slow=0.0):
         errors = (u(batch[0]) - batch[1]).square().mean(dim=1)
         # a branch on the value can be neither batched nor recorded, so it sleeps at every point
         if slow and float(errors.detach().sum()) >= 0:
+            wait_at_the_gate()
             time.sleep(slow)
         return errors
     return Task(model=model(), loss=loss, data=(x, y))
@@ -107,6 +120,29 @@ batch: 4
 """)
     (folder / "site.yaml").write_text("{executor: local, workers: 2, shard_points: 5}")
     return folder / "study.yaml"
+
+
+class Gate:
+    """Until it is closed for good, a slow `network`'s points are evaluated only as a test asks: no run outruns it."""
+
+    def __init__(self, study: Path) -> None:
+        self._folder = study.parent / "gate"
+        self._folder.mkdir()
+
+    def until(self, what: str, look: Callable[[], object], seconds: float = 300) -> None:
+        """Let points be evaluated, a few at a time, until what `look` returns is true."""
+        deadline = time.monotonic() + seconds
+        while not look():
+            assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+            if not any(self._folder.iterdir()):
+                for number in range(4):
+                    (self._folder / str(number)).touch()
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Take the gate away: everything goes."""
+        if self._folder.exists():
+            self._folder.rename(self._folder.with_name(f"gate{uuid.uuid4().hex}"))
 
 
 def command(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from studies import contents, network
+from studies import Gate, contents, network
 
 pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
 
@@ -49,17 +51,26 @@ for connection in psutil.Process(int(sys.argv[1])).net_connections("tcp"):
     except ssl.SSLError as error:
         print("wants a certificate" if error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED" else error)
 """
+GONE = 120
+"""Seconds within which jobs end whose client is gone: a minute at most, or two on a machine that is busy."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    file = network(folder / "study", slow=0.1)
+    file = network(folder / "study", slow=0.02)
     (file.parent / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
     (folder / "ch-run").write_text(CONTAINER)
     (folder / "ch-run").chmod(0o755)
     run(Study.load(file, [RANDOM]), Site(executor="serial", shard_points=5), folder / "run")
     return file, contents(folder / "run")
+
+
+@pytest.fixture
+def gate(undisturbed: tuple[Path, dict[str, str]]) -> Iterator[Gate]:
+    """Closed: the study's points are evaluated as far as the test says."""
+    with closing(Gate(undisturbed[0])) as made:
+        yield made
 
 
 def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subprocess.Popen[str]:
@@ -71,8 +82,19 @@ def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subpro
         return cluster.start_client(*srun, *map(str, command), stderr=said, stdout=said, env=environment)
 
 
-def wait_for_shards(folder: Path, count: int) -> None:
-    wait_until(f"{count} shards", lambda: len(list(folder.glob("run*/study.zarr/*/done/c.*"))) >= count, 300)
+def shards(folder: Path) -> int:
+    return len(list(folder.glob("run*/study.zarr/*/done/c.*")))
+
+
+def some_more_shards(gate: Gate, folder: Path, client: subprocess.Popen[str]) -> None:
+    """Two more shards are done, and the others wait at the gate."""
+    wanted = shards(folder) + 2
+
+    def look() -> bool:
+        assert client.poll() is None, (folder / "said").read_text()
+        return shards(folder) >= wanted
+
+    gate.until(f"{wanted} shards", look)
 
 
 def processes(folder: Path) -> list[psutil.Process]:
@@ -82,23 +104,44 @@ def processes(folder: Path) -> list[psutil.Process]:
         try:
             if any(str(folder) in word for p in (process, *process.parents()) for word in p.cmdline()):
                 found.append(process)
-        except psutil.Error:
+        except psutil.Error:  # it has ended
             continue
+    return found
+
+
+def workers(folder: Path) -> list[psutil.Process]:
+    """The processes that evaluate, which a job's nannies have started."""
+    found = []
+    for process in processes(folder):
+        with suppress(psutil.Error):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
     return found
 
 
 def task(folder: Path, rank: int) -> psutil.Process:
     """The process that is this task of the srun."""
-    (found,) = (p for p in processes(folder) if p.environ().get("SLURM_PROCID") == str(rank))
-    return found
+    found = []
+    for process in processes(folder):
+        with suppress(psutil.Error):
+            if process.environ().get("SLURM_PROCID") == str(rank):
+                found.append((process.create_time(), process))
+    return min(found)[1]  # the others, it has started
+
+
+def started(file: Path, folder: Path) -> list[str]:
+    """The container's command line of each job of the test that has started."""
+    said = file.parents[1] / "started"
+    return [line for line in said.read_text().splitlines() if str(folder) in line] if said.exists() else []
 
 
 def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
     client = start(cluster, file, tmp_path)
-    wait_for_shards(tmp_path, 2)
+    some_more_shards(gate, tmp_path, client)
+    wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 2)
     keys = tmp_path / "run & go/dask"
     assert {path.stat().st_mode & 0o077 for path in (keys, *keys.iterdir())} == {0}
     said = [answer for process in processes(tmp_path) for answer in knocked(process)]
@@ -107,21 +150,42 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
 
     client.kill()
     client.wait()
-    wait_until("the jobs have ended by themselves", lambda: not jobs(cluster), 300)
+    wait_until("the jobs have ended by themselves, at a shard that takes for ever", lambda: not jobs(cluster), GONE)
 
     client = start(cluster, file, tmp_path)
-    done = len(list(tmp_path.glob("run*/study.zarr/*/done/c.*")))
-    wait_for_shards(tmp_path, done + 2)
-    cluster.run("scancel", jobs(cluster)[0])
-    workers = [p for p in processes(tmp_path) if "spawn_main" in " ".join(p.cmdline())]
-    for worker in workers[-1:]:
-        worker.kill()
+    some_more_shards(gate, tmp_path, client)
+    wait_until("two jobs more have started", lambda: len(started(file, tmp_path)) == 4)
+    ended = jobs(cluster)[0]
+    cluster.run("scancel", ended)
+    wait_until("one has ended", lambda: ended not in jobs(cluster))
+    wait_until("a worker of another", lambda: workers(tmp_path))[-1].kill()
+    gate.close()
     assert client.wait(timeout=600) == 0, (tmp_path / "said").read_text()
     assert contents(tmp_path / "run & go") == expected
-    wait_until("no job is left", lambda: not jobs(cluster), 60)
-    inside = (file.parents[1] / "started").read_text().splitlines()
-    assert len(inside) >= 4  # jobs
-    assert all(f"--bind={tmp_path / 'run & go'}:" in line and f"--bind={file.parent}:" in line for line in inside)
+    wait_until("no job is left", lambda: not jobs(cluster), GONE)
+    binds = f"--bind={tmp_path / 'run & go'}:", f"--bind={file.parent}:"
+    assert all(bind in line for line in started(file, tmp_path) for bind in binds)
+
+
+@pytest.mark.parametrize("moment", ["a job starts", "a nanny has registered", "a worker has joined"])
+def test_jobs_end_soon_whenever_their_client_is_killed(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path, moment: str
+) -> None:
+    logs = tmp_path / "run & go/logs"
+
+    def said(words: str) -> bool:
+        return any(words in log.read_text() for log in logs.glob("dask-*.out"))
+
+    came: dict[str, Callable[[], object]] = {
+        "a job starts": lambda: started(undisturbed[0], tmp_path),
+        "a nanny has registered": lambda: said("Start Nanny at"),
+        "a worker has joined": lambda: said("Registered to"),
+    }
+    client = start(cluster, undisturbed[0], tmp_path)
+    wait_until(moment, came[moment], 300, 0.01)
+    client.kill()
+    client.wait()
+    wait_until("the jobs have ended by themselves", lambda: not jobs(cluster), GONE)
 
 
 def knocked(process: psutil.Process) -> list[str]:
@@ -129,7 +193,7 @@ def knocked(process: psutil.Process) -> list[str]:
     node = ("nsenter", f"--target={process.pid}", "--net")  # from elsewhere its connections cannot be seen
     argv = [*node, sys.executable, "-c", KNOCK, str(process.pid)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{process.cmdline()}: {done.stderr}"
+    assert done.returncode == 0 or not process.is_running(), f"{process}: {done.stderr}"
     return done.stdout.splitlines()
 
 
@@ -137,26 +201,38 @@ def jobs(cluster: SlurmCluster) -> list[str]:
     return cluster.run("squeue", "--noheader", "--name=landscape-dask", "--format=%i").stdout.split()
 
 
+SRUN = ("srun", "-I20", "-N2", "-n4", "--mem-per-cpu=900", "--kill-on-bad-exit=0")
+
+
 @pytest.mark.slow
 def test_one_srun_and_its_tasks_may_die(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    srun = ("srun", "-I20", "-N2", "-n4", "--mem-per-cpu=900", "--kill-on-bad-exit=0")
-    client = start(cluster, file, tmp_path, *srun)
-    wait_for_shards(tmp_path, 2)
+    client = start(cluster, file, tmp_path, *SRUN)
+    some_more_shards(gate, tmp_path, client)
     task(tmp_path, 0).send_signal(signal.SIGKILL)  # the scheduler
-    assert client.wait(timeout=600) != 0
+    assert client.wait(timeout=GONE) != 0
     said = (tmp_path / "said").read_text()
     assert "Dask's scheduler, the first task of this srun, does not answer" in said
     assert "everything finished so far is kept" in said
 
-    done = len(list(tmp_path.glob("run*/study.zarr/*/done/c.*")))
-    client = start(cluster, file, tmp_path, *srun)
-    wait_for_shards(tmp_path, done + 2)
+    client = start(cluster, file, tmp_path, *SRUN)
+    some_more_shards(gate, tmp_path, client)
     task(tmp_path, 3).send_signal(signal.SIGKILL)  # a worker
+    gate.close()
     client.wait(timeout=600)
     assert contents(tmp_path / "run & go") == expected, (tmp_path / "said").read_text()
+
+
+@pytest.mark.slow
+def test_one_srun_ends_soon_without_its_program(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
+) -> None:
+    client = start(cluster, undisturbed[0], tmp_path, *SRUN)
+    some_more_shards(gate, tmp_path, client)
+    task(tmp_path, 1).send_signal(signal.SIGKILL)
+    assert client.wait(timeout=GONE) != 0
 
 
 def test_a_job_that_slurm_refuses_is_one_sentence(
