@@ -9,12 +9,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from studies import command, contents, network, on_a_small_disk, wells
+from studies import Gate, command, contents, network, on_a_small_disk, wells
 from typer.testing import CliRunner
 
 from landscaper_hpc import Study
@@ -210,6 +209,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     file = network(tmp_path / "study", slow=0.1)
+    gate = Gate(file)
     arguments = ["run", file, "--out", tmp_path / "run", "--site", file.parent / "site.yaml"]
     process = subprocess.Popen(
         [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
@@ -218,11 +218,10 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
         start_new_session=True,
     )
     store = tmp_path / "run/study.zarr"
-    deadline = time.monotonic() + 120
-    while not list(store.glob("*/done/c.*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    gate.until("a shard", lambda: list(store.glob("*/done/c.*")) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    gate.close()
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     assert "everything finished so far is kept" in errors
     assert "Traceback" not in errors

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
-from studies import contents, network
+from studies import Gate, contents, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
@@ -230,22 +230,25 @@ def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
     study = Study.load(network(tmp_path / "study", slow=0.02), ["directions={kind: random, n: 2}"])
     run(study, Site(executor="serial", shard_points=5), tmp_path / "serial")
     shards = tmp_path / "dask/study.zarr/untrained/done"
-    monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+    gate = Gate(tmp_path / "study/study.yaml")
     with closing(Dask(tmp_path)) as dask:
         configure(monkeypatch, dask)
         site = Site.model_validate({"executor": "dask", "shard_points": 5, "dask": {"scheduler": str(dask.file)}})
 
-        def kill() -> None:
-            wait_for(lambda: shards.exists() and len(list(shards.glob("c.*"))) >= 2)
+        def kill(patch: pytest.MonkeyPatch) -> None:
+            gate.until("two shards", lambda: len(list(shards.glob("c.*"))) >= 2)
             dask.workers[0].kill()
-            wait_for(lambda: len(list(shards.glob("c.*"))) >= 4)
+            gate.until("four shards", lambda: len(list(shards.glob("c.*"))) >= 4)
+            patch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)  # nobody will answer
             dask.scheduler.kill()
 
-        killer = Thread(target=kill)
-        killer.start()
-        with pytest.raises(InputError, match="no Dask scheduler answers"):
-            run(study, site, tmp_path / "dask")
-        killer.join()
+        with monkeypatch.context() as patch:
+            killer = Thread(target=kill, args=(patch,))
+            killer.start()
+            with pytest.raises(InputError, match="no Dask scheduler answers"):
+                run(study, site, tmp_path / "dask")
+            killer.join()
+        gate.close()
         assert "Traceback" not in capfd.readouterr().err
         dask.begin()
         run(study, site, tmp_path / "dask")

@@ -98,10 +98,10 @@ def test_anything_else_names_the_item_and_the_cause(executor: Mapper, tmp_path: 
 
 
 def test_closing_lets_running_tasks_finish_and_starts_no_more(executor: Mapper, tmp_path: Path) -> None:
-    with closing(executor.map_unordered(slow, [Item(tmp_path, i) for i in range(50)])) as finished:
+    with closing(executor.map_unordered(slow, [Item(tmp_path, i) for i in range(1000)])) as finished:
         next(finished)
     done = len(list(tmp_path.iterdir()))
-    assert 1 <= done < 20
+    assert 1 <= done < 500  # a minute's work of several processes
     assert all(p.read_text() == "x" for p in tmp_path.iterdir())
     time.sleep(0.5)
     assert len(list(tmp_path.iterdir())) == done
@@ -135,7 +135,7 @@ if __name__ == "__main__":
     assert _wait_for(lambda: not any(_alive(pid) for pid in pids))
 
 
-def _wait_for(condition: object, seconds: float = 30) -> bool:
+def _wait_for(condition: object, seconds: float = 240) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():  # type: ignore[operator]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psutil
 import pytest
-from studies import command, contents, network
+from studies import Gate, command, contents, network
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
@@ -23,6 +25,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The same for a study that a `Gate` can stop."""
+    folder = tmp_path_factory.mktemp("gated")
+    file = network(folder / "study", slow=0.001)
+    done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")
+
+
+@pytest.fixture
+def gate(gated: tuple[Path, dict[str, str]]) -> Iterator[Gate]:
+    with closing(Gate(gated[0])) as made:
+        yield made
 
 
 def start(file: Path, folder: Path, ranks: int, *more: str) -> subprocess.Popen[str]:
@@ -46,20 +64,25 @@ def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp
     assert out.count("SMAD") == 1  # one rank tells
 
 
-def test_a_killed_rank_ends_all_and_the_next_run_goes_on(
-    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
-) -> None:
-    import psutil
+def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            if "landscaper_hpc.cli" in child.cmdline() and "mpiexec" not in child.name():
+                found.append(child)
+    return found
 
-    file, expected = undisturbed
+
+def test_a_killed_rank_ends_all_and_the_next_run_goes_on(
+    gated: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
+) -> None:
+    file, expected = gated
     process = start(file, tmp_path / "run", 2)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run/study.zarr").is_dir() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    ranks = [c for c in psutil.Process(process.pid).children(recursive=True) if "landscaper_hpc.cli" in c.cmdline()]
-    ranks[-1].send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    gate.until("a store", lambda: (tmp_path / "run/study.zarr").is_dir() or process.poll() is not None)
+    ranks_of(process)[-1].send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
     assert process.returncode != 0
+    gate.close()
     again = start(file, tmp_path / "run", 3)
     _, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors
@@ -94,24 +117,17 @@ def test_stages_one_by_one_and_evaluation_twice_at_once(
     assert contents(tmp_path / "run") == expected
 
 
-def test_a_signal_ends_all_ranks_with_the_code_for_requeue(
-    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
-) -> None:
-    import psutil
-
-    file, expected = undisturbed
-    for stage in ("prepare", "evaluate"):
-        process = start(file, tmp_path / "run", 2, "--stage", stage)
-        if stage == "prepare":
-            process.communicate(timeout=240)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("leases/*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    children = psutil.Process(process.pid).children(recursive=True)
-    ranks = [c for c in children if "landscaper_hpc.cli" in c.cmdline() and "mpiexec" not in c.name()]
-    ranks[0].send_signal(signal.SIGUSR2)  # one of two: the other must not go on alone for ever
-    _, errors = process.communicate(timeout=120)
-    # the other rank may have finished everything before the signal came
+def test_a_signal_ends_all_ranks_with_the_code_for_requeue(gated: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    file, expected = gated
+    process = start(file, tmp_path / "run", 2, "--stage", "prepare")
+    process.communicate(timeout=240)
+    with closing(Gate(file)) as gate:
+        process = start(file, tmp_path / "run", 2, "--stage", "evaluate")
+        shard = "leases/*.*[0-9]"
+        gate.until("a shard begins", lambda: list((tmp_path / "run").glob(shard)) or process.poll() is not None)
+        ranks_of(process)[0].send_signal(signal.SIGUSR2)  # one of two: the other must not go on alone for ever
+    _, errors = process.communicate(timeout=240)
+    # the other rank may have finished everything before the first one looked
     assert process.returncode in (0, 75), errors
     again = start(file, tmp_path / "run", 1)
     again.communicate(timeout=240)

@@ -47,7 +47,7 @@ def say_rank(folder: Path, progress: Progress) -> None:
     import time
 
     (folder / os.environ[LOCAL_RANK]).touch()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while len(list(folder.iterdir())) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
 
