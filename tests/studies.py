@@ -129,15 +129,15 @@ class Gate:
         self._folder = study.parent / "gate"
         self._folder.mkdir()
 
-    def until(self, what: str, look: Callable[[], object], seconds: float = 300) -> None:
-        """Let points be evaluated, a few at a time, until what `look` returns is true."""
+    def until(self, what: str, look: Callable[[], object], seconds: float = 400, pause: float = 0.02) -> None:
+        """Let points be evaluated, four after each look at most, until what `look` returns is true."""
         deadline = time.monotonic() + seconds
         while not look():
             assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
             if not any(self._folder.iterdir()):
                 for number in range(4):
                     (self._folder / str(number)).touch()
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def close(self) -> None:
         """Take the gate away: everything goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -222,6 +224,55 @@ def test_a_lost_scheduler_is_one_sentence_and_a_new_one_goes_on(tmp_path: Path) 
             patch.undo()
             configure(patch, dask)
             assert len(list(executor.map_unordered(waits, items))) == 3
+
+
+HELD = """
+import time
+from pathlib import Path
+Path("held").touch()
+while True:
+    time.sleep(1)
+"""
+SOON = """
+from landscaper_hpc.executors import dask_gone
+dask_gone.GONE_SECONDS, dask_gone._LOOK_SECONDS = 2, 0.1
+dask_setup = dask_gone.dask_setup
+"""
+
+
+def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    (tmp_path / "soon.py").write_text(SOON)
+    with closing(Dask(tmp_path)) as dask:
+        options = ("--nthreads=1", f"--scheduler-file={dask.file}", "--preload=held.py", "--preload-nanny=soon.py")
+        nanny = dask.start("worker", "--death-timeout=100000", *options)
+        wait_for((tmp_path / "held").exists)
+        time.sleep(5)  # not because its start takes long
+        assert nanny.poll() is None
+        dask.scheduler.kill()
+        assert nanny.wait(timeout=240) == 1
+
+
+def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from landscaper_hpc.executors import dask_gone
+
+    monkeypatch.setattr(dask_gone, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(dask_gone, "GONE_SECONDS", 0.05)
+    said: list[str] = []
+
+    async def close(reason: str) -> None:
+        said.append(reason)
+
+    async def story() -> None:
+        scheduler: Any = SimpleNamespace(clients={"fire-and-forget": 0, "ours": 1}, close=close)
+        watch = asyncio.create_task(dask_gone.close_without_client(scheduler, start_seconds=240))
+        await asyncio.sleep(0.5)
+        assert not said
+        del scheduler.clients["ours"]
+        await watch
+
+    asyncio.run(story())
+    assert said == ["the client is gone"]
 
 
 def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(

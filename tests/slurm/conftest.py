@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from studies import command, contents, network
+from studies import Gate, command, contents, network
 
 from tests.slurm.cluster import NotPossible, SlurmCluster
 
@@ -46,7 +47,14 @@ def cluster(testbed: SlurmCluster) -> SlurmCluster:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A study, with a site.yaml beside it, and what an undisturbed serial run leaves of it."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    file = network(folder / "study", slow=0.2)
+    file = network(folder / "study", slow=0.02)
     done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")
+
+
+@pytest.fixture
+def gate(undisturbed: tuple[Path, dict[str, str]]) -> Iterator[Gate]:
+    """Closed: the study's points are evaluated as far as the test says."""
+    with closing(Gate(undisturbed[0])) as made:
+        yield made

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -64,13 +64,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     (folder / "ch-run").chmod(0o755)
     run(Study.load(file, [RANDOM]), Site(executor="serial", shard_points=5), folder / "run")
     return file, contents(folder / "run")
-
-
-@pytest.fixture
-def gate(undisturbed: tuple[Path, dict[str, str]]) -> Iterator[Gate]:
-    """Closed: the study's points are evaluated as far as the test says."""
-    with closing(Gate(undisturbed[0])) as made:
-        yield made
 
 
 def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subprocess.Popen[str]:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import contents
+from studies import Gate, contents
 
-from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
+from tests.slurm.cluster import ASKING, ROOT, SlurmCluster, wait_until
 
 SCRIPT = ROOT / "slurm/landscape.sbatch"
 
@@ -30,9 +30,14 @@ def log(folder: Path) -> str:
     return file.read_text() if file.exists() else "no output"
 
 
-def wait_for_shards(cluster: SlurmCluster, job: int, folder: Path) -> None:
+def started_again(cluster: SlurmCluster, job: int) -> bool:
+    return cluster.job(job).get("Restarts", "0") != "0"
+
+
+def some_shards(gate: Gate, cluster: SlurmCluster, job: int, folder: Path) -> None:
+    """Two shards are done, and the others wait at the gate."""
     with cluster.story_of(job):
-        wait_until("some shards", lambda: len(list(folder.glob("run/study.zarr/*/done/c.*"))) >= 2, seconds=240)
+        gate.until("some shards", lambda: len(list(folder.glob("run/study.zarr/*/done/c.*"))) >= 2)
 
 
 def test_two_nodes_give_the_bytes_of_one_process(
@@ -48,28 +53,30 @@ def test_two_nodes_give_the_bytes_of_one_process(
     "crashed", [pytest.param(0, id="of the script", marks=pytest.mark.slow), pytest.param(1, id="of a task")]
 )
 def test_a_crashed_node_requeues_the_job_and_it_goes_on(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, crashed: int
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path, crashed: int
 ) -> None:
     file, expected = undisturbed
     job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1")
-    wait_for_shards(cluster, job, tmp_path)
+    some_shards(gate, cluster, job, tmp_path)
     nodes = cluster.run("scontrol", "show", "hostnames", cluster.wait_for_node(job)).stdout.split()
     cluster.crash(nodes[crashed])
+    wait_until("the copy", lambda: started_again(cluster, job), 120, ASKING)
+    gate.close()
     cluster.wait_for_state(job, "COMPLETED", seconds=400)
     assert contents(tmp_path / "run") == expected, log(tmp_path)
-    assert cluster.job(job)["Restarts"] != "0"
 
 
 def test_a_signal_before_the_end_requeues_the_job_and_it_goes_on(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
     job = submit(cluster, file, tmp_path, "--nodes=1", "--ntasks-per-node=2")
-    wait_for_shards(cluster, job, tmp_path)
+    some_shards(gate, cluster, job, tmp_path)
     cluster.run("scancel", "--signal=USR2", str(job))  # what --signal does at its time: to the steps, not the script
+    gate.until("the copy", lambda: started_again(cluster, job), pause=ASKING)  # a rank looks between points
+    gate.close()
     cluster.wait_for_state(job, "COMPLETED", seconds=400)
     assert contents(tmp_path / "run") == expected, log(tmp_path)
-    assert cluster.job(job)["Restarts"] != "0"
     assert "requeueing" in log(tmp_path)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import contents
+from studies import Gate, contents
 
 from landscaper_hpc.executors.jobs import Job
 from tests.slurm.cluster import SlurmCluster, wait_until
@@ -57,7 +57,7 @@ def shards(folder: Path) -> int:
 
 
 def test_killed_cancelled_out_of_time_and_run_again(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], arguments: list[str], tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
     client = cluster.start_client(*PROGRAM, *arguments, stderr=subprocess.DEVNULL)
     try:
@@ -69,7 +69,7 @@ def test_killed_cancelled_out_of_time_and_run_again(
         second = cluster.run(*PROGRAM, *arguments, check=False, seconds=120)
         assert second.returncode == 2
         assert "another run is at work there" in second.stderr
-        wait_until("some shards", lambda: shards(tmp_path) >= 2, 400)
+        gate.until("some shards", lambda: shards(tmp_path) >= 2)
     finally:
         client.kill()
         client.wait(30)
@@ -77,8 +77,9 @@ def test_killed_cancelled_out_of_time_and_run_again(
     cluster.run("scancel", f"{array}_0")
     own = tmp_path / f"run/jobs/{alone}_0_log.out"
     # it is at work, or had no chance since the others have done everything
-    wait_until("its first shard", lambda: ": done" in log(own) or shards(tmp_path) == SHARDS, 400)
+    gate.until("its first shard", lambda: ": done" in log(own) or shards(tmp_path) == SHARDS, pause=1.0)
     cluster.run("scancel", "--signal=USR2", alone)  # what --signal does at its time: to the steps, not the script
+    gate.close()
 
     look = cluster.run(*PROGRAM, *arguments, "--detach", seconds=120)
     assert "the jobs go on by themselves" in look.stderr
@@ -105,12 +106,12 @@ def test_killed_cancelled_out_of_time_and_run_again(
 
 
 def test_interrupted_and_all_jobs_cancelled(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], arguments: list[str], tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
     client = cluster.start_client(*PROGRAM, *arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    wait_until("some shards", lambda: shards(tmp_path) >= 2, 400)
+    gate.until("some shards", lambda: shards(tmp_path) >= 2)
     client.send_signal(signal.SIGINT)
-    _, said = client.communicate(timeout=60)
+    _, said = client.communicate(timeout=120)
     assert client.returncode == 130
     first = submitted(tmp_path)
     numbers = sorted({number for stage in ("evaluate", "topology", "report") for number in first[stage]}, key=int)
@@ -118,6 +119,7 @@ def test_interrupted_and_all_jobs_cancelled(
     cluster.run("scancel", *numbers)
     wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 120)
     before = shards(tmp_path)
+    gate.close()
     done = cluster.run(*PROGRAM, *arguments, check=False, seconds=800)
     assert done.returncode == 0, done.stderr + logs(tmp_path)
     assert contents(tmp_path / "run") == undisturbed[1]

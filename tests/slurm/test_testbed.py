@@ -10,7 +10,7 @@ from tests.slurm.cluster import NODES, SlurmCluster, wait_until
 # Counts in a file of its own per job and node, so that a copy of the job elsewhere can be told from it. Ends by itself.
 BEATING = """
 n=0
-while [ $n -lt 1500 ] && [ ! -e stop ]; do
+while [ $n -lt 6000 ] && [ ! -e stop ]; do
     n=$((n + 1))
     echo $n > beat.$SLURM_JOB_ID.$SLURMD_NODENAME.new
     mv beat.$SLURM_JOB_ID.$SLURMD_NODENAME.new beat.$SLURM_JOB_ID.$SLURMD_NODENAME
@@ -27,7 +27,7 @@ def beats(folder: Path, job: int, node: str) -> int:
 def wait_for_beats(folder: Path, job: int, node: str) -> None:
     """The job is alive on that node: it counts on."""
     before = beats(folder, job, node)
-    wait_until(f"job {job} goes on on {node}", lambda: beats(folder, job, node) > before + 1, 30)
+    wait_until(f"job {job} goes on on {node}", lambda: beats(folder, job, node) > before + 1)
 
 
 def wait_for_other_node(cluster: SlurmCluster, job: int, nodes: list[str]) -> str:

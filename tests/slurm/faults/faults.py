@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -38,10 +39,11 @@ def pool_worker(scene: Scene) -> None:
     client = scene.start()
 
     def kill() -> None:
-        workers = [p for p in psutil.Process(client.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-        if not workers:
-            raise Missed
-        scene.random.choice(workers).kill()
+        try:
+            workers = [p for p in psutil.Process(client.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+            scene.random.choice(workers).kill()
+        except (psutil.NoSuchProcess, IndexError):
+            raise Missed from None
 
     scene.strike(kill)
     assert client.wait(300) == 0, scene.words()
@@ -150,7 +152,12 @@ def dask_scheduler(scene: Scene) -> None:
     client = scene.start(site="dask", launcher=launcher)
 
     def kill() -> None:
-        (scheduler,) = (p for p in scene.processes(str(scene.out)) if p.environ().get("SLURM_PROCID") == "0")
+        found = []
+        for process in scene.processes(str(scene.out)):
+            with suppress(psutil.NoSuchProcess):
+                if process.environ().get("SLURM_PROCID") == "0":
+                    found.append(process)
+        (scheduler,) = found
         scheduler.kill()
 
     scene.strike(kill)

@@ -198,7 +198,7 @@ class Scene:
         state = self.cluster.wait_for_state(job, *ends, seconds=seconds)
         # a job that is about to be requeued has failed for a moment
         if state != "COMPLETED":
-            self.cluster.wait_for_state(job, "PENDING", "RUNNING", "COMPLETED", seconds=15)
+            self.cluster.wait_for_state(job, "PENDING", "RUNNING", "COMPLETED", seconds=60)
             self.completed(job, seconds)
 
     def restarts(self, job: int) -> int:
