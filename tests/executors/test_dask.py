@@ -240,11 +240,15 @@ dask_setup = dask_gone.dask_setup
 """
 
 
-def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(tmp_path: Path) -> None:
+def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "held.py").write_text(HELD)
     (tmp_path / "soon.py").write_text(SOON)
     with closing(Dask(tmp_path)) as dask:
-        options = ("--nthreads=1", f"--scheduler-file={dask.file}", "--preload=held.py", "--preload-nanny=soon.py")
+        options = ("--nthreads=1", f"--scheduler-file={dask.file}", "--preload-nanny=soon.py")
+        # as an option, the nanny would import it too
+        monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str(tmp_path / "held.py"))
         nanny = dask.start("worker", "--death-timeout=100000", *options)
         wait_for((tmp_path / "held").exists)
         time.sleep(5)  # not because its start takes long
