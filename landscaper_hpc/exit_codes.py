@@ -9,20 +9,24 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed, user_frames, user_traceback
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a command raises into one message and the exit code that belongs to it."""
+    """Turn what a command raises into one message and the exit code that belongs to it.
+
+    A mistake in the user's code is one line too; with the command's option `traceback` the way to it comes before.
+    """
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
         except InputError as error:
+            _show(error.traceback, options)
             _fail(" ".join(str(error).split()), 2)
         except KeyboardInterrupt:
             _fail("stopped; everything finished so far is kept, the same command goes on from there", 130)
@@ -35,8 +39,21 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             # the reader of our output went away (| head); Python would complain once more at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except (Exception, SystemExit) as error:
+            frames = user_frames(error)
+            if not frames:
+                raise
+            _show(user_traceback(error), options)
+            # what the user's code ends in its midst would pass for done
+            said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else " ".join(str(error).split())[:300]
+            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}", 1)
 
     return wrapped
+
+
+def _show(traceback: str, options: Mapping[str, Any]) -> None:
+    if options.get("traceback"):
+        print(traceback, end="", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, load_site, load_study
+from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _NOISE_POINTS = 16
 
 
-def check(study: StudyFile, set_: Set = None, site: SiteFile = None, device: Device = None) -> None:
+def check(
+    study: StudyFile, set_: Set = None, site: SiteFile = None, device: Device = None, traceback: Traceback = False
+) -> None:
     """Load everything a study names, evaluate the checkpoints and prove that the loss is deterministic.
 
     \b

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, load_site, load_study
+from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
 
 
 def connect(
@@ -21,6 +21,7 @@ def connect(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     site: SiteFile = None,
     device: Device = None,
+    traceback: Traceback = False,
 ) -> None:
     """Loss along the straight line and along a trained quadratic Bézier curve between two checkpoints.
 

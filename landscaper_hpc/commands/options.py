@@ -34,6 +34,9 @@ Out = Annotated[
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes; default: one for each core or GPU")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:<number>")]
 
+Traceback = Annotated[bool, typer.Option("--traceback", help="show the way to a mistake in the task's code")]
+"""`exit_codes.guarded` looks at it."""
+
 Executor = Annotated[
     str | None, typer.Option("--executor", help="serial, local, slurm, dask, or mpi under mpiexec or srun")
 ]

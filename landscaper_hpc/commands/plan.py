@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import shutil
 
-from landscaper_hpc.commands.options import Device, Out, Set, SiteFile, StudyFile, Workers, load_site, load_study
+from landscaper_hpc.commands.options import (
+    Device,
+    Out,
+    Set,
+    SiteFile,
+    StudyFile,
+    Traceback,
+    Workers,
+    load_site,
+    load_study,
+)
 from landscaper_hpc.commands.sweep import plan_sweep
 
 
@@ -15,6 +25,7 @@ def plan(
     out: Out = None,
     workers: Workers = None,
     device: Device = None,
+    traceback: Traceback = False,
 ) -> None:
     """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
 

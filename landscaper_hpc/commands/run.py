@@ -19,6 +19,7 @@ from landscaper_hpc.commands.options import (
     SetSite,
     SiteFile,
     StudyFile,
+    Traceback,
     Workers,
     load_site,
     load_study,
@@ -49,6 +50,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with a Slurm site: print the sbatch scripts and do nothing")
     ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Run a study: directions, losses, merge tree, report. Run it again to resume.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, load_site, load_study
+from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
 
 
 def similarity(
@@ -26,6 +26,7 @@ def similarity(
     ] = None,
     site: SiteFile = None,
     device: Device = None,
+    traceback: Traceback = False,
 ) -> None:
     """How alike the checkpoints of a study represent the same data: linear CKA between them, layer by layer.
 

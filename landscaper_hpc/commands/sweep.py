@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile, Workers, load_site
+from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile, Traceback, Workers, load_site
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
@@ -43,6 +43,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="list the studies, points and files, and run nothing")
     ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Run a study for many values and checkpoints, from one pool of shards.
 

@@ -7,14 +7,13 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Any
 
-from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.errors import InputError, TaskFailed, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
@@ -192,8 +191,8 @@ def _call(function: Function[Item], item: Item, progress: Progress) -> None:
         function(item, progress)
     except InputError:
         raise
-    except Exception:
-        raise TaskFailed(f"{item}\n{traceback.format_exc()}") from None
+    except (Exception, SystemExit) as error:  # a task that ends the process would pass for done
+        raise TaskFailed(f"{item}\n{user_traceback(error)}") from None
 
 
 def _bind(on_progress: Callable[[Item, int, int], None], item: Item) -> Progress:

@@ -181,10 +181,15 @@ class RankError(Exception):
 
 def agree(comm: Comm, error: BaseException | None) -> None:
     """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
-    mine = None if error is None else (isinstance(error, InputError), f"{error or type(error).__name__}")
+    way = getattr(error, "traceback", "")
+    mine = None if error is None else (isinstance(error, InputError), f"{error or type(error).__name__}", way)
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
     if error is not None:
         raise error
     if failures:
-        rank, (bad_input, message) = failures[0]
-        raise (InputError if bad_input else RankError)(f"rank {rank}: {message}")
+        rank, (bad_input, message, way) = failures[0]
+        if not bad_input:
+            raise RankError(f"rank {rank}: {message}")
+        other = InputError(f"rank {rank}: {message}")
+        other.traceback = way
+        raise other

@@ -71,6 +71,8 @@ def log_to(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         log.error("stopped: %s: %s", type(error).__name__, error)
+        if way := getattr(error, "traceback", ""):
+            log.error("the way to it:\n%s", way)
         raise
     finally:
         logger.removeHandler(handler)

@@ -1,0 +1,105 @@
+"""Mistakes in the user's code: one line, never exit code 0; the way to them in the log, and on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from studies import wells
+from typer.testing import CliRunner, Result
+
+from landscaper_hpc.cli import app
+
+MORE = """
+
+good = task
+
+def task(**options):
+    made = good(**options)
+    def deeper(model):
+        {deeper}
+        return 0.0
+    def loss(model, data):
+        return made.loss(model, data) + deeper(model)
+    {building}
+    return Task(made.model, loss, made.data)
+"""
+
+
+def study(folder: Path, deeper: str = "pass", building: str = "pass") -> Path:
+    file = wells(folder, count=5)
+    text = (folder / "task.py").read_text()
+    (folder / "task.py").write_text(text + MORE.format(deeper=deeper, building=building))
+    return file
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+LEAVING = [
+    {"deeper": "raise SystemExit(0)"},
+    {"deeper": "__import__('sys').exit(0)"},
+    {"deeper": "float(model.x[0]) > 0.9 and __import__('sys').exit(0)"},
+    {"building": "__import__('sys').exit(0)"},
+    {"building": "__import__('argparse').ArgumentParser().parse_args(['--no-such-option'])"},
+]
+
+
+@pytest.mark.parametrize("code", LEAVING)
+@pytest.mark.parametrize("name", ["run", "check"])
+def test_a_task_that_ends_the_process_is_an_error(tmp_path: Path, code: dict[str, str], name: str) -> None:
+    file = study(tmp_path / "study", **code)
+    more = ["--out", tmp_path / "run", "--executor", "serial"] if name == "run" else []
+    done = call(name, file, *more)
+    assert done.exit_code == 2, done.output
+    assert "sys.exit(0)" in done.stderr or "SystemExit" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("landscaper-hpc: task file")
+    assert not (tmp_path / "run/results.json").exists()
+
+
+def test_a_trainer_that_ends_the_process_is_an_error(tmp_path: Path) -> None:
+    file = wells(tmp_path / "study", count=5)
+    (tmp_path / "study/train.py").write_text("import sys\ndef train(path, progress, **options):\n    sys.exit(0)\n")
+    (tmp_path / "study/origin.pt").unlink()
+    done = call("run", file, "--set", "train=train.py", "--out", tmp_path / "run", "--executor", "serial")
+    assert done.exit_code == 2
+    assert "train.py called sys.exit(0)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [({"deeper": "model.y"}, "in deeper"), ({"building": "import torch; torch.ones(2) @ 3"}, "in task")],
+)
+def test_the_way_to_a_mistake(tmp_path: Path, code: dict[str, str], last: str) -> None:
+    """One line; the frames of the task alone in the log, and on the terminal with --traceback."""
+    file = study(tmp_path / "study", **code)
+    done = call("run", file, "--out", tmp_path / "run", "--executor", "serial")
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    logged = (tmp_path / "run/logs/run.log").read_text()
+    shown = call("check", file, "--traceback")
+    assert shown.exit_code == 2
+    for text in (logged, shown.stderr):
+        way = text[text.index("Traceback (most recent call last)") :]
+        assert last in way
+        assert {line.split('"')[1] for line in way.splitlines() if line.startswith("  File ")} == {
+            str(tmp_path / "study/task.py")
+        }
+
+
+@pytest.mark.parametrize("name", ["run", "check", "plan", "sweep", "connect", "similarity"])
+def test_commands_that_run_the_users_code_can_show_the_way(tmp_path: Path, name: str) -> None:
+    file = study(tmp_path / "study", building="1 / 0")
+    text = file.read_text()
+    if name in ("connect", "similarity"):
+        first = text.split("checkpoints: [")[1].split("]")[0]
+        file.write_text(text.replace(first, f"{first}, {first.replace('name: origin', 'name: other')}"))
+    more = {"connect": ["origin", "other"], "run": ["--out", tmp_path / "run", "--executor", "serial"]}
+    if name == "sweep":
+        more["sweep"] = ["--checkpoint", str(tmp_path / "study/origin.pt"), *more["run"]]
+    plain, shown = (call(name, file, *more.get(name, []), *way) for way in ([], ["--traceback"]))
+    assert "ZeroDivisionError" in plain.stderr + shown.stderr
+    assert "Traceback" not in plain.stderr or name == "sweep"
+    if name != "sweep":  # which sets the study aside, with its failure
+        assert 'task.py", line' in shown.stderr
