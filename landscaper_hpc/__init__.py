@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.study import Study
     from landscaper_hpc.topology import MergeTree, merge_tree
-    from landscaper_hpc.topology.metrics import smad
+    from landscaper_hpc.topology.metrics import mean_climb, smad
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ _HOME = {
     "Site": "study.site",
     "Study": "study.study",
     "Task": "objective.objective",
+    "mean_climb": "topology.metrics",
     "merge_tree": "topology",
     "open_landscape": "store.landscape",
     "run": "orchestrate",
@@ -43,6 +44,7 @@ __all__ = [
     "Site",
     "Study",
     "Task",
+    "mean_climb",
     "merge_tree",
     "open_landscape",
     "run",

@@ -5,7 +5,6 @@ What the stages are, and in which order, is said in `landscaper_hpc.work.stages`
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import closing
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.registry import EXECUTORS
+from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.lock import log_to, only_one
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
@@ -49,8 +49,7 @@ def run(
     campaign = Campaign.of(study, site, site.folder(study.name, folder))
     if not run_campaign(campaign, site, retry_failed, stage, detach):
         return None
-    found: dict[str, Any] = json.loads((campaign.folder / "results.json").read_text())
-    return found
+    return read_results(campaign.folder / "results.json")
 
 
 def open_sweep(config: SweepConfig, site: Site, folder: Path | None = None) -> Sweep:

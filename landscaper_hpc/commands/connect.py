@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
 
 
@@ -57,7 +57,7 @@ def connect(
         for name, path in (("line", straight), ("bezier", curve))
     }
     if as_json:
-        print(json.dumps(found))
+        print(strict_json.dumps(found))
         return
     print(f"{'t':>6} {'line':>12} {'curve':>12}")
     for t, a, b in zip(straight.t, straight.losses, curve.losses, strict=True):

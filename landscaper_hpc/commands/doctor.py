@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def doctor(
             print(f"{ {True: 'ok', False: 'BAD', None: '–'}[ok]:<4} {name:<12} {finding}", flush=True)
     bad = [item["name"] for item in findings if item["ok"] is False]
     if as_json:
-        print(json.dumps({"ok": not bad, "findings": findings}))
+        print(strict_json.dumps({"ok": not bad, "findings": findings}))
     if bad:
         sys.exit(1)
 

@@ -20,7 +20,7 @@ def report(
     from landscaper_hpc.store.sweep_record import is_sweep
 
     if is_sweep(folder):
-        from landscaper_hpc.report.sweep_report import write_sweep as write
+        from landscaper_hpc.report.sweep_page import write_sweep as write
     else:
         from landscaper_hpc.report.page import write_report as write
     print(write(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,34 +138,16 @@ def print_table(results: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from landscaper_hpc.report.quantities import shown
+
     landscapes = results["landscapes"]
     table = Table(title=f"{results['study']}, {landscapes[0]['connectivity']} connectivity")
     table.add_column("checkpoint")
     for item in landscapes:
         table.add_column(item["name"], justify="right")
-    for label, value in _ROWS.items():
-        table.add_row(label, *(value(item) for item in landscapes))
+    for row in shown("run"):
+        values = [row.value(item) for item in landscapes]
+        if any(value is not None for value in values):
+            table.add_row(row.label, *map(row.text, values))
     # a table that is read later, from a file, may be as wide as it needs
     Console(width=None if sys.stdout.isatty() else 40 + 24 * len(landscapes)).print(table)
-
-
-def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _numbers(values: list[float] | None) -> str:
-    return "–" if values is None else ", ".join(map(_number, values))
-
-
-_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "loss at the checkpoint": lambda item: _number(item["loss"]),
-    "Hessian eigenvalues": lambda item: _numbers(item["directions"]["eigenvalues"]),
-    "grid": lambda item: " × ".join(map(str, item["grid"]["shape"])),
-    "lowest, highest loss": lambda item: _numbers(item["topology"]["range"]),
-    "minima": lambda item: _number(item["topology"]["n_minima"]),
-    "saddles": lambda item: _number(item["topology"]["n_saddles"]),
-    "finite persistence pairs": lambda item: _number(item["topology"]["persistence"]["pairs"]),
-    "largest persistence": lambda item: _number(item["topology"]["persistence"]["max"]),
-    "SMAD": lambda item: _number(item["topology"]["smad"]),
-    "NaN, +inf, -inf": lambda item: _numbers(list(item["topology"]["nonfinite"].values())),
-}

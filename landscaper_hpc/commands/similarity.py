@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
 
 
@@ -70,7 +70,7 @@ def similarity(
         rows = {
             layer: [[None if math.isnan(x) else x for x in row] for row in m.tolist()] for layer, m in matrices.items()
         }
-        print(json.dumps({"checkpoints": names, "examples": len(next(iter(grams[0].values()))), "cka": rows}))
+        print(strict_json.dumps({"checkpoints": names, "examples": len(next(iter(grams[0].values()))), "cka": rows}))
         return
     width = max(7, *map(len, names))
     for layer, matrix in matrices.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from landscaper_hpc import strict_json
 
 _BETWEEN_LOOKS = 5.0
 
@@ -41,7 +42,7 @@ def status(
     if failed:
         _print_failed(folder, key)
     elif as_json:
-        print(json.dumps(found))
+        print(strict_json.dumps(found))
     elif watch:
         _watch(folder)
     else:

@@ -118,53 +118,50 @@ def _topology(
 
 def _print(result: Result, reader: Reader, seconds: float, as_json: bool) -> None:
     import dataclasses
-    import json
 
-    from landscaper_hpc.topology.metrics import minima_above, noise_floor, summary
+    from landscaper_hpc import strict_json
+    from landscaper_hpc.report.quantities import measure, nested, shown
+    from landscaper_hpc.report.quantity import Measured
 
     tree = result.tree
     assert tree is not None
-    found: dict[str, Any] = summary(tree)
-    noise = noise_floor(reader.dtype if reader.dtype.kind == "f" else "f8", tree.value_range)
+    numbers = nested(measure(Measured(tree, _computed_in(reader)), ("tree",)))
     peak = max(phase["peak_rss_mb"] for rank in result.stats for phase in rank.phases.values())
-    found |= {
-        "noise_floor": noise,
-        "n_above_noise": minima_above(tree, noise),
-        "seconds": seconds,
-        "peak_rss_mb": peak,
-        "planned_mb": result.planned_bytes / 1e6,
-        "blocks": result.boxes.size,
-        "block_shape": list(result.boxes.block),
-        "ranks": [dataclasses.asdict(rank) for rank in result.stats],
-    }
     if as_json:
-        print(json.dumps(_finite(found), allow_nan=False))
+        found: dict[str, Any] = {
+            "shape": tree.shape,
+            "connectivity": tree.connectivity,
+            "direction": tree.direction,
+            **numbers["topology"],
+            "seconds": seconds,
+            "peak_rss_mb": peak,
+            "planned_mb": result.planned_bytes / 1e6,
+            "blocks": result.boxes.size,
+            "block_shape": result.boxes.block,
+            "ranks": [dataclasses.asdict(rank) for rank in result.stats],
+        }
+        print(strict_json.dumps(found))
         return
-    pairs = found["persistence"]
-    low, high = found["range"]
-    print(f"grid         {' × '.join(map(str, tree.shape))}, {tree.connectivity} connectivity, {tree.direction}")
-    print(f"range        {low:.9g} to {high:.9g}" + _strange(found["nonfinite"]))
-    print(f"minima       {tree.n_minima:,} ({found['n_above_noise']:,} above the noise floor {noise:.2g})")
-    print(f"saddles      {found['n_saddles']:,}")
-    print(f"SMAD         {found['smad']:.9g} (unweighted {found['smad_normalized']:.6g}, raw {found['smad_raw']:.6g})")
-    print(
-        f"persistence  {pairs['pairs']:,} finite pairs, mean {pairs['mean']:.6g}, max {pairs['max']:.6g}, "
-        f"total {pairs['total']:.6g}, entropy {pairs['entropy']:.6g}"
-    )
-    print(f"took         {seconds:.2f} s, {peak:.0f} MB, {found['blocks']} blocks on {len(result.stats)} ranks")
+    rows = shown("topology")
+    lines = {
+        "grid": f"{' × '.join(map(str, tree.shape))}, {tree.connectivity} connectivity, {tree.direction}",
+        **{row.label: row.text(row.value(numbers)) for row in rows},
+        "took": f"{seconds:.2f} s, {peak:.0f} MB, {result.boxes.size} blocks on {len(result.stats)} ranks",
+    }
+    width = max(map(len, lines))
+    for label, value in lines.items():
+        print(f"{label:<{width}}  {value}")
 
 
-def _strange(counts: dict[str, int]) -> str:
-    some = [f"{n:,} {name}" for name, n in counts.items() if n]
-    return f"; not finite: {', '.join(some)}" if some else ""
+def _computed_in(reader: Reader) -> Any:
+    """The precision that a field was computed in: that of the study whose losses it is, or else its own type."""
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.store.landscape import LandscapeStore
 
-
-def _finite(thing: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(thing, dict):
-        return {key: _finite(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [_finite(value) for value in thing]
-    if isinstance(thing, float) and not (abs(thing) < float("inf")):
-        return None
-    return thing
+    place = getattr(reader, "path", None)
+    if place is not None and place.name == "loss":
+        try:
+            return LandscapeStore(place.parent.parent, place.parent.name).attributes["science"]["precision"]
+        except (InputError, KeyError):
+            pass  # an array that only has the name
+    return reader.dtype if reader.dtype.kind == "f" else "float64"

@@ -1,13 +1,12 @@
 """One self-contained page per study: figures, numbers and what they mean, from the store and `results.json`.
 
 Everything on the page follows from those two, so the same study gives the same bytes. The words are in
-`templates/report.html.j2`; this module reads, draws and arranges.
+`templates/report.html.j2`, numbers are the rows of `quantities`; this module reads, draws and arranges.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,48 +19,33 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
-from landscaper_hpc.report import figures
+from landscaper_hpc.report import figures, text
 from landscaper_hpc.report.figures.embed import draw, embed
-from landscaper_hpc.report.results import SCHEMA
+from landscaper_hpc.report.quantities import shown
+from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.topology import MergeTree, merge_tree
-from landscaper_hpc.topology.metrics import smad_curve
-from landscaper_hpc.topology.profile import landscape_profile
-
-_PROFILE_POINTS = 50_000_000  # a profile needs the whole grid in memory, about 100 bytes per point
-_PROFILE_BASINS = 300
-_LEAVES = 200
+from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
+from landscaper_hpc.topology.metrics import SmadCurve
 
 
 @dataclass(frozen=True)
 class _Landscape:
-    """A landscape's entry in `results.json`, its store and its merge tree (with labels where memory allows)."""
+    """A landscape's entry in `results.json`, its store, and what its figures show."""
 
     result: Mapping[str, Any]
     store: LandscapeStore
-    tree: MergeTree
+    drawing: Drawing
 
     @property
     def name(self) -> str:
         return str(self.result["name"])
 
     @property
-    def on_edge(self) -> int:
-        """How many minima lie on the edge of the grid."""
-        index = np.unravel_index(self.tree.minima, self.tree.shape)
-        edge = [(i == 0) | (i == k - 1) for i, k in zip(index, self.tree.shape, strict=True)]
-        return int(np.count_nonzero(np.any(edge, axis=0)))
-
-    @property
-    def skew(self) -> float:
-        """The largest |cosine| between two directions."""
-        gram = np.array(self.result["directions"]["gram"], np.float64)
-        length = np.sqrt(np.diag(gram))
-        cosine = np.abs(gram / np.outer(length, length))
-        np.fill_diagonal(cosine, 0)
-        return float(cosine.max())
+    def range(self) -> tuple[float, float]:
+        low, high = self.result["topology"]["range"]
+        return low, high
 
     @property
     def slices(self) -> list[tuple[int, ...]]:
@@ -76,7 +60,7 @@ def write_report(folder: Path) -> Path:
     Raises `InputError` where either is missing or of another format.
     """
     folder = Path(folder)
-    results = _read(folder / "results.json")
+    results = read_results(folder / "results.json")
     with figures.style():
         page = _page(results, [_open(folder / "study.zarr", item) for item in results["landscapes"]])
     path = folder / "report.html"
@@ -84,33 +68,9 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes())
-        schema = found["schema"]
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); `landscaper-hpc run` makes it") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: is not a study's results; `landscaper-hpc run` makes it again") from None
-    if schema != SCHEMA:
-        raise InputError(f"{file}: has format {schema!r}, this version reads {SCHEMA}; run the study again")
-    return _numbers(found)  # type: ignore[no-any-return]
-
-
-def _numbers(value: Any) -> Any:
-    """`results.json` writes numbers that are not finite as strings."""
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
 def _open(path: Path, result: Mapping[str, Any]) -> _Landscape:
     store = LandscapeStore(path, result["name"])
-    if store.grid.size <= _PROFILE_POINTS:
-        return _Landscape(result, store, merge_tree(store.loss(), result["connectivity"], labels=True))
-    return _Landscape(result, store, store.tree())
+    return _Landscape(result, store, Drawing.from_arrays(store.drawing()))
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -125,54 +85,42 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"num": number, "count": lambda n: f"{n:,}", "percent": percent}
+    made.filters |= {"num": text.number, "count": lambda n: f"{n:,}", "percent": text.percent}
     return made
 
 
 def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
     limits = _joint_limits(landscapes)
+    several = any(item.result["topology"]["n_minima"] > 1 for item in landscapes)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             results=results,
             landscapes=landscapes,
+            directions=described(results["landscapes"][0]["directions"]),
+            rows=_rows(results["landscapes"]),
             figures=[_figures(item, limits) for item in landscapes],
-            smad_curve=_smad_curves(landscapes) if any(item.tree.n_minima > 1 for item in landscapes) else None,
-            shown={"profile": _PROFILE_BASINS, "tree": _LEAVES},
+            smad_curve=_smad_curves(landscapes) if several else None,
+            shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
             isfinite=math.isfinite,
         )
     )
 
 
+def _rows(landscapes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The table of numbers: those that at least one of the landscapes has."""
+    rows = []
+    for row in shown("page"):
+        values = [row.value(item) for item in landscapes]
+        if any(value is not None for value in values):
+            rows.append({"label": row.label, "values": list(map(row.text, values)), "meaning": row.meaning})
+    return rows
+
+
 def _joint_limits(landscapes: Sequence[_Landscape]) -> tuple[float, float]:
-    ranges = [item.tree.value_range for item in landscapes if math.isfinite(item.tree.value_range[0])]
+    ranges = [item.range for item in landscapes if math.isfinite(item.range[0])]
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (math.nan, math.nan)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits, in words' notation: 0.0125, 17,541, 3.574 × 10⁻⁵."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    mantissa, _, exponent = f"{value:.3e}".partition("e")
-    if value == 0 or -4 <= int(exponent) <= 5:
-        digits = max(0, 3 - int(exponent))
-        text = f"{value:,.{digits}f}"
-        return _sign(text.rstrip("0").rstrip(".") if "." in text else text)
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return _sign(f"{mantissa.rstrip('0').rstrip('.')} × 10{raised}")
-
-
-def _sign(text: str) -> str:
-    return text.replace("-", "−")
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 # ---- the figures ----------------------------------------------------------------------------------------------------
@@ -180,24 +128,23 @@ def percent(share: float) -> str:
 
 def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
     """All figures of one landscape, as markup; None where there is none."""
-    tree, own = item.tree, item.tree.value_range
-    topology = item.result["topology"]
+    own, topology, drawing = item.range, item.result["topology"], item.drawing
+    minima = topology["n_minima"]
     found: dict[str, Any] = {"profile": None, "slices": []}
-    basins = f"{item.name}: {_basins(tree.n_minima)}"
-    if tree.labels is not None:
-        profile = landscape_profile(item.store.loss(), most_persistent(tree, _PROFILE_BASINS))
+    basins = f"{item.name}: {_basins(minima)}"
+    if (profile := drawing.profile) is not None:
         found["profile"] = draw(
-            lambda ax: figures.plot_profile(ax, profile, tree.n_vertices, joint),
+            lambda ax: figures.plot_profile(ax, profile, item.result["grid"]["points"], joint),
             f"profile-{item.name}",
-            f"Landscape profile of {basins}, loss from {number(own[0])} to {number(own[1])}",
+            f"Landscape profile of {basins}, loss from {text.bounds(own)}",
         )
     found["barcode"] = draw(
-        lambda ax: figures.plot_barcode(ax, tree, own, topology["noise_floor"]),
+        lambda ax: figures.plot_barcode(ax, drawing.bars, own, topology["noise_floor"], minima),
         f"barcode-{item.name}",
         f"Persistence barcode of {basins}",
     )
     found["tree"] = draw(
-        lambda ax: figures.plot_merge_tree(ax, most_persistent(tree, _LEAVES), own, tree.n_minima),
+        lambda ax: figures.plot_merge_tree(ax, drawing.branches, own, minima),
         f"tree-{item.name}",
         f"Merge tree of {basins}",
     )
@@ -240,29 +187,22 @@ def _axis_labels(directions: Mapping[str, Any]) -> list[str]:
     for i in range(directions["n"]):
         label = f"α{str(i + 1).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))} ({unit})"
         if directions["eigenvalues"] is not None:
-            label += f", λ = {number(float(directions['eigenvalues'][i]))}"
+            label += f", λ = {text.number(float(directions['eigenvalues'][i]))}"
         labels.append(label)
     return labels
 
 
 def _smad_curves(landscapes: Sequence[_Landscape]) -> Markup:
-    curves = {item.name: smad_curve(item.tree) for item in landscapes if item.tree.n_minima}
+    curves = {
+        item.name: SmadCurve(**{key: np.array(values) for key, values in item.result["topology"]["curve"].items()})
+        for item in landscapes
+        if item.result["topology"]["n_minima"]
+    }
     floor = max(float(item.result["topology"]["noise_floor"]) for item in landscapes)
-    figure, above = figures.new_figure(7, 4.2)
+    figure, above = figures.new_figure(7, 5.6)
     above.remove()
-    above, below = figure.subplots(2, 1)
-    figures.plot_smad_curves(above, below, curves, floor)
-    return embed(figures.svg(figure), "smad", "SMAD and number of minima over the persistence threshold")
-
-
-def most_persistent(tree: MergeTree, most: int) -> MergeTree:
-    """The tree of at most the `most` most persistent minima; of several that are equally persistent all or none."""
-    if tree.n_minima <= most:
-        return tree
-    threshold = float(np.sort(tree.lifetimes)[-most])
-    if np.count_nonzero(tree.lifetimes >= threshold) > most:
-        threshold = math.nextafter(threshold, math.inf)
-    return tree.simplify(threshold)
+    figures.plot_smad_curves(figure.subplots(3, 1), curves, floor)
+    return embed(figures.svg(figure), "smad", "Mean climb, SMAD and number of minima over the persistence threshold")
 
 
 def _basins(n: int) -> str:

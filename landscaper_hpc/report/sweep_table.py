@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.files import publish
+from landscaper_hpc.report import quantities
+from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.sweep_record import Entry, Recorded
 
@@ -22,8 +24,7 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
     """One row for each landscape of the sweep in `folder`, in the order of its studies' names.
 
     `state` is done; failed, where a part is quarantined; evaluating, where a store is there; or missing. Only rows that
-    are done have numbers. `lambda_max` is the largest eigenvalue that is known: of the directions, or else the largest
-    node of the spectral density, which it is a lower bound of.
+    are done have numbers: a column for each quantity that is one number.
     """
     import pandas as pd
 
@@ -69,9 +70,7 @@ def _rows(folder: Path, entry: Entry) -> Iterator[dict[str, Any]]:
 def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
     if not (folder / "report.html").exists():
         return {}
-    found = json.loads((folder / "results.json").read_bytes())
-    which = found["provenance"]["configuration"]["directions"]["which"]
-    return {item["name"]: {**item, "which": which} for item in found["landscapes"]}
+    return {item["name"]: item for item in read_results(folder / "results.json")["landscapes"]}
 
 
 def _state(folder: Path) -> str:
@@ -82,34 +81,5 @@ def _state(folder: Path) -> str:
 
 def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | None]:
     """What the table holds of a landscape's entry in `results.json`; None for everything where there is none."""
-    found: dict[str, Any] = {
-        "loss": ("loss",),
-        "lambda_max": (),
-        "points": ("grid", "points"),
-        **{key: ("topology", key) for key in ("n_minima", "n_above_noise", "n_saddles")},
-        **{key: ("topology", key) for key in ("smad", "smad_normalized", "smad_raw")},
-        **{
-            f"persistence_{key}": ("topology", "persistence", key)
-            for key in ("pairs", "mean", "max", "total", "entropy", "distance_to_diagonal")
-        },
-        "persistence_range": ("topology", "persistence", "persistence_range"),
-        "noise_floor": ("topology", "noise_floor"),
-        **{key: ("topology", "nonfinite", key) for key in ("nan", "posinf", "neginf")},
-    }
-    if item is None:
-        return dict.fromkeys(found)
-    for name, path in found.items():
-        value: Any = _lambda_max(item) if name == "lambda_max" else item
-        for key in path:
-            value = value[key]
-        found[name] = float(value) if isinstance(value, str) else value  # numbers that are not finite are strings
-    return found
-
-
-def _lambda_max(item: Mapping[str, Any]) -> float | None:
-    eigenvalues, nodes = item["directions"]["eigenvalues"], item["hessian"]["density_nodes"]
-    upper = item["which"] != "negative" and item["which"] != {"largest": 0, "negative": len(eigenvalues or ())}
-    # of those of largest magnitude a positive one is the largest of all
-    if eigenvalues is not None and upper and (largest := max(map(float, eigenvalues))) > 0:
-        return largest
-    return None if nodes is None else max(float(node) for probe in nodes for node in probe)
+    scalars = [row for row in quantities.ROWS if row.kind.scalar]
+    return {row.column: None if item is None else row.value(item) for row in scalars}

@@ -5,7 +5,7 @@
                               done                    one SHA-256 per shard, written after the shard's data
                               directions/<parameter>  shape (n, *parameter shape)
                               hessian/eigenvalues, residuals, and trace and density where asked for
-                              topology/<connectivity>/…    flat arrays of the merge tree
+                              topology/<connectivity>/…    flat arrays of the merge tree, its numbers and its drawing
 
 The promise: tasks run at least once, are deterministic and idempotent, and take effect exactly once. One shard is one
 chunk with one writer, written whole and published atomically. A chunk that is missing is an error when it is read.
@@ -32,6 +32,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import beside, full_disk_refused, publish, remove_partials, sync_folder
@@ -40,6 +41,7 @@ from landscaper_hpc.grid import Axis, Grid, Shard
 if TYPE_CHECKING:
     from landscaper_hpc.topology import MergeTree
 
+_DERIVED = "derived."  # before the names of what was made from a tree and is stored with it
 _DIGEST_BYTES = hashlib.sha256().digest_size
 # '.' keeps all chunks of an array in one folder: no folder per index, one listing tells what is there
 _KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}
@@ -244,8 +246,17 @@ class LandscapeStore:
             hessian=_load(hessian, remove=self.folder) if isinstance(hessian, zarr.Group) else {},
         )
 
-    def write_tree(self, tree: MergeTree) -> None:
-        """Store a merge tree as flat arrays; replaces the one of the same connectivity."""
+    def write_tree(
+        self,
+        tree: MergeTree,
+        numbers: Mapping[str, Any] | None = None,
+        drawing: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Store a merge tree as flat arrays, and with it, all at once, the `numbers` that were made of it (plain values
+        by key) and the arrays of its `drawing`; replaces the one of the same connectivity."""
+        derived = dict(drawing or {})
+        if numbers is not None:
+            derived["numbers"] = np.frombuffer(strict_json.dumps(numbers).encode(), np.uint8)
         parent = self.folder / "topology"
         if not parent.exists():
             with _folder_aside(parent) as aside:
@@ -254,6 +265,8 @@ class LandscapeStore:
             group = zarr.open_group(aside, mode="w")
             for name, array in tree.to_arrays().items():
                 _save(group, name, array)
+            for name, array in derived.items():
+                _save(group, _DERIVED + name, array)
 
     @property
     def connectivity(self) -> str:
@@ -267,6 +280,19 @@ class LandscapeStore:
         """The merge tree of the study's connectivity, without labels; `InputError` where it is damaged."""
         from landscaper_hpc.topology import MergeTree
 
+        return MergeTree.from_arrays(self._topology())
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that were stored with the study's merge tree, by key; none where it was stored without."""
+        found = self._topology().get(f"{_DERIVED}numbers")
+        return {} if found is None else dict(strict_json.loads(found.tobytes()))
+
+    def drawing(self) -> dict[str, NDArray[Any]]:
+        """The arrays that were stored with the study's merge tree as its drawing."""
+        arrays = self._topology().items()
+        return {name.removeprefix(_DERIVED): array for name, array in arrays if name.startswith(_DERIVED)}
+
+    def _topology(self) -> dict[str, NDArray[Any]]:
         connectivity = self.connectivity
         try:
             group = zarr.open_group(self.folder / "topology" / connectivity, mode="r")
@@ -274,7 +300,7 @@ class LandscapeStore:
             raise InputError(
                 f"{self.folder}: there is no merge tree of connectivity {connectivity}; `landscaper-hpc run` makes it"
             ) from None
-        return MergeTree.from_arrays(_load(group, remove=self.folder / "topology"))
+        return _load(group, remove=self.folder / "topology")
 
     # ---- names --------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 
@@ -48,7 +48,7 @@ def read_sweep(folder: Path) -> Recorded:
     """What a sweep's folder records. `InputError` where it is none."""
     file = folder / FILE
     try:
-        found = json.loads(file.read_bytes())
+        found = strict_json.loads(file.read_bytes())
         if found["schema"] != SCHEMA:
             raise InputError(f"{file}: has format {found['schema']!r}, this version reads {SCHEMA}; run the sweep anew")
         entries = [Entry(**entry) for entry in found["studies"]]
@@ -71,6 +71,6 @@ def _write(folder: Path, recorded: Recorded) -> None:
         "definition": recorded.definition,
         "studies": list(map(asdict, recorded.entries)),
     }
-    text = json.dumps(content, indent=1) + "\n"
+    text = strict_json.dumps(content, indent=1) + "\n"
     if not (folder / FILE).exists() or (folder / FILE).read_text() != text:
         publish(folder / FILE, text.encode())

@@ -1,4 +1,4 @@
-"""Numbers that summarise a merge tree: SMAD, persistence statistics, and what of them is above numerical noise.
+"""Numbers that summarise a merge tree: mean climb, SMAD, persistence statistics, and what of them is above noise.
 
 SMAD: Chen et al., *Landscaper* (2026), eq. 1. Average distance to the diagonal: Xie et al., *Evaluating Loss Landscapes
 from a Topology Perspective*, arXiv 2411.09807.
@@ -6,7 +6,7 @@ from a Topology Perspective*, arXiv 2411.09807.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -18,26 +18,57 @@ def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> floa
     """The mean over all minima of the height from the minimum to its first saddle.
 
     `normalize` divides each height by the range of the finite values, `weighted` multiplies it by the basin's share of
-    all vertices. Both together equal Landscaper 1.3.1's `smad(normalize=True, weighted=True)`, and so do the variants.
+    all vertices. It falls like 1/m when a grid is refined: `mean_climb` is the number that settles.
 
     A saddle that is +inf or NaN counts as the largest finite value, a minimum or saddle that is -inf as the smallest. A
     minimum without a first saddle adds 0, so that a single minimum gives 0. NaN if there is no minimum at all.
     """
     if tree.n_minima == 0:
         return float("nan")
+    height, meets = _heights(tree, normalize)
+    if weighted:
+        height = height * (tree.basin_size[meets] / tree.n_vertices)
+    return float(height.sum() / tree.n_minima)
+
+
+def mean_climb(tree: MergeTree, normalize: bool = True) -> float:
+    """The mean over all vertices of the height from the minimum that a vertex descends to up to its first saddle.
+
+    Parameters
+    ----------
+    tree
+        The merge tree of a field.
+    normalize
+        Divide by the range of the finite values; without, the mean is in the values' own unit.
+
+    Returns
+    -------
+    float
+        From 0 (a single minimum) to 1, without unit, if normalised. Equals the number of minima times `smad(tree,
+        normalize)` up to rounding. What is not finite counts as in `smad`; a vertex that descends to no minimum adds 0.
+        NaN if there is no minimum at all.
+
+    References
+    ----------
+    The mean over vertices of the height of which eq. 1 of Chen et al., *Landscaper* (2026), is the mean over minima.
+    """
+    if tree.n_minima == 0:
+        return float("nan")
+    height, meets = _heights(tree, normalize)
+    return float((height * tree.basin_size[meets]).sum() / tree.n_vertices)
+
+
+def _heights(tree: MergeTree, normalize: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The height from each minimum that has a first saddle up to it, and which minima these are."""
     low, high = tree.value_range
-    if not low < high:  # flat as far as it is finite: no height, with or without normalisation
-        return 0.0
     meets = tree.first_saddle >= 0
+    if not low < high:  # flat as far as it is finite: no height, with or without normalisation
+        return np.zeros(int(np.count_nonzero(meets))), meets
     bottom = np.clip(tree.values[meets], low, high)
     saddle = tree.first_saddle_value[meets]
     top = np.clip(np.where(np.isnan(saddle), low if tree.direction == "superlevel" else high, saddle), low, high)
     height = np.abs(top - bottom)
-    if normalize:
-        height = height / (high - low)
-    if weighted:
-        height = height * (tree.basin_size[meets] / tree.n_vertices)
-    return float(height.sum() / tree.n_minima)
+    return (height / (high - low) if normalize else height), meets
 
 
 class PersistenceStatistics(NamedTuple):
@@ -85,12 +116,22 @@ def persistence_statistics(tree: MergeTree, threshold: float = 0.0) -> Persisten
     )
 
 
-def noise_floor(dtype: DTypeLike, value_range: tuple[float, float]) -> float:
-    """The rounding error of one value: the distance between neighbouring numbers of type `dtype` at the largest
-    magnitude in `value_range`. Differences in height below a few of these are noise, not landscape. Give the type
-    the loss was computed in, not the one it was stored in."""
+# products in these precisions keep 10 and 7 of the 23 bits behind the point of a float32 number
+_COARSER = {"tf32": 2**13, "bf16": 2**16}
+
+
+def noise_floor(precision: DTypeLike, value_range: tuple[float, float]) -> float:
+    """The rounding error of one value that was computed in this precision, at the largest magnitude in `value_range`.
+
+    It is the distance between neighbouring numbers there; 0 if nothing is finite. Differences in height below a few of
+    these are noise, not landscape. `precision` is a study's ("float64", "float32", "tf32", "bf16") or a type of
+    numbers: the one that the values were computed in, which may be narrower than the one that they are stored in.
+    """
     largest = np.abs(np.asarray(value_range, np.float64)).max()
-    return float(np.spacing(np.asarray(largest, dtype))) if np.isfinite(largest) else 0.0
+    if not np.isfinite(largest):
+        return 0.0
+    coarser = _COARSER.get(precision, 1) if isinstance(precision, str) else 1
+    return float(np.spacing(np.asarray(largest, precision if coarser == 1 else np.float32))) * coarser
 
 
 def minima_above(tree: MergeTree, threshold: float) -> int:
@@ -98,18 +139,24 @@ def minima_above(tree: MergeTree, threshold: float) -> int:
     return int(np.count_nonzero(~(tree.lifetimes < threshold)))
 
 
+def minima_on_edge(tree: MergeTree) -> int:
+    """How many minima lie on the edge of the grid."""
+    index = np.unravel_index(tree.minima, tree.shape)
+    edge = [(i == 0) | (i == k - 1) for i, k in zip(index, tree.shape, strict=True)]
+    return int(np.count_nonzero(np.any(edge, axis=0)))
+
+
 class SmadCurve(NamedTuple):
-    """SMAD and the number of minima after simplification at each of the persistence `thresholds`, all (t,)."""
+    """Mean climb, SMAD and the number of minima after simplification at each of the persistence `thresholds`, (t,)."""
 
     thresholds: NDArray[np.float64]
+    mean_climb: NDArray[np.float64]
     smad: NDArray[np.float64]
     n_minima: NDArray[np.int64]
 
 
-def smad_curve(
-    tree: MergeTree, thresholds: ArrayLike | None = None, normalize: bool = True, weighted: bool = True
-) -> SmadCurve:
-    """SMAD as a function of the persistence threshold.
+def smad_curve(tree: MergeTree, thresholds: ArrayLike | None = None) -> SmadCurve:
+    """Mean climb and SMAD as functions of the persistence threshold.
 
     By default the thresholds are 0 and 32 steps, evenly spaced in the logarithm, from the smallest positive
     persistence to the largest. The tree is simplified step by step, each time from what the last threshold left.
@@ -121,28 +168,10 @@ def smad_curve(
         chosen = np.concatenate([[0.0], steps])
     else:
         chosen = np.sort(np.asarray(thresholds, np.float64).reshape(-1))
-    heights, counts = [], []
+    climbs, heights, counts = [], [], []
     for threshold in chosen:
         tree = tree.simplify(float(threshold))
-        heights.append(smad(tree, normalize, weighted))
+        climbs.append(mean_climb(tree))
+        heights.append(smad(tree))
         counts.append(tree.n_minima)
-    return SmadCurve(chosen, np.array(heights), np.array(counts, np.int64))
-
-
-def summary(tree: MergeTree) -> dict[str, Any]:
-    """What the command `topology --json` prints about a tree, by the names of its keys."""
-    statistics = persistence_statistics(tree)
-    low, high = tree.value_range
-    return {
-        "shape": list(tree.shape),
-        "connectivity": tree.connectivity,
-        "direction": tree.direction,
-        "n_minima": tree.n_minima,
-        "n_saddles": tree.n_saddles,
-        "smad": smad(tree),
-        "smad_normalized": smad(tree, weighted=False),
-        "smad_raw": smad(tree, normalize=False, weighted=False),
-        "range": [low, high],
-        "persistence": statistics._asdict(),
-        "nonfinite": tree.nonfinite,
-    }
+    return SmadCurve(chosen, np.array(climbs), np.array(heights), np.array(counts, np.int64))

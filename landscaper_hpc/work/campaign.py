@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from landscaper_hpc.digests import canonical_sha256
-from landscaper_hpc.files import publish, remove_partials
-from landscaper_hpc.report.results import results
+from landscaper_hpc.files import remove_partials
+from landscaper_hpc.report.results import results, write_results
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
@@ -63,7 +62,7 @@ class Plan:
         # the study id, from stores that were made for exactly this study: checkpoints need not be read again
         study_id = canonical_sha256({store.name: store.attributes["science"] for store in stores})
         found = results(self.study, study_id, stores)
-        publish(self.folder / "results.json", (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+        write_results(self.folder / "results.json", found)
         write_report(self.folder)
         remove_partials(self.folder)
         shutil.rmtree(self.folder / "resume", ignore_errors=True)

@@ -237,23 +237,26 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
 
     from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
     from landscaper_hpc.topology.readers import ZarrReader
+    from landscaper_hpc.work.measure import Labels, is_measured, measured
 
     store = item.open()
-    if store.has_tree():
+    if is_measured(store, comm):
         return
     sharing = processes if comm is None else comm.ranks_on_node()
     if comm is not None and comm.rank > 0:
         bars = None
-    found = merge_tree_blocks(
-        ZarrReader(store.folder / "loss"),
-        item.study.connectivity,
-        max_memory=psutil.virtual_memory().available // (2 * sharing),
-        comm=comm,
-        progress=partial(bars.update, f"topology {item.name}") if bars is not None else silent,
-    )
-    if found.tree is not None:
-        log.info("topology %s: %d minima", item, found.tree.n_minima)
-        store.write_tree(found.tree)
+    with Labels(store, comm) as labels:
+        found = merge_tree_blocks(
+            ZarrReader(store.folder / "loss"),
+            item.study.connectivity,
+            labels=labels.writer,
+            max_memory=psutil.virtual_memory().available // (2 * sharing),
+            comm=comm,
+            progress=partial(bars.update, f"topology {item.name}") if bars is not None else silent,
+        )
+        if found.tree is not None:
+            log.info("topology %s: %d minima", item, found.tree.n_minima)
+            store.write_tree(found.tree, *measured(store, found.tree, labels.read()))
 
 
 def _conclude(campaign: Campaign, carrier: Carrier) -> None:

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.lock import only_one
 from landscaper_hpc.store.sweep_record import FILE, Entry, Recorded, _write, read_sweep
 from landscaper_hpc.study.site import Site
@@ -79,7 +81,7 @@ class Sweep(Campaign):
         """The table and the report; `TaskFailed` where studies could not be finished."""
         import shutil
 
-        from landscaper_hpc.report.sweep_report import write_sweep
+        from landscaper_hpc.report.sweep_page import write_sweep
 
         for plan in self.plans:
             plan.landscapes[0].leases.remove()
@@ -101,8 +103,7 @@ class Sweep(Campaign):
 
 
 def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    now = json.loads(json.dumps(now))
-    differing = [key for key in FROZEN if before.get(key) != now[key]]
+    differing = [key for key in FROZEN if strict_json.dumps(before.get(key)) != strict_json.dumps(now[key])]
     if differing:
         raise InputError(
             f"{folder}: holds another sweep ({', '.join(differing)} differ); only checkpoints may be added to a sweep, "
@@ -114,7 +115,7 @@ def _refuse_changed(plan: Plan) -> None:
     """`InputError` where a finished study was of another task file, configuration or checkpoint. The checkpoint is read
     only where it changed after the results."""
     results = plan.folder / "results.json"
-    found = json.loads(results.read_bytes())
+    found = read_results(results)
     made = results.stat().st_mtime
     for item, old in zip(plan.landscapes, found["landscapes"], strict=True):
         state = item.file.stat()

@@ -15,7 +15,7 @@ from landscaper_hpc.commands.fields import open_field, parse_size
 from landscaper_hpc.commands.topology import topology
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology import merge_tree
-from landscaper_hpc.topology.metrics import smad
+from landscaper_hpc.topology.metrics import mean_climb, smad
 from tests.mpi.test_ranks import ROOT, mpiexec
 
 app = typer.Typer()
@@ -59,6 +59,8 @@ def test_all_sources_give_the_same(name: str, field: np.ndarray, tmp_path: Path)
     assert found["n_minima"] == tree.n_minima
     assert found["n_saddles"] == tree.n_saddles
     assert found["smad"] == smad(tree)
+    assert found["mean_climb"] == mean_climb(tree)
+    assert list(found).index("mean_climb") == list(found).index("smad") - 1
     assert found["range"] == list(tree.value_range)
     assert found["persistence"]["pairs"] == tree.n_minima - 1
     assert found["nonfinite"] == {"nan": 0, "posinf": 0, "neginf": 0}
@@ -75,10 +77,11 @@ def test_labels_are_written(field: np.ndarray, tmp_path: Path) -> None:
         as_json(str(tmp_path / "f.npy"), "--labels", str(tmp_path / "labels.zarr"))
 
 
-def test_nan_is_null_in_json(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_words(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.full((3, 3), np.nan))
     found = as_json(str(tmp_path / "f.npy"))
-    assert found["smad"] is None
+    assert found["smad"] == found["mean_climb"] == "NaN"
+    assert found["range"] == ["NaN", "NaN"]
     assert found["n_minima"] == 0
     assert found["nonfinite"]["nan"] == 9
 

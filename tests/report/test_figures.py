@@ -14,7 +14,8 @@ from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import embed
 from landscaper_hpc.report.figures.style import COLOURS, is_log
 from landscaper_hpc.topology import MergeTree, merge_tree
-from landscaper_hpc.topology.metrics import smad_curve
+from landscaper_hpc.topology.drawing import bars, branches
+from landscaper_hpc.topology.metrics import mean_climb, smad_curve
 from landscaper_hpc.topology.profile import landscape_profile
 
 WELLS = np.array([4.0, 1.0, 3.0, 0.5, 5.0, 2.0, 4.5])  # minima 0.5, 1 (dies at 3) and 2 (dies at 5)
@@ -57,7 +58,7 @@ def test_barcode_runs_from_birth_to_death_longest_first() -> None:
     tree = merge_tree(WELLS)
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, tree, tree.value_range, 0.0)
+        figures.plot_barcode(ax, bars(tree), tree.value_range, 0.0, 3)
     assert [(s[0, 0], s[1, 0]) for s in segments(ax)] == [(0.5, 5), (2, 5), (1, 3)]
     assert colours(ax) == [COLOURS["deep"], COLOURS["basin"], COLOURS["basin"]]
 
@@ -66,13 +67,13 @@ def test_barcode_shades_what_is_noise_and_says_what_it_leaves_out() -> None:
     tree = merge_tree(WELLS)
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, tree, tree.value_range, 2.5, most=3)
+        figures.plot_barcode(ax, bars(tree), tree.value_range, 2.5, 3)
         assert ax.get_title(loc="left") == ""
         assert colours(ax)[-1] == COLOURS["noise"]
         (band,) = ax.patches
         assert band.get_extents().y0 == pytest.approx(ax.transData.transform((0, 2.5))[1])
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, tree, tree.value_range, 0.0, most=2)
+        figures.plot_barcode(ax, bars(tree, most=2), tree.value_range, 0.0, 3)
     assert ax.get_title(loc="left") == "the 2 most persistent of 3 basins"
     assert len(segments(ax)) == 2
 
@@ -82,7 +83,7 @@ def test_merge_tree_lines_never_cross() -> None:
         _, tree = rough(seed)
         with figures.style():
             _, ax = figures.new_figure(4, 3)
-            figures.plot_merge_tree(ax, tree, tree.value_range, tree.n_minima)
+            figures.plot_merge_tree(ax, branches(tree), tree.value_range, tree.n_minima)
         lines = segments(ax)
         assert len(lines) == tree.n_minima > 10
         assert sorted(line[0, 0] for line in lines) == list(range(tree.n_minima))
@@ -102,7 +103,7 @@ def test_merge_tree_says_how_many_it_shows() -> None:
     ]:
         with figures.style():
             _, ax = figures.new_figure(4, 3)
-            figures.plot_merge_tree(ax, shown, tree.value_range, total)
+            figures.plot_merge_tree(ax, branches(shown), tree.value_range, total)
         assert ax.get_title(loc="left") == title
 
 
@@ -127,14 +128,17 @@ def test_smad_curves_start_at_the_whole_tree_and_end_with_the_last_basin() -> No
     with figures.style():
         figure, unused = figures.new_figure(4, 3)
         unused.remove()
-        above, below = figure.subplots(2, 1)
+        top, above, below = figure.subplots(3, 1)
         curves = {"rough": smad_curve(tree), "single": smad_curve(single)}
-        figures.plot_smad_curves(above, below, curves, 1e-3)
+        figures.plot_smad_curves((top, above, below), curves, 1e-3)
     lines = {line.get_label(): line for line in below.lines}
     assert lines["rough"].get_ydata()[0] == tree.n_minima
     assert set(lines["single"].get_ydata()) == {1}
     assert above.get_ylim()[0] == 0
-    assert above.get_legend() is not None
+    climbs = {line.get_label(): line for line in top.lines}
+    assert climbs["rough"].get_ydata()[0] == mean_climb(tree)
+    assert (top.get_ylabel(), above.get_ylabel()) == ("mean climb", "SMAD")
+    assert top.get_legend() is not None
 
 
 @pytest.mark.parametrize("limits", [(np.nan, np.nan), (0.0, 0.0), (3.0, 3.0), (-1.0, 1.0), (1e-9, 1e9), (0.0, 1e9)])
@@ -146,8 +150,8 @@ def test_every_figure_takes_any_range(limits: tuple[float, float]) -> None:
     with figures.style():
         for draw in (
             lambda ax: figures.plot_profile(ax, landscape_profile(field, tree), 25, limits),
-            lambda ax: figures.plot_barcode(ax, tree, limits, 0.0),
-            lambda ax: figures.plot_merge_tree(ax, tree, limits, tree.n_minima),
+            lambda ax: figures.plot_barcode(ax, bars(tree), limits, 0.0, tree.n_minima),
+            lambda ax: figures.plot_merge_tree(ax, branches(tree), limits, tree.n_minima),
             lambda ax: figures.plot_slice(ax, x, x, field, limits, ("a", "b")),
             lambda ax: figures.plot_line(ax, x, field[0], limits, "a"),
         ):

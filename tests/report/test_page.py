@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,23 @@ import pytest
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.report.page import most_persistent, number, percent, write_report
-from landscaper_hpc.report.results import results
+from landscaper_hpc.report.page import write_report
+from landscaper_hpc.report.results import read_results, results, write_results
+from landscaper_hpc.report.text import number, percent
 from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.drawing import most_persistent
+from landscaper_hpc.work.measure import measured
 
 
 def make_study(
-    folder: Path, fields: dict[str, NDArray[Any]], gram: NDArray[np.float64] | None = None, **directions: Any
+    folder: Path,
+    fields: dict[str, NDArray[Any]],
+    gram: NDArray[np.float64] | None = None,
+    profiles: bool = True,
+    precision: str = "float64",
+    **directions: Any,
 ) -> Path:
     """A finished study with these losses, without its report."""
     shape = next(iter(fields.values())).shape
@@ -32,6 +40,7 @@ def make_study(
             "task": "task.py",
             "checkpoints": [{"name": name, "file": f"{name}.pt", "options": {"beta": 1.5}} for name in fields],
             "directions": {"n": n, **directions},
+            "precision": precision,
             "grid": {"axes": [{"range": 0.1, "count": k} for k in shape]},
         }
     )
@@ -42,6 +51,8 @@ def make_study(
         field = fields[checkpoint.name]
         science = {
             "connectivity": study.connectivity,
+            "precision": study.precision,
+            "directions": study.directions.model_dump(mode="json"),
             "options": checkpoint.options,
             "task_sha256": "1" * 64,
             "checkpoint_sha256": "2" * 64,
@@ -67,10 +78,11 @@ def make_study(
         )
         for shard in store.shards():
             store.write(shard, field[shard.region])
-        store.write_tree(merge_tree(field, study.connectivity))
+        tree = merge_tree(field, study.connectivity, labels=True)
+        store.write_tree(replace(tree, labels=None), *measured(store, tree, tree.labels if profiles else None))
         stores.append(LandscapeStore(folder / "study.zarr", checkpoint.name))
     found = results(study, "0" * 64, stores)
-    (folder / "results.json").write_text(json.dumps(found, allow_nan=False))
+    write_results(folder / "results.json", found)
     return folder
 
 
@@ -168,7 +180,7 @@ def test_any_dimension(tmp_path: Path, shape: tuple[int, ...]) -> None:
     page = page_of(tmp_path)
     slices = [label for label in page.labels if label.startswith("Loss of")]
     assert len(slices) == max(1, len(shape) * (len(shape) - 1) // 2)
-    assert "eigenvalue" not in page.text
+    assert "eigenvalue" not in page.text.lower()
 
 
 def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
@@ -191,9 +203,9 @@ def test_basins_within_the_noise_are_called_so(tmp_path: Path) -> None:
     field[1, 1], field[3, 3] = 0.0, np.nextafter(1e6, 0)  # one real basin, one of a single rounding error …
     make_study(tmp_path, {"noisy": field})
     path = tmp_path / "results.json"
-    changed = json.loads(path.read_text())
+    changed = read_results(path)
     changed["landscapes"][0]["topology"] |= {"noise_floor": 1.0, "n_above_noise": 1}  # … in a coarser precision
-    path.write_text(json.dumps(changed))
+    write_results(path, changed)
     page = page_of(tmp_path)
     assert f"Only 1 of the {merge_tree(field).n_minima} minima stands out from the noise floor, 1;" in page.text
 
@@ -223,9 +235,10 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(InputError, match=r"results\.json: is not a study's results"):
             write_report(tmp_path)
-    (tmp_path / "results.json").write_text('{"schema": 99}')
-    with pytest.raises(InputError, match="format 99"):
-        write_report(tmp_path)
+    for schema in (1, 99):
+        (tmp_path / "results.json").write_text(f'{{"schema": {schema}}}')
+        with pytest.raises(InputError, match=f"format {schema}, this version reads 2; run the study again"):
+            write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -266,3 +279,61 @@ def test_numbers_read_well(value: float | None, text: str) -> None:
 
 def test_percentages_read_well() -> None:
     assert [percent(x) for x in (0.5, 0.141, 0.0075, 1.0)] == ["50 %", "14 %", "0.75 %", "100 %"]
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ("magnitude", "the Hessian's eigenvectors of largest |λ|"),
+        ("negative", "the Hessian's eigenvectors of lowest λ (the most negative curvature)"),
+        ({"largest": 1, "negative": 2}, "eigenvectors of the Hessian: 1 of largest λ and 2 of lowest λ"),
+        ({"largest": 0, "negative": 3}, "eigenvectors of the Hessian: 3 of lowest λ"),
+    ],
+)
+def test_says_which_eigenvectors_the_directions_are(tmp_path: Path, which: Any, words: str) -> None:
+    page = page_of(make_study(tmp_path, {"only": rough(3, 3, 3)}, which=which))
+    assert f"in 3 directions ({words}), on a grid" in page.text
+    assert ("largest |λ|" in page.text) == (which == "magnitude")
+
+
+def test_figures_and_page_compute_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is drawn though no tree can be made, simplified or measured."""
+    make_study(tmp_path, {"smooth": bowl(9, 9), "rough": rough(9, 9)})
+    expected = write_report(tmp_path).read_bytes()
+
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError("the page computes")
+
+    monkeypatch.setattr("landscaper_hpc.topology.blocks.block.Block.__init__", fails)
+    monkeypatch.setattr("landscaper_hpc.topology.tree.build_tree", fails)
+    for name in ("from_arrays", "simplify", "persistence", "lifetimes", "n_saddles"):
+        monkeypatch.setattr(f"landscaper_hpc.topology.tree.MergeTree.{name}", fails)
+    monkeypatch.setattr("landscaper_hpc.report.quantity.Measured.__init__", fails)
+    monkeypatch.setattr("landscaper_hpc.topology.profile._sweep", fails)
+    assert write_report(tmp_path).read_bytes() == expected
+
+
+def test_every_number_of_the_page_is_in_the_results(tmp_path: Path) -> None:
+    """Those that stand in sentences follow the results, as those of the table do."""
+    gram = np.array([[1.0, 0.25], [0.25, 1.0]])
+    make_study(tmp_path, {"only": rough(9, 9)}, gram=gram, normalization="filter")
+    changed = read_results(tmp_path / "results.json")
+    (entry,) = changed["landscapes"]
+    assert entry["topology"]["n_on_edge"] > 1
+    assert entry["directions"]["skew"] == 0.25
+    assert entry["directions"]["n_negative"] == 1
+    assert entry["topology"]["curve"]["smad"][0] == entry["topology"]["smad"]
+    assert entry["topology"]["curve"]["mean_climb"][0] == entry["topology"]["mean_climb"]
+    entry["topology"] |= {"n_on_edge": 3456}
+    entry["topology"]["persistence"] |= {"share": 0.4321}
+    entry["directions"] |= {"skew": 0.6543}
+    write_results(tmp_path / "results.json", changed)
+    page = page_of(tmp_path)
+    for words in ("3,456 of the", "43 % of the whole range of losses", "largest cosine 0.6543"):
+        assert words in page.text
+
+
+def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path, {"large": rough(9, 9)}, profiles=False))
+    assert "a grid of 81 points is too large for its profile, which is made of at most 50,000,000" in page.text
+    assert not any(label.startswith("Landscape profile") for label in page.labels)

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+import landscaper_hpc
 from landscaper_hpc.objective.precision import PRECISIONS, epsilon
-from landscaper_hpc.report.results import rounding
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.metrics import (
+    mean_climb,
     minima_above,
+    minima_on_edge,
     noise_floor,
     persistence_statistics,
     smad,
     smad_curve,
-    summary,
 )
 
 ORACLES = sorted((Path(__file__).parents[1] / "data").glob("oracle_*.npz"))
@@ -111,6 +112,7 @@ def test_curve_ends_at_zero_and_starts_at_smad() -> None:
     tree = merge_tree(values)
     curve = smad_curve(tree, [0.0, 0.2, 2.0])
     assert curve.smad[0] == smad(tree)
+    assert curve.mean_climb[0] == mean_climb(tree)
     assert curve.n_minima.tolist() == [tree.n_minima, minima_above(tree, 0.2), 1]
     assert curve.smad[2] == 0.0
     default = smad_curve(tree)
@@ -123,13 +125,42 @@ def test_noise_floor() -> None:
     assert noise_floor(np.float64, (-2.0, 1.0)) == 2 * np.finfo(np.float64).eps
     assert noise_floor(np.float64, (np.nan, np.nan)) == 0.0
     for precision in PRECISIONS:
-        assert rounding(precision, (0.0, 1.0)) == epsilon(precision, torch.device("cuda"))
+        assert noise_floor(precision, (0.0, 1.0)) == epsilon(precision, torch.device("cuda"))
 
 
-def test_summary_has_the_keys_of_the_command() -> None:
-    values = summary(merge_tree(np.random.default_rng(0).random((5, 5))))
-    assert set(values) >= {
-        "shape", "connectivity", "n_minima", "n_saddles", "smad", "smad_normalized", "smad_raw", "range",
-        "persistence", "nonfinite",
-    }  # fmt: skip
-    assert set(values["persistence"]) >= {"pairs", "mean", "max", "total", "entropy"}
+@pytest.mark.parametrize("seed", range(5))
+def test_mean_climb_is_a_mean_over_vertices(seed: int) -> None:
+    """Vertex by vertex, and m times SMAD; also of what is not finite."""
+    values = np.random.default_rng(seed).normal(size=(9, 8))
+    if seed:
+        values[3, 3], values[5, 1], values[0, 7] = np.nan, np.inf, -np.inf
+    tree = merge_tree(values, labels=True)
+    low, high = tree.value_range
+    climbs = []
+    assert tree.labels is not None
+    for label in tree.labels.reshape(-1).tolist():
+        if label < 0 or tree.first_saddle[label] < 0:
+            climbs.append(0.0)
+        else:
+            top = tree.first_saddle_value[label]
+            climbs.append(float(np.clip(high if np.isnan(top) else top, low, high) - max(low, tree.values[label])))
+    assert mean_climb(tree, normalize=False) == pytest.approx(np.mean(climbs), rel=1e-12)
+    assert mean_climb(tree) == pytest.approx(np.mean(climbs) / (high - low), rel=1e-12)
+    assert mean_climb(tree) == pytest.approx(tree.n_minima * smad(tree), rel=1e-12)
+
+
+def test_mean_climb_settles_where_smad_falls_like_one_over_m() -> None:
+    """A row of equal wells: more of them on a longer grid are not a rougher landscape."""
+    few, many = (merge_tree(np.tile([0.0, 1.0, 2.0, 1.0], n)) for n in (10, 1000))
+    assert mean_climb(many) == pytest.approx(mean_climb(few), rel=0.1)
+    assert smad(many) < smad(few) / 50
+    assert mean_climb(merge_tree(np.array([2.0, 0.0, 1.0]))) == 0.0
+    assert mean_climb(merge_tree(np.zeros((3, 3)))) == 0.0
+    assert np.isnan(mean_climb(merge_tree(np.full(3, np.nan))))
+    assert landscaper_hpc.mean_climb is mean_climb
+
+
+def test_minima_on_the_edge() -> None:
+    values = 9.0 - np.arange(25.0).reshape(5, 5) / 100
+    values[0, 2], values[2, 2], values[4, 4], values[3, 0] = 1.0, 2.0, 3.0, 4.0
+    assert minima_on_edge(merge_tree(values)) == 3

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from landscaper_hpc import merge_tree, open_landscape
 from landscaper_hpc.report.figures import plot_merge_tree, plot_profile, png, style
-from landscaper_hpc.report.page import most_persistent
+from landscaper_hpc.topology.drawing import branches, most_persistent
 from landscaper_hpc.topology.profile import landscape_profile
 
 PANELS = {"beta_1": "β = 1: learned", "beta_30": "β = 30: failed"}
@@ -24,7 +24,7 @@ def picture(study: Path) -> bytes:
             tree = trees[name]
             plot_profile(above, landscape_profile(losses[name], tree), tree.n_vertices, limits)
             above.set_title(title, fontsize=13)
-            plot_merge_tree(below, most_persistent(tree, 300), limits, tree.n_minima)
+            plot_merge_tree(below, branches(most_persistent(tree, 300)), limits, tree.n_minima)
         return png(figure, dpi=160)
 
 

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import draw
-from landscaper_hpc.report.page import environment, number
+from landscaper_hpc.report.page import environment
+from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.sweep_table import STATES, table, write_table
 from landscaper_hpc.store.sweep_record import Recorded, read_sweep
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-
-_FIGURES = {
-    "smad": "SMAD",
-    "persistence_max": "largest persistence",
-    "persistence_mean": "mean persistence",
-    "lambda_max": "largest eigenvalue λ_max",
-    "n_minima": "minima",
-    "loss": "loss at the checkpoint",
-}
-_SHOWN = ("loss", "lambda_max", "n_minima", "n_saddles", "smad", "persistence_max", "persistence_mean")
 
 
 def write_sweep(folder: Path) -> Path:
@@ -51,14 +42,14 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
     states = {state: int((found["state"] == state).sum()) for state in STATES}
     identity = [key for key in ("step", *varied) if key in found and found[key].notna().any()]
     several = any(len(entry.landscapes) > 1 for entry in recorded.entries)
+    columns = shown("sweep")
     rows = [
         {
             "study": row["study"],
             "landscape": row["landscape"] if several else None,
             "state": row["state"],
             "identity": [_said(row[key]) for key in identity],
-            "numbers": [number(_float(row[key])) for key in _SHOWN],
-            "nonfinite": sum(int(row[key]) for key in ("nan", "posinf", "neginf")) if row["state"] == "done" else None,
+            "numbers": [column.text(_plain(row[column.column])) for column in columns],
         }
         for row in found.astype(object).where(found.notna(), None).to_dict("records")
     ]
@@ -70,7 +61,8 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
             states=states,
             total=len(found),
             identity=identity,
-            columns=[_FIGURES.get(key, key.replace("n_", "")) for key in _SHOWN],
+            columns=[column.label for column in columns],
+            drawn=shown("figure"),
             rows=rows,
             several=several,
             varied=varied,
@@ -91,7 +83,8 @@ def _figures(found: pd.DataFrame, varied: Sequence[str]) -> dict[str, Markup]:
         keys.append(done["landscape"])
     groups = list(done.groupby(keys, sort=True))
     drawn: dict[str, Markup] = {}
-    for column, label in _FIGURES.items():
+    for row in shown("figure"):
+        column, label = row.column, row.label
         series: Series = {
             _line(key, varied): (
                 (rows["step"] if stepped else rows["checkpoint"].fillna(rows["landscape"]).map(ticks.index))
@@ -116,8 +109,8 @@ def _line(key: Hashable, varied: Sequence[str]) -> str:
     return ", ".join(filter(None, [str(run), *values, *map(str, rest[len(varied) :])]))
 
 
-def _float(value: Any) -> float | int | None:
-    return None if value is None else int(value) if isinstance(value, int | np.integer) else float(value)
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _said(value: Any) -> str:

@@ -1,0 +1,260 @@
+"""Every number that is told of a landscape, one row each. All that tell numbers iterate over these rows:
+
+`results.json` and its schema, the table of `run`, `topology`, the page, the table of a sweep, its page and figures,
+and docs/quantities.md. So a new number is one function and one row. The functions are called where the merge tree is
+made (`measure`); what is told of a study was stored there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
+from landscaper_hpc.report.quantity import (
+    BOUNDS,
+    COUNT,
+    COUNTS,
+    ESTIMATE,
+    MATRIX,
+    NUMBER,
+    NUMBERS,
+    SHAPE,
+    SHARE,
+    Measured,
+    Origin,
+    Place,
+    Quantity,
+)
+from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, smad
+
+
+def shown(place: Place) -> list[Quantity]:
+    """The rows that are printed in a place, in their order."""
+    return [row for row in ROWS if place in row.places]
+
+
+def measure(measured: Measured, origins: Iterable[Origin]) -> dict[str, Any]:
+    """The values of all rows of these origins, by key: plain numbers, lists, None."""
+    return {row.key: _plain(row.of(measured)) for row in ROWS if row.origin in origins}
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys as dicts within dicts."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        *folders, name = key.split(".")
+        at = found
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[name] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _negative(m: Measured) -> int | None:
+    eigenvalues = m.hessian("eigenvalues")
+    return None if eigenvalues is None else int(np.count_nonzero(eigenvalues < 0))
+
+
+def _lambda_max(m: Measured) -> float | None:
+    return largest_eigenvalue(m.directions.hessian, m.attributes["science"]["directions"]["which"])
+
+
+def _share_of_range(m: Measured) -> float | None:
+    low, high = m.tree.value_range
+    return m.persistence.max / (high - low) if low < high else None
+
+
+def _residual(m: Measured) -> float | None:
+    residuals = m.hessian("residuals")
+    return None if residuals is None else float(residuals.max())
+
+
+_LANDSCAPER = "Chen et al., Landscaper (2026), eq. 1"
+_ELDER = "Edelsbrunner, Letscher, Zomorodian (2002)"
+_XIE = "Xie et al., arXiv 2411.09807"
+_TREE: Origin = "tree"
+_CURVE: Origin = "tree of a study"
+_OWN: Origin = "landscape"
+_ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
+
+
+def _in(*places: Place) -> frozenset[Place]:
+    return frozenset(places)
+
+
+# fmt: off
+ROWS: tuple[Quantity, ...] = (
+    Quantity("loss", "loss at the checkpoint", "loss",
+        "of the parameters as they were trained",
+        "f(θ*)", "",
+        _OWN, NUMBER, lambda m: m.attributes["checkpoint_loss"], _in("run", "page", "sweep", "figure")),
+    Quantity("grid.shape", "grid", "",
+        "points along each direction",
+        "k₁ × … × kₙ", "",
+        _CURVE, SHAPE, lambda m: m.tree.shape, _in("run")),
+    Quantity("grid.points", "points", "",
+        "of the grid",
+        "N = Π kᵢ", "",
+        _CURVE, COUNT, lambda m: m.tree.n_vertices, frozenset(), "points"),
+    Quantity("directions.eigenvalues", "Hessian eigenvalues λ", "loss/‖Δθ‖²",
+        "curvature of the loss along each direction",
+        "Hu = λu", "",
+        _OWN, NUMBERS, lambda m: m.hessian("eigenvalues"), _in("run", "page")),
+    Quantity("directions.n_negative", "negative eigenvalues", "",
+        "directions in which the loss falls away from the checkpoint",
+        "#{i: λᵢ < 0}", "",
+        _OWN, COUNT, _negative),
+    Quantity("directions.residuals", "residuals of the eigenvectors", "",
+        "of each direction",
+        "‖Hu − λu‖ / |λ|", "",
+        _OWN, NUMBERS, lambda m: m.hessian("residuals")),
+    Quantity("directions.largest_residual", "largest residual", "",
+        "‖Hu − λu‖ / |λ| of the eigenvectors: how exact they are",
+        "max ‖Huᵢ − λᵢuᵢ‖ / |λᵢ|", "",
+        _OWN, NUMBER, _residual, _in("page")),
+    Quantity("directions.gram", "inner products of the directions", "‖Δθ‖²",
+        "",
+        "⟨uᵢ, uⱼ⟩", "",
+        _OWN, MATRIX, lambda m: m.directions.gram),
+    Quantity("directions.skew", "largest cosine", "",
+        "between two directions; 0: orthogonal",
+        "max |⟨uᵢ, uⱼ⟩| / (‖uᵢ‖ ‖uⱼ‖), i ≠ j", "",
+        _OWN, NUMBER, lambda m: largest_cosine(m.directions.gram), _in("page")),
+    Quantity("hessian.lambda_max", "largest eigenvalue λ_max", "loss/‖Δθ‖²",
+        "the largest that is known: of the directions, or else of the spectral density, then a lower bound",
+        "max λ", "Yao et al. (2020), PyHessian",
+        _OWN, NUMBER, _lambda_max, _in("sweep", "figure"), "lambda_max"),
+    Quantity("hessian.trace", "trace of the Hessian", "loss/‖Δθ‖²",
+        "estimate and its standard error",
+        "Σ λ", "Epperly et al. (2024), XTrace",
+        _OWN, ESTIMATE, lambda m: m.hessian("trace"), _in("run", "page")),
+    Quantity("hessian.density_nodes", "spectral density, nodes", "loss/‖Δθ‖²",
+        "for each probe",
+        "Ritz values", "Yao et al. (2020), PyHessian",
+        _OWN, MATRIX, lambda m: m.hessian("density_nodes")),
+    Quantity("hessian.density_weights", "spectral density, weights", "",
+        "for each probe, of its nodes; they add up to 1",
+        "squared first components of the Ritz vectors", "Yao et al. (2020), PyHessian",
+        _OWN, MATRIX, lambda m: m.hessian("density_weights")),
+    Quantity("topology.range", "lowest and highest loss", "loss",
+        "of the finite ones",
+        "min f, max f", "",
+        _TREE, BOUNDS, lambda m: m.tree.value_range, _in("run", "topology", "page")),
+    Quantity("topology.n_minima", "minima", "",
+        "one for each basin",
+        "vertices below all their neighbours in the order (value, id)", "",
+        _TREE, COUNT, lambda m: m.tree.n_minima, _ALL),
+    Quantity("topology.n_above_noise", "minima above the noise floor", "",
+        "that persist for at least the noise floor",
+        "#{m: persistence ≥ noise floor}", "",
+        _TREE, COUNT, lambda m: minima_above(m.tree, m.noise_floor), _in("run", "topology", "page")),
+    Quantity("topology.n_on_edge", "minima on the edge of the grid", "",
+        "where the true basin may reach further down outside",
+        "#{m: an index is 0 or k − 1}", "",
+        _TREE, COUNT, lambda m: minima_on_edge(m.tree), _in("topology", "page")),
+    Quantity("topology.n_saddles", "saddles", "",
+        "points at which basins meet",
+        "vertices at which two or more components meet", "",
+        _TREE, COUNT, lambda m: m.tree.n_saddles, _in("run", "topology", "page", "sweep")),
+    Quantity("topology.mean_climb", "mean climb", "",
+        "from the minimum that a point of the grid descends to, up to that basin's first saddle, as a "
+        "share of the range of losses: the mean over all points",
+        "E_v[f(first_saddle(basin of v)) − f(its minimum)] / (max f − min f) = m · SMAD", f"after {_LANDSCAPER}",
+        _TREE, NUMBER, lambda m: mean_climb(m.tree), _ALL),
+    Quantity("topology.smad", "SMAD", "",
+        "mean height from a minimum to its first saddle, as a share of the range of losses, weighted by "
+        "the basin's share of the grid; it falls as the number of minima grows",
+        "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f) · |basin(m)| / N", _LANDSCAPER,
+        _TREE, NUMBER, lambda m: smad(m.tree), _ALL),
+    Quantity("topology.smad_normalized", "SMAD, not weighted", "",
+        "every basin counts the same",
+        "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f)", _LANDSCAPER,
+        _TREE, NUMBER, lambda m: smad(m.tree, weighted=False), _in("topology", "page")),
+    Quantity("topology.smad_raw", "SMAD, raw", "loss",
+        "not weighted, in units of the loss",
+        "mean over minima m of f(first_saddle(m)) − f(m)", _LANDSCAPER,
+        _TREE, NUMBER, lambda m: smad(m.tree, normalize=False, weighted=False), _in("topology", "page")),
+    Quantity("topology.persistence.pairs", "finite persistence pairs", "",
+        "basins that a deeper one takes in, at a finite loss",
+        "#{(birth, death) finite}", _ELDER,
+        _TREE, COUNT, lambda m: m.persistence.pairs, _in("run", "topology")),
+    Quantity("topology.persistence.max", "largest persistence", "loss",
+        "the deepest basin but one: how far it lies below the point where a deeper one takes it in",
+        "max (death − birth)", _ELDER,
+        _TREE, NUMBER, lambda m: m.persistence.max, _ALL),
+    Quantity("topology.persistence.share", "largest persistence, as a share", "",
+        "of the range of losses",
+        "max (death − birth) / (max f − min f)", _ELDER,
+        _TREE, SHARE, _share_of_range),
+    Quantity("topology.persistence.mean", "mean persistence", "loss",
+        "how deep basins are on average",
+        "Σ (death − birth) / pairs", _ELDER,
+        _TREE, NUMBER, lambda m: m.persistence.mean, _in("topology", "page", "sweep", "figure")),
+    Quantity("topology.persistence.total", "total persistence", "loss",
+        "of all basins together",
+        "Σ (death − birth)", _ELDER,
+        _TREE, NUMBER, lambda m: m.persistence.total, _in("topology", "page")),
+    Quantity("topology.persistence.entropy", "persistence entropy", "",
+        "0: one basin has all of the persistence; large: spread over many",
+        "−Σ p ln p, p = (death − birth) / total", _XIE,
+        _TREE, NUMBER, lambda m: m.persistence.entropy, _in("topology", "page")),
+    Quantity("topology.persistence.distance_to_diagonal", "mean distance to the diagonal", "loss",
+        "of the points (birth, death)",
+        "mean persistence / √2", _XIE,
+        _TREE, NUMBER, lambda m: m.persistence.distance_to_diagonal),
+    Quantity("topology.persistence.infinite_pairs", "pairs that are not finite", "",
+        "left out of the statistics",
+        "#{(birth, death) not finite}", "",
+        _TREE, COUNT, lambda m: m.persistence.infinite_pairs),
+    Quantity("topology.persistence.range", "persistence range", "loss",
+        "the largest persistence, that of the deepest basin (the range of losses) among them, less the smallest",
+        "max − min of all persistences", "Landscaper 1.3.1",
+        _TREE, NUMBER, lambda m: m.persistence.persistence_range),
+    Quantity("topology.noise_floor", "noise floor", "loss",
+        "distance between neighbouring numbers at the largest loss, in the precision of the evaluation: "
+        "differences of about that size are rounding errors",
+        "spacing of numbers at max |f|", "",
+        _TREE, NUMBER, lambda m: m.noise_floor, _in("run", "topology", "page")),
+    Quantity("topology.n_nonfinite", "losses not finite", "",
+        "NaN, +∞ and −∞: kept as they came",
+        "NaN + posinf + neginf", "",
+        _TREE, COUNT, lambda m: sum(m.tree.nonfinite.values()), _in("run", "topology", "page", "sweep")),
+    Quantity("topology.nonfinite.nan", "NaN", "",
+        "losses that are no number",
+        "", "",
+        _TREE, COUNT, lambda m: m.tree.nonfinite["nan"], frozenset(), "nan"),
+    Quantity("topology.nonfinite.posinf", "+∞", "",
+        "infinite losses",
+        "", "",
+        _TREE, COUNT, lambda m: m.tree.nonfinite["posinf"], frozenset(), "posinf"),
+    Quantity("topology.nonfinite.neginf", "−∞", "",
+        "losses that are minus infinity",
+        "", "",
+        _TREE, COUNT, lambda m: m.tree.nonfinite["neginf"], frozenset(), "neginf"),
+    Quantity("topology.curve.thresholds", "persistence thresholds", "loss",
+        "basins shallower than each are given to their neighbours",
+        "0 and 32 steps from the smallest to the largest persistence", "",
+        _CURVE, NUMBERS, lambda m: m.curve.thresholds),
+    Quantity("topology.curve.mean_climb", "mean climb over the thresholds", "",
+        "what is left of it at each threshold",
+        "", "",
+        _CURVE, NUMBERS, lambda m: m.curve.mean_climb),
+    Quantity("topology.curve.smad", "SMAD over the thresholds", "",
+        "what it is at each threshold",
+        "", "",
+        _CURVE, NUMBERS, lambda m: m.curve.smad),
+    Quantity("topology.curve.n_minima", "minima over the thresholds", "",
+        "that are left at each threshold",
+        "", "",
+        _CURVE, COUNTS, lambda m: m.curve.n_minima),
+)
+# fmt: on

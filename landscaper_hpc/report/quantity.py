@@ -1,0 +1,125 @@
+"""What a quantity is: one number that is told of a landscape, and all that there is to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from landscaper_hpc.report import text
+from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.topology.metrics import (
+    PersistenceStatistics,
+    SmadCurve,
+    noise_floor,
+    persistence_statistics,
+    smad_curve,
+)
+from landscaper_hpc.topology.tree import MergeTree
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What quantities are functions of: a merge tree, the precision that the field was computed in, and for those of
+    a landscape its store."""
+
+    tree: MergeTree
+    precision: Any
+    store: LandscapeStore | None = None
+
+    @cached_property
+    def noise_floor(self) -> float:
+        return noise_floor(self.precision, self.tree.value_range)
+
+    @cached_property
+    def persistence(self) -> PersistenceStatistics:
+        return persistence_statistics(self.tree)
+
+    @cached_property
+    def curve(self) -> SmadCurve:
+        return smad_curve(self.tree)
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        assert self.store is not None
+        return self.store.attributes
+
+    @cached_property
+    def directions(self) -> StoredDirections:
+        assert self.store is not None
+        return self.store.directions()
+
+    def hessian(self, name: str) -> Any:
+        return self.directions.hessian.get(name)
+
+
+class Kind(NamedTuple):
+    """What values of a quantity are: a fragment of JSON schema, how they are printed, and whether one fits into a
+    column of a table."""
+
+    schema: Mapping[str, Any]
+    text: Callable[[Any], str]
+    scalar: bool = False
+
+
+_NUMBER = {"$ref": "#/$defs/number"}
+_NUMBERS = {"type": "array", "items": _NUMBER}
+COUNT = Kind({"type": "integer"}, text.number, scalar=True)
+NUMBER = Kind(_NUMBER, text.number, scalar=True)
+SHARE = Kind(_NUMBER, text.percent, scalar=True)
+NUMBERS = Kind(_NUMBERS, text.numbers)
+BOUNDS = Kind({**_NUMBERS, "minItems": 2, "maxItems": 2}, text.bounds)
+ESTIMATE = Kind({**_NUMBERS, "minItems": 2, "maxItems": 2}, text.with_error)
+SHAPE = Kind({"type": "array", "items": {"type": "integer"}}, text.shape)
+COUNTS = Kind({"type": "array", "items": {"type": "integer"}}, text.numbers)
+MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
+
+Place = Literal["run", "topology", "page", "sweep", "figure"]
+Origin = Literal["tree", "tree of a study", "landscape"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number that is told of a landscape.
+
+    key         its place in the entry of a landscape in `results.json`; without "topology.", in `topology --json`
+    label       what it is called, everywhere
+    unit        "" for none; "loss" for that of the loss, "1/|Δθ|²" …
+    meaning     what it says, in a few words for the reader of the page
+    formula     how it is defined; `source` who says so
+    origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
+                landscape: of directions, Hessian and checkpoint
+    kind        how it is written and printed
+    of          the function; None where there is no value
+    places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's
+                page, a figure of it. All scalars are in a sweep's table, under `column`
+    """
+
+    key: str
+    label: str
+    unit: str
+    meaning: str
+    formula: str
+    source: str
+    origin: Origin
+    kind: Kind
+    of: Callable[[Measured], Any]
+    places: frozenset[Place] = frozenset()
+    named: str | None = None
+
+    @property
+    def column(self) -> str:
+        """Its name in a sweep's table."""
+        return self.named or "_".join(self.key.split(".")[-2:]).removeprefix("topology_")
+
+    def value(self, entry: Mapping[str, Any]) -> Any:
+        """Its value in a landscape's entry of `results.json`; None where there is none."""
+        found: Any = entry
+        for name in self.key.split("."):
+            found = None if found is None else found.get(name)
+        return found
+
+    def text(self, value: Any) -> str:
+        """A value for people."""
+        return "–" if value is None else self.kind.text(value)

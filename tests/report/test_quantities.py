@@ -1,0 +1,155 @@
+"""The table of quantities: a new row is seen everywhere, and what is told of one number is the same in all places."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from landscaper_hpc.commands.run import print_table
+from landscaper_hpc.commands.topology import topology
+from landscaper_hpc.report import describe, quantities
+from landscaper_hpc.report.page import write_report
+from landscaper_hpc.report.quantity import NUMBER, Quantity
+from landscaper_hpc.report.results import read_results
+from landscaper_hpc.report.sweep_page import write_sweep
+from landscaper_hpc.store.sweep_record import Entry, Recorded, _write
+from landscaper_hpc.topology import MergeTree, merge_tree
+from tests.report.test_page import Page, bowl, make_study, page_of, rough
+
+app = typer.Typer()
+app.command()(topology)
+
+
+def told(*arguments: object) -> str:
+    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def printed(results: dict[str, Any]) -> str:
+    with redirect_stdout(io.StringIO()) as said:
+        print_table(results)
+    return said.getvalue()
+
+
+def sweep_of(folder: Path, **studies: Any) -> Path:
+    """A finished sweep of made-up studies of one landscape each."""
+    entries = []
+    for name, field in studies.items():
+        write_report(make_study(folder / "studies" / name, {"only": field}))
+        entries.append(Entry(name, [], {"field": name}, ["only"], field.size))
+    _write(folder, Recorded("made_up", "study.yaml", {"checkpoints": None, "directions_from": None}, entries))
+    return folder
+
+
+def test_a_new_metric_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def largest_basin(tree: MergeTree) -> float:
+        return float(tree.basin_size.max() / tree.n_vertices)
+
+    row = Quantity(
+        "topology.largest_basin", "largest basin", "", "a share of all points", "max |basin| / N", "a test",
+        "tree", NUMBER, lambda m: largest_basin(m.tree), frozenset({"run", "topology", "page", "sweep", "figure"}),
+    )  # fmt: skip
+    monkeypatch.setattr(quantities, "ROWS", (*quantities.ROWS, row))
+    field = rough(9, 9)
+    expected = largest_basin(merge_tree(field))
+    said = row.text(expected)
+
+    page = page_of(make_study(tmp_path / "study", {"only": field}))
+    results = read_results(tmp_path / "study/results.json")
+    assert results["landscapes"][0]["topology"]["largest_basin"] == expected
+    assert f"largest basin{said}a share of all points" in page.text
+    line = next(line for line in printed(results).splitlines() if "largest basin" in line)
+    assert said in line
+    assert json.loads(told(tmp_path / "study", "--json"))["largest_basin"] == expected
+    assert any(line.split() == ["largest", "basin", said] for line in told(tmp_path / "study").splitlines())
+
+    folder = sweep_of(tmp_path / "sweep", bowl=bowl(9, 9), rough=field)
+    write_sweep(folder)
+    assert pd.read_csv(folder / "sweep.csv")["largest_basin"].tolist() == [1.0, pytest.approx(expected)]
+    of_sweep = Page((folder / "sweep.html").read_text())
+    assert "largest basin over the checkpoints" in of_sweep.labels
+    assert said in of_sweep.text
+
+    Draft202012Validator(describe.schema()).validate(json.loads((tmp_path / "study/results.json").read_text()))
+    assert "| `topology.largest_basin` | largest basin |  | a share of all points |" in describe.markdown()
+
+
+def test_mean_climb_stands_beside_smad_everywhere() -> None:
+    rows = list(quantities.ROWS)
+    places = {row.key: row.places for row in rows}
+    assert places["topology.mean_climb"] == places["topology.smad"] == {"run", "topology", "page", "sweep", "figure"}
+    keys = [row.key for row in rows]
+    assert keys.index("topology.smad") == keys.index("topology.mean_climb") + 1
+
+
+def test_every_row_has_its_own_key_label_and_column() -> None:
+    for of in (lambda row: row.key, lambda row: row.label, lambda row: row.column):
+        assert len({of(row) for row in quantities.ROWS}) == len(quantities.ROWS)
+
+
+def test_the_published_schema_and_the_docs_are_those_of_the_table() -> None:
+    again = "; run python -m landscaper_hpc.report.describe"
+    assert describe.SCHEMA_FILE.read_text() == describe.schema_text(), f"the schema is not that of the table{again}"
+    docs = Path(__file__).parents[2] / "docs/quantities.md"
+    assert docs.read_text() == describe.markdown(), f"the page is not that of the table{again}"
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        (rough(7, 7), {}),
+        (rough(7, 7), {"which": {"largest": 1, "negative": 1}}),
+        (rough(5, 5, 5), {"kind": "random"}),
+        (np.full((5, 5), np.nan), {}),
+        (np.full((5, 5), -np.inf), {"precision": "bf16"}),
+        (np.where(rough(7, 7) > 5, np.inf, rough(7, 7)), {}),
+    ],
+)
+def test_results_are_as_the_schema_says(tmp_path: Path, field: Any, more: dict[str, Any]) -> None:
+    make_study(tmp_path, {"NaN": field}, **more)  # a name that reads like a number
+    text = (tmp_path / "results.json").read_text()
+    found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no strict JSON"))
+    validator = Draft202012Validator(json.loads(describe.SCHEMA_FILE.read_text()))
+    validator.validate(found)
+    assert read_results(tmp_path / "results.json")["landscapes"][0]["name"] == "NaN"
+    found["landscapes"][0]["topology"]["smad"] = "nan"
+    assert not validator.is_valid(found)
+    del found["landscapes"][0]["topology"]["smad"]
+    assert not validator.is_valid(found)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32", "bf16"])
+def test_one_noise_floor(tmp_path: Path, precision: str) -> None:
+    """Losses are stored as float64, whatever they were computed in."""
+    field = rough(9, 9)
+    field[4, 4] = np.nextafter(field[4, 3], 0)
+    make_study(tmp_path, {"only": field}, precision=precision)
+    (entry,) = read_results(tmp_path / "results.json")["landscapes"]
+    found = json.loads(told(tmp_path, "--json"))
+    top = np.abs(field).max()
+    spacing = {"float64": np.spacing(top), "float32": float(np.spacing(np.float32(top)))}
+    spacing |= {"tf32": 2**13 * spacing["float32"], "bf16": 2**16 * spacing["float32"]}
+    assert found["noise_floor"] == entry["topology"]["noise_floor"] == spacing[precision]
+    assert found["n_above_noise"] == entry["topology"]["n_above_noise"]
+
+
+def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
+    field = rough(9, 9)
+    field[0, 0], field[8, 8] = np.nan, np.inf
+    make_study(tmp_path, {"only": field})
+    (entry,) = json.loads((tmp_path / "results.json").read_text())["landscapes"]
+    found = json.loads(told(tmp_path, "--json"))
+    held = dict(entry["topology"])
+    assert set(held.pop("curve")) == {"thresholds", "mean_climb", "smad", "n_minima"}
+    assert {key: found[key] for key in held} == held
