@@ -87,6 +87,10 @@ class Grid:
         """One coordinate array per axis."""
         return [axis.coordinates() for axis in self.axes]
 
+    def corners(self) -> NDArray[np.float64]:
+        """The lowest and the highest alpha of every axis, shape (2, n)."""
+        return np.array([(c.min(), c.max()) for c in self.coordinates()]).T
+
     def points(self, shard: Shard) -> NDArray[np.float64]:
         """Coordinates of the shard's points in C order, shape (shard.size, ndim)."""
         pieces = [c[s] for c, s in zip(self.coordinates(), shard.region, strict=True)]

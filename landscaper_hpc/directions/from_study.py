@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def make_directions(study: Study, objective: Objective, progress: Progress, resume: Path | None = None) -> Directions:
     """The study's directions; Lanczos goes on from the file `resume` after a kill."""
     from landscaper_hpc.directions import directions
+    from landscaper_hpc.directions.hessian import refuse_wrong_gradient
     from landscaper_hpc.directions.lanczos import by_magnitude, mixture, most_negative
     from landscaper_hpc.objective.checkpoints import matched, read_checkpoint
 
@@ -33,6 +34,7 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
     if config.kind == "random":
         return directions.random_directions(objective, config.n, seed=config.seed, normalization=config.normalization)
     if config.kind == "gradient":
+        refuse_wrong_gradient(objective)
         return directions.gradient_direction(objective, normalization=config.normalization)
     if config.kind == "trajectory":
         files = [study.path(file) for file in config.trajectory]
@@ -51,6 +53,11 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
         resume=resume,
         progress=progress,
     )
+
+
+def needs_hessian(study: Study) -> bool:
+    """Whether Hessian-vector products are a part of what the study asks for."""
+    return bool(study.directions.kind == "hessian" or study.hessian.trace_products or study.hessian.density_probes)
 
 
 def spectrum(study: Study, objective: Objective, progress: Progress) -> dict[str, NDArray[np.float64]]:

@@ -5,27 +5,36 @@ it; on a CPU in slabs of data, whose graphs are kept as long as there is memory.
 (Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands in for the other where an operation
 lacks forward mode or the loss calls torch.autograd itself. Central finite differences of gradients serve what has no
 second derivative at all (fused kernels, custom functions, FSDP); their error is estimated and logged.
+
+Each is proved before it is used: the gradient by first differences of the losses, a product by differences of
+gradients and u'Hu by second differences of the losses. See `proof` for when they disagree.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.func import grad, jvp
+from torch.nn.utils.stateless import _reparametrize_module
+from torch.utils.checkpoint import CheckpointError
 
+from landscaper_hpc.directions.decompose import KINKS, Decomposed, Operations
+from landscaper_hpc.directions.proof import Estimate, along
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.device import Peak
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
-from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
+from landscaper_hpc.recording.slabs import Pieces, cut, divide, divide_into, mean_of
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +43,20 @@ _CACHE = 2**20
 _PARTS = 16  # of the data, in the start for Lanczos
 
 MODES = ("forward-over-reverse", "reverse-over-reverse", "finite differences")
+
+# Relative differences that a wrong derivative exceeds and a right one does not.
+_TOLERANCE = {"float64": 1e-3, "float32": 3e-2}
+_AWAY = 0.05  # relative displacement at which the gradient is compared once more: at theta* it may be zero
+
+_proved: weakref.WeakKeyDictionary[Objective, dict[str, str | float | None]] = weakref.WeakKeyDictionary()
+_checkpointed: weakref.WeakSet[Objective] = weakref.WeakSet()
+
+
+def proof_of(objective: Objective) -> dict[str, str | float | None]:
+    """What a result says of its Hessian: `hessian_mode`, one of MODES with what it needs, and `hessian_agreement`, the
+    relative difference between u'Hu and a second difference of the losses (of Hu and a difference of gradients where
+    that tells nothing; None where neither does). Empty where no Hessian was needed."""
+    return dict(_proved.get(objective, {}))
 
 
 class Hessian:
@@ -61,6 +84,7 @@ class Hessian:
         self.layout = Layout.of(objective.parameters)
         self.products = 0
         self.plain_attention = False
+        self.agreement: float | None = None
         self._group = group
         rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
         self._pieces = self._divided(size)
@@ -68,8 +92,11 @@ class Hessian:
         self._kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
         self._peak = Peak(objective.device)
         self._room = self._peak.free() // 4
+        self._operations = self._found_operations()
+        self._decomposed: bool | None = None  # layer normalisation too, or nothing at all
         first = MODES[1] if len(objective.batches) == 1 else MODES[0]
-        self.mode = self._first_working([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
+        self.mode = self._first_proved([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
+        _proved[objective] = {"hessian_mode": self._described(), "hessian_agreement": self.agreement}
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """H v for a flat vector of shape (size,), in the objective's dtype and on its device."""
@@ -91,12 +118,9 @@ class Hessian:
         weights = torch.randn(len(parts), each, dtype=torch.float64, generator=generator).tolist()
         total = torch.zeros(self.layout.size, dtype=torch.float64, device=random.device)
         for i in self._mine:
-            for weight, (batch, count) in zip(weights[i], divide_into(*parts[i], each), strict=False):
-                total += (
-                    weight
-                    * count
-                    * self.layout.flatten(_gradient(self.objective, self.objective.parameters, batch, count)[0])
-                )
+            for weight, (batch, count) in zip(weights[i], cut(self.objective, *parts[i], each), strict=False):
+                found = self._gradient(self.objective.parameters, batch, count)[0]
+                total += weight * count * self.layout.flatten(found)
         self._share(total)
         length = torch.linalg.vector_norm(total)
         if not torch.isfinite(length) or not length:
@@ -114,25 +138,153 @@ class Hessian:
             pieces = divide_into(objective.batches[0], objective.examples[0], ranks)
         return pieces if self._all_agree(len(pieces) > 1 and mean_of(objective, pieces)) else None
 
-    def _first_working(self, modes: Sequence[str]) -> str:
+    def _found_operations(self) -> set[str]:
+        """The operations of the loss, as far as this rank's first piece of data shows."""
+        if self.objective.sharded or not self._mine:
+            return set()
+        with Operations() as found:
+            i = self._mine[0]
+            piece = self._pieces[i] if self._pieces else (self.objective.batches[i], self.objective.examples[i])
+            self.objective.part(self.objective.parameters, *piece)
+        names: set[str] = found.names
+        return names
+
+    def _decompositions(self) -> list[bool | None]:
+        """What to decompose while differentiating: see `Decomposed`. First what is enough for this loss."""
+        fused: bool | None = False if "_weight_norm_interface" in self._operations else None
+        if "native_layer_norm" not in self._operations:
+            return [fused]
+        return [True] if "native_layer_norm_backward" in self._operations else [fused, True]
+
+    @contextmanager
+    def _differentiating(self) -> Iterator[None]:
+        with (
+            plain_attention() if self.plain_attention else nullcontext(),
+            nullcontext() if self._decomposed is None else Decomposed(layer_norm=self._decomposed),
+        ):
+            yield
+
+    def _described(self) -> str:
+        fused = ["attention"] * self.plain_attention + ["layer normalisation"] * bool(self._decomposed)
+        fused += ["weight normalisation"] * ("_weight_norm_interface" in self._operations)
+        return self.mode + (f", {' and '.join(fused)} without fused kernels" if fused else "")
+
+    def _first_proved(self, modes: Sequence[str]) -> str:
         probe = self.random(0)
+        line = self._line(probe)
+        loss = self._loss_along(line)
+        tolerance = _TOLERANCE.get(self.objective.precision, 0.3)
+        rounding = epsilon(self.objective.precision, self.objective.device)
+        slope, curvature = along(loss, rounding, tolerance)
         reasons: dict[str, None] = {}
-        for mode, self.plain_attention in itertools.product(modes, (False, True)):
-            reason = self._try(mode, probe)
-            if not self._all_agree(not reason):
-                self._kept.clear()
-                reasons[f"{mode}: {reason or 'it fails on another rank'}"] = None
-                continue
-            if reasons:
-                attention = ", attention without fused kernels" if self.plain_attention else ""
-                log.info("Hessian-vector products by %s%s, since %s", mode, attention, "; ".join(reasons))
-            if mode == "finite differences":
-                log.info("their relative error is about %.1g", self._difference_error(probe))
-            return mode
+        two_functions = ""
+        for decomposed in self._decompositions():
+            self._decomposed = decomposed
+            steepness: float | None = None
+            for mode, self.plain_attention in itertools.product(modes, (False, True)):
+                reason = self._try(mode, probe)
+                off = math.nan if reason else self._off_gradients(mode, probe, tolerance)
+                if off is None:
+                    reason = "its product is not that of differences of gradients"
+                if not self._all_agree(not reason):
+                    self._kept.clear()
+                    reasons[f"{mode}: {reason or 'it fails on another rank'}"] = None
+                    continue
+                if steepness is None:
+                    steepness = float(self._gradient_at(line) @ line.double())
+                    two_functions = _two_functions(slope, steepness, tolerance)
+                if two_functions:
+                    break
+                claimed = float(self._product(line, mode).double() @ line.double())
+                if curvature.contradicts(claimed, tolerance):
+                    there = along(loss, rounding, tolerance, _AWAY)[0]
+                    two_functions = _two_functions(
+                        there, float(self._gradient_at(line, _AWAY) @ line.double()), tolerance
+                    )
+                    if two_functions:
+                        break
+                    if self._nothing_known(off, mode) and not KINKS & self._operations:
+                        self._kept.clear()
+                        reasons[f"{mode}: u'Hu is {claimed:.6g}, second differences {curvature.value:.6g}"] = None
+                        continue
+                elif curvature.measured(tolerance):
+                    off = curvature.off(claimed)
+                self.agreement = off if off is not None and math.isfinite(off) else None
+                self.mode = mode
+                if reasons or self._decomposed is not None:
+                    since = "; ".join(reasons) or "those are wrong in higher derivatives"
+                    log.info("Hessian-vector products by %s, since %s", self._described(), since)
+                if mode == "finite differences":
+                    log.info("their relative error is about %.1g", self._difference_error(probe))
+                return mode
+        if two_functions:
+            raise InputError(f"{self.objective.source}: {two_functions}")
         raise InputError(
             f"{self.objective.source}: the loss cannot be differentiated ({'; '.join(reasons)}); "
             "use random directions (directions.kind: random)"
         )
+
+    def _nothing_known(self, off: float | None, mode: str) -> bool:
+        """Whether differences of gradients could not tell, on some rank."""
+        return mode != "finite differences" and not self._all_agree(off is not None and math.isfinite(off))
+
+    def _line(self, probe: Tensor) -> Tensor:
+        """The probe as long as theta*, so that a step along it is a relative displacement."""
+        theta = self.layout.flatten(self.objective.parameters)
+        line: Tensor = probe / torch.linalg.vector_norm(probe) * (float(torch.linalg.vector_norm(theta)) or 1.0)
+        return line
+
+    def _loss_along(self, line: Tensor) -> Callable[[float], float]:
+        """The plain loss at theta* + t · line as a function of t; NaN where it fails."""
+        theta = self.layout.flatten(self.objective.parameters)
+
+        def loss(t: float) -> float:
+            params = self.layout.unflatten(torch.add(theta, line, alpha=t))
+            total = torch.zeros(2, dtype=torch.float64, device=theta.device)
+            for i in self._mine:
+                piece = self._pieces[i] if self._pieces else (self.objective.batches[i], self.objective.examples[i])
+                try:
+                    value, weight = self.objective.part(params, *piece)
+                except (RuntimeError, ValueError, ArithmeticError, LookupError):  # of the loss, away from theta*
+                    value, weight = total.new_tensor(math.nan), 1
+                total += torch.stack([value.detach() * weight, total.new_tensor(weight)])
+            self._share(total)
+            return float(total[0] / total[1].clamp(min=1))
+
+        return loss
+
+    def _gradient_at(self, line: Tensor, t: float = 0.0) -> Tensor:
+        """The gradient at theta* + t · line, flat, of all data."""
+        params = self.layout.unflatten(torch.add(self.layout.flatten(self.objective.parameters), line, alpha=t))
+        exactly = arithmetic(self.objective.precision, self.objective.device, autocast=False)
+        with exactly, self._differentiating():
+            return self._over_data(lambda _, batch, count: self._gradient(params, batch, count), alone=False)
+
+    def _gradient(self, params: Mapping[str, Tensor], batch: Any, count: int) -> tuple[dict[str, Tensor], int]:
+        with nullcontext() if self._decomposed is None else Decomposed(layer_norm=self._decomposed):
+            return _gradient(self.objective, params, batch, count)
+
+    def _off_gradients(self, mode: str, probe: Tensor, tolerance: float) -> float | None:
+        """By how much a product differs from differences of gradients, relative, over this rank's data; NaN where that
+        cannot be told, None where it is wrong. Small steps see no kinks, if the precision allows them."""
+        if mode == "finite differences":
+            return math.nan
+        product = self._product(probe, mode, alone=True)
+        wide = self.objective.precision == "float64"
+        best, before, consistent = math.inf, None, math.inf
+        for widen in (1.0, 1e-2, 1e-4) if wide else (1.0, 0.25):
+            difference = self._product(probe, "finite differences", widen=widen, alone=True)
+            length = max(float(difference.norm()), float(product.norm()))
+            if not math.isfinite(length):
+                return math.nan
+            best = min(best, float((difference - product).norm()) / length if length else 0.0)
+            if best <= tolerance:
+                return best
+            if before is not None:
+                consistent = min(consistent, float((difference - before).norm()) / length)
+            before = difference
+        kinks = not wide and bool(KINKS & self._operations)
+        return None if 5 * consistent < best and not kinks else math.nan
 
     def _try(self, mode: str, probe: Tensor) -> str:
         """Why this mode does not work for this rank's data, or nothing. No rank waits for another here."""
@@ -173,7 +325,7 @@ class Hessian:
         objective = self.objective
         # backward passes too, not only the loss
         exactly = arithmetic(objective.precision, objective.device, autocast=False)
-        with exactly, plain_attention() if self.plain_attention else nullcontext():
+        with exactly, self._differentiating():
             if mode == "finite differences":
                 return self._differences(vector, widen, alone)
             method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
@@ -212,7 +364,7 @@ class Hessian:
 
         def gradient_at(flat: Tensor) -> Tensor:
             params = self.layout.unflatten(flat)
-            return self._over_data(lambda _, batch, count: _gradient(self.objective, params, batch, count), alone)
+            return self._over_data(lambda _, batch, count: self._gradient(params, batch, count), alone)
 
         slope: Tensor = (gradient_at(theta + step * vector) - gradient_at(theta - step * vector)) / (2 * step)
         return slope.to(vector.dtype)
@@ -248,7 +400,8 @@ class Hessian:
         leaves = list(params.values())
         # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
         dot = torch.stack([_dot(gradients[name], tangents[name]) for name in active]).sum()
-        products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
+        with _in_place(self.objective, params):
+            products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
         return dict(zip(params, products, strict=True)), weight
 
 
@@ -285,9 +438,55 @@ def _gradient(
     """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
     `keep` it can be differentiated again."""
     params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
-    value, weight = objective.part(params | dict(buffers or {}), batch, count)
-    if not value.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in params.items()}, weight
-    with arithmetic(objective.precision, objective.device, autocast=False):
-        gradients = torch.autograd.grad(value, list(params.values()), create_graph=keep, materialize_grads=True)
-    return dict(zip(params, gradients, strict=True)), weight
+
+    def found() -> tuple[dict[str, Tensor], int]:
+        with _in_place(objective, params | dict(buffers or {})):
+            value, weight = objective.part(params | dict(buffers or {}), batch, count)
+            if not value.requires_grad:
+                return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+            with arithmetic(objective.precision, objective.device, autocast=False):
+                leaves = list(params.values())
+                gradients = torch.autograd.grad(value, leaves, create_graph=keep, materialize_grads=True)
+        return dict(zip(params, gradients, strict=True)), weight
+
+    try:
+        return found()
+    except CheckpointError:
+        if objective in _checkpointed:
+            raise
+        _checkpointed.add(objective)
+        return found()
+
+
+def _in_place(objective: Objective, params: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    """Have the parameters in the model in backward passes too, where torch.utils.checkpoint runs the model again."""
+    if objective not in _checkpointed:
+        return nullcontext()
+    return _reparametrize_module(objective._bound, {f"model.{name}": p for name, p in params.items()})
+
+
+def _two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
+    if not measured.contradicts(claimed, tolerance):
+        return ""
+    return (
+        f"the loss and its gradient are of two functions: along a random direction the slope of the loss is "
+        f"{measured.value:.6g}, and its gradient says {claimed:.6g} (a detach(), torch.no_grad() or straight-through "
+        "estimator inside the loss, or a custom backward pass); use random directions (directions.kind: random), "
+        "which need no gradient"
+    )
+
+
+def refuse_wrong_gradient(objective: Objective) -> None:
+    """InputError where the gradient at theta* is not that of the losses."""
+    layout = Layout.of(objective.parameters)
+    theta = layout.flatten(objective.parameters)
+    line = layout.gaussian(1, seed=0)[0].to(theta)
+    line = line / torch.linalg.vector_norm(line) * (float(torch.linalg.vector_norm(theta)) or 1.0)
+    tolerance = _TOLERANCE.get(objective.precision, 0.3)
+    slope, _ = along(
+        lambda t: float(objective.loss(layout.unflatten(torch.add(theta, line, alpha=t))).detach()),
+        epsilon(objective.precision, objective.device),
+        tolerance,
+    )
+    if problem := _two_functions(slope, float(gradient(objective).double() @ line.double()), tolerance):
+        raise InputError(f"{objective.source}: {problem}")

@@ -2,6 +2,7 @@
 
 `batch` points are evaluated at once, in one fixed shape (the last batch is padded), so a value does not depend on its
 neighbours; where that cannot work, one point at a time. See `displacement` for theta(alpha) and `evaluator` for how.
+Some of the points are evaluated by the loss as it is written as well: see `spotcheck`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.losses.evaluator import evaluator, keep_only
+from landscaper_hpc.losses.evaluator import evaluator, forget, keep_only
+from landscaper_hpc.losses.probes import widen
+from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.device import Peak, out_of_memory
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
@@ -40,7 +43,9 @@ def losses(
     """The loss at theta(alpha) for each row alpha of `points`, shape (m, n); returns shape (m,), float64, as it came.
 
     `batch` is the number of points evaluated at once. A value does not depend, bit for bit, on which other points are
-    asked for, nor on the number of threads. InputError where the device runs out of memory.
+    asked for, nor on the number of threads. InputError where the device runs out of memory, and where a point that is
+    checked has another loss as it is written. Where the points are part of a grid, `prove_for` comes first: how the
+    loss is evaluated is decided for the range of points that it knows of.
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != directions.n:
@@ -49,7 +54,11 @@ def losses(
         return np.empty(0)
     try:
         with one_thread(objective.device):
-            return _losses(objective, directions, points, batch, progress)
+            prove_for(objective, directions, points)
+            values = _losses(objective, directions, points, batch, progress)
+            if evaluator(objective, batch).recorded:
+                refuse_wrong(objective, directions, points, values)
+            return values
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -58,6 +67,13 @@ def losses(
             f"({' '.join(str(error).split())[:120]}); free it, or begin a new study with a smaller batch: "
             "the shape of a study that has begun never changes"
         ) from error
+
+
+def prove_for(objective: Objective, directions: Directions, points: NDArray[np.float64]) -> None:
+    """Let ways to evaluate be proved for the whole range of `points` (m, n): of a grid, two opposite corners are
+    enough. Without it a shard would be evaluated in a way that is proved for that shard, and another in another."""
+    if widen(objective, directions, points):
+        forget(objective)
 
 
 def _losses(
@@ -135,12 +151,14 @@ def _rate(objective: Objective, directions: Directions, batch: int, seconds: flo
     """Points per second at this batch shape: of the best call, and on a CPU of processor time, since others use the
     machine too."""
     alphas = 1e-3 * np.random.default_rng(0).standard_normal((4 * batch, directions.n))
-    losses(objective, directions, alphas, batch)
+    with one_thread(objective.device):
+        _losses(objective, directions, alphas, batch, silent)
     clock = time.process_time if objective.device.type == "cpu" else time.perf_counter
     best, calls, start = math.inf, 0, time.perf_counter()
     while not calls or time.perf_counter() - start < (seconds if calls >= 5 else 10 * seconds):
         begin = clock()
-        losses(objective, directions, alphas, batch)
+        with one_thread(objective.device):
+            _losses(objective, directions, alphas, batch, silent)
         best = min(best, clock() - begin)
         calls += 1
     return len(alphas) / max(best, 1e-9)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -44,6 +45,19 @@ _COPIES = {
     _aten._to_copy.default,
     _aten.clone.default,
 }
+# How values leave torch without an operation: `.item()` and `bool()` are operations.
+_LEAVES = {
+    Tensor.numpy,
+    Tensor.tolist,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.__deepcopy__,
+    Tensor.__reduce_ex__,
+    Tensor.__repr__,
+    Tensor.tensor_split,
+    torch.tensor_split,
+}
+_DATA = vars(torch._C.TensorBase)["data"].__get__
 _ZERO_BY_A_FACTOR = {_aten.mm.default, _aten.bmm.default, _aten.mul.Tensor}
 
 
@@ -69,8 +83,9 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     """`function` of one argument (tensors in dicts, lists or tuples), recorded at `example` and shortened.
 
     The result is valid for arguments of the same shapes and dtypes. Tensors that the function closes over are taken
-    as constants. NotRecordable where the course of the function depends on the values (`if loss > 1`, `.item()`), or
-    it draws random numbers.
+    as constants. NotRecordable where the course of the function or a shape in it depends on the values (`if loss > 1`,
+    `.item()`, `x[x > 0]`), where a value leaves torch (`.numpy()`, `.tolist()`), or it draws random numbers. Values
+    that depend on constants alone may do all of this.
     """
     try:
         try:
@@ -95,9 +110,24 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
 
 def _recorded(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     recorder = _Recorder(example)
-    with recorder:
+    with recorder, _Exits(recorder):
         result = function(example)
     return recorder.module(result)
+
+
+class _Exits(TorchFunctionMode):
+    """Notices values that leave torch by ways that are no tensor operation, so that the recorder cannot see them."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is _DATA:  # the same numbers, by an operation
+            return args[0].detach()
+        if function in _LEAVES:
+            self._recorder.leaves(args[0], getattr(function, "__name__", str(function)))
+        return function(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -114,6 +144,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._nodes: Any = WeakTensorKeyDictionary()
         self._moving: set[Node] = set()  # what depends on the argument
         self._constants: dict[str, Tensor] = {}
+        self._refused = ""  # what was noticed, even if the function itself caught the exception
         self._place(self._graph.placeholder("x"), example)
 
     def _place(self, node: Node, value: Any) -> None:
@@ -143,12 +174,35 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         as_nodes, named = pytree.tree_map_only(Tensor, self._node, (args, kwargs))
         moves = any(leaf in self._moving for leaf in pytree.tree_leaves((as_nodes, named)) if isinstance(leaf, Node))
         if moves and torch.Tag.data_dependent_output in function.tags:
-            raise NotRecordable(f"its course depends on values ({function})")
+            self._refuse(f"its course depends on values ({function})")
+        if moves and torch.Tag.dynamic_output_shape in function.tags and self._chooses(function, args):
+            self._refuse(f"a shape depends on values ({function})")
         result = function(*args, **kwargs)
         if isinstance(result, Tensor | tuple | list):
             node = self._graph.call_function(function, tuple(as_nodes), named)
             self._keep(node, result, moves)
         return result
+
+    def _refuse(self, problem: str) -> None:
+        self._refused = self._refused or problem
+        raise NotRecordable(problem)
+
+    def _chooses(self, function: Any, args: Any) -> bool:
+        """Whether values that move decide the shape of the result: of an indexed tensor only masks do."""
+        if function is not _aten.index.Tensor:
+            return True
+        masks = [i for i in args[1] if isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8)]
+        return any(self._node(mask) in self._moving for mask in masks)
+
+    def leaves(self, tensor: Any, way: str) -> None:
+        """Refuse a tensor that depends on the argument; `way` is how it leaves torch."""
+        wrapped = False
+        while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            tensor, wrapped = torch._C._functorch.get_unwrapped(tensor), True
+        if isinstance(tensor, Tensor) and self._nodes.get(tensor) in self._moving:
+            self._refuse(f"values leave torch ({way})")
+        if wrapped:  # what holds the numbers of a constant is inside: from here anything might be read
+            raise RuntimeError(f"a constant leaves torch within a transform ({way})")
 
     def _keep(self, node: Node, result: Any, moves: bool) -> None:
         if moves:
@@ -161,6 +215,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._keep(self._graph.call_function(operator.getitem, (node, i)), part, moves)
 
     def module(self, result: Tensor) -> GraphModule:
+        if self._refused:
+            raise NotRecordable(self._refused)
         self._graph.output(self._node(result))
         return GraphModule(self._constants, self._graph)
 

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from landscaper_hpc.recording.padding import VECTOR
 from landscaper_hpc.recording.record import Meta
 
 _aten = torch.ops.aten
-# A multiple of two vectors of every instruction set: what is left over at the end of a tensor runs through other code,
-# so that a value would depend on its place.
-_VECTOR = 32
 _FRESH = {
     _aten.addmm.default,
     _aten.mm.default,
@@ -62,7 +60,7 @@ def _replace_tanh(module: GraphModule, batched: bool) -> bool:
     for node in found:
         (source,) = node.all_input_nodes
         node.target = _tanh
-        if batched and node.meta["tensor_meta"].shape.numel() % _VECTOR:
+        if batched and node.meta["tensor_meta"].shape.numel() % VECTOR:
             node.target = _padded_tanh
         elif source.target in _FRESH and len(source.users) == 1 and _contiguous(source):
             node.target = _tanh_in_place
@@ -82,7 +80,7 @@ def _tanh_in_place(x: Tensor) -> Tensor:
 
 def _padded_tanh(x: Tensor) -> Tensor:
     n = x.numel()
-    whole = x.new_empty(n + -n % _VECTOR)
+    whole = x.new_empty(n + -n % VECTOR)
     whole[n:] = 0
     result = whole[:n].view(x.shape)
     torch.add(x, x, out=result)

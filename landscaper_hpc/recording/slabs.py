@@ -5,7 +5,7 @@ Not every loss is the mean of those of the slabs: whoever uses them finds out by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from landscaper_hpc.objective.data import examples_in, slabs
+from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.recording.record import NotRecordable, record, result_bytes
@@ -67,16 +68,32 @@ def divide_into(batch: Any, count: int, parts: int) -> Pieces:
 
 
 def mean_of(objective: Objective, pieces: Pieces) -> bool:
-    """Whether the loss is the mean of the losses of the pieces, to rounding."""
+    """Whether the loss is the mean of the losses of the pieces, to rounding. A piece that the loss does not take, for
+    its shape or its size, is none."""
     layout = Layout.of(objective.parameters)
-    tolerance = 1e-12 if objective.dtype == torch.float64 else 1e-5
-    for point in shifted(objective):
-        params = layout.unflatten(point)
+    points = [layout.unflatten(point) for point in shifted(objective)]
+    return all(_agree(objective, params, pieces, objective.loss(params).detach()) for params in points)
+
+
+def cut(objective: Objective, batch: Any, count: int, parts: int) -> Pieces:
+    """A batch in at most so many slabs; whole where its loss at theta* is not the mean of theirs."""
+    pieces = divide_into(batch, count, parts)
+    if len(pieces) == 1:
+        return pieces
+    whole = objective.part(objective.parameters, batch, count)[0].detach()
+    return pieces if _agree(objective, objective.parameters, pieces, whole) else [(batch, count)]
+
+
+def _agree(objective: Objective, params: Mapping[str, Tensor], pieces: Pieces, whole: Tensor) -> bool:
+    tolerance = {"float64": 1e-12, "bf16": 1e-2}.get(objective.precision, 1e-5)
+    try:
         parts = [objective.part(params, *piece) for piece in pieces]
         mean = objective.combine([value.detach() for value, _ in parts], [weight for _, weight in parts])
-        if not torch.allclose(mean, objective.loss(params).detach(), rtol=tolerance, atol=0, equal_nan=True):
-            return False
-    return True
+    except Exception as error:  # whatever user code or torch raises where labels do not fit, or one example is too few
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
+        return False
+    return torch.allclose(mean, whole, rtol=tolerance, atol=0, equal_nan=True)
 
 
 def shifted(objective: Objective) -> Iterator[Tensor]:

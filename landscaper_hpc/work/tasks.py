@@ -62,7 +62,8 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
-    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode
+    from landscaper_hpc.directions.hessian import proof_of
+    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
@@ -78,8 +79,9 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256(science)[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
-    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
     grid = study.make_grid(directions.eigenvalues)
+    prove_for(objective, directions, grid.corners())
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
     proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:
@@ -101,6 +103,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "iterations": directions.iterations,
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
+            **proof_of(objective),
             "provenance": provenance(landscape.site.device),
         },
     )
@@ -230,6 +233,7 @@ def _start(landscape: Landscape) -> _Worker:
     import torch
 
     from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.losses.evaluate import prove_for
 
     store = landscape.open()
     objective = load(landscape)
@@ -241,6 +245,7 @@ def _start(landscape: Landscape) -> _Worker:
         normalization=landscape.study.directions.normalization,
         gram=stored.gram,
     )
+    prove_for(objective, directions, store.grid.corners())
     worker = _Worker(store, objective, directions, store.attributes["batch"])
     worker.prove(landscape)
     return worker

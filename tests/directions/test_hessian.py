@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import pytest
 import torch
 from problems import TASKS, cnn_task, dense_hessian, function, mlp_task, quadratic
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from landscaper_hpc.directions.directions import hessian_directions
-from landscaper_hpc.directions.hessian import Hessian
+from landscaper_hpc.directions.hessian import Hessian, proof_of, refuse_wrong_gradient
 from landscaper_hpc.directions.lanczos import by_magnitude, eigenpairs, mixture, most_negative
+from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective, Task
 from landscaper_hpc.recording.slabs import divide_into, mean_of
 
@@ -365,3 +369,158 @@ def test_any_number_of_ranks_gives_the_same_products_and_eigenvectors(tmp_path) 
             for key, expected_vector in one.items():
                 assert all(torch.equal(v[key], vectors[0][key]) for v in vectors)
                 torch.testing.assert_close(vectors[0][key], expected_vector, rtol=1e-6, atol=1e-7)
+
+
+# ---- every Hessian is proved ----------------------------------------------------------------------------------------
+
+
+class Once(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return OnceTanh.apply(x)
+
+
+class OnceTanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].tanh().square())
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(checkpoint(lambda z: self.first(z).tanh(), x, use_reentrant=False))
+
+
+def with_derivative_inside(model: nn.Module) -> Task:
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        z = batch.clone().requires_grad_()
+        u = model(z)
+        (slope,) = torch.autograd.grad(u.sum(), z, create_graph=True)
+        return slope.square().sum(dim=1) + u.square().sum(dim=1)
+
+    return Task(model, loss, torch.rand(12, 5))
+
+
+def with_a_tangent_inside(model: nn.Module) -> Task:
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        u, slope = torch.func.jvp(model, (batch,), (torch.ones_like(batch),))
+        return slope.square().mean() + (u - 1).square().mean()
+
+    return Task(model, loss, torch.rand(12, 5))
+
+
+def classified(model: nn.Module, examples: int = 12) -> Task:
+    data = (torch.randn(examples, 5), torch.randint(0, 3, (examples,)))
+    return Task(model, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), data)
+
+
+def contrastive() -> Task:
+    model = nn.ModuleList([nn.Linear(5, 4), nn.Linear(3, 4)])
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        logits = model[0](batch[0]) @ model[1](batch[1]).T
+        return nn.functional.cross_entropy(logits, torch.arange(30))
+
+    return Task(model, loss, (torch.randn(30, 5), torch.randn(30, 3)))
+
+
+def layers(*middle: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 4), *middle, nn.Linear(4, 3))
+
+
+weight_norm = nn.utils.parametrizations.weight_norm
+FAULTS = {
+    "weight_norm": lambda: classified(nn.Sequential(weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3))),
+    "weight_norm, derivative inside": lambda: with_derivative_inside(
+        nn.Sequential(weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 1))
+    ),
+    "layer norm, derivative inside": lambda: with_derivative_inside(layers(nn.LayerNorm(4), nn.Tanh())),
+    "layer norm, tangent inside": lambda: with_a_tangent_inside(layers(nn.LayerNorm(4), nn.Tanh())),
+    "once differentiable": lambda: classified(layers(nn.Tanh(), nn.Linear(4, 4), Once())),
+    "checkpointed": lambda: classified(Checkpointed()),
+    "kinks": lambda: classified(layers(nn.ReLU(), nn.Linear(4, 4), nn.ReLU()), 300),
+    "statistics of the batch": lambda: classified(layers(nn.BatchNorm1d(4, track_running_stats=False), nn.Tanh())),
+    "contrastive": contrastive,
+}
+
+
+def by_losses(objective: Objective, v: torch.Tensor, w: torch.Tensor) -> float:
+    """w'Hv by fourth-order second differences of the losses alone."""
+    layout = Layout.of(objective.parameters)
+    theta = layout.flatten(objective.parameters)
+
+    def mixed(h: float) -> float:
+        return sum(
+            s * t * float(objective.loss(layout.unflatten(theta + h * (s * v + t * w))).detach())
+            for s in (1, -1)
+            for t in (1, -1)
+        ) / (4 * h * h)
+
+    return (4 * mixed(1e-3) - mixed(2e-3)) / 3
+
+
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"kinks"}))
+def test_products_against_differences_of_the_losses(name: str) -> None:
+    torch.manual_seed(0)
+    objective = Objective(FAULTS[name]())
+    hessian = Hessian(objective)
+    hessian.start(0)
+    v = hessian.random(1)
+    product = hessian @ v
+    for seed in range(2, 6):
+        w = hessian.random(seed)
+        assert float(w @ product) == pytest.approx(
+            by_losses(objective, v, w), rel=1e-4, abs=1e-5 * float(product.norm())
+        )
+    assert hessian.agreement < 1e-6
+    assert proof_of(objective)["hessian_agreement"] == hessian.agreement
+    if "norm" in name:
+        assert "without fused kernels" in proof_of(objective)["hessian_mode"]
+    assert (hessian.mode == "finite differences") == (name == "once differentiable")
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_kinks_are_no_disagreement(precision: str) -> None:
+    torch.manual_seed(0)
+    hessian = Hessian(Objective(FAULTS["kinks"](), precision=precision))
+    assert hessian.mode == "reverse-over-reverse"
+
+
+def siamese() -> Task:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4))
+    return Task(model, lambda m, x: -nn.functional.cosine_similarity(m(x), m(x + 0.1).detach()), torch.randn(12, 5))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("stationary", [False, True])
+def test_a_stopped_gradient_is_refused(stationary: bool, precision: str) -> None:
+    at_rest = function(lambda x: (x * x.detach()).sum() + 1, torch.zeros(4, dtype=torch.float64), precision=precision)
+    objective = at_rest if stationary else Objective(siamese(), precision=precision)
+    with pytest.raises(InputError, match=r"two functions: .*slope of the loss is .*gradient says .*kind: random"):
+        Hessian(objective)
+    if not stationary:
+        with pytest.raises(InputError, match="two functions"):
+            refuse_wrong_gradient(objective)
+
+
+def test_derivatives_by_differences_know_their_error() -> None:
+    for f, first, second in ((math.exp, 1.0, 1.0), (math.sin, 1.0, 0.0), (lambda t: (t - 1) ** 2, -2.0, 2.0)):
+        slope, curvature = along(f, 2e-16, 1e-6)
+        assert slope.value == pytest.approx(first, abs=10 * slope.error + 1e-12)
+        assert curvature.value == pytest.approx(second, abs=10 * curvature.error + 1e-12)
+        assert slope.error < 1e-6
+        assert not slope.contradicts(first, 1e-6)
+        assert slope.contradicts(first + 0.1, 1e-3)
+    nothing = along(lambda t: math.nan if t else 0.0, 2e-16, 1e-3)[0]
+    assert not nothing.contradicts(1.0, 1e-3)
+    assert not nothing.measured(1e-3)

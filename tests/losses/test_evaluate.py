@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from landscaper_hpc.directions.directions import Directions, random_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
-from landscaper_hpc.losses.evaluator import Evaluator, _evaluators
+from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses, prove_for
+from landscaper_hpc.losses.evaluator import Evaluator, _evaluators, evaluator
+from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.objective import Objective, Task
 
 
@@ -72,6 +75,23 @@ def test_a_value_has_the_same_bits_in_any_company(name: str, batch: int, precisi
         assert np.concatenate(pieces).tobytes() == values.tobytes()
 
 
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.Sigmoid, nn.ELU, nn.SELU, nn.Mish, nn.Softplus])
+def test_activations_whose_bits_end_with_a_vector_register(activation: type[nn.Module], precision: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), activation(), nn.Linear(5, 3))
+    task = Task(model, lambda m, x: m(x).square().sum(dim=1), torch.randn(7, 3))
+    objective = Objective(task, precision=precision)
+    directions = random_directions(objective, 2)
+    points = np.random.default_rng(0).uniform(-1, 1, (40, 2))
+    for batch in (4, 5):
+        values = losses(objective, directions, points, batch)
+        assert evaluation_mode(objective, directions, batch).startswith("vmap")
+        for seed in range(3):
+            order = np.random.default_rng(seed).permutation(40)
+            assert losses(objective, directions, points[order], batch).tobytes() == values[order].tobytes()
+
+
 def test_the_number_of_threads_does_not_matter() -> None:
     torch.manual_seed(0)
     model = nn.Linear(3000, 3)
@@ -119,6 +139,78 @@ def test_a_loss_that_is_no_mean_over_examples_is_not_divided(small_cache: None) 
     assert "slabs" not in evaluation_mode(objective, directions, 1)
     points = grid_points(2)
     np.testing.assert_allclose(losses(objective, directions, points), reference(objective, directions, points))
+
+
+# ---- losses whose course depends on values -------------------------------------------------------------------------
+
+
+def masked_task() -> Task:
+    base = mlp_task()
+
+    def loss(model, batch):
+        errors = (model(batch[0]) - batch[1]).square().sum(dim=1)
+        large = errors[errors > 0.5]
+        return large.sum() / max(1, len(large))
+
+    return Task(base.model, loss, base.data)
+
+
+def test_a_shape_that_depends_on_parameters_is_evaluated_as_it_is_written() -> None:
+    objective = Objective(masked_task())
+    directions = random_directions(objective, 2)
+    points = 4 * grid_points(2)
+    expected = reference(objective, directions, points)
+    for batch in (1, 4):
+        np.testing.assert_allclose(losses(objective, directions, points, batch), expected, rtol=1e-12)
+    assert "a shape depends on values" in evaluation_mode(objective, directions, 1)
+
+
+class _Frozen:
+    """A loss that takes another course than the recording where x is far from 1, unnoticed: it keeps what it saw."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        raw = torch.frombuffer(memoryview(ctypes_bytes(x)), dtype=torch.float64)
+        return x.square().sum() * (2.0 if float(raw[0]) > self.limit else 1.0)
+
+
+def ctypes_bytes(x: torch.Tensor) -> bytearray:
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        raise RuntimeError("no address")
+    return bytearray(ctypes.string_at(x.data_ptr(), 8))
+
+
+def test_a_way_is_compared_with_the_loss_at_the_size_of_the_grid() -> None:
+    objective = function(_Frozen(1.2), torch.ones(3, dtype=torch.float64))
+    along = Directions({"x": torch.ones(1, 3, dtype=torch.float64)}, "file", "unit", np.eye(1))
+    points = np.linspace(-0.3, 0.3, 5)[:, None]
+    np.testing.assert_allclose(losses(objective, along, points), reference(objective, along, points), rtol=1e-14)
+    assert "the loss would be" in evaluation_mode(objective, along, 1)
+
+
+def test_a_wrong_value_between_the_probes_is_refused() -> None:
+    objective = function(_Frozen(1.2), torch.ones(3, dtype=torch.float64))
+    along = Directions({"x": torch.ones(1, 3, dtype=torch.float64)}, "file", "unit", np.eye(1))
+    losses(objective, along, np.array([[0.0], [0.1]]))  # right so far
+    known = evaluator(objective, 1)
+    prove_for(objective, along, np.array([[-0.3], [0.3]]))
+    _evaluators[objective] = {1: known}  # as if no probe had met the other course
+    with pytest.raises(InputError, match=r"at alpha = \[0\..* but .* as it is written.*float\(\)"):
+        losses(objective, along, np.full((1024, 1), 0.25) + np.linspace(0, 0.01, 1024)[:, None])
+
+
+def test_a_discontinuous_loss_is_no_wrong_one() -> None:
+    """Where rounding decides, as it does for an accuracy, ways to compute may differ."""
+    objective = function(lambda x: (x.exp().log() > x).double().mean() + 1, torch.linspace(1, 2, 50).double())
+    directions = random_directions(objective, 1)
+    points = np.linspace(-1, 1, 600)[:, None]
+    values = losses(objective, directions, points)
+    refuse_wrong(objective, directions, points, values + 0.02)
+    smooth = quadratic([1.0, 2.0])
+    with pytest.raises(InputError, match="as it is written"):
+        refuse_wrong(smooth, random_directions(smooth, 1), points, values)
 
 
 def test_nan_and_infinity_come_as_they_are() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from problems import TASKS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.recording.padding import pad
 from landscaper_hpc.recording.record import NotRecordable, record
 from landscaper_hpc.recording.rewrite import rewrite
 
@@ -72,6 +74,13 @@ def test_vmap_leaves_no_trace() -> None:
     assert torch.equal(recorded(w + 1), f(w + 1))
 
 
+def _whatever_happens(function, otherwise: Tensor) -> Tensor:
+    try:
+        return function()
+    except Exception:
+        return otherwise
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -79,6 +88,20 @@ def test_vmap_leaves_no_trace() -> None:
         (lambda x: x * x.sum().item(), "."),
         (lambda x: x + torch.randn(3), "random"),
         (lambda x: torch.nn.functional.dropout(x), "random"),
+        (lambda x: x[x > 0.5].sum(), "a shape depends on values .*index"),
+        (lambda x: x.sum() * len(torch.unique(x)), "a shape depends on values .*unique"),
+        (lambda x: torch.masked_select(x, x > 0.5).mean(), "a shape depends on values .*masked_select"),
+        (lambda x: torch.repeat_interleave(x, (x > 0).long()).sum(), "a shape depends on values .*repeat_interleave"),
+        (lambda x: torch.where(x > 0.5)[0].sum() * x.sum(), "a shape depends on values .*nonzero"),
+        (lambda x: (x * torch.from_numpy(x.detach().numpy() > 0)).sum(), "values leave torch .numpy."),
+        (lambda x: x.sum() * x.tolist()[0], "values leave torch .tolist."),
+        (lambda x: x.sum() * float(np.asarray(x.detach()).max()), "values leave torch .__array__."),
+        (lambda x: sum(p.sum() for p in x.tensor_split((3 * x[:1]).long())), "values leave torch .tensor_split."),
+        (
+            lambda x: torch.func.grad(lambda y: (y * torch.from_numpy(y.detach().numpy() > 0)).sum())(x).sum(),
+            "values leave torch .numpy.",
+        ),
+        (lambda x: _whatever_happens(lambda: x.sum() * x.max().item(), x.sum()), "its course depends on values"),
     ],
 )
 def test_what_a_list_of_operations_cannot_say_is_refused(function, message: str) -> None:
@@ -90,6 +113,15 @@ def test_values_of_constants_may_decide() -> None:
     data = torch.tensor([1.0, 2.0])
     recorded = record(lambda x: (x * data.sum().item() if data.max() > 1 else x).sum(), torch.ones(3))
     assert recorded(2 * torch.ones(3)) == 18
+
+
+def test_constants_may_have_shapes_that_depend_on_their_values_and_may_leave_torch() -> None:
+    def function(x: Tensor) -> Tensor:
+        c = torch.tensor([1.0, 2.0, 3.0])
+        return x[c > 1].sum() + len(torch.unique(c)) + float(c.numpy().sum()) + x.data.sum() + x[x.argsort()][0]
+
+    recorded = record(function, torch.ones(3))
+    assert recorded(torch.tensor([1.0, 2.0, 5.0])) == 7 + 3 + 6 + 8 + 1
 
 
 def test_recording_imports_no_compiler() -> None:
@@ -214,3 +246,44 @@ def test_what_writes_is_left_alone() -> None:
     value = recorded(torch.ones(3))
     rewrite(recorded, batched=False)
     torch.testing.assert_close(recorded(torch.ones(3)), value)
+
+
+# ---- padding --------------------------------------------------------------------------------------------------------
+
+
+ELEMENTWISE = {
+    "silu": nn.functional.silu,
+    "sigmoid": torch.sigmoid,
+    "elu": nn.functional.elu,
+    "selu": nn.functional.selu,
+    "mish": nn.functional.mish,
+    "gelu": lambda x: nn.functional.gelu(x, approximate="tanh"),
+    "softplus": nn.functional.softplus,
+    "log-sigmoid": nn.functional.logsigmoid,
+    "power": lambda x: (x * x + 1) ** 1.7,
+    "multiply and add": lambda x: torch.add(x, x.square(), alpha=0.3) + torch.lerp(x, x * x, 0.3),
+    "huber": lambda x: nn.functional.huber_loss(x, x * x, reduction="none"),
+    "derivative of silu": torch.func.vmap(torch.func.grad(nn.functional.silu)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_value_does_not_depend_on_where_a_vector_register_ends(name: str, dtype: torch.dtype) -> None:
+    row = torch.linspace(-3, 3, 37).to(dtype)
+    for rows in (2, 4, 16):
+        recorded = record(vmap(ELEMENTWISE[name]), row.repeat(rows, 1))
+        assert pad(recorded) == ""
+        found = recorded(row.repeat(rows, 1))
+        assert all(torch.equal(found[i], found[0]) for i in range(rows))
+        torch.testing.assert_close(found[0], ELEMENTWISE[name](row))
+
+
+def test_what_cannot_be_filled_up_is_named() -> None:
+    def writes(x: Tensor) -> Tensor:
+        (y,) = torch.autograd.grad((x.requires_grad_().square()).sum(), x, create_graph=True)
+        return y.detach().sigmoid_()
+
+    recorded = record(writes, torch.ones(37))
+    assert pad(recorded) == "aten.sigmoid_.default"
+    assert not pad(record(writes, torch.ones(64)))

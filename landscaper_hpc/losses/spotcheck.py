@@ -1,0 +1,88 @@
+"""Some points of every study against the loss as it is written.
+
+Ways to evaluate are proved at a few points. A loss that takes another course elsewhere is caught here, before anything
+is stored: about one point in 512, chosen by the points themselves, so that every worker would choose the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landscaper_hpc.directions.directions import Directions
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.losses.displacement import Walk
+from landscaper_hpc.losses.evaluator import TOLERANCE
+from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import epsilon
+
+log = logging.getLogger(__name__)
+
+_EVERY = 512  # points; evaluating one as it is written may take 20 times as long
+_NEIGHBOURS = 4
+
+_seen: weakref.WeakSet[Objective] = weakref.WeakSet()
+
+
+def refuse_wrong(
+    objective: Objective, directions: Directions, points: NDArray[np.float64], values: NDArray[np.float64]
+) -> None:
+    """InputError where one of the chosen `points` (m, n) has another loss as it is written than the one of `values`
+    (m,). The first time that an objective is given more than one point, at least one is chosen."""
+    chosen = list(_chosen(points, at_least_one=len(points) > 1 and objective not in _seen))
+    if len(points) > 1:
+        _seen.add(objective)
+    if not chosen:
+        return
+    walk = Walk(objective, directions)
+    tolerance = 10 * TOLERANCE.get(objective.precision, 5e-2)
+    scale = None
+    for i in chosen:
+        params = walk.one(points[i])
+        expected = float(objective.loss(params).detach())
+        value = float(values[i])
+        if _same(value, expected, tolerance * abs(expected)):
+            continue
+        if scale is None:
+            scale = abs(float(objective.loss(objective.parameters).detach()))
+        if _same(value, expected, tolerance * scale) or _jumps(objective, walk, points[i], expected, tolerance * scale):
+            continue
+        raise InputError(
+            f"{objective.source}: the loss at alpha = {points[i].tolist()} is {value!r} as a recorded list of "
+            f"operations, but {expected!r} as it is written: its course depends on values, unnoticed. "
+            "Call float() on what it depends on inside the loss, which has it evaluated as it is written, and begin a "
+            "new study"
+        )
+
+
+def _chosen(points: NDArray[np.float64], at_least_one: bool) -> Iterator[int]:
+    """Indices of the points to check, in order."""
+    digest = hashlib.sha256(points.tobytes()).digest()
+    generator = np.random.default_rng(list(digest))
+    count = int(len(points) / _EVERY + generator.random())
+    yield from sorted(generator.choice(len(points), max(count, int(at_least_one)), replace=False).tolist())
+
+
+def _same(value: float, expected: float, atol: float) -> bool:
+    return bool(np.isclose(value, expected, rtol=0, atol=atol if np.isfinite(atol) else 0.0, equal_nan=True))
+
+
+def _jumps(objective: Objective, walk: Walk, alpha: NDArray[np.float64], expected: float, tolerance: float) -> bool:
+    """Whether rounding alone moves the loss here by more than the tolerance: it is discontinuous, like an accuracy, or
+    about to overflow."""
+    layout = Layout.of(objective.parameters)
+    point = layout.flatten(walk.one(alpha))
+    step = 32 * epsilon(objective.precision, objective.device)
+    for noise in layout.gaussian(_NEIGHBOURS, seed=1).to(point):
+        beside = float(objective.loss(layout.unflatten(torch.addcmul(point, point, noise, value=step))).detach())
+        if not _same(beside, expected, tolerance):
+            log.info("the loss jumps at alpha = %s: rounding decides between %r and %r", alpha, beside, expected)
+            return True
+    return False
