@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
-from landscaper_hpc.objective.objective import Objective, Parameters
+from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 
 log = logging.getLogger(__name__)
@@ -60,13 +60,13 @@ def prove_dependence(objective: Objective) -> list[str]:
 
 def _unmoved(objective: Objective, names: Sequence[str]) -> list[str]:
     """Those of `names` whose displacement changes the loss nowhere; many at once where none does."""
+    if not names:
+        return []
     noise = {name: _noise(p, i) for i, (name, p) in enumerate(objective.parameters.items())}
-    places: list[tuple[Parameters, str | None]] = []
-    if names:
-        moved = {name: p + noise[name] if name not in names else p for name, p in objective.parameters.items()}
-        places = [(place, _value(objective, place)) for place in (objective.parameters, moved)]
+    moved = {name: p + noise[name] if name not in names else p for name, p in objective.parameters.items()}
+    places = [(place, _value(objective, place)) for place in (objective.parameters, moved)]
     found: list[str] = []
-    waiting = [list(names)] if names else []
+    waiting = [list(names)]
     while waiting:
         group = waiting.pop()
         still = all(

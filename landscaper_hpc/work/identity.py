@@ -9,7 +9,7 @@ as it was built, what these do not cover, and the loss at a few points as far ou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work.landscape import Landscape
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.objective.objective import Objective, Parameters
 
@@ -155,29 +157,46 @@ def prove_values(
 
 def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, list[str]]:
     """The loss of the checkpoint and what is worth a notice, in words; `InputError` for a loss that is no function of
-    the parameters, also as far out as the grid goes (along random directions), or does not follow them. Before
-    anything is spent: a few evaluations."""
-    from landscaper_hpc.directions.directions import random_directions
+    the parameters, there or about as far out as the grid goes, or does not follow them. Before anything is spent: about
+    ten evaluations, and one copy of the parameters more."""
     from landscaper_hpc.objective.dependence import prove_dependence
 
     study = landscape.study
-    config = study.directions
-    # sharded: all ranks must do the same, and none holds what it needs for random directions
-    displaced: Iterable[Parameters] = ()
-    if not objective.sharded:
-        directions = random_directions(objective, config.n, seed=config.seed, normalization=config.normalization)
-        points = chosen_points(study.make_grid())[1:]
-        displaced = (_displaced(objective, directions, point) for point in points)
+    size = max(float(np.linalg.norm(point)) for point in chosen_points(study.make_grid()))
+    displaced = (_displaced(objective, study.directions.normalization, size, way) for way in _WAYS)
     loss = objective.prove_deterministic(displaced)
     return loss, prove_dependence(objective)
 
 
-def _displaced(objective: Objective, directions: Directions, alpha: NDArray[np.float64]) -> Parameters:
-    shift = {
-        name: sum(float(a) * u for a, u in zip(alpha, directions.vectors[name], strict=True))
-        for name in objective.parameters
-    }
-    return {name: p + shift[name] for name, p in objective.parameters.items()}
+_WAYS: tuple[Callable[[Any, int], Any], ...] = (
+    lambda p, seed: _gaussian(p, seed),
+    lambda p, seed: p.new_ones(p.shape),  # conditions are often on a mean
+    lambda p, seed: -p.new_ones(p.shape),
+    lambda p, seed: _gaussian(p, seed) / 2,
+)
+
+
+def _gaussian(parameter: Tensor, seed: int) -> Tensor:
+    import torch
+
+    wide = torch.complex128 if parameter.is_complex() else torch.float64
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(parameter.shape, dtype=wide, generator=generator).to(parameter)
+
+
+def _displaced(
+    objective: Objective, normalization: str, size: float, way: Callable[[Tensor, int], Tensor]
+) -> Parameters:
+    """theta* plus about `size` times a direction with that normalisation."""
+    norms = {name: float(p.norm()) for name, p in objective.parameters.items()}
+    counts = {name: p.numel() for name, p in objective.parameters.items()}
+    whole = 1.0 if normalization == "unit" else math.hypot(*norms.values())
+    found = {}
+    for seed, (name, p) in enumerate(objective.parameters.items()):
+        as_a_whole = normalization in ("unit", "model")
+        step = whole / math.sqrt(sum(counts.values())) if as_a_whole else norms[name] / math.sqrt(max(counts[name], 1))
+        found[name] = p + size * step * way(p, seed)
+    return found
 
 
 def json_float(value: float) -> float | str:

@@ -14,7 +14,7 @@ from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.stages import prepare_all
+from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.worker import work
 
 SITE = Site(executor="serial", shard_points=3)
@@ -50,7 +50,7 @@ def plan(file: Path, folder: Path) -> Plan:
 
 def prepare(file: Path, folder: Path) -> None:
     with Bars() as bars:
-        prepare_all([plan(file, folder)], SerialMapper(), bars)
+        prepare_all(plan(file, folder).landscapes, SerialMapper(), bars)
 
 
 def begun(file: Path, folder: Path, shards: int = 4) -> Landscape:
@@ -213,3 +213,23 @@ def test_modules_of_installed_packages_and_other_studies_are_no_part_of_a_task(t
     assert Study.load(file).study_id() == first
     (tmp_path / "study/helper.py").write_text(SLOPE + "\n")
     assert Study.load(file).study_id() != first
+
+
+FAR = """
+def loss(model, batch):
+    v = model.x
+    if float(v.detach().mean()) > 0.8:
+        v = v + {made_up}
+    return v.square().sum() + 0 * batch.sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made_up", "words"),
+    [("0.1 * torch.rand(v.shape)", r"aten\.rand"), ("__import__('random').random()", r"\(random\)")],
+)
+def test_random_numbers_far_out_are_refused_before_anything_is_spent(tmp_path: Path, made_up: str, words: str) -> None:
+    file = study(tmp_path / "study", head=FAR.format(made_up=made_up))
+    with pytest.raises(InputError, match=f"away from the checkpoint is not deterministic: it draws .*{words}"):
+        prepare(file, tmp_path / "run")
+    assert not (tmp_path / "run/study.zarr").exists()
