@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,8 +63,10 @@ class Way:
     def kill(self, process: subprocess.Popen[str]) -> None:
         import psutil
 
-        for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            child.send_signal(signal.SIGKILL)
+        own = psutil.Process(process.pid)
+        for each in [own, *own.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):  # ended with one of the others
+                each.kill()
         process.communicate(timeout=60)
 
 
