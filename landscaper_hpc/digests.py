@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,9 @@ def canonical_sha256(value: Any) -> str:
 _SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, over the names and bytes of all its files in sorted order.
-
-    Of an index of shards (`*.index.json`) the shards count too: they are what is loaded.
-    """
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-    elif path.name.endswith(".index.json"):
-        files = [
-            path,
-            *(path.parent / name for name in sorted(set(json.loads(path.read_bytes())["weight_map"].values()))),
-        ]
-    else:
-        return _digest(path)
-    return hashlib.sha256("".join(f"{file.name}\0{_digest(file)}\0" for file in files).encode()).hexdigest()
+def combined_sha256(files: Sequence[Path]) -> str:
+    """SHA-256 over the names and bytes of files, in this order."""
+    return hashlib.sha256("".join(f"{file.name}\0{content_sha256(file)}\0" for file in files).encode()).hexdigest()
 
 
 _Stamp = tuple[int, ...]
@@ -40,7 +29,7 @@ _Stamp = tuple[int, ...]
 _digests: dict[_Stamp, str] = {}
 
 
-def _digest(file: Path) -> str:
+def content_sha256(file: Path) -> str:
     """SHA-256 of one file, read once per process as long as nothing about it changes: checkpoints may be large."""
     with file.open("rb") as stream:
         stamp = _stamp(stream.fileno())

@@ -34,7 +34,9 @@ def connect(
     """
     from landscaper_hpc.comparison.similarity import bezier, line
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.objective.checkpoints import matched, read_checkpoint
+    from landscaper_hpc.objective.checkpoints import read_checkpoint
+    from landscaper_hpc.objective.checkpoints.fit import matched
+    from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.work import tasks
     from landscaper_hpc.work.campaign import Plan
@@ -46,7 +48,8 @@ def connect(
             raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
     objective = tasks.load(landscapes[first])
     file = landscapes[second].file
-    other = matched(objective.model, read_checkpoint(file), file)
+    naming = Naming(**loaded.naming(landscapes[second].checkpoint))
+    other = matched(objective.model, read_checkpoint(file, naming.containers), file, naming=naming)
     with Bars() as bars:
         straight = line(objective, other, points, lambda done, total: bars.update("line", done, total))
         curve = bezier(

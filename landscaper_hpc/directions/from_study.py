@@ -23,7 +23,9 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
     from landscaper_hpc.directions import directions
     from landscaper_hpc.directions.hessian import refuse_wrong_gradient
     from landscaper_hpc.directions.lanczos import by_magnitude, mixture, most_negative
-    from landscaper_hpc.objective.checkpoints import matched, read_checkpoint
+    from landscaper_hpc.objective.checkpoints import read_checkpoint
+    from landscaper_hpc.objective.checkpoints.fit import matched
+    from landscaper_hpc.objective.checkpoints.names import Naming
 
     config = study.directions
     if config.kind == "file":
@@ -38,7 +40,10 @@ def make_directions(study: Study, objective: Objective, progress: Progress, resu
         return directions.gradient_direction(objective, normalization=config.normalization)
     if config.kind == "trajectory":
         files = [study.path(file) for file in config.trajectory]
-        trajectory = [matched(objective.model, read_checkpoint(file), file) for file in files]
+        naming = Naming(**study.naming())
+        trajectory = [
+            matched(objective.model, read_checkpoint(file, naming.containers), file, naming=naming) for file in files
+        ]
         return directions.trajectory_directions(objective, trajectory, config.n, normalization=config.normalization)[0]
     return directions.hessian_directions(
         objective,

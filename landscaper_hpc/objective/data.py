@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import dataclasses
+from collections import UserDict
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -11,6 +14,61 @@ from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.precision import dtype_in
+
+
+def is_batch(data: Any) -> bool:
+    """Whether Task.data is one batch, and not several."""
+    return isinstance(data, Tensor | tuple | Mapping) or _is_record(data)
+
+
+def understood(batch: Any) -> Any:
+    """The batch itself; types of mappings and dataclasses in it that torch does not know (Hugging Face's BatchEncoding,
+    say) are made known to it, so that tensors in them are found, and moved into objects of the same type."""
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Mapping) or _is_record(leaf):
+            pytree.register_pytree_node(
+                type(leaf), _taken_apart, _put_together, serialized_type_name=f"{type(leaf).__module__}.{type(leaf)}"
+            )
+            understood(leaf)
+    return batch
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+class _Like:
+    """A copy without values of what was taken apart. All of one type and names are equal: torch compares contexts."""
+
+    def __init__(self, whole: Any, names: tuple[Any, ...]) -> None:
+        self.whole, self.names = whole, names
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Like) and (type(self.whole), self.names) == (type(other.whole), other.names)
+
+    def __hash__(self) -> int:
+        return hash((type(self.whole), self.names))
+
+
+def _taken_apart(whole: Any) -> tuple[list[Any], _Like]:
+    names = whole if isinstance(whole, Mapping) else [field.name for field in dataclasses.fields(whole)]
+    items = {name: whole[name] if isinstance(whole, Mapping) else getattr(whole, name) for name in names}
+    return list(items.values()), _Like(whole, tuple(items))
+
+
+def _put_together(values: Any, like: _Like) -> Any:
+    items = dict(zip(like.names, values, strict=True))
+    if isinstance(like.whole, Mapping) and not isinstance(like.whole, MutableMapping):
+        return type(like.whole)(items)  # type: ignore[call-arg]
+    whole = copy.copy(like.whole)
+    if isinstance(whole, UserDict):
+        whole.data = items
+    elif isinstance(whole, MutableMapping):
+        whole.update(items)
+    else:
+        for name, value in items.items():
+            object.__setattr__(whole, name, value)  # of a frozen one too
+    return whole
 
 
 def placed(

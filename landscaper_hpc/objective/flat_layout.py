@@ -67,9 +67,9 @@ class Layout:
         result = {}
         for name, place in self.slices().items():
             if name in self.complex_names:
-                result[name] = torch.view_as_complex(flat[..., place].view(*lead, *self.shapes[name], 2))
+                result[name] = torch.view_as_complex(flat[..., place].view((*lead, *self.shapes[name], 2)))
             else:
-                result[name] = flat[..., place].view(*lead, *self.shapes[name])
+                result[name] = flat[..., place].view((*lead, *self.shapes[name]))
         return result
 
     def gaussian(self, n: int, seed: int) -> Tensor:

@@ -23,8 +23,10 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some, load_into, read_checkpoint
-from landscaper_hpc.objective.data import placed
+from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
+from landscaper_hpc.objective.checkpoints.fit import cast_model, load_into, refuse_lazy, refuse_meta, refuse_nonfinite
+from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
+from landscaper_hpc.objective.data import is_batch, placed, understood
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
@@ -91,16 +93,18 @@ class Objective:
         self._task = task
         self.files: list[Path] = []
         self.sharded = is_sharded(task.model)
+        refuse_lazy(task.model, f"{source}: the model")
+        refuse_meta(task.model, f"{source}: the model")
         self.model = task.model.eval()
         moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
         if only:
             moving &= _matching(only, moving, source)
+        _refuse_unmovable(self.model, moving, source)
         self.model.requires_grad_(False)
-        if self.sharded:
-            # tells FSDP of the new shards
-            self.model._apply(lambda tensor: cast(tensor, self.dtype, self.device))  # type: ignore[no-untyped-call]
-        else:
-            _cast_module(self.model, self.dtype, self.device)
+        for module in self.model.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = False  # a sparse gradient cannot be differentiated again; the values are the same
+        cast_model(self.model, self.dtype, self.device)
         self._bound = _Bound(self.model, task.loss)
         self._shards = Sharded(self.model, moving, source) if self.sharded else None
         named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()
@@ -225,7 +229,7 @@ class Objective:
 
     def _reread(self) -> float | None:
         """The loss with an iterable's data read a second time; None where the data are plain tensors or a list."""
-        if _is_batch(self._task.data) or isinstance(self._task.data, list):
+        if is_batch(self._task.data) or isinstance(self._task.data, list):
             return None
         kept = self.batches
         self.batches = placed(_batches(self._task.data, self.source), self._place, self.device, self.dtype)
@@ -245,6 +249,7 @@ def load_objective(
     frozen: bool = False,
     only: Sequence[str] = (),
     folders: Sequence[Path] = (),
+    naming: Naming = PLAIN,
 ) -> Objective:
     """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file.
 
@@ -257,9 +262,11 @@ def load_objective(
     task_file, checkpoint = Path(task_file), Path(checkpoint)
     with watched([task_file.resolve().parent, *folders]) as files:
         task = load_task(task_file, options or {})
-    load_into(task.model, read_checkpoint(checkpoint), checkpoint)
+    tensors = read_checkpoint(checkpoint, naming.containers)
+    load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     source = f"task file {task_file}"
     objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+    refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
     objective.files = files
     return objective
 
@@ -314,13 +321,15 @@ def _device(device: str) -> torch.device:
     return result
 
 
-def _cast_module(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
-    """Cast in place. Module.to would turn complex parameters into real ones."""
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            parameter.data = cast(parameter.data, dtype, device)
-        for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = cast(buffer, dtype, device)
+def _refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:
+    for name, p in model.named_parameters():
+        if name not in moving:
+            continue
+        if not (p.is_floating_point() or p.is_complex()):
+            kind = str(p.dtype).removeprefix("torch.")
+            raise InputError(f"{source}: {name} holds {kind}, which cannot move; leave it out with frozen or only")
+        if p.layout is not torch.strided:
+            raise InputError(f"{source}: {name} is a sparse tensor, which cannot move; make it dense with to_dense()")
 
 
 def _matching(patterns: Sequence[str], names: set[str], source: str) -> set[str]:
@@ -339,20 +348,16 @@ def _has_convolution(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
-def _is_batch(data: Any) -> bool:
-    return isinstance(data, Tensor | tuple | Mapping)
-
-
 def _batches(data: Any, source: str) -> list[Any]:
     """The data as a list of batches."""
-    if _is_batch(data):
-        return [data]
+    if is_batch(data):
+        return [understood(data)]
     if not isinstance(data, Iterable) or isinstance(data, str | bytes):
         raise InputError(
             f"{source}: Task.data is a {type(data).__name__}; "
             "expected a batch of tensors, a list of batches, or a DataLoader"
         )
-    batches = list(data)
+    batches = [understood(batch) for batch in data]
     if not batches:
         raise InputError(f"{source}: Task.data has no batches")
     return batches
@@ -362,7 +367,10 @@ def _examples(batch: Any, source: str) -> int:
     """Number of examples in a batch: the leading length of its first tensor."""
     tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not tensors:
-        raise InputError(f"{source}: a batch of Task.data holds no tensor; give tensors, not arrays or lists")
+        raise InputError(
+            f"{source}: a batch of Task.data is a {type(batch).__name__} that holds no tensor; give tensors, "
+            "or tuples, mappings or dataclasses of them, not arrays"
+        )
     return len(tensors[0]) if tensors[0].ndim else 1
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from landscaper_hpc.digests import canonical_sha256, content_sha256
+from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Connectivity, Grid
+from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
 from landscaper_hpc.study.sources import code_sha256
 
@@ -35,6 +36,8 @@ class Checkpoint(Strict):
     name: Name
     file: str
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    rename: dict[str, str] = Field({}, description="more of the study's `rename`, for this checkpoint")
+    ignore: list[str] = Field([], description="more of the study's `ignore`, for this checkpoint")
 
 
 class Mixture(Strict):
@@ -138,6 +141,13 @@ class Study(Strict):
     frozen: bool = Field(False, description="also move parameters with requires_grad=False")
     only: list[str] = Field([], description="move only these parameters: names, or patterns such as 'layers.3.*'")
     hessian: HessianConfig = HessianConfig()
+    rename: dict[str, str] = Field(
+        {},
+        description="tensors of checkpoints, to their names in the model: whole, beginnings such as 'net.', or with *",
+    )
+    ignore: list[str] = Field(
+        [], description="tensors left alone, by pattern: of checkpoints, and of the model where they lack them"
+    )
 
     _folder: Path = Path()
 
@@ -184,6 +194,12 @@ class Study(Strict):
         files = {f"directions.trajectory.{i}": f for i, f in enumerate(self.directions.trajectory)}
         return files if self.directions.file is None else {"directions.file": self.directions.file}
 
+    def naming(self, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
+        """`rename` and `ignore` for a checkpoint, as far as they are given."""
+        rename = self.rename | (checkpoint.rename if checkpoint else {})
+        ignore = [*self.ignore, *(checkpoint.ignore if checkpoint else [])]
+        return ({"rename": rename} if rename else {}) | ({"ignore": ignore} if ignore else {})
+
     def make_grid(self, eigenvalues: NDArray[np.float64] | None = None) -> Grid:
         """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2)."""
         axes = [self._axis(a) for a in self._axes()]
@@ -219,6 +235,7 @@ class Study(Strict):
             "directions": directions,
             "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
             "scale": self.grid.scale,
+            **self.naming(checkpoint),
         }
 
     def task_sha256(self) -> str:
@@ -244,12 +261,23 @@ class Study(Strict):
 
 
 def _sha256_for(path: Path, key: str) -> str:
-    """`content_sha256` with an `InputError` that names the key."""
+    """The digest of all that is read of a file, with an `InputError` that names the key."""
     try:
-        return content_sha256(path)
+        path.stat()
+        form = checkpoint_format(path)
+        if form is None and path.is_dir():
+            raise InputError(
+                f"{key}: the folder {path} holds no checkpoint of a known format ({', '.join(CHECKPOINT_FORMATS)}); "
+                "name the file or the folder of one checkpoint"
+            )
+        files = [path] if form is None else form.files(path)
+        for file in files:
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise InputError(f"{key}: {file} is neither a file nor a folder of a checkpoint; correct the key")
+        return content_sha256(path) if files == [path] else combined_sha256(files)
     except OSError as error:
         raise InputError(
-            f"{key}: cannot read {path} ({error.strerror}); correct the key or put the file there"
+            f"{key}: cannot read {error.filename or path} ({error.strerror}); correct the key or put the file there"
         ) from None
 
 

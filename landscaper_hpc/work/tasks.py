@@ -135,6 +135,7 @@ def _beating(landscape: Landscape, progress: Progress) -> Progress:
 
 
 def load(landscape: Landscape) -> Objective:
+    from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.objective.objective import load_objective
 
     study = landscape.study
@@ -147,6 +148,7 @@ def load(landscape: Landscape) -> Objective:
         frozen=study.frozen,
         only=study.only,
         folders=[study.path(".")],
+        naming=Naming(**study.naming(landscape.checkpoint)),
     )
 
 

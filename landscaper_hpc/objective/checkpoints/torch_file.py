@@ -1,0 +1,56 @@
+"""Files of `torch.save`: a state dict, bare or inside what a training program saves (Lightning's `.ckpt` too)."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from landscaper_hpc.errors import InputError
+
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+READABLE = ", ".join(_SUFFIXES)
+
+
+def recognises(path: Path) -> bool:
+    return path.suffix in _SUFFIXES and not path.is_dir()
+
+
+def files(path: Path) -> list[Path]:
+    return [path]
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    # mapped into memory, so that an optimiser's tensors are not read
+    archive = zipfile.is_zipfile(path)
+    if archive and _is_torchscript(path):
+        raise InputError(
+            f"checkpoint {path} is a TorchScript program, and loading one could execute code; save its weights with "
+            "torch.save(torch.jit.load(...).state_dict(), ...)"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols of other programs: what loads, loads
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()
+        unsafe = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), reason[0])
+        raise InputError(
+            f"checkpoint {path} is corrupt or holds more than tensors, and loading that could execute code "
+            f"({unsafe.rstrip('.')}); save the bare weights with torch.save(model.state_dict(), ...) or as .safetensors"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"checkpoint {path} holds a {type(content).__name__}; expected a state dict of tensors by name"
+        )
+    return content
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith("/constants.pkl") for name in file.namelist())

@@ -1,0 +1,179 @@
+"""Odd data and odd parameters: a study of them runs in every mode of evaluation. A row is one input."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from landscaper_hpc import InputError, Task
+from landscaper_hpc.directions.directions import gradient_direction, hessian_directions, random_directions
+from landscaper_hpc.directions.hessian import Hessian
+from landscaper_hpc.losses.evaluate import losses
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.study.choices import NORMALIZATIONS
+
+
+class BatchEncoding(collections.UserDict):  # type: ignore[type-arg]
+    """As Hugging Face's: values as attributes, no copy of itself from a dict alone."""
+
+    def __init__(self, data: dict[str, Any], *, encodings: object) -> None:
+        super().__init__(data)
+        self.encodings = encodings
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.data[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Bag(dict):  # type: ignore[type-arg]
+    pass
+
+
+class ReadOnly(Mapping[str, Any]):
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        self._items = items
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    x: Tensor
+    y: Tensor
+    name: str = "n"
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    x: Tensor
+    y: Tensor
+
+
+class Pair(collections.namedtuple("Pair", ["x", "y"])):
+    __slots__ = ()
+
+
+torch.manual_seed(0)
+X, Y = torch.randn(12, 5), torch.randint(0, 3, (12,))
+
+DATA: dict[str, tuple[Any, Callable[[Any], tuple[Tensor, Tensor]]]] = {
+    "BatchEncoding": (BatchEncoding({"x": X, "y": Y}, encodings=[1]), lambda b: (b.x, b["y"])),
+    "UserDict": (collections.UserDict({"x": X, "y": Y}), lambda b: (b["x"], b["y"])),
+    "a class of dict": (Bag(x=X, y=Y), lambda b: (b["x"], b["y"])),
+    "a mapping that cannot be changed": (types.MappingProxyType({"x": X, "y": Y}), lambda b: (b["x"], b["y"])),
+    "a mapping of one's own": (ReadOnly({"x": X, "y": Y}), lambda b: (b["x"], b["y"])),
+    "a dataclass": (Record(X, Y), lambda b: (b.x, b.y)),
+    "a dataclass with slots": (Slots(X, Y), lambda b: (b.x, b.y)),
+    "a named tuple": (Pair(X, Y), lambda b: (b.x, b.y)),
+    "one in the other": ((Bag(r=Record(X, Y)), 3), lambda b: (b[0]["r"].x, b[0]["r"].y)),
+    "several": ([BatchEncoding({"x": X, "y": Y}, encodings=[1])] * 2, lambda b: (b.x, b.y)),
+}
+
+
+def _model() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+def _values(task: Task, precision: str = "float64") -> list[float]:
+    objective = Objective(task, precision=precision)
+    directions = random_directions(objective, 2)
+    Hessian(objective) @ torch.ones(Hessian(objective).layout.size, dtype=objective.dtype)
+    return losses(objective, directions, np.array([[0.0, 0.0], [0.1, -0.2], [0.3, 0.3]]), 2).tolist()
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("what", DATA)
+def test_data(what: str, precision: str) -> None:
+    data, taken = DATA[what]
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        x, y = taken(batch)
+        assert x.dtype == (torch.float64 if precision == "float64" else torch.float32)
+        return nn.functional.cross_entropy(model(x), y, reduction="none")
+
+    plain = Task(_model(), lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), (X, Y))
+    np.testing.assert_allclose(_values(Task(_model(), loss, data), precision), _values(plain, precision), rtol=1e-6)
+    if not isinstance(data, list):
+        assert taken(data)[0] is X  # what the task holds stays as it was
+
+
+@pytest.mark.parametrize(
+    "data", [[np.zeros(3)], [[1.0, 2.0]], [Record(1, 2)], [object()]], ids=["arrays", "numbers", "no tensors", "object"]
+)
+def test_data_without_tensors(data: Any) -> None:
+    with pytest.raises(InputError, match=r"a batch of Task.data is a \w+ that holds no tensor"):
+        Objective(Task(_model(), lambda m, b: m(b).mean(), data))
+
+
+class Scaled(nn.Module):
+    """With parameters of no axis, one of no element, and a complex one of no axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.nothing = nn.Parameter(torch.ones(0, 3))
+        self.turn = nn.Parameter(torch.tensor(1.0 + 0.5j))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * self.scale.exp() * self.turn.abs() + self.nothing.sum()
+
+
+def _scaled(module: type[nn.Module] = Scaled) -> Task:
+    torch.manual_seed(1)
+    return Task(module(), lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), (X, Y))
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normalization: str) -> None:
+    class Single(Scaled):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor([0.5]))
+            self.turn = nn.Parameter(torch.tensor([1.0 + 0.5j]))
+
+    points = np.array([[0.0], [0.05], [-0.1]])
+    for make in (
+        lambda o: random_directions(o, 1, normalization=normalization),
+        lambda o: hessian_directions(o, 1, normalization=normalization),
+        lambda o: gradient_direction(o, normalization=normalization),
+    ):
+        found = []
+        for module in (Scaled, Single):
+            objective = Objective(_scaled(module))
+            directions = make(objective)
+            assert directions.vectors["scale"].shape == (1, *objective.parameters["scale"].shape)
+            found.append([losses(objective, directions, points, batch).tolist() for batch in (1, 2)])
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_a_model_of_one_number() -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = nn.Parameter(torch.tensor(2.0))
+
+    task = Task(One(), lambda m, x: (m.c - x) ** 2, torch.zeros(4))
+    objective = Objective(task)
+    directions = hessian_directions(objective, 1, normalization="unit")
+    assert directions.eigenvalues is not None
+    assert directions.eigenvalues.tolist() == pytest.approx([2.0])
+    assert losses(objective, directions, np.array([[0.0], [1.0]]), 1).tolist() == [4.0, 9.0]
