@@ -17,7 +17,7 @@ from landscaper_hpc.errors import InputError
 
 @dataclass(frozen=True)
 class Registry:
-    """`own`: names with their `module:attribute`, imported when they are first asked for.
+    """`own`: names with their `module` or `module:attribute`, imported when they are first asked for.
 
     `key` is what users write before a name, `group` the entry points by which others register. What one of our own
     names needs beside the package is installed by the extra of the same name.
@@ -42,7 +42,8 @@ class Registry:
         if name in self.own:
             module, _, attribute = self.own[name].partition(":")
             try:
-                return getattr(import_module(module), attribute)
+                found = import_module(module)
+                return getattr(found, attribute) if attribute else found
             except ModuleNotFoundError as missing:
                 if (missing.name or "").startswith("landscaper_hpc"):
                     raise

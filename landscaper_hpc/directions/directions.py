@@ -1,16 +1,5 @@
-"""n directions in parameter space: Hessian eigenvectors, random ones, or from a file; and their normalisations.
-
-`unit`    ‖u_i‖ = 1
-`model`   ‖u_i‖ = ‖theta*‖ over the parameters that move, so that alpha is a relative distance
-`layer`   every tensor of u_i gets the norm of the same tensor of theta*
-`filter`  every filter (slice along the first axis) of a tensor with two or more axes gets the norm of the same filter
-          of theta*; tensors with one axis or none (biases, BatchNorm) do not move: Li et al., Visualizing the Loss
-          Landscape of Neural Nets, NeurIPS 2018, section 4, and `biasbn` of their code
-`landscaper`  as Landscaper 1.3.1 does it, for its exact points: see `preset`
-
-A tensor or filter of theta* that is zero does not move under `layer` and `filter`. Only `unit` and `model` keep
-orthogonality: see `gram`.
-"""
+"""n directions in parameter space: Hessian eigenvectors, random ones, or from a file; normalised as one of
+`normalizations/` says. Only `unit` and `model` keep orthogonality: see `gram`."""
 
 from __future__ import annotations
 
@@ -26,15 +15,13 @@ from torch import Tensor
 
 from landscaper_hpc.directions.hessian import Hessian, gradient
 from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
-from landscaper_hpc.directions.landscaper_preset import landscaper_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, one_thread
 from landscaper_hpc.progress import Progress, silent
-
-NORMALIZATIONS = ("model", "unit", "layer", "filter", "landscaper")
+from landscaper_hpc.study.choices import NORMALIZATIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,28 +168,9 @@ def make_directions(
 
 
 def normalized(flat: Tensor, layout: Layout, parameters: Mapping[str, Tensor], normalization: str) -> Tensor:
-    """Flat float64 vectors (n, size) scaled as the module says."""
-    if normalization not in NORMALIZATIONS:
-        raise InputError(f"directions.normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
-    theta = layout.flatten(parameters).double()
-    if normalization == "landscaper":
-        return landscaper_directions(flat, layout, theta)
-    if normalization in ("unit", "model"):
-        lengths = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-        target = torch.ones_like(lengths) if normalization == "unit" else torch.linalg.vector_norm(theta)
-        scaled: Tensor = flat / lengths * target
-        return scaled
-    result = torch.zeros_like(flat)
-    for name, place in layout.slices().items():
-        shape = layout.shapes[name]
-        if normalization == "filter" and len(shape) < 2:
-            continue
-        rows = shape[0] if normalization == "filter" else 1
-        u = flat[:, place].reshape(len(flat), rows, -1)
-        target = torch.linalg.vector_norm(theta[place].reshape(rows, -1), dim=1, keepdim=True)
-        length = torch.linalg.vector_norm(u, dim=2, keepdim=True)
-        result[:, place] = (torch.where(length > 0, u / length, 0.0) * target).reshape(len(flat), -1)
-    return result
+    """Flat float64 vectors (n, size) scaled as the normalisation says."""
+    scaled: Tensor = NORMALIZATIONS.load(normalization)(flat, layout, layout.flatten(parameters).double())
+    return scaled
 
 
 def _fix_signs(vectors: Tensor) -> Tensor:

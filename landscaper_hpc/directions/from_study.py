@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.progress import Progress
-from landscaper_hpc.study.study import Mixture, Study
+from landscaper_hpc.study.choices import DIRECTION_KINDS
+from landscaper_hpc.study.study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,44 +21,8 @@ if TYPE_CHECKING:
 
 def make_directions(study: Study, objective: Objective, progress: Progress, resume: Path | None = None) -> Directions:
     """The study's directions; Lanczos goes on from the file `resume` after a kill."""
-    from landscaper_hpc.directions import directions
-    from landscaper_hpc.directions.hessian import refuse_wrong_gradient
-    from landscaper_hpc.directions.lanczos import by_magnitude, mixture, most_negative
-    from landscaper_hpc.objective.checkpoints import read_checkpoint
-    from landscaper_hpc.objective.checkpoints.fit import matched
-    from landscaper_hpc.objective.checkpoints.names import Naming
-
-    config = study.directions
-    if config.kind == "file":
-        assert config.file is not None
-        return directions.directions_from_file(
-            study.path(config.file), objective, n=config.n, normalization=config.normalization
-        )
-    if config.kind == "random":
-        return directions.random_directions(objective, config.n, seed=config.seed, normalization=config.normalization)
-    if config.kind == "gradient":
-        refuse_wrong_gradient(objective)
-        return directions.gradient_direction(objective, normalization=config.normalization)
-    if config.kind == "trajectory":
-        files = [study.path(file) for file in config.trajectory]
-        naming = Naming(**study.naming())
-        trajectory = [
-            matched(objective.model, read_checkpoint(file, naming.containers), file, naming=naming) for file in files
-        ]
-        return directions.trajectory_directions(objective, trajectory, config.n, normalization=config.normalization)[0]
-    return directions.hessian_directions(
-        objective,
-        config.n,
-        tolerance=config.tolerance,
-        max_iterations=config.max_iterations,
-        seed=config.seed,
-        normalization=config.normalization,
-        select=mixture(config.which.largest, config.which.negative)
-        if isinstance(config.which, Mixture)
-        else {"magnitude": by_magnitude, "negative": most_negative}[config.which],
-        resume=resume,
-        progress=progress,
-    )
+    found: Directions = DIRECTION_KINDS.load(study.directions.kind)(study, objective, progress, resume)
+    return found
 
 
 def needs_hessian(study: Study) -> bool:

@@ -126,7 +126,7 @@ class Hessian:
         if not torch.isfinite(length) or not length:
             return random
         mixed: Tensor = total / length + random / torch.linalg.vector_norm(random)
-        return mixed.to(random.dtype)
+        return mixed.to(random.dtype) if mixed.any() else random  # of one parameter, they may be opposite
 
     def _divided(self, ranks: int) -> Pieces | None:
         """A single batch in slabs, on a CPU or for several ranks, where the loss is their mean."""

@@ -10,6 +10,7 @@ from landscaper_hpc.registry import Registry
 
 NORMALIZATIONS = Registry(
     "directions.normalization",
+    "landscaper_hpc.normalizations",
     {
         name: f"landscaper_hpc.directions.normalizations.{file}:scaled"
         for name, file in (
@@ -24,6 +25,7 @@ NORMALIZATIONS = Registry(
 
 DIRECTION_KINDS = Registry(
     "directions.kind",
+    "landscaper_hpc.direction_kinds",
     {
         name: f"landscaper_hpc.directions.kinds.{name}:directions"
         for name in ("hessian", "random", "gradient", "trajectory", "file")
@@ -33,6 +35,7 @@ DIRECTION_KINDS = Registry(
 # the first that recognises a path reads it
 CHECKPOINT_FORMATS = Registry(
     "checkpoint format",
+    "landscaper_hpc.checkpoint_formats",
     {
         name: f"landscaper_hpc.objective.checkpoints.{file}"
         for name, file in (
@@ -65,5 +68,9 @@ class CheckpointFormat(Protocol):
 
 def checkpoint_format(path: Path) -> CheckpointFormat | None:
     """The first format that recognises a path; None where none does."""
-    formats: list[CheckpointFormat] = [CHECKPOINT_FORMATS[name] for name in CHECKPOINT_FORMATS]
-    return next((each for each in formats if each.recognises(path)), None)
+    for names in (lambda: list(CHECKPOINT_FORMATS.own), CHECKPOINT_FORMATS.names):  # others' take a while to be found
+        for name in names():
+            found: CheckpointFormat = CHECKPOINT_FORMATS.load(name)
+            if found.recognises(path):
+                return found
+    return None

@@ -14,17 +14,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Connectivity, Grid
-from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
+from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
 from landscaper_hpc.study.sources import code_sha256
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
-Normalization = Literal["model", "unit", "layer", "filter", "landscaper"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
 
 _MOST_POINTS = 10**15  # eight petabytes of losses; flat ids would reach a little further
@@ -50,12 +49,12 @@ class Mixture(Strict):
 class DirectionsConfig(Strict):
     """The n directions of the landscape."""
 
-    kind: Literal["hessian", "random", "gradient", "trajectory", "file"] = "hessian"
+    kind: Annotated[str, AfterValidator(DIRECTION_KINDS.valid)] = "hessian"
     n: int = Field(2, ge=1, le=16)
     which: Literal["magnitude", "negative"] | Mixture = Field(
         "magnitude", description="of the Hessian's eigenvalues: largest |λ|, most negative, or some of both ends"
     )
-    normalization: Normalization = "model"
+    normalization: Annotated[str, AfterValidator(NORMALIZATIONS.valid)] = "model"
     seed: int = Field(0, ge=0)
     tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
     max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
@@ -267,8 +266,8 @@ def _sha256_for(path: Path, key: str) -> str:
         form = checkpoint_format(path)
         if form is None and path.is_dir():
             raise InputError(
-                f"{key}: the folder {path} holds no checkpoint of a known format ({', '.join(CHECKPOINT_FORMATS)}); "
-                "name the file or the folder of one checkpoint"
+                f"{key}: the folder {path} holds no checkpoint of a known format "
+                f"({', '.join(CHECKPOINT_FORMATS.names())}); name the file or the folder of one checkpoint"
             )
         files = [path] if form is None else form.files(path)
         for file in files:

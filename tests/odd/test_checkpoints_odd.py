@@ -384,7 +384,7 @@ def test_every_format_is_a_module_that_reads_what_it_recognises(state: State, tm
     ]
     save_file(state, paths[1])
     paths[2].write_text(json.dumps({"weight_map": dict.fromkeys(state, "x.safetensors")}))
-    assert [checkpoint_format(path) for path in paths] == list(CHECKPOINT_FORMATS.values())
+    assert [checkpoint_format(path) for path in paths] == list(map(CHECKPOINT_FORMATS.load, CHECKPOINT_FORMATS.names()))
     for path in paths:
         form = checkpoint_format(path)
         assert form is not None
@@ -402,7 +402,7 @@ def test_a_format_is_one_file_and_one_row(tmp_path: Path, monkeypatch: pytest.Mo
         "read = lambda path: {k: torch.from_numpy(v) for k, v in np.load(path).items()}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(CHECKPOINT_FORMATS.rows, "NumPy", "numpy_archive")
+    monkeypatch.setitem(CHECKPOINT_FORMATS.own, "NumPy", "numpy_archive")
     import numpy as np
 
     np.savez(tmp_path / "x.npz", a=np.arange(3.0))

@@ -142,7 +142,7 @@ def _scaled(module: type[nn.Module] = Scaled) -> Task:
     return Task(module(), lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), (X, Y))
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS.names())
 def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normalization: str) -> None:
     class Single(Scaled):
         def __init__(self) -> None:

@@ -70,7 +70,7 @@ def test_overrides(file: Path, override: str, read: object) -> None:
         ("grid.range=.inf", ["grid.range", "finite"]),
         ("grid.axes=[{range: 1, count: 3}]", ["grid.axes has 1 entries", "directions.n is 3"]),
         ("grid.axes=[{rnge: 1}]", ["unknown key grid.axes.0.rnge", "range, count"]),
-        ("directions.kind=hesian", ["directions.kind", "'hessian', 'random', 'gradient'", "'hesian'"]),
+        ("directions.kind=hesian", ["directions.kind", "hessian, random, gradient", "'hesian'"]),
         ("directions.kind=file", ["directions", "'file'"]),
         ("directions.tolerance=0", ["directions.tolerance", "greater than 0"]),
         ("directions={kind: random, n: 3}", ["grid.scale", "eigenvalues"]),

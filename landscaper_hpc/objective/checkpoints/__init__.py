@@ -57,7 +57,7 @@ def contents(path: Path) -> Mapping[str, Any]:
 
 def unreadable(path: Path) -> str:
     """The sentence for what no format recognises."""
-    formats = ", ".join(CHECKPOINT_FORMATS[name].READABLE for name in CHECKPOINT_FORMATS)
+    formats = ", ".join(CHECKPOINT_FORMATS.load(name).READABLE for name in CHECKPOINT_FORMATS.names())
     if not path.is_dir():
         return f"checkpoint {path} ends in {path.suffix!r}; readable are {formats}"
     inside = sorted(p.name for p in path.iterdir() if p.is_dir() and checkpoint_format(p) is not None)

@@ -31,8 +31,8 @@ def load_into(
     With `dtype` the model gets that precision first, so that a float64 checkpoint keeps its digits in a model that was
     made in float32. Tensors on the meta device get memory.
     """
-    refuse_lazy(model, "the model")
     sharded = is_sharded(model)
+    refuse_lazy(model, "the model")
     if sharded:
         reshard(model)
     found = matched(model, tensors, path, naming=naming)

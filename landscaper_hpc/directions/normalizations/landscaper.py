@@ -1,4 +1,4 @@
-"""The directions of Landscaper 1.3.1, exactly: its `landscaper.compute.compute_loss_landscape`.
+"""`landscaper`: the directions of Landscaper 1.3.1, exactly: its `landscaper.compute.compute_loss_landscape`.
 
 They are scaled per tensor to the root of the number of entries, then as a whole to ‖theta*‖. The points on them are
 `grid.Axis.of_landscaper`.
@@ -14,7 +14,7 @@ from torch import Tensor
 from landscaper_hpc.objective.flat_layout import Layout
 
 
-def landscaper_directions(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
+def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat float64 vectors (n, size) scaled as Landscaper scales them: its `normalize_direction` and the scaling
     after it."""
     result = torch.zeros_like(flat)
@@ -23,5 +23,5 @@ def landscaper_directions(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor
         lengths = torch.linalg.vector_norm(flat[:, place], dim=1, keepdim=True)
         result[:, place] = flat[:, place] * math.sqrt(entries) / (lengths + 1e-10)
     whole = torch.linalg.vector_norm(result, dim=1, keepdim=True)
-    scaled: Tensor = result * (torch.linalg.vector_norm(theta) / whole)
-    return scaled
+    found: Tensor = result * (torch.linalg.vector_norm(theta) / whole)
+    return found
