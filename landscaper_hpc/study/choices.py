@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,9 +68,9 @@ class CheckpointFormat(Protocol):
 
 def checkpoint_format(path: Path) -> CheckpointFormat | None:
     """The first format that recognises a path; None where none does."""
-    for names in (lambda: list(CHECKPOINT_FORMATS.own), CHECKPOINT_FORMATS.names):  # others' take a while to be found
-        for name in names():
-            found: CheckpointFormat = CHECKPOINT_FORMATS.load(name)
-            if found.recognises(path):
-                return found
-    return None
+    return _recognising(CHECKPOINT_FORMATS.own, path) or _recognising(CHECKPOINT_FORMATS.names(), path)
+
+
+def _recognising(names: Iterable[str], path: Path) -> CheckpointFormat | None:
+    formats: Iterator[CheckpointFormat] = map(CHECKPOINT_FORMATS.load, names)
+    return next((each for each in formats if each.recognises(path)), None)
