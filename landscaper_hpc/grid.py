@@ -15,8 +15,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.errors import InputError
+
 Connectivity = Literal["axis", "freudenthal", "full"]
 CONNECTIVITIES: tuple[str, ...] = get_args(Connectivity)
+MOST_NEIGHBOURS = 7_000
+"""Of a point. Beyond, a merge tree looks at more neighbours than such a grid has points."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +137,20 @@ def stencil(connectivity: Connectivity, ndim: int) -> NDArray[np.int64]:
     """Offsets to a vertex's neighbours, shape (m, ndim), in lexicographic order.
 
     `axis`: 2n; `freudenthal`: 2 (2^n - 1), the edges of the Freudenthal (Kuhn) triangulation, whose offsets have
-    components all in {0, 1} or all in {0, -1}; `full`: 3^n - 1.
+    components all in {0, 1} or all in {0, -1}; `full`: 3^n - 1. InputError where these are more than `MOST_NEIGHBOURS`.
     """
-    offsets = np.array(list(itertools.product((-1, 0, 1), repeat=ndim)), dtype=np.int64).reshape(-1, ndim)
-    steps = np.abs(offsets).sum(axis=1)
-    if connectivity == "axis":
-        chosen = steps == 1
-    elif connectivity == "freudenthal":
-        chosen = ((offsets >= 0).all(axis=1) | (offsets <= 0).all(axis=1)) & (steps > 0)
-    elif connectivity == "full":
-        chosen = steps > 0
-    else:
+    if connectivity not in CONNECTIVITIES:
         raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(CONNECTIVITIES)}")
-    return np.ascontiguousarray(offsets[chosen])
+    count = {"axis": 2 * ndim, "freudenthal": 2 * (2**ndim - 1), "full": 3**ndim - 1}[connectivity]
+    if count > MOST_NEIGHBOURS:
+        raise InputError(
+            f"connectivity {connectivity} gives every point of a grid of {ndim} axes {count:,} neighbours, more than "
+            f"{MOST_NEIGHBOURS:,}; choose axis, which gives it {2 * ndim}"
+        )
+    if connectivity == "axis":
+        forward = np.eye(ndim, dtype=np.int64)
+        return np.concatenate([-forward, forward[::-1]])
+    steps = ((-1, 0), (0, 1)) if connectivity == "freudenthal" else ((-1, 0, 1),)
+    found = [list(itertools.product(step, repeat=ndim)) for step in steps]
+    offsets = np.array(list(itertools.chain(*found)), dtype=np.int64).reshape(-1, ndim)
+    return np.ascontiguousarray(offsets[offsets.any(axis=1)])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-import zipfile
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.readers import ArrayReader, NpyReader, Reader, ZarrReader, check_shape, working_type
+from landscaper_hpc.topology.readers import NpyReader, Reader, ZarrReader, check_shape, open_npz, working_type
+from landscaper_hpc.topology.readers.raw import beginning
+from landscaper_hpc.topology.readers.zarrs import metadata
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{unit}i": 1024**i for i, unit in enumerate("kmgt", start=1)}
+_GIVE = "give a study's folder, a Landscaper .npz, a Zarr array or a .npy"
 
 
 def parse_size(text: str, name: str) -> int:
@@ -21,7 +25,7 @@ def parse_size(text: str, name: str) -> int:
     match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", text.lower())
     try:
         size = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    except ValueError:
+    except (ValueError, OverflowError):
         size = 0
     if size <= 0:
         raise InputError(f"{name} is {text!r}; give a size like 2GB, 1.5GiB or 800MB")
@@ -30,55 +34,104 @@ def parse_size(text: str, name: str) -> int:
 
 def open_field(path: Path, landscape: str | None = None) -> tuple[Reader, str]:
     """The field at `path` and its default connectivity; InputError if there is none, with what to give instead."""
-    if not path.exists():
-        raise InputError(f"{path}: does not exist; give a study's folder, a Landscaper .npz, a Zarr array or a .npy")
-    is_study = path.is_dir() and not _is_zarr_array(path)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: does not exist; {_GIVE}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({error}); {_GIVE}") from None
+    is_study = stat.S_ISDIR(mode) and _is_study(path)
     if landscape is not None and not is_study:
         raise InputError(f"--landscape is {landscape!r}, but {path} is no study; leave the option out")
     connectivity = "axis"
     reader: Reader
     if is_study:
         reader, connectivity = _open_study(path, landscape)
-    elif path.is_dir():
-        reader = ZarrReader(path)
-    elif path.suffix == ".npz":
-        reader = _open_npz(path)
+    elif stat.S_ISDIR(mode):
+        reader = _open_folder(path)
     else:
-        reader = NpyReader(path)
+        reader = _open_file(path)
     working_type(np.dtype(reader.dtype), str(path))
     check_shape(tuple(reader.shape), str(path))
     return reader, connectivity
 
 
-def _is_zarr_array(path: Path) -> bool:
+def _is_study(path: Path) -> bool:
+    """Whether a folder is a study, its `study.zarr`, or a landscape in it."""
     try:
-        if (path / "zarr.json").exists():
-            return bool(json.loads((path / "zarr.json").read_text())["node_type"] == "array")
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{path / 'zarr.json'}: is not readable Zarr metadata; restore it") from None
-    return (path / ".zarray").exists()
+        if (path / "study.zarr").is_dir():
+            return True
+        around = [path, *(path / entry.name for entry in os.scandir(path) if entry.is_dir())]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return any((p / "loss").is_dir() and (p / "done").is_dir() for p in around)
 
 
 def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:
     from landscaper_hpc.store.landscape import open_landscape
 
-    store = open_landscape(path, landscape)
-    pending = store.n_shards() - store.n_done()
+    try:
+        store = open_landscape(path, landscape)
+        pending = store.n_shards() - store.n_done()
+        shape, connectivity = store.grid.shape, store.connectivity
+    except InputError:
+        raise
+    except Exception as error:  # torn metadata
+        raise InputError(f"{path}: the study cannot be read ({type(error).__name__}: {error}); restore it") from None
     if pending:
         raise InputError(
             f"{store.folder}: {pending} shards are not evaluated; run the study again, it goes on from there"
         )
+    done = ZarrReader(store.folder / "done")
+
+    def sha256(index: tuple[int, ...]) -> bytes:
+        return done.read((*(slice(i, i + 1) for i in index), slice(0, done.shape[-1]))).tobytes()
+
     # the store's own array: chunk by chunk, with nothing held that is not asked for
-    return ZarrReader(store.folder / "loss"), store.connectivity
+    reader = ZarrReader(store.folder / "loss", sha256)
+    if reader.shape != shape:
+        raise InputError(
+            f"{store.folder}: its losses have shape {reader.shape}, its grid {shape}; restore the metadata of `loss`"
+        )
+    return reader, connectivity
 
 
-def _open_npz(path: Path) -> Reader:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            name = "loss" if "loss" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise InputError(f"{path}: has the arrays {', '.join(names)} but no 'loss'; save it under that name")
-            return ArrayReader(archive[name])
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from None
+def _open_file(path: Path) -> Reader:
+    head = beginning(path)
+    if path.suffix == ".npz" or head.startswith(b"PK"):
+        return open_npz(path)
+    for magic, kind in ((b"\x89HDF", "an HDF5 or netCDF file"), (b"CDF", "a netCDF file"), (b"\x1f\x8b", "gzipped")):
+        if head.startswith(magic):
+            raise InputError(f"{path}: is {kind}; save the field as .npy")
+    return NpyReader(path)
+
+
+def _open_folder(path: Path) -> Reader:
+    found = metadata(path)
+    if found is not None and found["node_type"] == "array":
+        return ZarrReader(path)
+    held = list(_arrays(path, path, depth=4)) if found is not None else []
+    if held:
+        more = f" and {len(held) - 10} more" if len(held) > 10 else ""
+        raise InputError(
+            f"{path}: is a Zarr group, of another program than this one, with the arrays {', '.join(held[:10])}{more}; "
+            f"name one of them: {path / held[0].split(' ')[0]}"
+        )
+    what = (
+        "is a Zarr group without arrays" if found is not None else "is a folder with neither a study nor a Zarr array"
+    )
+    raise InputError(f"{path}: {what}; {_GIVE}")
+
+
+def _arrays(group: Path, root: Path, depth: int) -> Iterator[str]:
+    """The arrays within a group, with what they are; those that cannot be read are left out."""
+    for child in sorted(p for p in group.iterdir() if p.is_dir()):
+        try:
+            found = metadata(child)
+        except InputError:
+            continue
+        if found is not None and found["node_type"] == "array":
+            shape = " × ".join(map(str, found.get("shape") or [])) or "one number"
+            yield f"{child.relative_to(root)} ({shape}, {found.get('data_type', found.get('dtype'))})"
+        elif found is not None and depth > 1:
+            yield from _arrays(child, root, depth - 1)

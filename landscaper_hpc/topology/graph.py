@@ -15,7 +15,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.kernels.compiled import jit
 from landscaper_hpc.topology.kernels.forest import radix_argsort, spanning_forest
 from landscaper_hpc.topology.kernels.order import census, ordered_keys
-from landscaper_hpc.topology.readers import working_type
+from landscaper_hpc.topology.readers import in_working_type
 from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
 
 
@@ -89,8 +89,7 @@ def merge_tree_graph(
     essential minimum per component. Raises InputError if the graph is none.
     """
     check_direction(direction)
-    given = np.asarray(values)
-    array = given.reshape(-1).astype(working_type(given.dtype))
+    array = in_working_type(np.asarray(values).reshape(-1))
     pointers, neighbours = _checked_graph(len(array), indptr, indices)
     if direction == "superlevel":
         array = -array

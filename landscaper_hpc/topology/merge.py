@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.blocks import boxes
 from landscaper_hpc.topology.blocks.block import Block
@@ -16,20 +15,15 @@ from landscaper_hpc.topology.blocks.labels import ArrayLabels
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
-from landscaper_hpc.topology.readers import ArrayReader
+from landscaper_hpc.topology.readers import ArrayReader, check_shape, in_working_type
 from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
 
 
 def checked_values(values: ArrayLike) -> NDArray[Any]:
     """The values as a C-ordered float32 or float64 array with at least one vertex."""
     array = np.asarray(values)
-    if array.dtype.kind not in "fiub" or array.dtype == np.longdouble:
-        raise InputError(f"values are of type {array.dtype}; give real numbers of at most 64 bits")
-    if array.size == 0:
-        raise InputError(f"values have shape {array.shape}, which holds no vertex; give at least one value")
-    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        array = array.astype(np.float32 if array.dtype == np.dtype(">f4") else np.float64)
-    return np.ascontiguousarray(array)
+    check_shape(array.shape)
+    return in_working_type(array)
 
 
 def merge_tree(
@@ -51,11 +45,11 @@ def merge_tree(
     The result is the same, bit for bit, for any number of threads. Raises InputError for anything that is no real
     field.
     """
-    check_connectivity(connectivity)
     check_direction(direction)
     array = checked_values(values)
     if array.ndim == 0:
         array = array.reshape(1)
+    check_connectivity(connectivity, array.shape)
     if array.size > boxes.MAX_BLOCK:
         return _in_blocks(array, connectivity, direction, labels, threads)
     if direction == "superlevel":

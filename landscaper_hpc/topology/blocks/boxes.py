@@ -81,7 +81,7 @@ class Boxes:
         """The blocks around a block, each with its offset in the grid of blocks."""
         index = [int(i) for i in np.unravel_index(number, self.counts)]
         found = []
-        for offset in itertools.product((-1, 0, 1), repeat=len(self.shape)):
+        for offset in itertools.product(*((-1, 0, 1) if count > 1 else (0,) for count in self.counts)):
             at = [i + o for i, o in zip(index, offset, strict=True)]
             if any(offset) and all(0 <= i < c for i, c in zip(at, self.counts, strict=True)):
                 found.append((int(np.ravel_multi_index(at, self.counts)), offset))
@@ -195,6 +195,8 @@ def choose_boxes(
     least = 0
     best: tuple[tuple[int, int, int], Boxes] | None = None
     for axes in range(1, len(shape) + 1):
+        if sum(k > 1 for k in shape[:axes]) > _MOST_CUT:
+            break
         for block in _cuts(shape, axes):
             if math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True)) > MAX_BLOCK:
                 continue
@@ -219,6 +221,8 @@ def choose_boxes(
     )
 
 
+_MOST_CUT = 10
+"""Blocks of half a grid along so many axes are small enough for anything, and the ways to cut them few enough."""
 _ENOUGH = 1.5  # so much work, of what it is without ghosts, and no more axes need to be cut
 
 

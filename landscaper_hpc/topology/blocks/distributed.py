@@ -126,10 +126,10 @@ def merge_tree_blocks(
     Raises InputError on bad input. An error on one rank ends the call on every rank.
     """
     comm = comm or SerialComm()
-    check_connectivity(connectivity)
     check_direction(direction)
     shape = tuple(int(k) for k in reader.shape)
     check_shape(shape)
+    check_connectivity(connectivity, shape)
     dtype = working_type(np.dtype(reader.dtype))
     if not shape:
         raise InputError("values have no axis; a grid has at least one")

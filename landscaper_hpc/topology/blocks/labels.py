@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import full_disk_refused
 from landscaper_hpc.topology.readers import Region
 
 
@@ -40,18 +41,20 @@ class ZarrLabels:
 
     def __init__(self, path: Path) -> None:
         if path.exists():
-            raise InputError(f"{path}: exists already; remove it or choose another path for the labels")
+            raise InputError(f"{path}: exists already; choose another path for the labels")
         self.path = path
 
     def create(self, shape: tuple[int, ...], block: tuple[int, ...], dtype: Any) -> None:
         import zarr
 
-        zarr.create_array(
-            self.path, shape=shape, chunks=block, dtype=dtype, fill_value=-1, compressors=None,
-            config={"write_empty_chunks": True},
-        )  # fmt: skip
+        with full_disk_refused(self.path):
+            zarr.create_array(
+                self.path, shape=shape, chunks=block, dtype=dtype, fill_value=-1, compressors=None,
+                config={"write_empty_chunks": True},
+            )  # fmt: skip
 
     def write(self, region: Region, labels: NDArray[Any]) -> None:
         import zarr
 
-        zarr.open_array(self.path, mode="r+", config={"write_empty_chunks": True})[region] = labels
+        with full_disk_refused(self.path):
+            zarr.open_array(self.path, mode="r+", config={"write_empty_chunks": True})[region] = labels

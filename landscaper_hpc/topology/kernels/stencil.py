@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import CONNECTIVITIES, Connectivity, stencil
 
 
-def check_connectivity(connectivity: str) -> None:
-    """Raise InputError unless it is one of those of a grid."""
+def check_connectivity(connectivity: str, shape: tuple[int, ...] = ()) -> None:
+    """Raise InputError unless it is one of those of a grid, and gives a grid of this shape no more neighbours than can
+    be worked with."""
     if connectivity not in CONNECTIVITIES:
         raise InputError(f"connectivity is {connectivity!r}; choose one of {', '.join(CONNECTIVITIES)}")
+    stencil(cast(Connectivity, connectivity), max(1, sum(k > 1 for k in shape)))
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,28 @@ class BlockStencil:
 @lru_cache(maxsize=16)
 def _offsets(connectivity: Connectivity, ndim: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     offsets = stencil(connectivity, ndim)
-    number = {tuple(o): k for k, o in enumerate(offsets.tolist())}
-    adjacent = np.zeros((len(offsets), -(-len(offsets) // 64)), np.uint64)
-    if connectivity != "axis":  # no two neighbours along axes are adjacent
-        for k, o in enumerate(offsets):
-            for p in (offsets + o).tolist():
-                other = number.get(tuple(p))
-                if other is not None:
-                    adjacent[k, other >> 6] |= np.uint64(1 << (other & 63))
+    m = len(offsets)
+    adjacent = np.zeros((m, -(-m // 64)), np.uint64)
+    if connectivity == "axis":  # no two neighbours along axes are adjacent
+        return offsets, adjacent
+    # a sum of two offsets has digits -2 ... 2, so sums of these codes are codes of sums
+    code = offsets @ 5 ** np.arange(ndim)
+    middle = (5**ndim - 1) // 2
+    number = np.full(5**ndim, -1, np.int16)
+    number[middle + code] = np.arange(m)
+    for k in range(m):
+        other = number[middle + code + code[k]].astype(np.int64)
+        other = other[other >= 0]
+        np.bitwise_or.at(adjacent[k], other >> 6, np.uint64(1) << (other & 63).astype(np.uint64))
+    return offsets, adjacent
+    place = 3 ** np.arange(ndim)
+    number = np.full(3**ndim, -1)
+    number[(offsets + 1) @ place] = np.arange(m)
+    for k, o in enumerate(offsets):
+        there = offsets + o
+        other = number[((there + 1) @ place)[(np.abs(there) <= 1).all(axis=1)]]
+        other = other[other >= 0]
+        np.bitwise_or.at(adjacent[k], other >> 6, np.uint64(1) << (other & 63).astype(np.uint64))
     return offsets, adjacent
 
 
