@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.compiled import jit
 from landscaper_hpc.topology.kernels.forest import radix_argsort, spanning_forest
 from landscaper_hpc.topology.kernels.order import census, ordered_keys
 from landscaper_hpc.topology.readers import in_working_type
-from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
+from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
 @jit
@@ -80,13 +81,36 @@ def merge_tree_graph(
 ) -> MergeTree:
     """The merge tree of a field on the vertices of an undirected graph.
 
-    values      (n,) the field
-    indptr      (n + 1,) and `indices`: the neighbours of u are indices[indptr[u] : indptr[u + 1]], in any order; the
-                graph must hold every edge in both directions
-    connectivity    what the tree records as the origin of its edges
-
     The order of vertices, and all that is said in `MergeTree`, is as on a grid. A graph that is not connected has one
-    essential minimum per component. Raises InputError if the graph is none.
+    essential minimum per component.
+
+    Parameters
+    ----------
+    values
+        (n,) the field, in any unit.
+    indptr, indices
+        (n + 1,) and (edges,): the neighbours of u are indices[indptr[u] : indptr[u + 1]], in any order; the graph must
+        hold every edge in both directions.
+    direction
+        "sublevel" for minima, "superlevel" for maxima.
+    labels
+        Also give every vertex the index of its minimum.
+    connectivity
+        What the tree records as the origin of its edges.
+
+    Returns
+    -------
+    MergeTree
+        With the shape (n,).
+
+    Raises
+    ------
+    InputError
+        If the graph is none, or the field is no real one.
+
+    References
+    ----------
+    Carr, Snoeyink and Axen, *Computing contour trees in all dimensions* (2003): merge (join) trees of graphs.
     """
     check_direction(direction)
     array = in_working_type(np.asarray(values).reshape(-1))
@@ -126,16 +150,64 @@ def merge_tree_points(
     direction: Direction = "sublevel",
     labels: bool = False,
 ) -> MergeTree:
-    """The merge tree of samples `values` (m,) at `points` (m, n) on their mutual k-nearest-neighbour graph, k = 4n."""
+    """The merge tree of scattered samples on their mutual k-nearest-neighbour graph.
+
+    Parameters
+    ----------
+    points
+        (m, n) finite coordinates, scaled so that distances along all axes can be compared.
+    values
+        (m,) the field there, in any unit.
+    k
+        Number of neighbours; 4n by default.
+    direction
+        "sublevel" for minima, "superlevel" for maxima.
+    labels
+        Also give every sample the index of its minimum.
+
+    Returns
+    -------
+    MergeTree
+        With the shape (m,) and the connectivity "knn".
+
+    Raises
+    ------
+    InputError
+        For points that are not finite, a k below 1, or values that do not fit.
+
+    References
+    ----------
+    Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
+    """
     indptr, indices = mutual_knn(points, k)
     return merge_tree_graph(values, indptr, indices, direction, labels, connectivity="knn")
 
 
 def mutual_knn(points: ArrayLike, k: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The graph that joins points that are both among the other's k nearest, as (indptr, indices), both directions.
+    """The graph that joins points that are both among the other's k nearest; equal distances are ordered by id, so
+    that it is unique.
 
-    `points` (m, n); k is 4n by default, and less if there are fewer points. Equal distances are ordered by id, so that
-    the graph is unique. Euclidean distance: scale the coordinates if their units differ.
+    Parameters
+    ----------
+    points
+        (m, n) finite coordinates. The distance is the Euclidean one: scale the coordinates if their units differ.
+    k
+        Number of neighbours; 4n by default, and less if there are fewer points.
+
+    Returns
+    -------
+    indptr, indices
+        (m + 1,) and (edges,) int64: the neighbours of u are indices[indptr[u] : indptr[u + 1]], in order; every edge is
+        there in both directions.
+
+    Raises
+    ------
+    InputError
+        For points that are not finite, or a k below 1.
+
+    References
+    ----------
+    Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
     """
     x = np.asarray(points, np.float64)
     if x.ndim != 2 or len(x) == 0 or not np.isfinite(x).all():

@@ -13,10 +13,11 @@ from landscaper_hpc.topology.blocks import boxes
 from landscaper_hpc.topology.blocks.block import Block
 from landscaper_hpc.topology.blocks.labels import ArrayLabels
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
+from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
 from landscaper_hpc.topology.readers import ArrayReader, check_shape, in_working_type
-from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
+from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
 def checked_values(values: ArrayLike) -> NDArray[Any]:
@@ -34,16 +35,42 @@ def merge_tree(
     *,
     threads: int | None = None,
 ) -> MergeTree:
-    """The exact merge tree of a field on a grid of any dimension.
+    """The exact merge tree of a field on a grid of any dimension, the same bit for bit for any number of threads.
 
-    values          the field, any shape; float32 and float64 as they are, other real types as float64
-    connectivity    "axis", "freudenthal" or "full", see `grid.stencil`
-    direction       "sublevel" for minima, "superlevel" for maxima (the tree of the negated field; ties still by id)
-    labels          also give every vertex the index of its minimum
-    threads         how many to use; by default as many as the process may run on
+    Parameters
+    ----------
+    values
+        The field, of any shape, in any unit; float32 and float64 as they are, other real types as float64. Values are
+        never repaired: -inf comes first in the order of the vertices, +inf and then NaN last.
+    connectivity
+        Which vertices are neighbours: "axis" (2n), "freudenthal" (2 (2^n - 1)) or "full" (3^n - 1), see `grid.stencil`.
+    direction
+        "sublevel" for minima, "superlevel" for maxima (the tree of the negated field; ties still by id).
+    labels
+        Also give every vertex the index of its minimum.
+    threads
+        How many to use; by default as many as the process may run on.
 
-    The result is the same, bit for bit, for any number of threads. Raises InputError for anything that is no real
-    field.
+    Returns
+    -------
+    MergeTree
+        Flat arrays, one entry per minimum.
+
+    Raises
+    ------
+    InputError
+        For anything that is no real field of at least one vertex, and for unknown names.
+
+    References
+    ----------
+    Smirnov and Morozov, *Triplet Merge Trees* (2017): the tree as edges that join minima.
+    Maack et al., *Parallel Computation of Piecewise Linear Morse-Smale Segmentations* (2023): descent and basins.
+
+    Examples
+    --------
+    >>> tree = merge_tree([3.0, 1.0, 2.0, 0.0, 4.0])
+    >>> tree.minima.tolist(), tree.first_saddle.tolist()
+    ([3, 1], [2, 2])
     """
     check_direction(direction)
     array = checked_values(values)

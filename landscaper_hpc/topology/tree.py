@@ -19,15 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.kernels.compiled import jit
-from landscaper_hpc.topology.kernels.forest import find
-from landscaper_hpc.topology.kernels.order import Census, ordered_keys
+from landscaper_hpc.topology.kernels.elder import first_saddles, inherit
 
 
 class Persistence(NamedTuple):
-    """Elder-rule pairs: `births` and `deaths` (p,), `minima` and `saddles` (p,) flat ids, in the order of the
-    minima; and the essential minima, which never die: `essential` (e,) their values, `essential_minima` (e,) their
-    flat ids."""
+    """Elder-rule pairs of a merge tree, in the order of its minima, and what never dies.
+
+    Values are in the units of the field, ids are flat (C order).
+
+    Attributes
+    ----------
+    births, deaths
+        (p,) values of the minima that die, and of the saddles at which they do.
+    minima, saddles
+        (p,) where that is.
+    essential
+        (e,) values of the minima that never die: one for each component of the grid or graph.
+    essential_minima
+        (e,) where they are.
+
+    References
+    ----------
+    Edelsbrunner, Letscher and Zomorodian, *Topological Persistence and Simplification* (2002): the elder rule.
+    """
 
     births: NDArray[np.float64]
     deaths: NDArray[np.float64]
@@ -41,22 +55,40 @@ class Persistence(NamedTuple):
 class MergeTree:
     """The merge tree of a field: one entry per minimum, in the order of the minima by (value, id).
 
-    All ids are flat (C order, int64), all values as in the input. With `direction` "superlevel" everything is said
-    of the negated field: read maximum for minimum, and the values are the field's own again.
+    All ids are flat (C order, int64), all values in the units of the field, as in the input. With `direction`
+    "superlevel" everything is said of the negated field: read maximum for minimum, and the values are the field's own
+    again. `merge_tree` makes it.
 
-    shape           of the grid; (number of vertices,) for a graph
-    connectivity    "axis", "freudenthal", "full", "knn" or "graph"
-    direction       "sublevel" or "superlevel"
-    minima, values  (m,) where the minima are, and the field there; entry 0 is the global minimum
-    basin_size      (m,) how many vertices descend steepest to each
-    first_saddle, first_saddle_value    (m,) where its component first meets another; -1 and NaN if it never does
-    parent          (m,) index of the minimum whose component absorbs it; -1 if it is essential
-    death, death_value                  (m,) where that happens; -1 and NaN if it never does
-    value_range     smallest and largest finite value of the field; NaN if there is none
-    nonfinite       how many vertices are NaN, +inf and -inf
-    n_vertices      of the whole grid or graph
-    labels          on request: index of the minimum each vertex descends to, int32 or int64, in the grid's shape; -1
-                    for none
+    Attributes
+    ----------
+    shape
+        Of the grid; (number of vertices,) for a graph.
+    connectivity
+        "axis", "freudenthal", "full", "knn" or "graph".
+    direction
+        "sublevel" or "superlevel".
+    minima, values
+        (m,) where the minima are, and the field there; entry 0 is the global minimum.
+    basin_size
+        (m,) how many vertices descend steepest to each.
+    first_saddle, first_saddle_value
+        (m,) where its component first meets another, and the field there; -1 and NaN if it never does.
+    parent
+        (m,) index of the minimum whose component absorbs it; -1 if it is essential.
+    death, death_value
+        (m,) where that happens, and the field there; -1 and NaN if it never does.
+    value_range
+        Smallest and largest finite value of the field; NaN if there is none.
+    nonfinite
+        How many vertices are NaN ("nan"), +inf ("posinf") and -inf ("neginf").
+    n_vertices
+        Of the whole grid or graph.
+    labels
+        On request: index of the minimum each vertex descends to, int32 or int64, in the grid's shape; -1 for none.
+
+    References
+    ----------
+    Chen et al., *Landscaper* (2026), eq. 1: first saddles and basins.
     """
 
     shape: tuple[int, ...]
@@ -106,14 +138,24 @@ class MergeTree:
         )
 
     def simplify(self, threshold: float) -> MergeTree:
-        """The tree without the pairs whose persistence lies below `threshold`, in one pass.
+        """The tree without the pairs whose persistence lies below a threshold, in one pass.
 
         A cancelled minimum's basin goes to the nearest surviving minimum up its `parent` chain. A parent is lower
         and dies later, so it survives whenever a child does, and what remains is again a merge tree. Labels follow.
+
+        Parameters
+        ----------
+        threshold
+            In the units of the field.
+
+        Returns
+        -------
+        MergeTree
+            Of the same grid, with at most as many minima.
         """
         stays = ~(self.lifetimes < threshold)
         heir = np.arange(self.n_minima)
-        _inherit(self.parent, stays, heir)
+        inherit(self.parent, stays, heir)
         index = np.cumsum(stays) - 1
         size = np.zeros(self.n_minima, np.int64)
         np.add.at(size, heir, self.basin_size)
@@ -125,7 +167,7 @@ class MergeTree:
             labels = table[labels]
         death, death_value = self.death[stays], self.death_value[stays]
         sign = -1.0 if self.direction == "superlevel" else 1.0
-        first, first_value = _first_saddles(parent, death, death_value, sign)
+        first, first_value = first_saddles(parent, death, death_value, sign)
         return replace(
             self,
             minima=self.minima[stays],
@@ -179,127 +221,6 @@ _PER_MINIMUM = (
     "death_value",
 )
 _NONFINITE = ("nan", "posinf", "neginf")
-
-
-@jit
-def _inherit(parent: Any, stays: Any, heir: Any) -> None:
-    for i in range(heir.size):  # parents come first
-        if not stays[i]:
-            heir[i] = heir[parent[i]]
-
-
-@jit
-def _elder_rule(child: Any, parent: Any, saddle: Any, n_nodes: int, up: Any, died: Any, met: Any) -> None:
-    """Over forest edges in order: `up` becomes each minimum's parent, `died` the edge at which it dies, `met` the
-    one at which its component first meets another; all -1 for none.
-
-    Nodes beyond the minima are none (see the module's first lines): they are absorbed without a trace.
-    """
-    component = np.arange(n_nodes)
-    n_minima = up.size
-    for e in range(child.size):
-        a = find(component, child[e])
-        b = find(component, parent[e])
-        if b < a:
-            a, b = b, a
-        component[b] = a
-        if b < n_minima:
-            up[b] = a
-            died[b] = e
-            if met[a] < 0:
-                met[a] = e
-            if met[b] < 0:
-                met[b] = e
-    for i in range(n_minima):
-        # several components at one vertex: the eldest of all absorbs each of the others
-        a = up[i]
-        if a >= 0 and up[a] >= 0 and saddle[died[a]] == saddle[died[i]]:
-            up[i] = up[a]
-
-
-def _first_saddles(
-    parent: NDArray[np.int64], death: NDArray[np.int64], death_value: NDArray[np.float64], sign: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """A minimum's component is first met either where it dies or where the first other one dies in it."""
-    first = death.copy()
-    value = death_value.copy()
-    children = np.flatnonzero(parent >= 0)
-    if len(children):
-        keys = ordered_keys(sign * death_value[children])
-        order = np.lexsort((death[children], keys))
-        children = children[order]
-        elders, at = np.unique(parent[children], return_index=True)
-        earliest = children[at]
-        rank = np.full(len(parent), len(parent), np.int64)
-        rank[children] = np.arange(len(children))
-        sooner = rank[earliest] < rank[elders]
-        first[elders[sooner]] = death[earliest[sooner]]
-        value[elders[sooner]] = death_value[earliest[sooner]]
-    return first, value
-
-
-class Edges(NamedTuple):
-    """A spanning forest of minima, by their indices: `child` and `parent` meet at `saddle` (flat id, and its
-    `value`); in the order of the saddles."""
-
-    child: NDArray[Any]
-    parent: NDArray[Any]
-    saddle: NDArray[np.int64]
-    value: NDArray[np.float64]
-
-
-def build_tree(
-    minima: NDArray[np.int64],
-    values: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    edges: Edges,
-    census: Census,
-    *,
-    shape: tuple[int, ...],
-    connectivity: str,
-    direction: str,
-    n_vertices: int,
-    labels: NDArray[Any] | None = None,
-) -> MergeTree:
-    """The merge tree from all minima in order (those that are none last), their basins and a forest that spans them.
-
-    `values`, `edges` and `census` are those of the negated field if `direction` is "superlevel". `labels`: index of
-    the minimum of each vertex in the order of `minima`; those of minima that are none become -1, in place.
-    """
-    proper = int(np.count_nonzero(values < np.inf))
-    parent, died, met = np.full((3, proper), -1, np.int64)
-    _elder_rule(edges.child, edges.parent, edges.saddle, len(minima), parent, died, met)
-    # one NaN for all of them, and one more entry at the end for those that never die
-    saddle_value = np.append(np.where(np.isnan(edges.value), np.nan, edges.value), np.nan)
-    saddle = np.append(edges.saddle, -1)
-    death, death_value = saddle[died], saddle_value[died]
-    first, first_value = saddle[met], saddle_value[met]
-    low, high = (census.low, census.high) if census.low <= census.high else (np.nan, np.nan)
-    nonfinite = {"nan": census.nan, "posinf": census.posinf, "neginf": census.neginf}
-    values = values[:proper]
-    if labels is not None:
-        labels[labels >= proper] = -1
-    if direction == "superlevel":
-        low, high = 0.0 - high, 0.0 - low
-        values, death_value, first_value = 0.0 - values, 0.0 - death_value, 0.0 - first_value
-        nonfinite["posinf"], nonfinite["neginf"] = census.neginf, census.posinf
-    return MergeTree(
-        shape=shape,
-        connectivity=connectivity,
-        direction=direction,
-        minima=minima[:proper],
-        values=values,
-        basin_size=sizes[:proper],
-        first_saddle=first,
-        first_saddle_value=first_value,
-        parent=parent,
-        death=death,
-        death_value=death_value,
-        value_range=(low, high),
-        nonfinite=nonfinite,
-        n_vertices=n_vertices,
-        labels=labels,
-    )
 
 
 Direction = Literal["sublevel", "superlevel"]

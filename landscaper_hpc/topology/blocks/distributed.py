@@ -26,12 +26,13 @@ from landscaper_hpc.topology.blocks.labels import LabelWriter
 from landscaper_hpc.topology.blocks.schedule import Schedule
 from landscaper_hpc.topology.blocks.stats import RankStats
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare, warm_up
+from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.order import ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
 from landscaper_hpc.topology.readers import ArrayReader, Reader, check_shape, read_block, working_type
-from landscaper_hpc.topology.tree import Direction, Edges, MergeTree, build_tree, check_direction
+from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
 @dataclass(frozen=True)
