@@ -205,7 +205,7 @@ def test_simplify(values: NDArray[Any], connectivity: Any, direction: Any, thres
     ("values", "options", "says"),
     [
         (np.zeros(3, complex), {}, "complex128"),
-        (np.array(["a"]), {}, "real numbers"),
+        (np.array(["a"]), {}, "no real number"),
         (np.zeros((3, 0)), {}, "no vertex"),
         (np.zeros(3), {"connectivity": "diagonal"}, "choose one of axis, freudenthal, full"),
         (np.zeros(3), {"direction": "up"}, "choose one of sublevel, superlevel"),
