@@ -10,7 +10,7 @@ import socket
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +85,40 @@ def private_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another folder with --out") from None
     return folder
+
+
+@contextmanager
+def folder_aside(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A name beside `path` to build a folder at, which takes the name `path` when it is complete and on disk."""
+    aside, old = beside(path), beside(path)
+    try:
+        with full_disk_refused(path):
+            yield aside
+            _sync_tree(aside)
+        if replace:
+            with suppress(FileNotFoundError):
+                path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # someone else made it in the meantime; the bytes are the same
+        sync_folder(path.parent)
+    finally:
+        for folder in (aside, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, files in os.walk(root):
+        for file in files:
+            descriptor = os.open(Path(folder) / file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(folder))
 
 
 def remove_partials(folder: Path) -> None:

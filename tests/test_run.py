@@ -208,7 +208,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     return file, contents(folder / "run")
 
 
-@pytest.mark.parametrize("moment", ["made", "study.zarr", "study.zarr/trained/done"])
+@pytest.mark.parametrize("moment", ["made", "study.zarr", "study.zarr/trained/done/sha256"])
 def test_a_killed_worker_costs_only_its_tasks(gated: tuple[Path, dict[str, str]], tmp_path: Path, moment: str) -> None:
     """All workers are killed as soon as something appears: while training, while finding directions, between shards."""
     file, expected = gated
@@ -237,7 +237,7 @@ def test_workers_that_always_die_end_the_run_with_advice(
 ) -> None:
     file, _ = undisturbed
     go(file, tmp_path / "run")
-    (tmp_path / "run/study.zarr/trained/done/c.1.0.0").unlink()
+    (tmp_path / "run/study.zarr/trained/done/sha256/c.1.0.0").unlink()
 
     def dies(*_: object) -> object:
         raise base.WorkerLost("a worker process died")

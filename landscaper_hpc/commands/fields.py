@@ -70,30 +70,14 @@ def _is_study(path: Path) -> bool:
 def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:
     from landscaper_hpc.store.landscape import open_landscape
 
-    try:
-        store = open_landscape(path, landscape)
-        pending = store.n_shards() - store.n_done()
-        shape, connectivity = store.grid.shape, store.connectivity
-    except InputError:
-        raise
-    except Exception as error:  # torn metadata
-        raise InputError(f"{path}: the study cannot be read ({type(error).__name__}: {error}); restore it") from None
+    store = open_landscape(path, landscape)
+    pending = store.n_shards() - store.n_done()
     if pending:
         raise InputError(
             f"{store.folder}: {pending} shards are not evaluated; run the study again, it goes on from there"
         )
-    done = ZarrReader(store.folder / "done")
-
-    def sha256(index: tuple[int, ...]) -> bytes:
-        return done.read((*(slice(i, i + 1) for i in index), slice(0, done.shape[-1]))).tobytes()
-
     # the store's own array: chunk by chunk, with nothing held that is not asked for
-    reader = ZarrReader(store.folder / "loss", sha256)
-    if reader.shape != shape:
-        raise InputError(
-            f"{store.folder}: its losses have shape {reader.shape}, its grid {shape}; restore the metadata of `loss`"
-        )
-    return reader, connectivity
+    return ZarrReader(store.losses, store.shard_sha256), store.connectivity
 
 
 def _open_file(path: Path) -> Reader:

@@ -33,6 +33,12 @@ Out = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="processes; default: one for each core or GPU")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:<number>")]
+AcceptVersions = Annotated[
+    bool,
+    typer.Option(
+        "--accept-versions", help="go on with what other versions of torch, numpy or Python, or another device, began"
+    ),
+]
 
 Traceback = Annotated[bool, typer.Option("--traceback", help="show the way to a mistake in the task's code")]
 """`exit_codes.guarded` looks at it."""
@@ -54,10 +60,11 @@ def load_site(
     device: str | None = None,
     executor: str | None = None,
     overrides: list[str] | None = None,
+    accept_versions: bool = False,
 ) -> Site:
     from landscaper_hpc.study.site import Site
 
-    given = {"workers": workers, "device": device, "executor": executor}
+    given = {"workers": workers, "device": device, "executor": executor, "accept_versions": accept_versions or None}
     return Site.load(
         file, [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     )

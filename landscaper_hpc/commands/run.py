@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landscaper_hpc.commands.options import (
+    AcceptVersions,
     Device,
     Executor,
     Out,
@@ -43,6 +44,7 @@ def run(
         str | None, typer.Option(help="do one part only, with --executor mpi: prepare, evaluate or finish")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="give quarantined shards new attempts")] = False,
+    accept_versions: AcceptVersions = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
     ] = False,
@@ -67,7 +69,7 @@ def run(
 
     start = time.monotonic()
     loaded = load_study(study, set_)
-    where = load_site(site, workers, device, executor, set_site)
+    where = load_site(site, workers, device, executor, set_site, accept_versions)
     folder = where.folder(loaded.name, out)
     if dry_run:
         _print_scripts(loaded, where, folder)

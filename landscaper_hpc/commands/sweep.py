@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landscaper_hpc.commands.options import Device, Executor, SetSite, SiteFile, Traceback, Workers, load_site
+from landscaper_hpc.commands.options import (
+    AcceptVersions,
+    Device,
+    Executor,
+    SetSite,
+    SiteFile,
+    Traceback,
+    Workers,
+    load_site,
+)
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
@@ -37,6 +46,7 @@ def sweep(
     device: Device = None,
     executor: Executor = None,
     retry_failed: Annotated[bool, typer.Option(help="give what is quarantined new attempts")] = False,
+    accept_versions: AcceptVersions = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="with a Slurm site: submit the jobs and end; run again to look or go on")
     ] = False,
@@ -64,7 +74,7 @@ def sweep(
 
     start = time.monotonic()
     config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
-    where = load_site(site, workers, device, executor, set_site)
+    where = load_site(site, workers, device, executor, set_site, accept_versions)
     folder = where.folder(config.name, out)
     if dry_run:
         plan_sweep(config, where, out)

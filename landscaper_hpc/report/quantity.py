@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from landscaper_hpc.report import text
-from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.metrics import (
     PersistenceStatistics,
     SmadCurve,

@@ -24,6 +24,7 @@ def results(study: Study, study_id: str, stores: Sequence[LandscapeStore]) -> di
         "landscapes": [_landscape(study, store) for store in stores],
         "provenance": {
             **stores[0].attributes["provenance"],
+            **_accepted(stores),
             "seed": study.directions.seed,
             "configuration": study.model_dump(mode="json"),
         },
@@ -34,6 +35,12 @@ def write_results(file: Path, found: dict[str, Any]) -> None:
     from landscaper_hpc.files import publish
 
     publish(file, (strict_json.dumps(found, indent=2) + "\n").encode())
+
+
+def _accepted(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
+    """By landscape, the versions and devices that were accepted beside the one it was begun with; nothing for none."""
+    found = {store.name: accepted for store in stores if (accepted := store.accepted())}
+    return {"accepted": found} if found else {}
 
 
 def read_results(file: Path) -> dict[str, Any]:

@@ -2,85 +2,84 @@
 
     <study>/study.zarr/<name>/loss                    float64, one chunk per shard
                               alpha_0 … alpha_{n-1}   coordinates of the axes
-                              done                    one SHA-256 per shard, written after the shard's data
+                              done/sha256             one SHA-256 per shard, written after the shard's data
                               directions/<parameter>  shape (n, *parameter shape)
                               hessian/eigenvalues, residuals, and trace and density where asked for
-                              topology/<connectivity>/…    flat arrays of the merge tree, its numbers and its drawing
+                              topology/<connectivity>.<direction>/…    a merge tree, its numbers, its drawing
+                              accepted/<hash>         versions and devices that were accepted beside the first ones
 
 The promise: tasks run at least once, are deterministic and idempotent, and take effect exactly once. One shard is one
 chunk with one writer, written whole and published atomically. A chunk that is missing is an error when it is read.
-Metadata is written by the client only, before any shard. This module is the only place that makes a name in the store.
+Everything else that decides a number is written by the client before any shard, and sealed: the group's attributes and
+the metadata of what is in it, which hold the arrays' own hashes, are under one SHA-256 that is checked on opening.
+`docs/store_format.md` describes the format.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
-from functools import cached_property
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 
-from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.files import beside, full_disk_refused, publish, remove_partials, sync_folder
+from landscaper_hpc.files import folder_aside, publish, remove_partials
 from landscaper_hpc.grid import Axis, Grid, Shard
+from landscaper_hpc.store import environment, layout, trees, zarr_files
+from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.store.zarr_files import Damaged
 
 if TYPE_CHECKING:
     from landscaper_hpc.topology import MergeTree
-
-_DERIVED = "derived."  # before the names of what was made from a tree and is stored with it
-_DIGEST_BYTES = hashlib.sha256().digest_size
-# '.' keeps all chunks of an array in one folder: no folder per index, one listing tells what is there
-_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}
-
-
-@dataclass(frozen=True)
-class StoredDirections:
-    """What the store holds about the directions: `vectors` by parameter name, each of shape (n, *parameter shape);
-    `gram` (n, n); `hessian` by name, what is known of the Hessian: `eigenvalues` and `residuals` (n,) where the
-    directions are eigenvectors; on demand `trace` (value, standard error) and `density_nodes`, `density_weights`
-    (probes, steps)."""
-
-    vectors: Mapping[str, NDArray[Any]]
-    gram: NDArray[np.float64]
-    hessian: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class LandscapeStore:
     """One landscape: the losses of one checkpoint on its grid, and what was made from them."""
 
     def __init__(self, path: Path, name: str) -> None:
-        """Open an existing landscape; `InputError` where there is none or it cannot be read."""
+        """Open an existing landscape; `InputError` where there is none, or where its metadata were altered."""
         self.path = path
         self.name = name
         self.folder = path / name
         try:
-            # the two files that say it, and not zarr: campaigns open thousands of landscapes
-            self.attributes: dict[str, Any] = json.loads((self.folder / "zarr.json").read_bytes())["attributes"]
-            self.study_id: str = self.attributes["study_id"]
-            self.grid = Grid(tuple(Axis(*axis) for axis in self.attributes["grid"]))
-            loss = json.loads((self.folder / "loss" / "zarr.json").read_bytes())
-            self.shard_shape: tuple[int, ...] = tuple(loss["chunk_grid"]["configuration"]["chunk_shape"])
+            # two small files, and no zarr: campaigns open thousands of landscapes
+            document = zarr_files.read_document(self.folder)
+            flat = document["attributes"]
+            layout.refuse_format(self.folder, flat.get("format", 1 if "study_id" in flat else None))
+            nodes = zarr_files.consolidated(document) or {}
+            self._sealed = {key: node for key, node in nodes.items() if layout.decides(key)}
+            whole = flat["sha256"] == layout.seal(flat, self._sealed)
+            whole = whole and zarr_files.read_document(self.losses) == self._sealed[layout.LOSS]
         except FileNotFoundError:
+            if self.folder.is_dir() and (self.folder / zarr_files.NODE).exists():
+                raise self._altered() from None
             raise InputError(f"{self.folder}: there is no landscape; `landscaper-hpc run` makes it") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.folder}: the metadata cannot be read ({error}); restore or remove this folder"
             ) from None
+        if not whole:
+            raise self._altered()
+        self.attributes: dict[str, Any] = zarr_files.nested_attributes(flat)
+        self.study_id: str = self.attributes["study_id"]
+        self.grid = Grid(tuple(Axis(*axis) for axis in self.attributes["grid"]))
+        self.shard_shape: tuple[int, ...] = tuple(
+            self._sealed[layout.LOSS]["chunk_grid"]["configuration"]["chunk_shape"]
+        )
         self._shard_grid = tuple(-(-k // s) for k, s in zip(self.grid.shape, self.shard_shape, strict=True))
+
+    def _altered(self) -> InputError:
+        return InputError(
+            f"{self.folder}: the metadata were altered after they were written; restore its {zarr_files.NODE} files, "
+            "or remove this folder and run the study again"
+        )
 
     # ---- create -------------------------------------------------------------------------------------------------
 
@@ -99,51 +98,24 @@ class LandscapeStore:
 
         `science` is `Study.science(checkpoint)`; `attributes` are recorded beside it and must be free of dates.
         """
-        _make_root(path)
-        with _folder_aside(path / name) as aside:
-            own: dict[str, Any] = {
+        layout.make_root(path)
+        with folder_aside(path / name) as aside:
+            own = {
+                "title": f"loss landscape of {name}",
                 "study_id": canonical_sha256(science),
                 "science": science,
                 "grid": list(map(astuple, grid.axes)),
+                **attributes,
             }
-            group = zarr.open_group(aside, mode="w", attributes={**own, **attributes})
-            names = [f"alpha_{d}" for d in range(grid.ndim)]
-            for label, coordinates in zip(names, grid.coordinates(), strict=True):
-                _save(group, label, coordinates, dimension_names=[label])
-            group.create_array(
-                "loss",
-                shape=grid.shape,
-                chunks=tuple(shard_shape),
-                dtype="float64",
-                fill_value=math.nan,
-                compressors=None,
-                dimension_names=names,
-                chunk_key_encoding=_KEYS,
-            )
-            counts = tuple(-(-k // s) for k, s in zip(grid.shape, shard_shape, strict=True))
-            group.create_array(
-                "done",
-                shape=(*counts, _DIGEST_BYTES),
-                chunks=(1,) * grid.ndim + (_DIGEST_BYTES,),
-                dtype="uint8",
-                fill_value=0,
-                compressors=None,
-                dimension_names=[*(f"shard_{d}" for d in range(grid.ndim)), "sha256"],
-                chunk_key_encoding=_KEYS,
-            )
-            vectors = group.create_group("directions", attributes={"gram": directions.gram.tolist()})
-            for parameter, vector in directions.vectors.items():
-                _save(vectors, parameter, vector)
-            if directions.hessian:
-                hessian = group.create_group("hessian")
-                for key, values in directions.hessian.items():
-                    _save(hessian, key, values)
+            units = layout.UNITS.get(science.get("directions", {}).get("normalization", "unit"), "1")
+            layout.build(aside, grid, shard_shape, directions, own, units)
         made = cls(path, name)
         made.refuse_other(science)  # where another client was quicker
         return made
 
     def refuse_other(self, science: Mapping[str, Any]) -> None:
         """`InputError` unless this landscape is of exactly this science; names the keys that differ."""
+        layout.root_attributes(self.path)
         if self.study_id == canonical_sha256(science):
             return
         held = self.attributes["science"]
@@ -170,11 +142,18 @@ class LandscapeStore:
         chunk[tuple(slice(n) for n in shard.shape)] = values.reshape(shard.shape)
         content = chunk.tobytes()
         # a power cut may cost shards of the last seconds: `verify` finds what is gone, and what is not whole
-        publish(self._chunk("loss", shard.index), content, sync="content")
-        publish(self._chunk("done", (*shard.index, 0)), hashlib.sha256(content).digest(), sync="nothing")
+        publish(self._chunk(shard.index), content, sync="content")
+        publish(self._done_entry(shard.index), hashlib.sha256(content).digest(), sync="nothing")
 
     def is_done(self, shard: Shard) -> bool:
-        return self._chunk("done", (*shard.index, 0)).exists()
+        return self._done_entry(shard.index).exists()
+
+    def shard_sha256(self, index: tuple[int, ...]) -> bytes:
+        """The hash that a shard's chunk was written with; `InputError` where it is not done."""
+        try:
+            return self._done_entry(index).read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{self.folder}: shard {index} is not evaluated; run the study again") from None
 
     def pending(self) -> list[Shard]:
         """The shards that are not done, in C order. One listing; reads no data."""
@@ -185,22 +164,28 @@ class LandscapeStore:
         return math.prod(self._shard_grid)
 
     def n_done(self) -> int:
-        return sum(name.startswith("c.") for name in os.listdir(self.folder / "done"))  # noqa: PTH208
+        return sum(name.startswith("c.") for name in os.listdir(self.folder.joinpath(*layout.DONE)))  # noqa: PTH208
 
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again and are returned.
 
-        Only the client calls this, while no shard is being written.
+        `InputError` where the coordinates or an array's metadata are damaged. Only the client calls this, while no
+        shard is being written.
         """
+        for key in self._sealed:
+            if key.startswith("alpha_"):
+                self._load(key)
+            elif not zarr_files.is_same(self.folder / key, self._sealed[key]):
+                raise self._altered()
         damaged = []
         for shard in self.shards():
-            entry = self._chunk("done", (*shard.index, 0))
+            entry = self._done_entry(shard.index)
             try:
                 digest = entry.read_bytes()
             except FileNotFoundError:
                 continue
             try:
-                with self._chunk("loss", shard.index).open("rb") as stream:
+                with self._chunk(shard.index).open("rb") as stream:
                     found = hashlib.file_digest(stream, "sha256").digest()
             except FileNotFoundError:
                 found = b""
@@ -211,7 +196,8 @@ class LandscapeStore:
 
     def tidy(self) -> None:
         """Remove what killed writers left aside. Only the client calls this, when nothing is pending."""
-        for folder in (self.path, self.folder, *(self.folder / name for name in ("loss", "done", "topology"))):
+        topology = self.folder / layout.TOPOLOGY
+        for folder in (self.path, self.folder, self.losses, self.folder.joinpath(*layout.DONE), topology):
             remove_partials(folder)
 
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float64]:
@@ -222,7 +208,39 @@ class LandscapeStore:
         missing = sum(index not in done for index in np.ndindex(*map(len, needed)) for index in [_shift(index, needed)])
         if missing:
             raise InputError(f"{self.folder}: {missing} shards of the region are not evaluated; run the study again")
-        return np.asarray(self._array("loss")[region])
+        out = np.empty([b - a for a, b in bounds])
+        for index in np.ndindex(*map(len, needed)):
+            place = _shift(index, needed)
+            lows = [i * s for i, s in zip(place, self.shard_shape, strict=True)]
+            box = [(max(a, o), min(b, o + s)) for (a, b), o, s in zip(bounds, lows, self.shard_shape, strict=True)]
+            here = tuple(slice(p - a, q - a) for (p, q), (a, _) in zip(box, bounds, strict=True))
+            there = tuple(slice(p - o, q - o) for (p, q), o in zip(box, lows, strict=True))
+            out[here] = self._mapped(place)[there]
+        return out
+
+    def at(self, points: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Losses at points, given by their flat ids, (p,)."""
+        index = np.stack(np.unravel_index(points, self.grid.shape))
+        place, within = np.divmod(index, np.reshape(self.shard_shape, (-1, 1)))
+        shard = np.ravel_multi_index(tuple(place), self._shard_grid)
+        values = np.empty(len(points))
+        for number in np.unique(shard):
+            here = shard == number
+            mapped = self._mapped(tuple(map(int, place[:, here.argmax()])))
+            values[here] = mapped[tuple(within[:, here])]
+        return values
+
+    def _mapped(self, index: tuple[int, ...]) -> NDArray[np.float64]:
+        chunk = self._chunk(index)
+        try:
+            return np.memmap(chunk, "<f8", "r", shape=self.shard_shape)
+        except (OSError, ValueError):
+            raise InputError(f"{chunk}: the chunk is missing or torn; run the study again") from None
+
+    @property
+    def losses(self) -> Path:
+        """The Zarr array of losses."""
+        return self.folder / layout.LOSS
 
     def loss(self) -> NDArray[np.float64]:
         """All losses, shape `grid.shape`."""
@@ -237,14 +255,15 @@ class LandscapeStore:
 
     def directions(self) -> StoredDirections:
         """What `create` was given; `InputError` where it is damaged."""
-        group = self._group["directions"]
-        assert isinstance(group, zarr.Group)
-        hessian = self._group.get("hessian")
-        return StoredDirections(
-            vectors=_load(group, remove=self.folder),
-            gram=np.array(group.attrs["gram"], dtype=np.float64),
-            hessian=_load(hessian, remove=self.folder) if isinstance(hessian, zarr.Group) else {},
-        )
+        vectors, hessian = {}, {}
+        for key, document in self._sealed.items():
+            group, _, array = key.partition("/")
+            if array and group == layout.DIRECTIONS:
+                vectors[document["attributes"]["parameter"]] = self._load(key)
+            elif array and group == layout.HESSIAN:
+                hessian[array] = self._load(key)
+        gram = zarr_files.nested_attributes(self._sealed[layout.DIRECTIONS]["attributes"])["gram"]
+        return StoredDirections(vectors, np.array(gram, dtype=np.float64), hessian)
 
     def write_tree(
         self,
@@ -252,72 +271,129 @@ class LandscapeStore:
         numbers: Mapping[str, Any] | None = None,
         drawing: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Store a merge tree as flat arrays, and with it, all at once, the `numbers` that were made of it (plain values
-        by key) and the arrays of its `drawing`; replaces the one of the same connectivity."""
-        derived = dict(drawing or {})
-        if numbers is not None:
-            derived["numbers"] = np.frombuffer(strict_json.dumps(numbers).encode(), np.uint8)
-        parent = self.folder / "topology"
-        if not parent.exists():
-            with _folder_aside(parent) as aside:
-                zarr.open_group(aside, mode="w")
-        with _folder_aside(parent / tree.connectivity, replace=True) as aside:
-            group = zarr.open_group(aside, mode="w")
-            for name, array in tree.to_arrays().items():
-                _save(group, name, array)
-            for name, array in derived.items():
-                _save(group, _DERIVED + name, array)
+        """Store a merge tree of these losses, without labels, under its connectivity and direction; with it, all at
+        once, the `numbers` that were made of it (plain values by key) and the arrays of its `drawing`.
+
+        `InputError` for a tree of other losses, and for one that differs from the sound one that is there: what a tree
+        is follows from the losses. One that is damaged, or of losses that were here before, is replaced.
+        """
+        losses = self._losses_sha256()
+        if tuple(tree.shape) != self.grid.shape or not np.array_equal(self.at(tree.minima), tree.values):
+            raise InputError(f"{self.folder}: the merge tree was made from other losses; it cannot be stored here")
+        folder = self._tree_folder(tree.connectivity, tree.direction)
+        there = self._sound(tree.connectivity, tree.direction)
+        if there is not None and not trees.same(there.tree, tree):
+            raise InputError(
+                f"{folder}: holds the merge tree of these losses, and another one was to take its place; keep trees of "
+                "your own (simplified ones, say) outside of the study"
+            )
+        if there is None or (numbers is not None and not trees.same_numbers(there.numbers, numbers)):
+            trees.make_group(folder.parent)
+            if folder.exists():
+                self.consolidate(leave_out=folder.name)  # readers go by what is listed
+            with folder_aside(folder, replace=True) as aside:
+                trees.build(aside, tree, losses, numbers or {}, drawing or {})
+        self.consolidate()
 
     @property
     def connectivity(self) -> str:
         """The study's connectivity."""
         return str(self.attributes["science"]["connectivity"])
 
-    def has_tree(self) -> bool:
-        return (self.folder / "topology" / self.connectivity / "zarr.json").exists()
+    def has_tree(self, connectivity: str | None = None, direction: str = "sublevel") -> bool:
+        """Whether there is a tree, of the study's connectivity where none is given. Looks, and does not read."""
+        return (self._tree_folder(connectivity, direction) / zarr_files.NODE).exists()
 
-    def tree(self) -> MergeTree:
-        """The merge tree of the study's connectivity, without labels; `InputError` where it is damaged."""
-        from landscaper_hpc.topology import MergeTree
+    def has_sound_tree(self, connectivity: str | None = None, direction: str = "sublevel") -> bool:
+        """Whether there is a tree that is whole, and of these losses. Reads it."""
+        return self._sound(connectivity, direction) is not None
 
-        return MergeTree.from_arrays(self._topology())
+    def tree(self, connectivity: str | None = None, direction: str = "sublevel") -> MergeTree:
+        """A merge tree, of the study's connectivity where none is given, without labels; `InputError` where it is
+        missing, damaged, or was made from other losses."""
+        return self._stored(connectivity, direction).tree
 
     def numbers(self) -> dict[str, Any]:
         """The numbers that were stored with the study's merge tree, by key; none where it was stored without."""
-        found = self._topology().get(f"{_DERIVED}numbers")
-        return {} if found is None else dict(strict_json.loads(found.tobytes()))
+        return self._stored(None, "sublevel").numbers
 
     def drawing(self) -> dict[str, NDArray[Any]]:
         """The arrays that were stored with the study's merge tree as its drawing."""
-        arrays = self._topology().items()
-        return {name.removeprefix(_DERIVED): array for name, array in arrays if name.startswith(_DERIVED)}
+        return self._stored(None, "sublevel").drawing
 
-    def _topology(self) -> dict[str, NDArray[Any]]:
-        connectivity = self.connectivity
+    def _sound(self, connectivity: str | None, direction: str) -> trees.Stored | None:
         try:
-            group = zarr.open_group(self.folder / "topology" / connectivity, mode="r")
+            return trees.read(self._tree_folder(connectivity, direction), self._losses_sha256())
+        except (FileNotFoundError, Damaged):
+            return None
+
+    def _stored(self, connectivity: str | None, direction: str) -> trees.Stored:
+        folder = self._tree_folder(connectivity, direction)
+        try:
+            return trees.read(folder, self._losses_sha256())
         except FileNotFoundError:
             raise InputError(
-                f"{self.folder}: there is no merge tree of connectivity {connectivity}; `landscaper-hpc run` makes it"
+                f"{self.folder}: there is no merge tree {folder.name}; `landscaper-hpc run` makes the study's"
             ) from None
-        return _load(group, remove=self.folder / "topology")
+        except Damaged as damaged:
+            raise InputError(f"{folder}: {damaged}; remove this folder and run the study again") from None
 
-    # ---- names --------------------------------------------------------------------------------------------------
+    def _tree_folder(self, connectivity: str | None, direction: str) -> Path:
+        return self.folder / layout.TOPOLOGY / trees.tree_name(connectivity or self.connectivity, direction)
 
-    @cached_property
-    def _group(self) -> zarr.Group:
-        return zarr.open_group(self.folder, mode="r")
+    def _losses_sha256(self) -> str:
+        """SHA-256 of the hashes of all shards; `InputError` where one is not evaluated."""
+        digest = hashlib.sha256()
+        for shard in self.shards():
+            digest.update(self.shard_sha256(shard.index))
+        return digest.hexdigest()
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+    # ---- what it was computed with --------------------------------------------------------------------------------
 
-    def _chunk(self, array: str, index: tuple[int, ...]) -> Path:
-        return self.folder / array / ".".join(["c", *map(str, index)])
+    def accepted(self) -> list[dict[str, Any]]:
+        """Environments (as `provenance` records them) that were accepted beside the one it was begun with."""
+        return environment.accepted(self.folder / layout.ACCEPTED)
+
+    def admit(self, provenance: Mapping[str, Any], accept: bool) -> None:
+        """`InputError` unless it was begun with these versions and this device, or they were accepted.
+
+        With `accept` they are, which is recorded. Several processes may do this at once.
+        """
+        folder, begun = self.folder / layout.ACCEPTED, self.attributes["provenance"]
+        if accept:
+            environment.accept(folder, begun, provenance)
+        else:
+            environment.refuse_mixture(self.folder, [begun, *self.accepted()], provenance)
+
+    # ---- names ----------------------------------------------------------------------------------------------------
+
+    def made_at(self) -> float:
+        """When it was made, in seconds since 1970 by the file system's clock."""
+        return (self.losses / zarr_files.NODE).stat().st_mtime
+
+    def consolidate(self, leave_out: str = "") -> None:
+        """List everything that is there in the groups' metadata, where readers look first; `leave_out` is a tree."""
+        try:
+            layout.consolidate(self.folder, self._sealed, leave_out)
+            if zarr_files.consolidated(zarr_files.read_document(self.path)) is not None:
+                layout.consolidate_root(self.path, f"{self.name}/{layout.TOPOLOGY}/{leave_out}")
+        except Damaged as damaged:
+            raise InputError(f"{damaged}; remove the folder that it is in and run the study again") from None
+
+    def _load(self, key: str) -> NDArray[Any]:
+        try:
+            return zarr_files.load(self.folder / key, self._sealed[key])
+        except Damaged as damaged:
+            raise InputError(f"{self.folder}: {damaged}; remove this folder and run the study again") from None
+
+    def _chunk(self, index: tuple[int, ...]) -> Path:
+        return self.losses / zarr_files.chunk_name(index)
+
+    def _done_entry(self, index: tuple[int, ...]) -> Path:
+        return self.folder.joinpath(*layout.DONE, zarr_files.chunk_name((*index, 0)))
 
     def _done(self) -> set[tuple[int, ...]]:
-        with os.scandir(self.folder / "done") as entries:
+        with os.scandir(self.folder.joinpath(*layout.DONE)) as entries:
             return {tuple(map(int, e.name.split(".")[1:-1])) for e in entries if e.name.startswith("c.")}
 
 
@@ -349,81 +425,3 @@ def landscape_names(path: Path) -> list[str]:
 
 def _shift(index: tuple[int, ...], ranges: list[range]) -> tuple[int, ...]:
     return tuple(r[i] for i, r in zip(index, ranges, strict=True))
-
-
-def _save(group: zarr.Group, name: str, values: NDArray[Any], dimension_names: list[str] | None = None) -> None:
-    """A whole array, with its hash: shards have theirs in `done`."""
-    values = np.asarray(values)
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(1, k) for k in values.shape) or (),
-        dtype=values.dtype,
-        compressors=None,
-        dimension_names=dimension_names,
-        attributes={"sha256": _sha256(values)},
-        config={"write_empty_chunks": True},
-    )
-    array[...] = values
-
-
-def _load(group: zarr.Group, remove: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a group, each with the hash that it was saved with."""
-    found = {}
-    for name, array in sorted(group.arrays()):
-        try:
-            found[name] = np.asarray(array[...])
-            whole = _sha256(found[name]) == array.attrs["sha256"]
-        except (KeyError, ValueError):
-            whole = False
-        if not whole:
-            raise InputError(
-                f"{remove}: the array {group.path}/{name} is torn or altered; remove this folder "
-                "and run the study again"
-            )
-    return found
-
-
-def _sha256(values: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-
-
-def _make_root(path: Path) -> None:
-    if not (path / "zarr.json").exists():
-        path.mkdir(parents=True, exist_ok=True)
-        root = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-        publish(path / "zarr.json", json.dumps(root, indent=2).encode())
-
-
-@contextmanager
-def _folder_aside(path: Path, replace: bool = False) -> Iterator[Path]:
-    """A folder beside `path` to build in, which takes the name `path` when it is complete and on disk."""
-    aside, old = beside(path), beside(path)
-    try:
-        with full_disk_refused(path):
-            yield aside
-            _sync_tree(aside)
-        if replace:
-            with suppress(FileNotFoundError):
-                path.rename(old)
-        try:
-            aside.rename(path)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            # someone else made it in the meantime; the bytes are the same
-        sync_folder(path.parent)
-    finally:
-        for folder in (aside, old):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, files in os.walk(root):
-        for file in files:
-            descriptor = os.open(Path(folder) / file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(folder))

@@ -210,6 +210,9 @@ class Site(Strict):
         None, description="where the folders of studies and sweeps go, instead of ./runs; $VARIABLES are expanded"
     )
     stripe: Stripe | None = None
+    accept_versions: bool = Field(
+        False, description="go on with landscapes that other versions or another device began; the store records it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Site:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.files import remove_partials
 from landscaper_hpc.report.results import results, write_results
+from landscaper_hpc.store.layout import consolidate_root
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
@@ -61,6 +62,9 @@ class Plan:
         stores = [item.open() for item in self.landscapes]
         # the study id, from stores that were made for exactly this study: checkpoints need not be read again
         study_id = canonical_sha256({store.name: store.attributes["science"] for store in stores})
+        for store in stores:
+            store.consolidate()
+        consolidate_root(stores[0].path)
         found = results(self.study, study_id, stores)
         write_results(self.folder / "results.json", found)
         write_report(self.folder)

@@ -70,8 +70,8 @@ def estimate(study: Study, site: Site) -> Estimate:
 
 def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
     """How many files and folders (inodes) a study takes at most: data and `done` of each shard; directions, an array of
-    up to 8 for each parameter tensor; coordinates, eigenvalues, merge tree and its drawing; results and logs."""
-    return landscapes * (2 * shards + 8 * parameters + 135) + 20
+    3 for each parameter tensor; coordinates, eigenvalues, merge tree and its drawing; results and logs."""
+    return landscapes * (2 * shards + 3 * parameters + 135) + 20
 
 
 def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, int, float]:

@@ -66,7 +66,7 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
     known = None
     if trust_old_files and item.file.is_file():
         found = item.file.stat()
-        if max(found.st_mtime, found.st_ctime) < (store.folder / "zarr.json").stat().st_mtime:
+        if max(found.st_mtime, found.st_ctime) < store.made_at():
             known = store.attributes["science"]["checkpoint_sha256"]
     identity.refuse_other(item, store, known)
 

@@ -247,7 +247,7 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
         bars = None
     with Labels(store, comm) as labels:
         found = merge_tree_blocks(
-            ZarrReader(store.folder / "loss"),
+            ZarrReader(store.losses),
             item.study.connectivity,
             labels=labels.writer,
             max_memory=psutil.virtual_memory().available // (2 * sharing),

@@ -22,7 +22,8 @@ from landscaper_hpc.objective.usercode import mistake, user_module
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.heartbeat import whereabouts
-from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 
@@ -75,8 +76,9 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     data = identity.data_identity(landscape, objective)
     for notice in identity.prove_objective(landscape, objective)[1]:
         log.warning("%s: %s", landscape, notice)
-    # named by the science: what another checkpoint left must not be taken up
-    resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256(science)[:16]}"
+    # named by the science and versions: what another checkpoint or torch left must not be taken up
+    made_with = provenance(landscape.site.device)
+    resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
     grid = study.make_grid(directions.eigenvalues)
@@ -104,7 +106,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
             **proof_of(objective),
-            "provenance": provenance(landscape.site.device),
+            "provenance": made_with,
         },
     )
     resume.unlink(missing_ok=True)
@@ -238,6 +240,7 @@ def _start(landscape: Landscape) -> _Worker:
     from landscaper_hpc.losses.evaluate import prove_for
 
     store = landscape.open()
+    store.admit(provenance(landscape.site.device), landscape.site.accept_versions)
     objective = load(landscape)
     identity.prove(landscape, store, objective)
     stored = store.directions()

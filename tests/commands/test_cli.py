@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
         start_new_session=True,
     )
     store = tmp_path / "run/study.zarr"
-    gate.until("a shard", lambda: list(store.glob("*/done/c.*")) or process.poll() is not None)
+    gate.until("a shard", lambda: list(store.glob("*/done/*/c.*")) or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
     gate.close()
     _, errors = process.communicate(timeout=240)

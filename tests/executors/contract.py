@@ -109,7 +109,7 @@ class ExecutorContract:
         hold = file.with_name("HOLD")
         process = way.start(file, tmp_path / "run")
         try:
-            wait_for("a shard", lambda: list(tmp_path.glob("run/study.zarr/origin/done/c.*")), process)
+            wait_for("a shard", lambda: list(tmp_path.glob("run/study.zarr/origin/done/*/c.*")), process)
             hold.touch()
             if process.poll() is None:
                 way.kill(process)
@@ -162,6 +162,6 @@ class ExecutorContract:
         assert "ArithmeticError: no value here" in said
         left = len(expected) - len(contents(tmp_path / "run"))
         assert left > 0
-        assert list(tmp_path.glob("run/study.zarr/origin/done/c.*"))
+        assert list(tmp_path.glob("run/study.zarr/origin/done/*/c.*"))
         self.ended(way.start(file, tmp_path / "run", "--retry-failed"))
         assert contents(tmp_path / "run") == expected

@@ -284,7 +284,7 @@ def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
 ) -> None:
     study = Study.load(network(tmp_path / "study", slow=0.02), ["directions={kind: random, n: 2}"])
     run(study, Site(executor="serial", shard_points=5), tmp_path / "serial")
-    shards = tmp_path / "dask/study.zarr/untrained/done"
+    shards = tmp_path / "dask/study.zarr/untrained/done/sha256"
     gate = Gate(tmp_path / "study/study.yaml")
     with closing(Dask(tmp_path)) as dask:
         configure(monkeypatch, dask)

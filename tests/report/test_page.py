@@ -16,7 +16,8 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.results import read_results, results, write_results
 from landscaper_hpc.report.text import number, percent
-from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.drawing import most_persistent

@@ -28,6 +28,7 @@ from landscaper_hpc.files import PARTIAL
 from landscaper_hpc.grid import Shard
 from tests.store.test_store import contents, field, fill, make
 
+ARRAYS = {"loss": "loss", "done": "done/sha256"}
 COUNTS, SHARD, SHARDS = (5, 4, 3), (2, 2, 3), 6
 OPERATIONS = 5  # of one `write`: open, fsync, rename; open, rename
 
@@ -117,8 +118,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.stores[store].write(shard, self.values[shard.region])
 
     def file(self, array: str, shard: Shard, store: LandscapeStore | None = None) -> Path:
-        index = shard.index if array == "loss" else (*shard.index, 0)
-        return (store or self.stores[0])._chunk(array, index)
+        folder = (store or self.stores[0]).folder
+        return folder / ARRAYS[array] / ".".join(["c", *map(str, shard.index), *(["0"] if array == "done" else [])])
 
     def _is_damaged(self, shard: Shard) -> bool:
         """By comparison with the undisturbed store: said to be done, and not its bytes."""
@@ -212,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(array=st.sampled_from(["loss", "done"]), content=st.binary(max_size=9))
     def stale_partial(self, array: str, content: bytes) -> None:
-        (self.stores[0].folder / array / f".c.0.0.0.gone.17.x{PARTIAL}").write_bytes(content)
+        (self.stores[0].folder / ARRAYS[array] / f".c.0.0.0.gone.17.x{PARTIAL}").write_bytes(content)
 
     # ---- the client --------------------------------------------------------------------------------------------------
 
