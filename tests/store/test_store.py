@@ -17,7 +17,7 @@ from studies import on_a_small_disk
 
 from landscaper_hpc import Axis, Grid, InputError, LandscapeStore, open_landscape
 from landscaper_hpc.store.landscape import landscape_names
-from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.store.layout import StoredDirections, consolidate_root
 from landscaper_hpc.topology import merge_tree
 
 
@@ -31,9 +31,10 @@ def directions(n: int) -> StoredDirections:
     return StoredDirections(vectors, np.eye(n), {"eigenvalues": np.arange(n, 0.0, -1), "residuals": np.full(n, 1e-4)})
 
 
-def make(path: Path, *counts: int, shard: tuple[int, ...], name: str = "a") -> LandscapeStore:
+def make(path: Path, *counts: int, shard: tuple[int, ...], name: str = "a", **attributes: Any) -> LandscapeStore:
     grid = Grid(tuple(Axis(-0.5, 0.5, k) for k in counts))
-    return LandscapeStore.create(path, name, science(*counts), grid, shard, directions(len(counts)), {"batch": 4})
+    more = {"batch": 4, **attributes}
+    return LandscapeStore.create(path, name, science(*counts), grid, shard, directions(len(counts)), more)
 
 
 def field(*counts: int) -> np.ndarray:
@@ -69,7 +70,9 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path, counts: tuple[int, .
     again = open_landscape(tmp_path)
     assert again.loss().tobytes() == values.tobytes()
     assert again.verify() == []
-    dataset = xr.open_zarr(tmp_path / "study.zarr", group="a", consolidated=False)
+    consolidate_root(tmp_path / "study.zarr")
+    dataset = xr.open_zarr(tmp_path / "study.zarr", group="a")
+    assert list(dataset.data_vars) == ["loss"]
     assert dataset["loss"].values.tobytes() == values.tobytes()
     assert dataset["loss"].dims == tuple(f"alpha_{d}" for d in range(len(counts)))
     for d, coordinates in enumerate(store.grid.coordinates()):
