@@ -1,4 +1,4 @@
-"""A finished or half finished study that somebody wrote to, or that goes on elsewhere: the same numbers, or a refusal."""
+"""A study that somebody wrote to, or that goes on elsewhere: the same numbers, or a refusal."""
 
 from __future__ import annotations
 
