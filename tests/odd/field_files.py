@@ -25,7 +25,8 @@ def _zarr(**options: Any) -> Callable[[Path], None]:
 
 def _study(path: Path) -> None:
     from landscaper_hpc.grid import Axis, Grid
-    from landscaper_hpc.store.landscape import LandscapeStore, StoredDirections
+    from landscaper_hpc.store.landscape import LandscapeStore
+    from landscaper_hpc.store.layout import StoredDirections
 
     grid = Grid(tuple(Axis(-1.0, 1.0, k) for k in FIELD.shape))
     directions = StoredDirections(vectors={}, gram=np.eye(3), hessian={})

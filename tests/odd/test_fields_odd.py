@@ -176,9 +176,9 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
         _damaged("study", "study.zarr/main/loss/c.0.0.0", lambda b: b"\1" + b[1:]),
         "SHA",
     ),
-    ("a study of another shape", _study_of_other_shape, r"losses have shape \(5, 6, 6\), its grid \(5, 6, 7\)"),
+    ("a study of another shape", _study_of_other_shape, "metadata were altered"),
     ("a torn study", _damaged("study", "study.zarr/main/zarr.json", lambda b: b[:99]), "cannot be read"),
-    ("a study without losses", _damaged("study", "study.zarr/main/loss/zarr.json", lambda b: b"{}"), "cannot be read"),
+    ("a study without losses", _damaged("study", "study.zarr/main/loss/zarr.json", lambda b: b"{}"), "were altered"),
 ]
 
 
