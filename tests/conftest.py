@@ -1,6 +1,8 @@
 """Helpers in tests/ are imported by name. With pytest's -n, tests run in several processes."""
 
+import multiprocessing.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +16,54 @@ sys.path.insert(0, str(Path(__file__).parent))
 settings.load_profile("ci")
 
 _ON_CLUSTER = "tests/slurm"
+_FILES = sorted(Path(__file__).parent.glob("slurm/test_*.py"))
+_CLUSTERS = 2
 
 
-class OneCluster(LoadScopeScheduling):
-    """What needs the test cluster shares one; of the rest, a file's tests share their fixtures."""
+class Clusters(LoadScopeScheduling):
+    """What needs the test cluster shares two of them; of the rest, a file's tests share their fixtures."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return _ON_CLUSTER if file.startswith(_ON_CLUSTER) else file
+        if not file.startswith(_ON_CLUSTER):
+            return file
+        return f"cluster {[path.name for path in _FILES].index(Path(file).name) % _CLUSTERS}"
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneCluster:
-    return OneCluster(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Clusters:
+    return Clusters(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: a cluster mostly waits, and others have the processors meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_ON_CLUSTER))
+
+
+_MAY_START_PROCESSES = ("processes", "mpi", "slurm", "slow", "gpu")
+_forbidden = False
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if _forbidden and event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+        raise RuntimeError(
+            f"starts a process ({arguments[0]}): mark the test `processes`, or run the command in this one"
+        )
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.fixture(autouse=True)
+def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is not marked so starts no other process: `make test-fast` stays quick."""
+    global _forbidden
+    _forbidden = not any(request.node.get_closest_marker(name) for name in _MAY_START_PROCESSES)
+    if _forbidden:  # spawning is not announced to audit hooks
+        monkeypatch.setattr(
+            multiprocessing.util, "spawnv_passfds", lambda path, *_: _refuse_processes("os.exec", (path,))
+        )
+    yield
+    _forbidden = False
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

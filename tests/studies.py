@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
+
+from landscaper_hpc.cli import app
 
 WELLS = """
 import torch
@@ -145,7 +150,18 @@ class Gate:
             self._folder.rename(self._folder.with_name(f"gate{uuid.uuid4().hex}"))
 
 
-def command(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `landscaper-hpc` with these arguments, in this process: starting another takes longer than most commands."""
+    words = list(map(str, arguments))
+    with contextlib.chdir(cwd or Path.cwd()):
+        done = CliRunner().invoke(app, words, prog_name="landscaper-hpc")
+    stderr = done.stderr
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        stderr += "".join(traceback.format_exception(done.exception))
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, stderr)
+
+
+def process(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
     """Run `landscaper-hpc` with these arguments as its own process."""
     return subprocess.run(
         [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],

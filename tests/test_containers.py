@@ -85,6 +85,7 @@ def test_an_argument_that_the_definition_does_not_have_is_refused() -> None:
         filled_in(touch="cpu")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("arguments", [[], ["tpu"]])
 def test_install_wants_to_know_which_torch(arguments: list[str]) -> None:
     done = subprocess.run(
@@ -94,6 +95,7 @@ def test_install_wants_to_know_which_torch(arguments: list[str]) -> None:
     assert done.stderr == f"install.sh: say cuda or cpu; found '{''.join(arguments)}'\n"
 
 
+@pytest.mark.processes
 def test_scripts_pass_shellcheck() -> None:
     assert len(SCRIPTS) == 2
     shellcheck = Path(sys.executable).with_name("shellcheck")
@@ -128,6 +130,7 @@ def test_pip_finds_inside_what_it_finds_outside(tmp_path: Path, monkeypatch: pyt
     assert all((base.folder / there.lstrip("/")).is_dir() for there in inside), "a read-only image gets no mount points"
 
 
+@pytest.mark.processes
 def test_check_explains_itself() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "containers/check", "--help"], capture_output=True, text=True, check=True, timeout=60

@@ -9,9 +9,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.processes
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     source = tmp_path / "source"  # setuptools leaves a build folder behind, and takes old files from it
     shutil.copytree(ROOT / "landscaper_hpc", source / "landscaper_hpc", ignore=shutil.ignore_patterns("__pycache__"))

@@ -47,6 +47,7 @@ def sixth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.processes
 def test_a_study_runs_by_an_executor_of_another_package(tmp_path: Path, sixth: Path) -> None:
     study = Study.load(wells(tmp_path / "study", count=5))
     assert run(study, Site(executor="noting", shard_points=5), tmp_path / "noting")
@@ -77,6 +78,7 @@ def test_an_executor_that_cannot_be_loaded_is_one_sentence(sixth: Path) -> None:
 @pytest.mark.parametrize(
     ("executor", "package"), [("slurm", "submitit"), ("dask", "distributed"), ("dask", "dask_jobqueue")]
 )
+@pytest.mark.processes
 def test_a_missing_extra_is_one_sentence(executor: str, package: str) -> None:
     code = f"""
 import sys
@@ -95,6 +97,7 @@ except InputError as error:
     assert rest.endswith(f", which is not installed; pip install 'landscaper-hpc[{executor}]'\n")
 
 
+@pytest.mark.processes
 def test_names_are_known_without_what_they_stand_for() -> None:
     code = """
 import sys

@@ -130,6 +130,7 @@ def test_again_changes_nothing(undisturbed: tuple[Path, dict[str, str]]) -> None
     assert (folder / "study.zarr/trained/loss").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, workers: int) -> None:
     file, expected = undisturbed
@@ -148,6 +149,7 @@ def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]]
         assert values.tobytes() == open_landscape(file.parent.parent / "run", name).loss().tobytes()
 
 
+@pytest.mark.processes
 def test_kill_9_at_any_moment_and_resume(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """The orchestrator and all its workers are killed again and again, later each time, until a run gets through."""
     file, expected = undisturbed
@@ -209,6 +211,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 
 @pytest.mark.parametrize("moment", ["made", "study.zarr", "study.zarr/trained/done/sha256"])
+@pytest.mark.processes
 def test_a_killed_worker_costs_only_its_tasks(gated: tuple[Path, dict[str, str]], tmp_path: Path, moment: str) -> None:
     """All workers are killed as soon as something appears: while training, while finding directions, between shards."""
     file, expected = gated
@@ -232,6 +235,7 @@ def test_a_killed_worker_costs_only_its_tasks(gated: tuple[Path, dict[str, str]]
     assert contents(tmp_path / "run") == expected
 
 
+@pytest.mark.processes
 def test_workers_that_always_die_end_the_run_with_advice(
     undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from landscaper_hpc.commands.run import finer_grid
 COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "connect", "similarity", "doctor"]
 
 
+@pytest.mark.processes
 def test_help_has_every_command_and_imports_nothing_heavy() -> None:
     script = """
 import sys
@@ -89,6 +90,7 @@ def test_init_sbatch_writes_the_scripts(tmp_path: Path) -> None:
     assert "is there already" in again.stderr
 
 
+@pytest.mark.processes
 def test_import_is_light() -> None:
     script = "import sys, landscaper_hpc; assert not {'torch', 'mpi4py', 'dask', 'matplotlib'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -207,6 +209,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert done.stderr.strip().count("\n") == 0
 
 
+@pytest.mark.processes
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     file = network(tmp_path / "study", slow=0.1)
     gate = Gate(file)
@@ -230,6 +233,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert 0 < finished < sum(item["shards"] for item in said["landscapes"])
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kilobytes", [4, 16, 40, 80, 160, 240])
 def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) -> None:
     file = wells(tmp_path / "study", n=3)

@@ -136,6 +136,7 @@ def test_under_mpiexec(field: np.ndarray, tmp_path: Path) -> None:
     assert refused.stderr.count("does not exist") == 1
 
 
+@pytest.mark.processes
 def test_the_command_imports_nothing_heavy() -> None:
     code = (
         "import sys, landscaper_hpc.commands.topology; "

@@ -267,6 +267,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kill_at", [1, 9, 11, 25])
 def test_a_killed_search_goes_on_with_the_same_bits(kill_at: int, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("landscaper_hpc.directions.lanczos._SECONDS_BETWEEN_SAVES", 0.0)
@@ -294,6 +295,7 @@ def test_a_killed_search_goes_on_with_the_same_bits(kill_at: int, tmp_path, monk
     assert len(calls) - before == 2 * fresh.products - kill_at  # nothing was done twice
 
 
+@pytest.mark.processes
 def test_kill_9_and_on_from_the_last_vector(tmp_path) -> None:
     script = str(Path(__file__).parents[1] / "lanczos_process.py")
 
@@ -344,6 +346,7 @@ def test_the_hessian_of_a_group_of_parameters() -> None:
         Objective(TASKS["transformer"](), only=["head.*"])
 
 
+@pytest.mark.processes
 def test_any_number_of_ranks_gives_the_same_products_and_eigenvectors(tmp_path) -> None:
     script = Path(__file__).parents[1] / "hessian_rank.py"
     ranks = [

@@ -19,6 +19,8 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors import LocalMapper, Mapper, SerialMapper, WorkerLost
 from landscaper_hpc.progress import Progress
 
+pytestmark = pytest.mark.processes
+
 EXECUTORS = {"serial": SerialMapper(), "one": LocalMapper(1), "three": LocalMapper(3)}
 
 

@@ -26,6 +26,7 @@ def campaign(folder: Path, site: Site) -> Campaign:
     return Campaign.of(Study.load(wells(folder / "a study")), site, folder / "the run")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("runtime", [None, *CONTAINERS])
 def test_a_script_runs_nothing_that_a_profile_says(tmp_path: Path, runtime: str | None) -> None:
     """The script itself runs, with an srun that says what it was given and a Slurm that is not there."""
@@ -68,6 +69,7 @@ def test_a_script_runs_nothing_that_a_profile_says(tmp_path: Path, runtime: str 
     assert not list(tmp_path.rglob("pwned"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("profile", ["generic_slurm", "perlmutter", "testbed"])
 def test_shellcheck_finds_nothing(tmp_path: Path, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site.load(profile)
@@ -76,6 +78,7 @@ def test_shellcheck_finds_nothing(tmp_path: Path, profile: str, monkeypatch: pyt
     shellcheck(*sorted(tmp_path.glob("*.sh")))
 
 
+@pytest.mark.processes
 def test_shellcheck_finds_nothing_in_the_scripts_people_submit() -> None:
     shellcheck(*sorted((ROOT / "slurm").glob("*.sbatch")))
 
@@ -165,6 +168,7 @@ def test_every_folder_that_a_study_names_is_bound(tmp_path: Path) -> None:
     assert bound == {str(tmp_path / name) for name in ("studies/one", "code", "runs/a", "directions", "out")}
 
 
+@pytest.mark.processes
 def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path: Path) -> None:
     file = network(tmp_path / "study")
     before = sorted(tmp_path.rglob("*"))

@@ -17,6 +17,8 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.objective import Objective, Task, load_objective
 
+pytestmark = pytest.mark.processes
+
 SCRIPT = Path(__file__).parents[1] / "sharded_rank.py"
 
 

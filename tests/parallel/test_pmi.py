@@ -7,9 +7,14 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.processes
+
 _RANK = """
 import os, signal, sys
 from pathlib import Path
+
 from landscaper_hpc.parallel.pmi import start_relay
 start_relay()
 (relay,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

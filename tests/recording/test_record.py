@@ -124,6 +124,7 @@ def test_constants_may_have_shapes_that_depend_on_their_values_and_may_leave_tor
     assert recorded(torch.tensor([1.0, 2.0, 5.0])) == 7 + 3 + 6 + 8 + 1
 
 
+@pytest.mark.processes
 def test_recording_imports_no_compiler() -> None:
     code = (
         "import sys, torch; from torch.func import vmap; from landscaper_hpc.recording.record import record; "

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from studies import on_a_small_disk
 
 from landscaper_hpc.store.leases import Leases
@@ -101,9 +102,12 @@ def test_a_stamp_far_in_the_future_does_not_hold_for_ever(tmp_path: Path) -> Non
         assert mine
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_one_sentence_and_leaves_no_lease(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
+
+import pytest
 from landscaper_hpc import InputError
 from landscaper_hpc.store.leases import Leases
 folder = Path({str(tmp_path)!r}) / "mount" / "leases"

@@ -205,6 +205,7 @@ def test_tree_is_stored_and_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "s.zarr/a/topology").iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.processes
 def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     store, values = make(tmp_path / "s.zarr", 3, 3, shard=(1, 3)), field(3, 3)
     fill(store, values)
@@ -223,6 +224,7 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     neighbour.wait()
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys

@@ -16,6 +16,8 @@ import pytest
 
 from tests.mpi.test_ranks import ROOT
 
+pytestmark = pytest.mark.processes
+
 PROGRAM = """
 import json, sys
 from pathlib import Path

@@ -120,6 +120,7 @@ def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp
     assert done.stdout.count("4 studies, 4 of them") == 1
 
 
+@pytest.mark.processes
 def test_killed_in_the_middle_it_tells_what_is_missing_and_goes_on(
     undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
