@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from landscaper_hpc.work.landscape import Landscape
 
 _NOISE_POINTS = 16
+_BATCH = 16
 
 
 def check(
     study: StudyFile, set_: Set = None, site: SiteFile = None, device: Device = None, traceback: Traceback = False
 ) -> None:
-    """Load everything a study names, evaluate the checkpoints and prove that the loss is deterministic.
+    """Try everything that `run` will do: load what a study names, prove that the loss is deterministic and its Hessian
+    right, and evaluate some points.
 
     \b
     Example:
@@ -51,11 +53,30 @@ def check(
             notices.append(f"no hash covers {', '.join(not_covered)}: changes there are noticed by losses alone")
         for notice in notices:
             print(f"{'':<9} notice: {notice}")
+        _say_hessian(landscape, objective)
         _say_noise(tasks, landscape, objective)
     if len(missing) < len(loaded.checkpoints):
         print("ok")
     else:
         raise InputError(f"checkpoints: none is there yet ({', '.join(missing)}); `landscaper-hpc run` trains them")
+
+
+def _say_hessian(landscape: Landscape, objective: Objective) -> None:
+    """Prove the derivatives that the study needs, one Hessian-vector product included."""
+    from landscaper_hpc.directions.from_study import make_directions, needs_hessian
+    from landscaper_hpc.directions.hessian import Hessian
+    from landscaper_hpc.objective.precision import arithmetic, one_thread
+    from landscaper_hpc.progress import silent
+
+    study = landscape.study
+    if needs_hessian(study):
+        with one_thread(objective.device), arithmetic("float32", objective.device):
+            hessian = Hessian(objective)
+            hessian @ hessian.start(study.directions.seed)
+        agreement = "cannot be told here" if hessian.agreement is None else f"{hessian.agreement:.1g}"
+        print(f"{'':<9} Hessian-vector products by {hessian.described}; against differences of losses: {agreement}")
+    if study.directions.kind in ("gradient", "trajectory", "file"):
+        make_directions(study, objective, silent)
 
 
 def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) -> None:
@@ -65,6 +86,7 @@ def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) ->
     import numpy as np
 
     from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.losses.evaluate import prove_for
     from landscaper_hpc.losses.noise import precision_report
 
     study = landscape.study
@@ -77,7 +99,8 @@ def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) ->
     wide = objective
     if study.precision != "float64":
         wide = tasks.load(replace(landscape, study=study.model_copy(update={"precision": "float64"})))
-    batch = 1 if study.batch == "auto" else study.batch
+    batch = _BATCH if study.batch == "auto" else study.batch
+    prove_for(objective, directions, grid.corners())
     found = precision_report(objective, wide, directions, points, batch)
     print(
         f"{'':<9} rounding in {study.precision} moves losses by up to {found.error:.2g} ({found.relative:.1g} of the "

@@ -96,7 +96,7 @@ class Hessian:
         self._decomposed: bool | None = None  # layer normalisation too, or nothing at all
         first = MODES[1] if len(objective.batches) == 1 else MODES[0]
         self.mode = self._first_proved([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
-        _proved[objective] = {"hessian_mode": self._described(), "hessian_agreement": self.agreement}
+        _proved[objective] = {"hessian_mode": self.described, "hessian_agreement": self.agreement}
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """H v for a flat vector of shape (size,), in the objective's dtype and on its device."""
@@ -164,7 +164,9 @@ class Hessian:
         ):
             yield
 
-    def _described(self) -> str:
+    @property
+    def described(self) -> str:
+        """The mode, and what it needs."""
         fused = ["attention"] * self.plain_attention + ["layer normalisation"] * bool(self._decomposed)
         fused += ["weight normalisation"] * ("_weight_norm_interface" in self._operations)
         return self.mode + (f", {' and '.join(fused)} without fused kernels" if fused else "")
@@ -213,7 +215,7 @@ class Hessian:
                 self.mode = mode
                 if reasons or self._decomposed is not None:
                     since = "; ".join(reasons) or "those are wrong in higher derivatives"
-                    log.info("Hessian-vector products by %s, since %s", self._described(), since)
+                    log.info("Hessian-vector products by %s, since %s", self.described, since)
                 if mode == "finite differences":
                     log.info("their relative error is about %.1g", self._difference_error(probe))
                 return mode

@@ -31,6 +31,7 @@ from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.usercode import mistake, user_module, watched
+from landscaper_hpc.objective.writes import Writes
 
 Parameters = dict[str, Tensor]
 
@@ -118,6 +119,9 @@ class Objective:
         if self._shards is not None:
             self._shards.refuse_unequal(self.examples)
         self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
+        if not self.sharded:
+            with arithmetic(precision, self.device):
+                self._writes = Writes(self.model, lambda tensors: self._called(tensors, self.batches[0]))
 
     def _place(self, batch: Any) -> Any:
         # Convolutions on a CPU are up to twice as fast on images whose channels lie together; tensor cores want them so
@@ -157,12 +161,14 @@ class Objective:
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
                 return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
-            bound = {f"model.{name}": p for name, p in params.items()}
             try:
-                value = functional_call(self._bound, bound, (batch,))
+                value = self._called(self._writes.protected(params), batch)
             except SystemExit as leaving:
                 raise self._left(leaving) from leaving
         return self._mean(value, examples)
+
+    def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
+        return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
 
     def _left(self, leaving: SystemExit) -> InputError:
         """A loss that ends the process would end a run as if it were done."""

@@ -211,3 +211,35 @@ def test_missing_files_and_devices(tmp_path: Path) -> None:
         load_objective(task_file, checkpoint, device="gpu")
     with pytest.raises(InputError, match=r"torch sees \d+ CUDA devices"):
         load_objective(task_file, checkpoint, device="cuda:99")
+
+
+# ---- losses that write into the model ------------------------------------------------------------------------------
+
+
+def test_an_embedding_that_rescales_its_weight_leaves_theta_alone() -> None:
+    torch.manual_seed(0)
+    embedding = nn.Embedding(7, 4, max_norm=1.0)
+    data = torch.arange(7).repeat(3)
+    objective = Objective(Task(embedding, lambda m, b: m(b).square().sum(dim=1) + m(b).sum(dim=1), data))
+    before = objective.parameters["weight"].clone()
+    first = float(objective.loss(objective.parameters))
+    norms = before.norm(dim=1, keepdim=True)
+    assert norms.max() > 1
+    rescaled = torch.where(norms > 1, before / norms, before)
+    assert first == pytest.approx(float((rescaled.square().sum(dim=1) + rescaled.sum(dim=1)).mean()), rel=1e-6)
+    assert torch.equal(objective.parameters["weight"], before)
+    far = {"weight": 0.01 * before}
+    objective.loss(far)
+    assert torch.equal(far["weight"], 0.01 * before)
+    assert float(objective.loss(objective.parameters)) == first
+
+
+def test_statistics_that_move_in_training_mode_stay_put() -> None:
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        model.train()
+        return model(batch).square().sum(dim=1)
+
+    objective = Objective(Task(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), loss, torch.randn(9, 3)))
+    before = {k: v.clone() for k, v in objective.model.state_dict().items()}
+    objective.loss(objective.parameters)
+    assert all(torch.equal(v, before[k]) for k, v in objective.model.state_dict().items())
