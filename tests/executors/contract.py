@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -160,8 +161,13 @@ class ExecutorContract:
         assert "failed 3 times and are quarantined" in said
         assert "--retry-failed" in said
         assert "ArithmeticError: no value here" in said
-        left = len(expected) - len(contents(tmp_path / "run"))
-        assert left > 0
-        assert list(tmp_path.glob("run/study.zarr/origin/done/*/c.*"))
+        assert 0 < len(_losses(contents(tmp_path / "run"))) < len(_losses(expected))
         self.ended(way.start(file, tmp_path / "run", "--retry-failed"))
-        assert contents(tmp_path / "run") == expected
+        found = contents(tmp_path / "run")
+        assert found.keys() == expected.keys()
+        # values, and not what is recorded of the beginning: where the loss is tried it may have failed as well
+        assert _losses(found) == _losses(expected)
+
+
+def _losses(left: dict[str, str]) -> dict[str, str]:
+    return {file: digest for file, digest in left.items() if re.match("study.zarr/origin/loss/.*c\\.", file)}
