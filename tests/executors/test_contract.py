@@ -11,7 +11,7 @@ import pytest
 
 from tests.executors.contract import ExecutorContract, Way
 
-pytestmark = pytest.mark.timeout(900)  # each program imports a lot
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]  # each program imports a lot
 
 
 class TestSerial(ExecutorContract):
