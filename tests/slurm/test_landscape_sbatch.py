@@ -14,10 +14,12 @@ from tests.slurm.cluster import ASKING, ROOT, SlurmCluster, wait_until
 SCRIPT = ROOT / "slurm/landscape.sbatch"
 
 
-def submit(cluster: SlurmCluster, file: Path, folder: Path, *options: str, script: Path = SCRIPT) -> int:
+def submit(
+    cluster: SlurmCluster, file: Path, folder: Path, *options: str, script: Path = SCRIPT, more: tuple[str, ...] = ()
+) -> int:
     """Submit the script as a user would, with the environment of landscaper-hpc active."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    arguments = [str(file), "--out", str(folder / "run"), "--site", str(file.parent / "site.yaml")]
+    arguments = [str(file), "--out", str(folder / "run"), "--site", str(file.parent / "site.yaml"), *more]
     done = cluster.run(
         *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(script), *arguments),
         env=environment,
@@ -78,6 +80,17 @@ def test_a_signal_before_the_end_requeues_the_job_and_it_goes_on(
     cluster.wait_for_state(job, "COMPLETED", seconds=400)
     assert contents(tmp_path / "run") == expected, log(tmp_path)
     assert "requeueing" in log(tmp_path)
+
+
+def test_a_refused_job_is_tried_once_and_ends_with_2(
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, _ = undisturbed
+    job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1", more=("--set", "no.such_key=1"))
+    cluster.wait_for_state(job, "FAILED", seconds=120)
+    assert cluster.job(job)["ExitCode"] == "2:0"
+    assert "going on" not in log(tmp_path)
+    assert log(tmp_path).count("no.such_key") <= 2, log(tmp_path)  # once a task at most
 
 
 def test_directions_an_array_and_the_rest_in_jobs_of_their_own(

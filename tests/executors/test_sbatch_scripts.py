@@ -1,0 +1,97 @@
+"""The scripts people submit, with a stand-in for Slurm: a job ends as its tasks did, and goes on where one was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "slurm"
+NAMES = ("landscape", "array", "topology", "sweep")
+
+SRUN = """
+import os, signal, subprocess, sys, time
+first = next(i for i, word in enumerate(sys.argv) if i and not word.startswith("-"))
+tasks = [
+    subprocess.Popen(sys.argv[first:], env={**os.environ, "SLURM_PROCID": str(i)}, start_new_session=True)
+    for i in range(2)
+]
+while all(task.poll() in (None, 0) for task in tasks) and any(task.poll() is None for task in tasks):
+    time.sleep(0.01)
+for task in tasks:  # --kill-on-bad-exit
+    if task.poll() is None:
+        os.killpg(task.pid, signal.SIGTERM)
+codes = [task.wait() for task in tasks]
+open("steps", "a").write("step\\n")
+sys.exit(max(128 - code if code < 0 else code for code in codes))
+"""
+
+TASK = """
+import json, os, signal, sys, time
+steps = open("steps").read().count("step") if os.path.exists("steps") else 0
+plan = json.load(open("plan.json"))
+how = plan[min(steps, len(plan) - 1)][int(os.environ["SLURM_PROCID"])]
+if how == "waits":
+    open(f"waits.{steps}", "w")
+    time.sleep(60)
+while "waits" in plan[min(steps, len(plan) - 1)] and not os.path.exists(f"waits.{steps}"):
+    time.sleep(0.01)
+if isinstance(how, str):
+    os.kill(os.getpid(), getattr(signal, how))
+sys.exit(how)
+"""
+
+HOW: dict[str, tuple[list[list[int | str]], int, int, bool]] = {
+    # what the two tasks of each step do; the script's exit code, its steps, whether it asks to be requeued
+    "all is done": ([[0, 0]], 0, 1, False),
+    "time is up": ([[75, 75]], 75, 1, True),
+    "time is up, and the other task is ended as it ends": ([[75, "waits"]], 75, 1, True),
+    "the same from the other task": ([["waits", 75]], 75, 1, True),
+    "a wrong key": ([[2, 2]], 2, 1, False),
+    "a wrong key, and the other task is still starting": ([[2, "waits"]], 2, 1, False),
+    "a failed task": ([["waits", 1]], 1, 1, False),
+    "Ctrl-C": ([[130, "waits"]], 130, 1, False),
+    "out of memory, then done": ([["SIGKILL", "waits"], [0, 0]], 0, 2, False),
+    "the step is ended from outside, then done": ([["SIGTERM", "SIGTERM"], [0, 0]], 0, 2, False),
+    "out of memory, then time is up": ([["waits", "SIGKILL"], [75, "waits"]], 75, 2, True),
+    "out of memory each time": ([["SIGKILL", "waits"]], 137, 3, False),
+    "the warning before anybody listened": ([["SIGUSR2", "waits"]], 140, 1, True),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_ends_as_its_tasks_did(tmp_path: Path, name: str, how: str) -> None:
+    plan, code, steps, requeued = HOW[how]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    python = f"#!{sys.executable}\n"
+    for program, text in (
+        ("srun", python + SRUN),
+        ("landscaper-hpc", python + TASK),
+        ("scontrol", '#!/bin/sh\necho "$@" >> requeued\n'),
+        ("sleep", "#!/bin/sh\n"),
+    ):
+        (tmp_path / program).write_text(text)
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(
+        ["bash", SCRIPTS / f"{name}.sbatch", "study.yaml"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17", "SLURM_SUBMIT_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "steps").read_text().count("step") == steps
+    assert (tmp_path / "requeued").exists() == requeued
+    assert not list(tmp_path.glob(".landscape.*"))
+
+
+def test_the_scripts_end_in_the_same_words() -> None:
+    ends = {(SCRIPTS / f"{name}.sbatch").read_text().partition("    code=$?\n")[2] for name in NAMES}
+    assert len(ends) == 1
