@@ -5,6 +5,7 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from pathlib import Path
+from types import FrameType
 
 
 class InputError(Exception):
@@ -56,3 +57,9 @@ def user_traceback(error: BaseException) -> str:
 def _of_user(frame: traceback.FrameSummary) -> bool:
     installed = "site-packages" in frame.filename or "dist-packages" in frame.filename
     return not frame.filename.startswith(("<", _PACKAGE, *_INSTALLED)) and not installed
+
+
+def user_stack(frame: FrameType | None) -> str:
+    """Where a thread is, through the user's own frames; through all where there are none."""
+    frames = traceback.extract_stack(frame) if frame is not None else []
+    return "".join(traceback.format_list([kept for kept in frames if _of_user(kept)] or list(frames)))

@@ -1,4 +1,4 @@
-"""Shards that fail: each attempt is kept with its error, and after three a shard is quarantined."""
+"""Shards that fail: each attempt is kept with its error, and after three a shard is quarantined, a hung one at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ class Failures:
         self._folder.mkdir(parents=True, exist_ok=True)
         attempt = 1 + sum(1 for _ in self._folder.glob(f"{key}.[0-9]*"))
         publish(self._folder / f"{key}.{attempt}", error.encode())
+
+    def quarantine(self, key: str, error: str) -> None:
+        """Record what needs no second attempt: it would end the same, and cost as much."""
+        for _ in range(ATTEMPTS):
+            self.record(key, error)
+
+    def is_quarantined(self, key: str) -> bool:
+        return (self._folder / f"{key}.{ATTEMPTS}").exists()
 
     def quarantined(self) -> dict[str, str]:
         """Key and last error of everything that failed as often as it may."""

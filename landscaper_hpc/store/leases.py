@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,11 +23,12 @@ LIFETIME = 60.0
 
 
 class Leases:
-    """Leases in `folder`, one file each. A holder renews its lease four times in a lifetime."""
+    """Leases in `folder`, one file each. A holder renews its own four times in a lifetime, while it is `working`."""
 
-    def __init__(self, folder: Path, lifetime: float = LIFETIME) -> None:
+    def __init__(self, folder: Path, lifetime: float = LIFETIME, working: Callable[[], bool] = lambda: True) -> None:
         self._folder = folder
         self._lifetime = lifetime
+        self._working = working
         self._token = f"{platform.node()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self._mine: set[Path] = set()
         self._renewer: threading.Thread | None = None
@@ -57,7 +58,10 @@ class Leases:
 
     def held(self) -> dict[str, str]:
         """Key and holder (`host.pid.…`) of every lease that is not stale."""
-        now = self._now()
+        try:
+            now = self._now()
+        except OSError:  # no folder, or one that is only read
+            now = time.time()
         found = {}
         for lease in self._folder.glob("[!.]*"):
             age = self._age(lease, now)
@@ -118,7 +122,7 @@ class Leases:
                 if not self._mine:
                     self._renewer = None
                     return
-                held = list(self._mine)
+                held = list(self._mine) if self._working() else []
             for lease in held:
                 with suppress(OSError):  # taken over by someone who found us too slow: no harm
                     os.utime(lease)

@@ -203,6 +203,11 @@ class Site(Strict):
     shard_points: int | None = Field(
         None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
     )
+    shard_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = Field(
+        "auto",
+        description="seconds after which a shard hangs: it is quarantined with where it was, and the others go on; "
+        "auto: 20 times what a worker's shards take (the median), 10 minutes at least",
+    )
     slurm: Slurm = Slurm()
     dask: Dask = Dask()
     container: Container | None = None

@@ -13,6 +13,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
+from landscaper_hpc.work.watch import in_time
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Landscape:
 
     @property
     def leases(self) -> Leases:
-        return Leases(self.store.parent / "leases")
+        return Leases(self.store.parent / "leases", working=in_time)
 
     @property
     def heartbeat(self) -> Heartbeat:

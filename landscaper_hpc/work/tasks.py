@@ -6,8 +6,12 @@ A task is picklable, idempotent, and publishes its result as something that appe
 from __future__ import annotations
 
 import logging
+import math
 import platform
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +30,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape, ShardItem
+from landscaper_hpc.work.watch import Hung, Limit, watched
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
@@ -74,7 +79,9 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     progress = _beating(landscape, progress)
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
-    for notice in identity.prove_objective(landscape, objective)[1]:
+    with refused_if_it_hangs(landscape):
+        notices = identity.prove_objective(landscape, objective)[1]
+    for notice in notices:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
     made_with = provenance(landscape.site.device)
@@ -82,9 +89,10 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
     grid = study.make_grid(directions.eigenvalues)
-    prove_for(objective, directions, grid.corners())
-    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
-    proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
+    with refused_if_it_hangs(landscape):
+        prove_for(objective, directions, grid.corners())
+        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+        proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:
         found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
@@ -110,6 +118,22 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         },
     )
     resume.unlink(missing_ok=True)
+
+
+@contextmanager
+def refused_if_it_hangs(landscape: Landscape) -> Iterator[None]:
+    """`InputError` where a few losses take much longer than the site lets a shard take; it must say so in seconds."""
+    limit = Limit(landscape.site, math.inf, times=20)
+    try:
+        with watched(limit, lambda why: log.error("%s: %s", landscape, why)):
+            yield
+    except Hung as hung:
+        error = InputError(
+            f"{landscape}: some losses away from the checkpoint had not ended after {limit.seconds:.0f} s, 20 times "
+            "site.shard_timeout; mend what hangs in the task (logs/run.log says where it was), or give it more time"
+        )
+        error.traceback = str(hung)
+        raise error from None
 
 
 def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
@@ -182,6 +206,7 @@ class _Worker:
     objective: Objective
     directions: Directions
     batch: int
+    limit: Limit
 
     def prove(self, landscape: Landscape) -> None:
         """`InputError` unless this process computes the recorded losses (the canary)."""
@@ -192,11 +217,15 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
     """Evaluate one shard and publish it.
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
-    attempts. `InputError` is raised: it would meet every shard. So is that of a device which broke meanwhile, and fails
-    or gives NaN everywhere: the canary tells the one from the other.
+    attempts; one that hangs is quarantined at once, with where it was. `InputError` is raised: it would meet every
+    shard. So is that of a device which broke meanwhile, and fails or gives NaN everywhere: the canary tells the one
+    from the other.
     """
     from landscaper_hpc.losses.evaluate import losses
 
+    failures = task.landscape.failures
+    if failures.is_quarantined(task.key):
+        return  # it ended the worker that had it before
     own = task.landscape.heartbeat
     own.beat(task.key)
     worker = _worker(task.landscape)
@@ -206,14 +235,22 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
         own.beat(task.key, done * task.shard.size // max(total, 1))
         progress(done, total)
 
+    def on_hang(why: object) -> None:
+        failures.quarantine(task.key, f"{task} on {whereabouts()}\n{why}")
+
     try:
-        values = losses(worker.objective, worker.directions, points, worker.batch, report)
+        with watched(worker.limit, on_hang):
+            values = losses(worker.objective, worker.directions, points, worker.batch, report)
     except InputError:
         raise
+    except Hung as hung:
+        _workers.clear()  # its objective was left in the midst of something
+        on_hang(hung)
+        return
     except Exception:
         error = traceback.format_exc()
         worker.prove(task.landscape)
-        task.landscape.failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
+        failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
         return
     if not np.isfinite(values).any():
         worker.prove(task.landscape)
@@ -251,6 +288,8 @@ def _start(landscape: Landscape) -> _Worker:
         gram=stored.gram,
     )
     prove_for(objective, directions, store.grid.corners())
-    worker = _Worker(store, objective, directions, store.attributes["batch"])
-    worker.prove(landscape)
-    return worker
+    batch, began = store.attributes["batch"], time.monotonic()
+    identity.prove_values(landscape, store, objective, directions, batch)
+    a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
+    first = a_batch * -(-math.prod(store.shard_shape) // batch)
+    return _Worker(store, objective, directions, batch, Limit(landscape.site, first))

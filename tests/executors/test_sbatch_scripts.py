@@ -1,4 +1,4 @@
-"""The scripts people submit, with a stand-in for Slurm: a job ends as its tasks did, and goes on where one was killed."""
+"""The scripts people submit, with a stand-in for Slurm: they end as their tasks did, and go on where one was killed."""
 
 from __future__ import annotations
 
@@ -63,8 +63,10 @@ HOW: dict[str, tuple[list[list[int | str]], int, int, bool]] = {
 }
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", NAMES)
+_CASES = [("landscape", how) for how in HOW] + [(name, "time is up") for name in NAMES[1:]]
+
+
+@pytest.mark.parametrize(("name", "how"), _CASES)
 def test_a_job_ends_as_its_tasks_did(tmp_path: Path, name: str, how: str) -> None:
     plan, code, steps, requeued = HOW[how]
     (tmp_path / "plan.json").write_text(json.dumps(plan))

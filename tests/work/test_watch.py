@@ -1,0 +1,167 @@
+"""A shard that hangs is quarantined with where it was, on every way, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from studies import command, wells
+
+from landscaper_hpc import InputError, Site, Study, run
+from landscaper_hpc.errors import TaskFailed
+from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.work import watch
+from landscaper_hpc.work.campaign import Plan
+from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
+
+HANGING = """
+
+import time, threading
+good = task
+
+def waits_for_ever():
+    {how}
+
+def task(**options):
+    made = good(**options)
+    def loss(model, data):
+        value = made.loss(model, data)
+        x, y = map(float, model.x.detach())
+        if abs(x - 0.75) < 0.1 and abs(y) < 0.1:
+            waits_for_ever()
+        return value
+    return Task(made.model, loss, made.data)
+"""
+HANGS = "origin.3.0"
+
+
+def hanging(folder: Path, how: str = "time.sleep(1000)") -> Path:
+    """5 × 5 points in shards of one row; a loss that does not end at the third point of the fourth."""
+    file = wells(folder, count=5)
+    (folder / "task.py").write_text((folder / "task.py").read_text() + HANGING.format(how=how))
+    return file
+
+
+def assert_the_others_are_done(folder: Path, file: Path, site: Site) -> None:
+    (item,) = Plan.of(Study.load(file), site, folder).landscapes
+    store, (quarantined,) = item.open(), item.failures.quarantined().items()
+    assert [shard.index for shard in store.pending()] == [(3, 0)]
+    assert quarantined[0] == HANGS
+    assert "site.shard_timeout" in quarantined[1]
+    assert "in waits_for_ever" in quarantined[1]
+    assert item.leases.held() == {}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "time.sleep(1000)",
+        "threading.Lock().acquire() and threading.Event().wait()",
+        "exec('while True: pass')",
+        "__import__('subprocess').run(['sleep', '1000'])",
+        "exec('try:\\n  time.sleep(1000)\\nexcept BaseException:\\n  time.sleep(1000)')",  # swallows it once
+    ],
+)
+def test_a_shard_that_hangs_is_quarantined_and_the_process_goes_on(tmp_path: Path, how: str) -> None:
+    file, site = hanging(tmp_path / "study", how), Site(executor="serial", shard_points=5, shard_timeout=2)
+    with pytest.raises(TaskFailed, match=r"(?s)quarantined \(origin\.3\.0\).*in waits_for_ever"):
+        run(Study.load(file), site, tmp_path / "run")
+    assert_the_others_are_done(tmp_path / "run", file, site)
+
+
+@pytest.mark.processes
+def test_in_a_pool_and_by_the_command(tmp_path: Path) -> None:
+    file = hanging(tmp_path / "study")
+    options = ("--set-site", "shard_points=5", "--set-site", "shard_timeout=3", "--workers", 2)
+    done = command("run", file, "--out", tmp_path / "run", *options)
+    assert done.returncode == 1, done.stderr
+    assert "in waits_for_ever" in done.stderr
+    assert_the_others_are_done(tmp_path / "run", file, Site(shard_points=5))
+
+
+@pytest.mark.processes
+def test_a_process_that_cannot_be_interrupted_is_replaced(tmp_path: Path) -> None:
+    """Code that swallows everything, for ever: the pool has a new process for it."""
+    stubborn = "exec('while True:\\n  try:\\n    time.sleep(1000)\\n  except BaseException:\\n    pass')"
+    file = hanging(tmp_path / "study", stubborn)
+    options = ("--set-site", "shard_points=5", "--set-site", "shard_timeout=3", "--workers", 2)
+    done = command("run", file, "--out", tmp_path / "run", *options)
+    assert done.returncode == 1, done.stderr
+    assert "cannot be interrupted" in done.stderr
+    assert_the_others_are_done(tmp_path / "run", file, Site(shard_points=5))
+
+
+def test_what_hangs_before_there_are_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = hanging(tmp_path / "study")
+    text = (tmp_path / "study/task.py").read_text()
+    (tmp_path / "study/task.py").write_text(text.replace("abs(x - 0.75) < 0.1 and abs(y) < 0.1", "abs(x) > 1.4"))
+    with pytest.raises(InputError, match=r"landscape origin: some losses .* had not ended after 2 s") as caught:
+        run(Study.load(file), Site(executor="serial", shard_timeout=0.1), tmp_path / "run")
+    assert "in waits_for_ever" in caught.value.traceback
+
+
+def test_how_long_a_shard_may_take() -> None:
+    assert Limit(Site(shard_timeout=7.5), 1000).seconds == 7.5
+    own = Limit(Site(), 2.0)
+    assert own.seconds == FLOOR
+    own = Limit(Site(), 100.0)
+    assert own.seconds == 2000  # until the first one is known
+    for took in (50.0, 70.0, 60.0):
+        own.took(took)
+    assert own.seconds == 1200
+    for wrong in (0, -1, float("inf"), "never"):
+        with pytest.raises(ValueError, match="shard_timeout"):
+            Site(shard_timeout=wrong)  # type: ignore[arg-type]
+
+
+def test_a_lease_is_renewed_only_while_its_holder_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    working = True
+    own = Leases(tmp_path, lifetime=0.4, working=lambda: working)
+    with own.hold("a") as mine:
+        assert mine
+        time.sleep(1)
+        assert list(own.held()) == ["a"]
+        working = False
+        time.sleep(1)
+        assert own.held() == {}
+        with Leases(tmp_path, lifetime=0.4).hold("a") as others:
+            assert others
+
+
+def test_what_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_TICK", 0.01)
+    limit = Limit(Site(shard_timeout=0.2), 0)
+    for _ in range(5):
+        with watched(limit, lambda why: None):
+            assert in_time()
+    before = signal.getsignal(signal.SIGVTALRM)
+    os.kill(os.getpid(), signal.SIGVTALRM)  # comes too late, after the end: nobody is raised at
+    assert before is watch._raise
+    with pytest.raises(Hung, match="test_what_ends_in_time"), watched(limit, lambda why: None):
+        time.sleep(10)
+    assert in_time()
+
+
+@pytest.mark.processes
+def test_another_thread_is_not_interrupted_but_left() -> None:
+    """As Dask's workers do: the shard is quarantined, and its process ends."""
+    script = """
+import threading, time
+from landscaper_hpc import Site
+from landscaper_hpc.work.watch import Limit, watched
+def shard():
+    with watched(Limit(Site(shard_timeout=0.2), 0), lambda why: print(why, flush=True)):
+        time.sleep(100)
+thread = threading.Thread(target=shard)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 75
+    assert "in shard" in done.stdout
+    assert "cannot be interrupted" in done.stderr
