@@ -67,6 +67,7 @@ _CASES = [("landscape", how) for how in HOW] + [(name, "time is up") for name in
 
 
 @pytest.mark.parametrize(("name", "how"), _CASES)
+@pytest.mark.processes
 def test_a_job_ends_as_its_tasks_did(tmp_path: Path, name: str, how: str) -> None:
     plan, code, steps, requeued = HOW[how]
     (tmp_path / "plan.json").write_text(json.dumps(plan))
