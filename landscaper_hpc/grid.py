@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.registry import CONNECTIVITIES
 
-Connectivity = Literal["axis", "freudenthal", "full"]
-CONNECTIVITIES: tuple[str, ...] = get_args(Connectivity)
+Connectivity = str
+"""Which vertices of a grid are neighbours: one of the names in `CONNECTIVITIES`."""
 MOST_NEIGHBOURS = 7_000
 """Of a point. Beyond, a merge tree looks at more neighbours than such a grid has points."""
 
@@ -133,24 +133,47 @@ class Grid:
             yield Shard(index, start, stop)
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """A connectivity: the offsets from a vertex to its neighbours.
+
+    `count(ndim)` is how many there are, before they are made; `offsets(ndim)`, shape (m, ndim), has components −1, 0
+    and 1, not all 0, and with each offset its negative. A new one is such a value and its row in `CONNECTIVITIES`.
+    """
+
+    count: Callable[[int], int]
+    offsets: Callable[[int], NDArray[np.int64]]
+
+
+def _along_axes(ndim: int) -> NDArray[np.int64]:
+    forward = np.eye(ndim, dtype=np.int64)
+    return np.concatenate([-forward, forward[::-1]])
+
+
+def _products(ndim: int, *steps: tuple[int, ...]) -> NDArray[np.int64]:
+    found = itertools.chain(*(itertools.product(step, repeat=ndim) for step in steps))
+    offsets = np.array(list(found), dtype=np.int64).reshape(-1, ndim)
+    return np.ascontiguousarray(offsets[offsets.any(axis=1)])
+
+
+AXIS = Neighbours(lambda n: 2 * n, _along_axes)
+FREUDENTHAL = Neighbours(lambda n: 2 * (2**n - 1), lambda n: _products(n, (-1, 0), (0, 1)))
+"""The edges of the Freudenthal (Kuhn) triangulation, whose offsets have components all in {0, 1} or all in {0, −1}."""
+FULL = Neighbours(lambda n: 3**n - 1, lambda n: _products(n, (-1, 0, 1)))
+
+
 def stencil(connectivity: Connectivity, ndim: int) -> NDArray[np.int64]:
     """Offsets to a vertex's neighbours, shape (m, ndim), in lexicographic order.
 
-    `axis`: 2n; `freudenthal`: 2 (2^n - 1), the edges of the Freudenthal (Kuhn) triangulation, whose offsets have
-    components all in {0, 1} or all in {0, -1}; `full`: 3^n - 1. InputError where these are more than `MOST_NEIGHBOURS`.
+    `axis`: 2n; `freudenthal`: 2 (2^n - 1); `full`: 3^n - 1. InputError for a name that is none, and where these are
+    more than `MOST_NEIGHBOURS`.
     """
-    if connectivity not in CONNECTIVITIES:
-        raise ValueError(f"connectivity is {connectivity!r}; choose one of {', '.join(CONNECTIVITIES)}")
-    count = {"axis": 2 * ndim, "freudenthal": 2 * (2**ndim - 1), "full": 3**ndim - 1}[connectivity]
+    neighbours: Neighbours = CONNECTIVITIES.load(connectivity)
+    count = neighbours.count(ndim)
     if count > MOST_NEIGHBOURS:
         raise InputError(
             f"connectivity {connectivity} gives every point of a grid of {ndim} axes {count:,} neighbours, more than "
             f"{MOST_NEIGHBOURS:,}; choose axis, which gives it {2 * ndim}"
         )
-    if connectivity == "axis":
-        forward = np.eye(ndim, dtype=np.int64)
-        return np.concatenate([-forward, forward[::-1]])
-    steps = ((-1, 0), (0, 1)) if connectivity == "freudenthal" else ((-1, 0, 1),)
-    found = [list(itertools.product(step, repeat=ndim)) for step in steps]
-    offsets = np.array(list(itertools.chain(*found)), dtype=np.int64).reshape(-1, ndim)
-    return np.ascontiguousarray(offsets[offsets.any(axis=1)])
+    offsets = neighbours.offsets(ndim)
+    return np.ascontiguousarray(offsets[np.lexsort(offsets.T[::-1])])

@@ -51,10 +51,8 @@ class Registry:
                     f"{self.key} {name} needs {missing.name}, which is not installed; "
                     f"pip install 'landscaper-hpc[{name}]'"
                 ) from None
-        try:
-            entry = self._others()[self.valid(name)]
-        except ValueError as error:
-            raise InputError(f"{self.key}: {error}; found {name!r}") from None
+        if (entry := self._others().get(name)) is None:
+            raise InputError(f"{self.key} is {name!r}; choose one of {', '.join(self.names())}")
         try:
             return entry.load()
         except (ImportError, AttributeError) as error:
@@ -81,3 +79,10 @@ EXECUTORS = Registry(
 )
 """How the work of a run is carried: each is a `Launcher`, or a function of a site and a campaign that makes a `Mapper`
 (`landscaper_hpc.work.executor`)."""
+
+CONNECTIVITIES = Registry(
+    "connectivity",
+    "landscaper_hpc.connectivities",
+    {name: f"landscaper_hpc.grid:{name.upper()}" for name in ("axis", "freudenthal", "full")},
+)
+"""Which vertices of a grid are neighbours: each is a `landscaper_hpc.grid.Neighbours`."""

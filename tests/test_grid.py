@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from landscaper_hpc import InputError
 from landscaper_hpc.grid import Axis, Grid, stencil
 
 shapes = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
@@ -66,5 +67,5 @@ def test_stencils(ndim: int) -> None:
 
 
 def test_unknown_connectivity() -> None:
-    with pytest.raises(ValueError, match="axis, freudenthal, full"):
-        stencil("knn", 2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="axis, freudenthal, full"):
+        stencil("knn", 2)

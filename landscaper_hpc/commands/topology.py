@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from landscaper_hpc.registry import CONNECTIVITIES
+
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm
     from landscaper_hpc.topology.blocks.distributed import Result
@@ -25,7 +27,7 @@ def topology(
     ] = None,
     connectivity: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="axis, freudenthal or full; default: the study's, or axis"),
+        typer.Option(metavar="NAME", help=f"one of {', '.join(CONNECTIVITIES.own)}; default: the study's, or axis"),
     ] = None,
     direction: Annotated[
         str, typer.Option(metavar="NAME", help="sublevel for minima, superlevel for maxima")
@@ -104,7 +106,7 @@ def _topology(
         shown: list[int] = []
         result = merge_tree_blocks(
             reader,
-            connectivity or default,  # type: ignore[arg-type]
+            connectivity or default,
             direction,  # type: ignore[arg-type]
             writer,
             max_memory=memory,

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.grid import Axis, Connectivity, Grid
+from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
 from landscaper_hpc.study.sources import code_sha256
@@ -134,7 +135,7 @@ class Study(Strict):
     checkpoints: list[Checkpoint] = Field(min_length=1)
     directions: DirectionsConfig = DirectionsConfig()
     grid: GridConfig = GridConfig()
-    connectivity: Connectivity = "axis"
+    connectivity: Annotated[str, AfterValidator(CONNECTIVITIES.valid)] = "axis"
     precision: Precision = "float64"
     batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     frozen: bool = Field(False, description="also move parameters with requires_grad=False")

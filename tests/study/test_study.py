@@ -79,7 +79,7 @@ def test_overrides(file: Path, override: str, read: object) -> None:
         ("directions.kind=trajectory", ["directions", "'trajectory'"]),
         ("directions.which=smallest", ["directions.which", "'magnitude'"]),
         ("hessian.trace_products=3", ["hessian.trace_products", "at least 4"]),
-        ("connectivity=diagonal", ["connectivity", "'axis', 'freudenthal' or 'full'", "'diagonal'"]),
+        ("connectivity=diagonal", ["connectivity", "axis, freudenthal, full", "'diagonal'"]),
         ("precision=float16", ["precision", "'float64'", "'float16'"]),
         ("batch=0", ["batch", "found 0"]),
         ("name=a/b", ["name", "'a/b'"]),
