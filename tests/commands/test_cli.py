@@ -96,6 +96,7 @@ def test_import_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.processes
 def test_the_whole_way(tmp_path: Path) -> None:
     file = network(tmp_path / "study")
     folder = tmp_path / "run"
@@ -131,6 +132,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert found["smad"] == results["landscapes"][1]["topology"]["smad"]
 
 
+@pytest.mark.processes
 def test_init_writes_a_study_that_runs(tmp_path: Path) -> None:
     assert command("init", tmp_path / "mine").returncode == 0
     done = command("run", tmp_path / "mine/study.yaml", "--out", tmp_path / "run", "--set", "grid.count=5")
