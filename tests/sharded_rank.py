@@ -16,7 +16,8 @@ from landscaper_hpc.directions.directions import gradient_direction, hessian_dir
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
-from landscaper_hpc.objective.objective import Objective, Task, load_objective
+from landscaper_hpc.objective.loading import load_objective
+from landscaper_hpc.objective.objective import Objective, Task
 
 torch.set_num_threads(1)
 POINTS = np.random.default_rng(0).normal(0, 0.3, (4, 2))

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from landscaper_hpc import Study
 from landscaper_hpc.cli import app
-from landscaper_hpc.objective.objective import Objective, load_task
+from landscaper_hpc.objective.loading import load_task
+from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 
 PINN = Path(__file__).parents[1] / "workflow" / "pinn_convection"

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscaper_hpc.directions.hessian import gradient
+from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.data import examples_in, slabs

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscaper_hpc.directions.hessian import Hessian, gradient
+from landscaper_hpc.directions.gradient import gradient
+from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint

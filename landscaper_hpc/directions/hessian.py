@@ -7,7 +7,8 @@ lacks forward mode or the loss calls torch.autograd itself. Central finite diffe
 second derivative at all (fused kernels, custom functions, FSDP); their error is estimated and logged.
 
 Each is proved before it is used: the gradient by first differences of the losses, a product by differences of
-gradients and u'Hu by second differences of the losses. See `proof` for when they disagree.
+gradients and u'Hu by second differences of the losses. See `proof` for when they disagree. (The operator and its proof
+share pieces of data, ranks and kept graphs, and so one class.)
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.func import grad, jvp
-from torch.nn.utils.stateless import _reparametrize_module
-from torch.utils.checkpoint import CheckpointError
 
 from landscaper_hpc.directions.decompose import KINKS, Decomposed, Operations
-from landscaper_hpc.directions.proof import Estimate, along
+from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
+from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.device import Peak
 from landscaper_hpc.objective.flat_layout import Layout
@@ -44,12 +44,9 @@ _PARTS = 16  # of the data, in the start for Lanczos
 
 MODES = ("forward-over-reverse", "reverse-over-reverse", "finite differences")
 
-# Relative differences that a wrong derivative exceeds and a right one does not.
-_TOLERANCE = {"float64": 1e-3, "float32": 3e-2}
 _AWAY = 0.05  # relative displacement at which the gradient is compared once more: at theta* it may be zero
 
 _proved: weakref.WeakKeyDictionary[Objective, dict[str, str | float | None]] = weakref.WeakKeyDictionary()
-_checkpointed: weakref.WeakSet[Objective] = weakref.WeakSet()
 
 
 def proof_of(objective: Objective) -> dict[str, str | float | None]:
@@ -121,7 +118,7 @@ class Hessian:
             for weight, (batch, count) in zip(weights[i], cut(self.objective, *parts[i], each), strict=False):
                 found = self._gradient(self.objective.parameters, batch, count)[0]
                 total += weight * count * self.layout.flatten(found)
-        self._share(total)
+        self._add_up(total)
         length = torch.linalg.vector_norm(total)
         if not torch.isfinite(length) or not length:
             return random
@@ -175,11 +172,11 @@ class Hessian:
         probe = self.random(0)
         line = self._line(probe)
         loss = self._loss_along(line)
-        tolerance = _TOLERANCE.get(self.objective.precision, 0.3)
+        tolerance = TOLERANCE.get(self.objective.precision, 0.3)
         rounding = epsilon(self.objective.precision, self.objective.device)
         slope, curvature = along(loss, rounding, tolerance)
         reasons: dict[str, None] = {}
-        two_functions = ""
+        problem = ""
         for decomposed in self._decompositions():
             self._decomposed = decomposed
             steepness: float | None = None
@@ -194,16 +191,14 @@ class Hessian:
                     continue
                 if steepness is None:
                     steepness = float(self._gradient_at(line) @ line.double())
-                    two_functions = _two_functions(slope, steepness, tolerance)
-                if two_functions:
+                    problem = two_functions(slope, steepness, tolerance)
+                if problem:
                     break
                 claimed = float(self._product(line, mode).double() @ line.double())
                 if curvature.contradicts(claimed, tolerance):
                     there = along(loss, rounding, tolerance, _AWAY)[0]
-                    two_functions = _two_functions(
-                        there, float(self._gradient_at(line, _AWAY) @ line.double()), tolerance
-                    )
-                    if two_functions:
+                    problem = two_functions(there, float(self._gradient_at(line, _AWAY) @ line.double()), tolerance)
+                    if problem:
                         break
                     if self._nothing_known(off, mode) and not KINKS & self._operations:
                         self._kept.clear()
@@ -219,8 +214,8 @@ class Hessian:
                 if mode == "finite differences":
                     log.info("their relative error is about %.1g", self._difference_error(probe))
                 return mode
-        if two_functions:
-            raise InputError(f"{self.objective.source}: {two_functions}")
+        if problem:
+            raise InputError(f"{self.objective.source}: {problem}")
         raise InputError(
             f"{self.objective.source}: the loss cannot be differentiated ({'; '.join(reasons)}); "
             "use random directions (directions.kind: random)"
@@ -250,7 +245,7 @@ class Hessian:
                 except (RuntimeError, ValueError, ArithmeticError, LookupError):  # of the loss, away from theta*
                     value, weight = total.new_tensor(math.nan), 1
                 total += torch.stack([value.detach() * weight, total.new_tensor(weight)])
-            self._share(total)
+            self._add_up(total)
             return float(total[0] / total[1].clamp(min=1))
 
         return loss
@@ -264,7 +259,7 @@ class Hessian:
 
     def _gradient(self, params: Mapping[str, Tensor], batch: Any, count: int) -> tuple[dict[str, Tensor], int]:
         with nullcontext() if self._decomposed is None else Decomposed(layer_norm=self._decomposed):
-            return _gradient(self.objective, params, batch, count)
+            return batch_gradient(self.objective, params, batch, count)
 
     def _off_gradients(self, mode: str, probe: Tensor, tolerance: float) -> float | None:
         """By how much a product differs from differences of gradients, relative, over this rank's data; NaN where that
@@ -345,10 +340,10 @@ class Hessian:
             total[:-1] += weight * self.layout.flatten(parts)
             total[-1] += weight
         if not alone:
-            self._share(total)
+            self._add_up(total)
         return total[:-1] / total[-1].clamp(min=1)
 
-    def _share(self, total: Tensor) -> None:
+    def _add_up(self, total: Tensor) -> None:
         """Add up over the ranks, in place. All go on with the same bits, whatever order each of them added in."""
         if self._group is not None:
             dist.all_reduce(total, group=self._group)
@@ -393,7 +388,7 @@ class Hessian:
         else:
             keep = len(self.objective.batches) == 1 and self._peak.bytes() <= self._room
             params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
-            gradients, weight = _gradient(self.objective, params, batch, count, keep=True)
+            gradients, weight = batch_gradient(self.objective, params, batch, count, keep=True)
             if keep:
                 self._kept[i] = params, gradients, weight
         active = [name for name, gradient in gradients.items() if gradient.requires_grad]
@@ -402,7 +397,7 @@ class Hessian:
         leaves = list(params.values())
         # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
         dot = torch.stack([_dot(gradients[name], tangents[name]) for name in active]).sum()
-        with _in_place(self.objective, params):
+        with in_place(self.objective, params):
             products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
         return dict(zip(params, products, strict=True)), weight
 
@@ -412,83 +407,3 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     if a.is_complex():
         a, b = torch.view_as_real(a), torch.view_as_real(b)
     return (a * b).sum()
-
-
-def gradient(
-    objective: Objective, at: Mapping[str, Tensor] | None = None, buffers: Mapping[str, Tensor] | None = None
-) -> Tensor:
-    """The gradient of the loss at theta*, or at the parameters `at` with these `buffers`, as a flat vector in the
-    objective's dtype."""
-    layout = Layout.of(objective.parameters)
-    total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
-    for batch, count in zip(objective.batches, objective.examples, strict=True):
-        parts, weight = _gradient(objective, at or objective.parameters, batch, count, buffers=buffers)
-        total += weight * layout.flatten(parts)
-        examples += weight
-    return (total / examples).to(objective.dtype)
-
-
-def _gradient(
-    objective: Objective,
-    at: Mapping[str, Tensor],
-    batch: Any,
-    count: int,
-    *,
-    keep: bool = False,
-    buffers: Mapping[str, Tensor] | None = None,
-) -> tuple[dict[str, Tensor], int]:
-    """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
-    `keep` it can be differentiated again."""
-    params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
-
-    def found() -> tuple[dict[str, Tensor], int]:
-        with _in_place(objective, params | dict(buffers or {})):
-            value, weight = objective.part(params | dict(buffers or {}), batch, count)
-            if not value.requires_grad:
-                return {name: torch.zeros_like(p) for name, p in params.items()}, weight
-            with arithmetic(objective.precision, objective.device, autocast=False):
-                leaves = list(params.values())
-                gradients = torch.autograd.grad(value, leaves, create_graph=keep, materialize_grads=True)
-        return dict(zip(params, gradients, strict=True)), weight
-
-    try:
-        return found()
-    except CheckpointError:
-        if objective in _checkpointed:
-            raise
-        _checkpointed.add(objective)
-        return found()
-
-
-def _in_place(objective: Objective, params: Mapping[str, Tensor]) -> AbstractContextManager[None]:
-    """Have the parameters in the model in backward passes too, where torch.utils.checkpoint runs the model again."""
-    if objective not in _checkpointed:
-        return nullcontext()
-    return _reparametrize_module(objective._bound, {f"model.{name}": p for name, p in params.items()})
-
-
-def _two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
-    if not measured.contradicts(claimed, tolerance):
-        return ""
-    return (
-        f"the loss and its gradient are of two functions: along a random direction the slope of the loss is "
-        f"{measured.value:.6g}, and its gradient says {claimed:.6g} (a detach(), torch.no_grad() or straight-through "
-        "estimator inside the loss, or a custom backward pass); use random directions (directions.kind: random), "
-        "which need no gradient"
-    )
-
-
-def refuse_wrong_gradient(objective: Objective) -> None:
-    """InputError where the gradient at theta* is not that of the losses."""
-    layout = Layout.of(objective.parameters)
-    theta = layout.flatten(objective.parameters)
-    line = layout.gaussian(1, seed=0)[0].to(theta)
-    line = line / torch.linalg.vector_norm(line) * (float(torch.linalg.vector_norm(theta)) or 1.0)
-    tolerance = _TOLERANCE.get(objective.precision, 0.3)
-    slope, _ = along(
-        lambda t: float(objective.loss(layout.unflatten(torch.add(theta, line, alpha=t))).detach()),
-        epsilon(objective.precision, objective.device),
-        tolerance,
-    )
-    if problem := _two_functions(slope, float(gradient(objective).double() @ line.double()), tolerance):
-        raise InputError(f"{objective.source}: {problem}")

@@ -1,6 +1,7 @@
 """Dask's workers on Slurm: jobs that dask-jobqueue submits, or the tasks of one srun (SLURMRunner).
 
-All of them talk TLS, with a certificate that is made for one run and lies in a folder that only its owner can read.
+All of them talk TLS, with a certificate that is made for one run, in a folder that only its owner can read. Both
+ways stand in one module since the import of dask_jobqueue has to be undone for one of them, and in one place.
 """
 
 from __future__ import annotations

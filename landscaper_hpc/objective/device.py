@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from landscaper_hpc.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,3 +82,19 @@ def _peak_resident() -> int:
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def usable_device(device: str) -> torch.device:
+    """The device of that name; `InputError` where there is none."""
+    import torch
+
+    try:
+        result = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}; choose cpu, cuda or cuda:<number>") from error
+    if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is {device!r} but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use cpu, or check the driver"
+        )
+    return result

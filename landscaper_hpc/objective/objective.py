@@ -9,7 +9,6 @@ per-example losses or the scalar mean of the batch.
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
-from landscaper_hpc.objective.checkpoints.fit import cast_model, load_into, refuse_lazy, refuse_meta, refuse_nonfinite
-from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
+from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
 from landscaper_hpc.objective.data import is_batch, placed, understood
 from landscaper_hpc.objective.determinism import prove_repeatable
+from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
-from landscaper_hpc.objective.usercode import mistake, user_module, watched
+from landscaper_hpc.objective.usercode import line_in, mistake, one_line
 from landscaper_hpc.objective.writes import Writes
 
 Parameters = dict[str, Tensor]
@@ -89,7 +88,7 @@ class Objective:
         only: Sequence[str] = (),
         source: str = "the task",
     ) -> None:
-        self.precision, self.device, self.source = precision, _device(device), source
+        self.precision, self.device, self.source = precision, usable_device(device), source
         self.dtype = dtype_of(precision)
         self._task = task
         self.files: list[Path] = []
@@ -172,7 +171,7 @@ class Objective:
 
     def _left(self, leaving: SystemExit) -> InputError:
         """A loss that ends the process would end a run as if it were done."""
-        where = _line_in(leaving, self.source)
+        where = line_in(leaving, self.source)
         return mistake(
             f"{self.source}: the loss called sys.exit({leaving.code!r}){where}; raise an error instead, or return a "
             "value that is not finite",
@@ -229,8 +228,8 @@ class Objective:
         except InputError:
             raise
         except Exception as error:
-            where = _line_in(error, self.source)
-            message = f"{self.source}: loss failed{where} with {type(error).__name__}: {_one_line(error)}"
+            where = line_in(error, self.source)
+            message = f"{self.source}: loss failed{where} with {type(error).__name__}: {one_line(error)}"
             raise mistake(message, error) from error
 
     def _reread(self) -> float | None:
@@ -243,88 +242,6 @@ class Objective:
             return self._try(self.parameters)
         finally:
             self.batches = kept
-
-
-def load_objective(
-    task_file: Path,
-    checkpoint: Path,
-    *,
-    options: Mapping[str, Any] | None = None,
-    precision: str = "float64",
-    device: str = "cpu",
-    frozen: bool = False,
-    only: Sequence[str] = (),
-    folders: Sequence[Path] = (),
-    naming: Naming = PLAIN,
-) -> Objective:
-    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file.
-
-    `folders`: whose files, besides those of the task's own folder, are noted where the task reads them.
-    """
-    dtype_of(precision)
-    where = _device(device)
-    if where.index is not None and where.type == "cuda":
-        torch.cuda.set_device(where)  # for what the task itself puts on "cuda", and for pinned memory
-    task_file, checkpoint = Path(task_file), Path(checkpoint)
-    with watched([task_file.resolve().parent, *folders]) as files:
-        task = load_task(task_file, options or {})
-    tensors = read_checkpoint(checkpoint, naming.containers)
-    load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
-    source = f"task file {task_file}"
-    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
-    refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
-    objective.files = files
-    return objective
-
-
-def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
-    """Call `task(**options)` of a task file; its folder is importable meanwhile, so it may import its neighbours."""
-    task_file = Path(task_file).resolve()
-    if not task_file.is_file():
-        raise InputError(f"task file {task_file} does not exist")
-    if task_file.suffix != ".py":
-        raise InputError(f"task file {task_file} is not a Python file (.py)")
-    try:
-        with user_module(task_file) as module:
-            function = getattr(module, "task", None)
-            if not callable(function):
-                raise InputError(f"task file {task_file} has no function task(); define task() -> Task")
-            _check_options(function, options, task_file)
-            task = function(**options)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        where = _line_in(error, str(task_file))
-        message = f"task file {task_file} failed{where} with {type(error).__name__}: {_one_line(error)}"
-        raise mistake(message, error) from error
-    if not isinstance(task, Task):
-        raise InputError(
-            f"task file {task_file}: task() returned a {type(task).__name__}; expected landscaper_hpc.Task"
-        )
-    return task
-
-
-def _check_options(function: Callable[..., Any], options: Mapping[str, Any], task_file: Path) -> None:
-    try:
-        inspect.signature(function).bind(**options)
-    except TypeError as error:
-        valid = ", ".join(inspect.signature(function).parameters) or "none"
-        raise InputError(
-            f"task file {task_file}: task() does not take these options ({error}); it takes: {valid}"
-        ) from error
-
-
-def _device(device: str) -> torch.device:
-    try:
-        result = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device is {device!r}; choose cpu, cuda or cuda:<number>") from error
-    if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device is {device!r} but torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use cpu, or check the driver"
-        )
-    return result
 
 
 def _refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:
@@ -378,17 +295,3 @@ def _examples(batch: Any, source: str) -> int:
             "or tuples, mappings or dataclasses of them, not arrays"
         )
     return len(tensors[0]) if tensors[0].ndim else 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def _line_in(error: BaseException, source: str) -> str:
-    """' at line N' of the task file, where the traceback passes through it."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in source and trace.tb_frame.f_code.co_filename.endswith(".py"):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return "" if line is None else f" at line {line}"

@@ -103,3 +103,17 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     if isinstance(name, str | bytes | os.PathLike):
         for watch in _watches:
             (watch.written if writes else watch.read).add(os.fsdecode(name))
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def line_in(error: BaseException, source: str) -> str:
+    """' at line N' of the task file, where the traceback passes through it."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in source and trace.tb_frame.f_code.co_filename.endswith(".py"):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return "" if line is None else f" at line {line}"

@@ -103,7 +103,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int
 def _untrained(study: Study, checkpoint: Checkpoint, scratch: Path) -> Checkpoint:
     import torch
 
-    from landscaper_hpc.objective.objective import load_task
+    from landscaper_hpc.objective.loading import load_task
 
     file = scratch / "untrained.pt"
     torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)

@@ -162,7 +162,7 @@ def _beating(landscape: Landscape, progress: Progress) -> Progress:
 
 def load(landscape: Landscape) -> Objective:
     from landscaper_hpc.objective.checkpoints.names import Naming
-    from landscaper_hpc.objective.objective import load_objective
+    from landscaper_hpc.objective.loading import load_objective
 
     study = landscape.study
     return load_objective(

@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from landscaper_hpc.directions.directions import hessian_directions
-from landscaper_hpc.directions.hessian import Hessian, proof_of, refuse_wrong_gradient
+from landscaper_hpc.directions.gradient import refuse_wrong_gradient
+from landscaper_hpc.directions.hessian import Hessian, proof_of
 from landscaper_hpc.directions.lanczos import by_magnitude, eigenpairs, mixture, most_negative
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from landscaper_hpc.directions.directions import hessian_directions, random_directions
-from landscaper_hpc.directions.hessian import MODES, Hessian, gradient
+from landscaper_hpc.directions.gradient import gradient
+from landscaper_hpc.directions.hessian import MODES, Hessian
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective, Task
 

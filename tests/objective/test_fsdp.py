@@ -15,7 +15,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.objective import Objective, Task, load_objective
+from landscaper_hpc.objective.loading import load_objective
+from landscaper_hpc.objective.objective import Objective, Task
 
 pytestmark = pytest.mark.processes
 

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.objective import Objective, Task, load_objective
+from landscaper_hpc.objective.loading import load_objective
+from landscaper_hpc.objective.objective import Objective, Task
 
 
 def shifted(objective: Objective, by: float = 0.01) -> dict[str, torch.Tensor]:

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.comparison.similarity import bezier
 from landscaper_hpc.directions.directions import hessian_directions
-from landscaper_hpc.directions.hessian import MODES, Hessian, gradient
+from landscaper_hpc.directions.gradient import gradient
+from landscaper_hpc.directions.hessian import MODES, Hessian
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon
 

@@ -22,7 +22,8 @@ from landscaper_hpc import InputError, Study, Task
 from landscaper_hpc.objective.checkpoints import read_checkpoint
 from landscaper_hpc.objective.checkpoints.fit import load_into
 from landscaper_hpc.objective.checkpoints.names import Naming
-from landscaper_hpc.objective.objective import Objective, load_objective
+from landscaper_hpc.objective.loading import load_objective
+from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
 
 State = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from landscaper_hpc.directions.directions import Directions, gradient_direction
-from landscaper_hpc.directions.hessian import refuse_wrong_gradient
+from landscaper_hpc.directions.gradient import refuse_wrong_gradient
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.study import Study

@@ -1,0 +1,105 @@
+"""The gradient of an objective, over all data and of one batch, and the proof that it is that of the losses."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.stateless import _reparametrize_module
+from torch.utils.checkpoint import CheckpointError
+
+from landscaper_hpc.directions.proof import Estimate, along
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import arithmetic, epsilon
+
+# Relative differences that a wrong derivative exceeds and a right one does not.
+TOLERANCE = {"float64": 1e-3, "float32": 3e-2}
+
+
+_checkpointed: weakref.WeakSet[Objective] = weakref.WeakSet()
+
+
+def gradient(
+    objective: Objective, at: Mapping[str, Tensor] | None = None, buffers: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The gradient of the loss at theta*, or at the parameters `at` with these `buffers`, as a flat vector in the
+    objective's dtype."""
+    layout = Layout.of(objective.parameters)
+    total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
+    for batch, count in zip(objective.batches, objective.examples, strict=True):
+        parts, weight = batch_gradient(objective, at or objective.parameters, batch, count, buffers=buffers)
+        total += weight * layout.flatten(parts)
+        examples += weight
+    return (total / examples).to(objective.dtype)
+
+
+def batch_gradient(
+    objective: Objective,
+    at: Mapping[str, Tensor],
+    batch: Any,
+    count: int,
+    *,
+    keep: bool = False,
+    buffers: Mapping[str, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], int]:
+    """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
+    `keep` it can be differentiated again."""
+    params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
+
+    def found() -> tuple[dict[str, Tensor], int]:
+        with in_place(objective, params | dict(buffers or {})):
+            value, weight = objective.part(params | dict(buffers or {}), batch, count)
+            if not value.requires_grad:
+                return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+            with arithmetic(objective.precision, objective.device, autocast=False):
+                leaves = list(params.values())
+                gradients = torch.autograd.grad(value, leaves, create_graph=keep, materialize_grads=True)
+        return dict(zip(params, gradients, strict=True)), weight
+
+    try:
+        return found()
+    except CheckpointError:
+        if objective in _checkpointed:
+            raise
+        _checkpointed.add(objective)
+        return found()
+
+
+def in_place(objective: Objective, params: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    """Have the parameters in the model in backward passes too, where torch.utils.checkpoint runs the model again."""
+    if objective not in _checkpointed:
+        return nullcontext()
+    return _reparametrize_module(objective._bound, {f"model.{name}": p for name, p in params.items()})
+
+
+def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
+    if not measured.contradicts(claimed, tolerance):
+        return ""
+    return (
+        f"the loss and its gradient are of two functions: along a random direction the slope of the loss is "
+        f"{measured.value:.6g}, and its gradient says {claimed:.6g} (a detach(), torch.no_grad() or straight-through "
+        "estimator inside the loss, or a custom backward pass); use random directions (directions.kind: random), "
+        "which need no gradient"
+    )
+
+
+def refuse_wrong_gradient(objective: Objective) -> None:
+    """InputError where the gradient at theta* is not that of the losses."""
+    layout = Layout.of(objective.parameters)
+    theta = layout.flatten(objective.parameters)
+    line = layout.gaussian(1, seed=0)[0].to(theta)
+    line = line / torch.linalg.vector_norm(line) * (float(torch.linalg.vector_norm(theta)) or 1.0)
+    tolerance = TOLERANCE.get(objective.precision, 0.3)
+    slope, _ = along(
+        lambda t: float(objective.loss(layout.unflatten(torch.add(theta, line, alpha=t))).detach()),
+        epsilon(objective.precision, objective.device),
+        tolerance,
+    )
+    if problem := two_functions(slope, float(gradient(objective).double() @ line.double()), tolerance):
+        raise InputError(f"{objective.source}: {problem}")

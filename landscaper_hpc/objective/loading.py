@@ -1,0 +1,88 @@
+"""From a task file and a checkpoint to an objective."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import read_checkpoint
+from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
+from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
+from landscaper_hpc.objective.device import usable_device
+from landscaper_hpc.objective.objective import Objective, Task
+from landscaper_hpc.objective.precision import dtype_of
+from landscaper_hpc.objective.usercode import line_in, mistake, one_line, user_module, watched
+
+
+def load_objective(
+    task_file: Path,
+    checkpoint: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    precision: str = "float64",
+    device: str = "cpu",
+    frozen: bool = False,
+    only: Sequence[str] = (),
+    folders: Sequence[Path] = (),
+    naming: Naming = PLAIN,
+) -> Objective:
+    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file.
+
+    `folders`: whose files, besides those of the task's own folder, are noted where the task reads them.
+    """
+    dtype_of(precision)
+    where = usable_device(device)
+    if where.index is not None and where.type == "cuda":
+        torch.cuda.set_device(where)  # for what the task itself puts on "cuda", and for pinned memory
+    task_file, checkpoint = Path(task_file), Path(checkpoint)
+    with watched([task_file.resolve().parent, *folders]) as files:
+        task = load_task(task_file, options or {})
+    tensors = read_checkpoint(checkpoint, naming.containers)
+    load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
+    source = f"task file {task_file}"
+    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+    refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
+    objective.files = files
+    return objective
+
+
+def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
+    """Call `task(**options)` of a task file; its folder is importable meanwhile, so it may import its neighbours."""
+    task_file = Path(task_file).resolve()
+    if not task_file.is_file():
+        raise InputError(f"task file {task_file} does not exist")
+    if task_file.suffix != ".py":
+        raise InputError(f"task file {task_file} is not a Python file (.py)")
+    try:
+        with user_module(task_file) as module:
+            function = getattr(module, "task", None)
+            if not callable(function):
+                raise InputError(f"task file {task_file} has no function task(); define task() -> Task")
+            _check_options(function, options, task_file)
+            task = function(**options)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        where = line_in(error, str(task_file))
+        message = f"task file {task_file} failed{where} with {type(error).__name__}: {one_line(error)}"
+        raise mistake(message, error) from error
+    if not isinstance(task, Task):
+        raise InputError(
+            f"task file {task_file}: task() returned a {type(task).__name__}; expected landscaper_hpc.Task"
+        )
+    return task
+
+
+def _check_options(function: Callable[..., Any], options: Mapping[str, Any], task_file: Path) -> None:
+    try:
+        inspect.signature(function).bind(**options)
+    except TypeError as error:
+        valid = ", ".join(inspect.signature(function).parameters) or "none"
+        raise InputError(
+            f"task file {task_file}: task() does not take these options ({error}); it takes: {valid}"
+        ) from error
