@@ -36,14 +36,38 @@ def run(
     stage: str | None = None,
     detach: bool = False,
 ) -> dict[str, Any] | None:
-    """Run a study to its report and return its results (what `results.json` holds; with `executor: mpi` on rank 0).
+    """Run a study to its report and return its results. Run again after anything, it goes on and ends the same.
 
-    Everything goes to `folder` (default: the study's name in `runs`, or in the site's `scratch`): `study.zarr`,
-    `results.json`, `report.html`, `logs/`.
-    May be stopped at any moment, also by `kill -9`, and called again. Raises `InputError` for what the user can mend
-    and `TaskFailed` for what the user's task raised. `retry_failed` gives quarantined shards new attempts;
-    `stage` does one part only (`prepare`, `evaluate` or `finish`), with `executor: mpi`; `detach` ends when jobs are
-    submitted (with `executor: slurm`). None where there are no results yet, or another rank returns them.
+    Everything goes to one folder: `study.zarr`, `results.json`, `report.html`, `logs/`. May be stopped at any moment,
+    also by `kill -9`.
+
+    Parameters
+    ----------
+    study
+        The science.
+    site
+        Where it runs; by default this machine, with a process for each core.
+    folder
+        Where it goes; by default the study's name in `runs`, or in the site's `scratch`.
+    retry_failed
+        Give quarantined shards new attempts.
+    stage
+        Do one part only, `prepare`, `evaluate` or `finish`, with `executor: mpi`.
+    detach
+        End when the jobs are submitted, with `executor: slurm`.
+
+    Returns
+    -------
+    dict or None
+        What `results.json` holds (see "All quantities"). None where there are no results yet, or another rank returns
+        them.
+
+    Raises
+    ------
+    InputError
+        For what the user can mend: one sentence that names the key or file.
+    TaskFailed
+        For what the user's task raised.
     """
     site = site or Site()
     campaign = Campaign.of(study, site, site.folder(study.name, folder))

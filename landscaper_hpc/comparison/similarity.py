@@ -46,10 +46,26 @@ class Curve:
 
 
 def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
-    """Losses along the straight line from the objective's checkpoint to `other` (same names and shapes).
+    """Losses along the straight line from the objective's checkpoint to another.
 
     Here and along a curve, buffers that `other` has too (BatchNorm's statistics) go straight from end to end, so that
     the losses at the ends are those of the two checkpoints.
+
+    Parameters
+    ----------
+    objective
+        The loss at the first checkpoint.
+    other
+        The second: tensors by name, of the same names and shapes.
+    points
+        How many, both ends included.
+    progress
+        Called with the points done, and their number.
+
+    Returns
+    -------
+    Curve
+        `t` and `losses`, both (points,).
     """
     ends = _Ends(objective, other)
     t = np.linspace(0, 1, points)
@@ -66,8 +82,29 @@ def bezier(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Curve:
-    """Losses along the curve (1−t)² θ₀ + 2t(1−t) φ + t² θ₁, with φ trained by `steps` steps of Adam on the loss at
-    uniformly random t, from the middle of the line. The rate is relative to the mean square distance of the ends."""
+    """Losses along the curve (1−t)² θ₀ + 2t(1−t) φ + t² θ₁, whose middle φ is trained on the loss at uniformly random
+    t.
+
+    Parameters
+    ----------
+    objective, other, points, progress
+        As for `line`.
+    steps
+        Of Adam, from the middle of the line.
+    rate
+        Of Adam, relative to the mean square distance of the ends.
+    seed
+        Of the random t.
+
+    Returns
+    -------
+    Curve
+        With the `middle` that was found.
+
+    References
+    ----------
+    T. Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.2.
+    """
     ends = _Ends(objective, other)
     draws = np.random.default_rng(seed).uniform(0, 1, steps)
     with one_thread(objective.device):

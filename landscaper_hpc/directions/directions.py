@@ -57,12 +57,41 @@ def hessian_directions(
     resume: Path | None = None,
     progress: Progress = silent,
 ) -> Directions:
-    """The n eigenvectors of the Hessian at the checkpoint with the largest |λ|, by Lanczos; or those that `select` puts
+    r"""Eigenvectors of the Hessian at the checkpoint, by Lanczos: those of largest \|λ\|, or those that `select` puts
     first.
 
-    The sign is fixed: the entry of largest magnitude is positive. InputError where `max_iterations` Hessian-vector
-    products do not reach `tolerance`, the largest allowed ‖Hv − λv‖ / |λ|. Work is shared by the ranks of `group`,
-    and taken up from the file `resume` after a kill.
+    Parameters
+    ----------
+    objective
+        The loss.
+    n
+        How many.
+    tolerance
+        The largest allowed residual, ‖Hv − λv‖ / \|λ\|.
+    max_iterations
+        The most Hessian-vector products.
+    seed
+        Of the start vector.
+    normalization
+        How long they are: a name in the registry (`model`: ‖u_i‖ = ‖θ*‖).
+    select
+        The order of preference of eigenvalues, shape (k,), as indices.
+    group
+        Ranks of torch.distributed that share the work.
+    resume
+        A file from which a killed search goes on.
+    progress
+        Called with the products done, and the most.
+
+    Returns
+    -------
+    Directions
+        With eigenvalues and residuals, (n,). The sign is fixed: the entry of largest magnitude is positive.
+
+    Raises
+    ------
+    InputError
+        Where `max_iterations` products do not reach `tolerance`, and where the loss has no Hessian that agrees with it.
     """
     # what Lanczos itself multiplies is never rounded to TF32; the products have the arithmetic of the objective
     with one_thread(objective.device), arithmetic("float32", objective.device):
@@ -91,7 +120,23 @@ def hessian_directions(
 
 
 def random_directions(objective: Objective, n: int, *, seed: int = 0, normalization: str = "model") -> Directions:
-    """n random directions, orthonormal before they are normalised: uniform on the sphere, one after the other."""
+    """n random directions, orthonormal before they are normalised: uniform on the sphere, one after the other.
+
+    Parameters
+    ----------
+    objective
+        The loss, whose parameters give the shapes.
+    n
+        How many.
+    seed
+        The same seed gives the same directions on every device.
+    normalization
+        How long they are: a name in the registry.
+
+    Returns
+    -------
+    Directions
+    """
     layout = Layout.of(objective.parameters)
     if n > layout.dimension:
         raise InputError(f"directions.n is {n} but only {layout.dimension} parameters move; ask for fewer directions")
@@ -182,7 +227,24 @@ def _fix_signs(vectors: Tensor) -> Tensor:
 
 
 def gradient_direction(objective: Objective, *, normalization: str = "model") -> Directions:
-    """One direction: the gradient of the loss at the checkpoint (uphill)."""
+    """One direction: the gradient of the loss at the checkpoint (uphill).
+
+    Parameters
+    ----------
+    objective
+        The loss.
+    normalization
+        How long it is: a name in the registry.
+
+    Returns
+    -------
+    Directions
+
+    Raises
+    ------
+    InputError
+        Where the gradient is zero, or is not that of the losses.
+    """
     with one_thread(objective.device):
         flat = gradient(objective)
     if not flat.any():

@@ -27,12 +27,34 @@ class Trace:
 def trace(
     product: Product, random: Callable[[int], Tensor], dimension: int, products: int = 40, progress: Progress = silent
 ) -> Trace:
-    """The trace by XTrace: E. Epperly, J. Tropp and R. Webber, XTrace: Making the Most of Every Sample in Stochastic
-    Trace Estimation, SIAM J. Matrix Anal. Appl. 45 (2024), section 2.2, with the scaling of section 2.3.
+    """The trace of a symmetric operator by XTrace, with its standard error.
 
-    Half of the products build a subspace in which the trace is exact, the other half what is left outside; each
-    random vector is left out of the subspace in turn, which gives the standard error. With few large eigenvalues the
-    error falls like 1/products, not like its root. `random(i)` gives standard normal vectors.
+    Half of the products build a subspace in which the trace is exact, the other half what is left outside; each random
+    vector is left out of the subspace in turn, which gives the standard error. With few large eigenvalues the error
+    falls like 1/products, not like its root.
+
+    Parameters
+    ----------
+    product
+        v ↦ Hv for flat vectors of shape (dimension,).
+    random
+        `random(i)` gives the i-th standard normal vector.
+    dimension
+        Of the vectors.
+    products
+        How many to spend; at least 4.
+    progress
+        Called with the products done, and their number.
+
+    Returns
+    -------
+    Trace
+        `value` and `standard_error`, in the operator's unit.
+
+    References
+    ----------
+    E. Epperly, J. Tropp and R. Webber, XTrace: Making the Most of Every Sample in Stochastic Trace Estimation, SIAM J.
+    Matrix Anal. Appl. 45 (2024), section 2.2, with the scaling of section 2.3.
     """
     k = products // 2
     if k < 2:
@@ -100,9 +122,31 @@ def spectral_density(
     steps: int = 40,
     progress: Progress = silent,
 ) -> SpectralDensity:
-    """Stochastic Lanczos quadrature with full reorthogonalisation: S. Ubaru, J. Chen and Y. Saad, Fast estimation of
-    tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl. 38 (2017), section 3. Spends probes · steps
-    products."""
+    """The spectral density of a symmetric operator, by stochastic Lanczos quadrature with full reorthogonalisation.
+
+    Parameters
+    ----------
+    product
+        v ↦ Hv for flat vectors of shape (dimension,).
+    random
+        `random(i)` gives the i-th standard normal vector.
+    dimension
+        Of the vectors.
+    probes, steps
+        Random vectors, and Lanczos steps for each: probes · steps products.
+    progress
+        Called with the products done, and their number.
+
+    Returns
+    -------
+    SpectralDensity
+        `nodes` and `weights`, both (probes, steps); the weights of a probe add up to 1.
+
+    References
+    ----------
+    S. Ubaru, J. Chen and Y. Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal.
+    Appl. 38 (2017), section 3.
+    """
     steps = min(steps, dimension)
     nodes, weights = np.zeros((probes, steps)), np.zeros((probes, steps))
     for i in range(probes):

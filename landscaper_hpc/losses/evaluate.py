@@ -40,12 +40,34 @@ def losses(
     batch: int = 1,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """The loss at theta(alpha) for each row alpha of `points`, shape (m, n); returns shape (m,), float64, as it came.
+    """The loss at θ(α) for each point α, as it came: nothing is repaired.
 
-    `batch` is the number of points evaluated at once. A value does not depend, bit for bit, on which other points are
-    asked for, nor on the number of threads. InputError where the device runs out of memory, and where a point that is
-    checked has another loss as it is written. Where the points are part of a grid, `prove_for` comes first: how the
-    loss is evaluated is decided for the range of points that it knows of.
+    Where the points are part of a grid, `prove_for` comes first: how the loss is evaluated is decided for the range of
+    points that it knows of.
+
+    Parameters
+    ----------
+    objective
+        The loss.
+    directions
+        The n directions.
+    points
+        Shape (m, n): the α_i, in units of the directions' lengths.
+    batch
+        How many points are evaluated at once, in one fixed shape (the last batch is padded).
+    progress
+        Called with how many points are done, and of how many.
+
+    Returns
+    -------
+    ndarray of float64
+        Shape (m,). A value does not depend, bit for bit, on which other points are asked for, nor on the number of
+        threads.
+
+    Raises
+    ------
+    InputError
+        Where the device runs out of memory, and where a point that is checked has another loss as it is written.
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != directions.n:

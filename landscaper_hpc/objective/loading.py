@@ -31,9 +31,38 @@ def load_objective(
     folders: Sequence[Path] = (),
     naming: Naming = PLAIN,
 ) -> Objective:
-    """The objective of a task file at a checkpoint. Every problem with either is an InputError that names the file.
+    """The objective of a task file at a checkpoint.
 
-    `folders`: whose files, besides those of the task's own folder, are noted where the task reads them.
+    Parameters
+    ----------
+    task_file
+        A Python file with a function `task(**options)` that returns a `Task`.
+    checkpoint
+        A file or folder of any format that is registered.
+    options
+        Arguments of `task`.
+    precision
+        `float64`, `float32`, `tf32` or `bf16`.
+    device
+        `cpu`, `cuda` or `cuda:<number>`.
+    frozen
+        Also move parameters with `requires_grad=False`.
+    only
+        Move only the parameters that match these names or patterns.
+    folders
+        Whose files, besides those of the task's own folder, are noted where the task reads them.
+    naming
+        What the study says of the checkpoint's names (`rename`, `ignore`).
+
+    Returns
+    -------
+    Objective
+        A deterministic loss of named parameters.
+
+    Raises
+    ------
+    InputError
+        For every problem with either file, which it names.
     """
     dtype_of(precision)
     where = usable_device(device)

@@ -249,7 +249,24 @@ class Study(Strict):
 
     @classmethod
     def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
-        """Read a study from YAML; `overrides` are `key.path=value` with values in YAML."""
+        """Read a study from YAML.
+
+        Parameters
+        ----------
+        file
+            The study's file; names of files in it start at its folder.
+        overrides
+            `key.path=value`, with values in YAML, such as `grid.count=11`.
+
+        Returns
+        -------
+        Study
+
+        Raises
+        ------
+        InputError
+            Names the key, what was found and what is valid.
+        """
         return cls.of(read_yaml(file), file, overrides)
 
     @classmethod

@@ -17,11 +17,26 @@ from landscaper_hpc.topology.tree import MergeTree
 def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> float:
     """The mean over all minima of the height from the minimum to its first saddle.
 
-    `normalize` divides each height by the range of the finite values, `weighted` multiplies it by the basin's share of
-    all vertices. It falls like 1/m when a grid is refined: `mean_climb` is the number that settles.
+    It falls like 1/m when a grid is refined: `mean_climb` is the number that settles.
 
-    A saddle that is +inf or NaN counts as the largest finite value, a minimum or saddle that is -inf as the smallest. A
-    minimum without a first saddle adds 0, so that a single minimum gives 0. NaN if there is no minimum at all.
+    Parameters
+    ----------
+    tree
+        The merge tree of a field.
+    normalize
+        Divide each height by the range of the finite values; without, it is in the values' own unit.
+    weighted
+        Multiply each height by the basin's share of all vertices.
+
+    Returns
+    -------
+    float
+        A single minimum gives 0: one without a first saddle adds 0. A saddle that is +inf or NaN counts as the largest
+        finite value, a minimum or saddle that is -inf as the smallest. NaN if there is no minimum at all.
+
+    References
+    ----------
+    Chen et al., *Landscaper* (2026), eq. 1, on the merge tree.
     """
     if tree.n_minima == 0:
         return float("nan")
@@ -94,7 +109,23 @@ class PersistenceStatistics(NamedTuple):
 
 
 def persistence_statistics(tree: MergeTree, threshold: float = 0.0) -> PersistenceStatistics:
-    """Statistics over the finite elder-rule pairs of a persistence of at least `threshold`."""
+    """Statistics over the finite pairs of the elder rule.
+
+    Parameters
+    ----------
+    tree
+        The merge tree of a field.
+    threshold
+        Only pairs of at least this persistence, in the values' own unit.
+
+    Returns
+    -------
+    PersistenceStatistics
+
+    References
+    ----------
+    Xie et al., *Evaluating Loss Landscapes from a Topology Perspective*, arXiv 2411.09807.
+    """
     pairs = tree.persistence()
     finite = np.isfinite(pairs.births) & np.isfinite(pairs.deaths)
     life = np.abs(pairs.deaths[finite] - pairs.births[finite])
@@ -156,10 +187,22 @@ class SmadCurve(NamedTuple):
 
 
 def smad_curve(tree: MergeTree, thresholds: ArrayLike | None = None) -> SmadCurve:
-    """Mean climb and SMAD as functions of the persistence threshold.
+    """Mean climb, SMAD and the number of minima as functions of the persistence threshold.
 
-    By default the thresholds are 0 and 32 steps, evenly spaced in the logarithm, from the smallest positive
-    persistence to the largest. The tree is simplified step by step, each time from what the last threshold left.
+    The tree is simplified step by step, each time from what the last threshold left.
+
+    Parameters
+    ----------
+    tree
+        The merge tree of a field.
+    thresholds
+        Shape (t,), in the values' own unit; by default 0 and 32 steps, evenly spaced in the logarithm, from the
+        smallest positive persistence to the largest.
+
+    Returns
+    -------
+    SmadCurve
+        Arrays of shape (t,).
     """
     if thresholds is None:
         life = tree.lifetimes

@@ -56,12 +56,31 @@ class Profile:
 
 
 def landscape_profile(values: NDArray[Any], tree: MergeTree) -> Profile:
-    """The profile of `values` (the tree's shape) by a merge tree of them, simplified or not.
+    """The topological landscape profile of a field by a merge tree of it, simplified or not.
 
-    Of a simplified tree, a cancelled basin counts from its bottom up with the branch that it went to. Needs
-    `tree.labels` and direction "sublevel"; raises ValueError otherwise. Vertices that are +inf or NaN are in no
-    outline; a height of -inf stays -inf. One sort of the vertices, then one pass; needs six times the
-    memory of the values.
+    Of a simplified tree, a cancelled basin counts from its bottom up with the branch that it went to. One sort of the
+    vertices, then one pass; needs six times the memory of the values.
+
+    Parameters
+    ----------
+    values
+        The field, of the tree's shape.
+    tree
+        With `labels`, of direction "sublevel".
+
+    Returns
+    -------
+    Profile
+        Vertices that are +inf or NaN are in no outline; a height of -inf stays -inf.
+
+    Raises
+    ------
+    ValueError
+        Where the tree has no labels, or is of direction "superlevel".
+
+    References
+    ----------
+    Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
     """
     if tree.labels is None or tree.direction != "sublevel":
         raise ValueError("a profile needs merge_tree(values, labels=True) of direction 'sublevel'")
