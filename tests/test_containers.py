@@ -89,7 +89,7 @@ def test_an_argument_that_the_definition_does_not_have_is_refused() -> None:
 @pytest.mark.parametrize("arguments", [[], ["tpu"]])
 def test_install_wants_to_know_which_torch(arguments: list[str]) -> None:
     done = subprocess.run(
-        ["sh", ROOT / "containers/install.sh", *arguments], capture_output=True, text=True, check=False, timeout=60
+        ["sh", ROOT / "containers/install.sh", *arguments], capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 2
     assert done.stderr == f"install.sh: say cuda or cpu; found '{''.join(arguments)}'\n"
@@ -99,7 +99,7 @@ def test_install_wants_to_know_which_torch(arguments: list[str]) -> None:
 def test_scripts_pass_shellcheck() -> None:
     assert len(SCRIPTS) == 2
     shellcheck = Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout
 
 
@@ -133,6 +133,6 @@ def test_pip_finds_inside_what_it_finds_outside(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.processes
 def test_check_explains_itself() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "containers/check", "--help"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, ROOT / "containers/check", "--help"], capture_output=True, text=True, check=True, timeout=240
     )
     assert "two nodes of the test cluster" in " ".join(done.stdout.split())

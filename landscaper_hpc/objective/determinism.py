@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
 
+_ROUNDS = 3
 _CAUSES = (
     "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, "
     "or data shuffled on every read"
@@ -28,17 +29,11 @@ _CAUSES = (
 def prove_repeatable(value: Callable[[], float], source: str, where: str) -> float:
     """What `value` returns; InputError where a second call returns something else, or it draws random numbers."""
     with _states_kept():
-        left: list[dict[str, bytes]] = []
-        found: list[float] = []
-        names: list[str] = []
-        for seed in (1, 2):
-            _seed(seed)
-            before = _states()
-            found.append(value())
-            after = _states()
-            left.append(after)
-            names = [name for name in after if after[name] != before[name]]
-        drawn = [name for name in names if left[0][name] != left[1][name]]
+        found, drawn = _called_twice(value)
+        for _ in range(_ROUNDS):
+            # other threads of the process (Dask's, a progress bar's) may draw from the same generators at times
+            if drawn:
+                drawn = [name for name in drawn if name in _called_twice(value)[1]]
         if drawn:
             operations = _random_operations(value) if "torch" in drawn else []
             raise InputError(
@@ -50,6 +45,21 @@ def prove_repeatable(value: Callable[[], float], source: str, where: str) -> flo
     if first != second and not (math.isnan(first) and math.isnan(second)):
         raise InputError(f"{source}: the loss {where} is not deterministic ({first!r}, then {second!r}); {_CAUSES}")
     return first
+
+
+def _called_twice(value: Callable[[], float]) -> tuple[list[float], list[str]]:
+    """What it returned under two seeds, and the libraries whose states afterwards depend on the seed."""
+    left: list[dict[str, bytes]] = []
+    found: list[float] = []
+    names: list[str] = []
+    for seed in (1, 2):
+        _seed(seed)
+        before = _states()
+        found.append(value())
+        after = _states()
+        left.append(after)
+        names = [name for name in after if after[name] != before[name]]
+    return found, [name for name in names if left[0][name] != left[1][name]]
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_a_normalisation_is_one_file_and_one_row(tmp_path: Path, monkeypatch: py
     assert found.gram.item() == pytest.approx(4.0)
     with pytest.raises(InputError, match=r"must be one of model, .*landscaper, doubled; found 'odd'"):
         Study.load(_study(tmp_path), ["directions.normalization=odd"])
-    with pytest.raises(InputError, match="must be one of model, unit, layer, filter, landscaper, doubled; found 'odd'"):
+    with pytest.raises(InputError, match="'odd'; choose one of model, unit, layer, filter, landscaper, doubled"):
         random_directions(_objective(), 1, normalization="odd")
 
 

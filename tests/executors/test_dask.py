@@ -39,7 +39,7 @@ from tests.executors.test_executors import (  # the contract: collected here aga
     touch,
 )
 
-pytestmark = pytest.mark.timeout(900)  # each process imports a lot
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]  # each process imports a lot
 
 __all__ = [
     "test_anything_else_names_the_item_and_the_cause",
@@ -92,7 +92,7 @@ class Dask:
                 env={
                     **os.environ,
                     **self.tls,
-                    "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}",
+                    "PYTHONPATH": ":".join(str(Path(__file__).parents[i]) for i in range(3)),
                 },
                 cwd=self.file.parent,
                 stderr=stderr,

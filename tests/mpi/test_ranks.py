@@ -18,7 +18,7 @@ pytestmark = pytest.mark.mpi
 ROOT = Path(__file__).parents[2]
 
 
-def mpiexec(ranks: int, *command: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def mpiexec(ranks: int, *command: str, timeout: float = 600.0) -> subprocess.CompletedProcess[str]:
     beside = Path(sys.executable).with_name("mpiexec")
     launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
     if launcher is None:
@@ -83,7 +83,7 @@ def test_a_failing_rank_stops_all_with_its_error(tmp_path: Path) -> None:
     case, field = cases()[0]
     np.save(tmp_path / case["field"], field)
     (tmp_path / "cases.json").write_text(json.dumps([{**case, "fail": 2}]))
-    done = mpiexec(3, sys.executable, str(Path(__file__).with_name("ranks.py")), str(tmp_path), timeout=60)
+    done = mpiexec(3, sys.executable, str(Path(__file__).with_name("ranks.py")), str(tmp_path), timeout=300)
     assert done.returncode != 0
     assert "the disk of this rank is gone" in done.stderr
     assert "rank 2" in done.stderr
@@ -93,7 +93,7 @@ def test_ranks_that_do_not_find_each_other_are_refused() -> None:
     environment = {**os.environ, "PMI_SIZE": "4", "PYTHONPATH": str(ROOT)}
     code = "from landscaper_hpc.parallel.comm import world; world()"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode != 0
     assert "the launcher started 4 ranks but MPI sees" in done.stderr

@@ -12,6 +12,7 @@ from problems import TASKS, function
 from torch import Tensor
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.objective import Objective
 
 FAR = {"x": torch.ones(3, dtype=torch.float64)}
@@ -92,3 +93,15 @@ def test_ordinary_losses_are_proved(name: str) -> None:
         yield {name: 1.1 * p for name, p in objective.parameters.items()}
 
     assert objective.prove_deterministic(displaced()) == float(objective.loss(objective.parameters).detach())
+
+
+def test_what_another_thread_draws_meanwhile_is_not_held_against_the_loss() -> None:
+    calls = []
+
+    def value() -> float:
+        calls.append(1)
+        if len(calls) <= 2:  # as if a thread drew during the first two
+            random.random()
+        return 1.0
+
+    assert prove_repeatable(value, "task.py", "at the checkpoint") == 1.0

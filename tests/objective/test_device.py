@@ -52,6 +52,7 @@ def say_rank(folder: Path, progress: Progress) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.processes
 def test_workers_of_a_pool_have_ranks_of_their_own(tmp_path: Path) -> None:
     with closing(LocalMapper(3)) as executor:
         list(executor.map_unordered(say_rank, [tmp_path] * 3))

@@ -39,7 +39,7 @@ except InputError as error:
 
 def measured(path: Path, limit: int, labels: str = "") -> Any:
     command = [sys.executable, "-c", PROGRAM, str(path), str(limit), labels]
-    done = subprocess.run(command, check=True, cwd=ROOT, timeout=100, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, cwd=ROOT, timeout=280, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 
