@@ -73,7 +73,7 @@ def run(
     campaign = Campaign.of(study, site, site.folder(study.name, folder))
     if not run_campaign(campaign, site, retry_failed, stage, detach):
         return None
-    return read_results(campaign.folder / "results.json")
+    return read_results(campaign.plans[0].inside.results)
 
 
 def open_sweep(config: SweepConfig, site: Site, folder: Path | None = None) -> Sweep:

@@ -58,13 +58,16 @@ def open_field(path: Path, landscape: str | None = None) -> tuple[Reader, str]:
 
 def _is_study(path: Path) -> bool:
     """Whether a folder is a study, its `study.zarr`, or a landscape in it."""
+    from landscaper_hpc.store import layout
+    from landscaper_hpc.store.folder import StudyFolder
+
     try:
-        if (path / "study.zarr").is_dir():
+        if StudyFolder(path).store.is_dir():
             return True
         around = [path, *(path / entry.name for entry in os.scandir(path) if entry.is_dir())]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return any((p / "loss").is_dir() and (p / "done").is_dir() for p in around)
+    return any((p / layout.LOSS).is_dir() and (p / layout.DONE[0]).is_dir() for p in around)
 
 
 def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:

@@ -66,6 +66,7 @@ def run(
       landscaper-hpc run study.yaml --site perlmutter --set-site slurm.account=m1234 --detach
     """
     from landscaper_hpc import orchestrate
+    from landscaper_hpc.store.folder import StudyFolder
 
     start = time.monotonic()
     loaded = load_study(study, set_)
@@ -78,8 +79,9 @@ def run(
     if results is None:
         return  # another rank tells, or there is nothing to tell yet
     print_table(results)
-    print(f"\nreport:  {folder / 'report.html'}\nnumbers: {folder / 'results.json'}")
-    print(f"losses:  xarray.open_zarr({str(folder / 'study.zarr')!r}, group={results['landscapes'][0]['name']!r})")
+    inside = StudyFolder(folder)
+    print(f"\nreport:  {inside.report}\nnumbers: {inside.results}")
+    print(f"losses:  xarray.open_zarr({str(inside.store)!r}, group={results['landscapes'][0]['name']!r})")
     print(f"took {time.monotonic() - start:.0f} s")
     finer, count = finer_grid(loaded)
     same = _options(set=set_, site=site, set_site=set_site, workers=workers, device=device, executor=executor)

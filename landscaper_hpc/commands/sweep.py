@@ -70,6 +70,7 @@ def sweep(
       srun landscaper-hpc sweep sweep.yaml --executor mpi
     """
     from landscaper_hpc.orchestrate import open_sweep, run_campaign
+    from landscaper_hpc.store.folder import SweepFolder
     from landscaper_hpc.study.sweep_file import SweepConfig
 
     start = time.monotonic()
@@ -82,8 +83,9 @@ def sweep(
     campaign = open_sweep(config, where, folder)
     if run_campaign(campaign, where, retry_failed, detach=detach):
         print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
-        print(f"report:  {folder / 'sweep.html'}\ntable:   {folder / 'sweep.csv'}, {folder / 'sweep.parquet'}")
-        print(f"studies: {folder / 'studies'}\ntook {time.monotonic() - start:.0f} s")
+        inside = SweepFolder(folder)
+        print(f"report:  {inside.page}\ntable:   {inside.csv}, {inside.parquet}")
+        print(f"studies: {inside.studies}\ntook {time.monotonic() - start:.0f} s")
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:

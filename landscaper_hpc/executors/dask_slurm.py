@@ -29,6 +29,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors import dask_gone
 from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, sentence
 from landscaper_hpc.executors.scripts import python, setup
+from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.study.site import Site, Slurm
 from landscaper_hpc.work.campaign import Campaign
 
@@ -55,9 +56,9 @@ class Jobs:
 
     def __init__(self, site: Site, campaign: Campaign) -> None:
         self._site = site
-        self._folder = campaign.folder
+        self._inside = campaign.inside
         self._python = python(campaign, site)
-        self._keys = self._folder / "dask"
+        self._keys = self._inside.dask
         self._refused: list[str] = []
         self._joined: set[str] = set()
         self._busy: dict[str, float] = {}
@@ -69,7 +70,7 @@ class Jobs:
             raise InputError(
                 "executor dask: there is no sbatch here; run this on a login node, under srun, or give dask.scheduler"
             )
-        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._inside.logs.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._keys, ignore_errors=True)
         security = Security.temporary()
         certificate, key = (shlex.quote(str(file)) for file in _write_keys(self._keys, security))
@@ -98,7 +99,7 @@ class Jobs:
             processes=slurm.tasks,
             memory="1 GB",  # neither asked of Slurm nor a limit: see below
             job_directives_skip=["#SBATCH"],  # all of its own; ours follow
-            job_extra_directives=_directives(self._site, self._folder / "logs"),
+            job_extra_directives=_directives(self._site, self._inside),
             job_script_prologue=list(setup(self._site)),
             python=self._python,
             worker_extra_args=[
@@ -160,7 +161,7 @@ class Jobs:
         if len(self._unjoined) >= _UNJOINED:
             raise InputError(
                 f"slurm: {len(self._unjoined)} jobs in a row ended before their workers joined Dask's scheduler; "
-                f"see {self._folder / 'logs' / f'dask-{self._unjoined[-1]}.out'}"
+                f"see {self._inside.dask_log(self._unjoined[-1])}"
             )
         if ended:
             self._cluster.sync(self._cluster.scale_down, list(ended))
@@ -178,7 +179,7 @@ class Step:
     The constructor returns in the second only; the others serve until that one closes, and exit.
     """
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    def __init__(self, site: Site, inside: RunFolder) -> None:
         tasks, rank = int(os.environ["SLURM_STEP_NUM_TASKS"]), int(os.environ["SLURM_PROCID"])
         if tasks < 3:
             raise InputError(
@@ -187,7 +188,7 @@ class Step:
             )
         # a step that runs again, or beside another one, must not find what is not its own
         names = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
-        self._keys = folder / "dask" / ".".join(names)
+        self._keys = inside.dask / ".".join(names)
         security = _step_security(self._keys, make=rank == 0)
         common = {"security": security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
         if rank != 1:
@@ -292,7 +293,7 @@ def _lifetime(slurm: Slurm) -> list[str]:
     return ["--lifetime", f"{seconds - stagger}s", "--lifetime-stagger", f"{stagger}s"]
 
 
-def _directives(site: Site, logs: Path) -> list[str]:
+def _directives(site: Site, inside: RunFolder) -> list[str]:
     slurm = site.slurm
     given: dict[str, object] = {
         "job-name": "landscape-dask",
@@ -308,7 +309,7 @@ def _directives(site: Site, logs: Path) -> list[str]:
         # one task of Slurm's holds all processes
         "cpus-per-task": slurm.tasks * (slurm.cpus_per_task or 1),
         "mem": slurm.memory,
-        "output": str(logs).replace("%", "%%") + "/dask-%j.out",
+        "output": RunFolder(Path(str(inside.path).replace("%", "%%"))).dask_log("%j"),
         "open-mode": "append",
         **slurm.options,
     }
@@ -324,4 +325,4 @@ def dask_mapper(site: Site, campaign: Campaign) -> DaskMapper:
     if site.dask.scheduler is not None:
         return DaskMapper(Given(site.dask.scheduler))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    return DaskMapper(Step(site, campaign.folder) if tasks > 1 else Jobs(site, campaign))
+    return DaskMapper(Step(site, campaign.inside) if tasks > 1 else Jobs(site, campaign))

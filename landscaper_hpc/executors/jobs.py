@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.files import private_folder, publish
+from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.work.stages import JOBS
 
 # what a job ends as; one that was requeued has another state by then
@@ -88,8 +89,8 @@ class Record:
     """`jobs/jobs.json` of a folder. Only the client that holds the folder's lock writes it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve() / "jobs"
-        self._file = self.folder / "jobs.json"
+        inside = RunFolder(folder.resolve()).jobs
+        self.folder, self._file = inside.path, inside.record
         self._names = {name(folder, stage): stage for stage in JOBS}
 
     def submissions(self) -> list[dict[str, Any]]:

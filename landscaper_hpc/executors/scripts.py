@@ -14,6 +14,7 @@ from typing import Any
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import name
+from landscaper_hpc.store.folder import JobsFolder
 from landscaper_hpc.study.site import Container, Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.stages import JOBS
@@ -25,7 +26,7 @@ _REPORT_MINUTES = 30
 # not so where somebody cancels the job
 _AGAIN = """\
 code=$?
-again={again}."$SLURM_JOB_ID"
+again={again}"$SLURM_JOB_ID"
 if [ -e "$again" ]; then
     rm -f "$again"
     if [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
@@ -67,7 +68,7 @@ def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | Non
         "stderr_to_stdout": True,
         "wckey": None,
         "setup": list(setup(site)),
-        "teardown": _AGAIN.format(again=shlex.quote(str(jobs_folder(campaign) / "again"))).splitlines(),
+        "teardown": _AGAIN.format(again=shlex.quote(str(JobsFolder(jobs_folder(campaign)).again("")))).splitlines(),
         "srun_args": [
             f"--mpi={slurm.launcher.mpi if ranks else 'none'}",
             # what one worker does not do, others will; ranks that talk to each other need each other
@@ -158,7 +159,7 @@ def scripts(campaign: Campaign, site: Site, sizes: Iterable[int]) -> dict[str, s
 def jobs_folder(campaign: Campaign) -> Path:
     """Where scripts and logs of jobs are, and what they work on. `InputError` for a path that cannot stand in
     a script's options."""
-    folder = campaign.folder / "jobs"
+    folder = campaign.inside.jobs.path
     if not re.fullmatch(r"[^%'\"\\`$\x00-\x1f]+", str(folder)):
         raise InputError(f"{campaign.folder}: Slurm takes no quotes, % $ ` \\ in it; choose another folder with --out")
     return folder

@@ -21,6 +21,7 @@ from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.folder import JobsFolder
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.handover import taken_over
@@ -58,7 +59,7 @@ class StageJob:
         try:
             self._do(campaign)
         except Stopped:
-            file.with_name(f"again.{os.environ.get('SLURM_JOB_ID', '')}").touch()
+            JobsFolder(file.parent).again(os.environ.get("SLURM_JOB_ID", "")).touch()
             raise
 
     def _do(self, campaign: Campaign) -> None:

@@ -91,7 +91,7 @@ class Look:
         return "it wrote no log" if file is None else f"the end of {file}:\n" + "\n".join(_tail(file)[-20:])
 
     def _logs(self, job: Job) -> list[Path]:
-        return sorted(self.folder.glob(f"{job.id}_*_log.out"))
+        return self._campaign.inside.jobs.logs_of(job.id)
 
 
 def _tail(file: Path) -> list[str]:

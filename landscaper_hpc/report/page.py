@@ -25,6 +25,7 @@ from landscaper_hpc.report import figures, text
 from landscaper_hpc.report.figures.embed import draw, embed
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
@@ -59,13 +60,12 @@ def write_report(folder: Path) -> Path:
 
     Raises `InputError` where either is missing or of another format.
     """
-    folder = Path(folder)
-    results = read_results(folder / "results.json")
+    inside = StudyFolder(Path(folder))
+    results = read_results(inside.results)
     with figures.style():
-        page = _page(results, [_open(folder / "study.zarr", item) for item in results["landscapes"]])
-    path = folder / "report.html"
-    publish(path, page.encode())
-    return path
+        page = _page(results, [_open(inside.store, item) for item in results["landscapes"]])
+    publish(inside.report, page.encode())
+    return inside.report
 
 
 def _open(path: Path, result: Mapping[str, Any]) -> _Landscape:

@@ -18,6 +18,7 @@ from landscaper_hpc.report.figures.embed import draw
 from landscaper_hpc.report.page import environment
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.sweep_table import STATES, table, write_table
+from landscaper_hpc.store.folder import SweepFolder
 from landscaper_hpc.store.sweep_record import Recorded, read_sweep
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def write_sweep(folder: Path) -> Path:
     write_table(folder, found)
     with figures.style():
         page = _page(recorded, found)
-    publish(folder / "sweep.html", page.encode())
-    return folder / "sweep.html"
+    file = SweepFolder(folder).page
+    publish(file, page.encode())
+    return file
 
 
 def _page(recorded: Recorded, found: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from landscaper_hpc.files import publish
 from landscaper_hpc.report import quantities
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
+from landscaper_hpc.store.folder import StudyFolder, SweepFolder
 from landscaper_hpc.store.sweep_record import Entry, Recorded
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [row for entry in recorded.entries for row in _rows(folder / "studies" / entry.name, entry)]
+    rows = [row for entry in recorded.entries for row in _rows(SweepFolder(folder).study(entry.name), entry)]
     found = pd.DataFrame(rows)
     for name in found.columns:
         kinds = {type(value) for value in found[name].dropna()}
@@ -47,11 +48,11 @@ def write_table(folder: Path, found: pd.DataFrame) -> None:
     """`sweep.parquet` and `sweep.csv`."""
     buffer = io.BytesIO()
     found.to_parquet(buffer, index=False)
-    publish(folder / "sweep.parquet", buffer.getvalue())
-    publish(folder / "sweep.csv", found.to_csv(index=False).encode())
+    publish(SweepFolder(folder).parquet, buffer.getvalue())
+    publish(SweepFolder(folder).csv, found.to_csv(index=False).encode())
 
 
-def _rows(folder: Path, entry: Entry) -> Iterator[dict[str, Any]]:
+def _rows(folder: StudyFolder, entry: Entry) -> Iterator[dict[str, Any]]:
     finished = _results(folder)
     state = "done" if finished else _state(folder)
     for name in entry.landscapes:
@@ -67,16 +68,16 @@ def _rows(folder: Path, entry: Entry) -> Iterator[dict[str, Any]]:
         yield row | _numbers(finished[name] if finished else None)
 
 
-def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
-    if not (folder / "report.html").exists():
+def _results(folder: StudyFolder) -> dict[str, Mapping[str, Any]]:
+    if not folder.finished():
         return {}
-    return {item["name"]: item for item in read_results(folder / "results.json")["landscapes"]}
+    return {item["name"]: item for item in read_results(folder.results)["landscapes"]}
 
 
-def _state(folder: Path) -> str:
-    if Failures(folder / "failed").quarantined():
+def _state(folder: StudyFolder) -> str:
+    if Failures(folder.failed).quarantined():
         return "failed"
-    return "evaluating" if (folder / "study.zarr").exists() else "missing"
+    return "evaluating" if folder.store.exists() else "missing"
 
 
 def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | None]:

@@ -33,6 +33,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import folder_aside, publish, remove_partials
 from landscaper_hpc.grid import Axis, Grid, Shard
 from landscaper_hpc.store import environment, layout, trees, zarr_files
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.store.zarr_files import Damaged
 
@@ -403,9 +404,9 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
     `name` may be left out where there is only one.
     """
     path = Path(path)
-    if (path / "study.zarr").is_dir():
-        path = path / "study.zarr"
-    if (path / "loss").is_dir():
+    if StudyFolder(path).store.is_dir():
+        path = StudyFolder(path).store
+    if (path / layout.LOSS).is_dir():
         return LandscapeStore(path.parent, path.name)
     names = landscape_names(path)
     if name is None and len(names) == 1:
@@ -420,7 +421,7 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
 
 def landscape_names(path: Path) -> list[str]:
     """Names of the landscapes in a `study.zarr`, sorted."""
-    return sorted(p.parent.name for p in path.glob("[!.]*/loss") if p.is_dir())
+    return sorted(p.parent.name for p in path.glob(f"[!.]*/{layout.LOSS}") if p.is_dir())
 
 
 def _shift(index: tuple[int, ...], ranges: list[range]) -> tuple[int, ...]:

@@ -9,11 +9,9 @@ from typing import Any
 from landscaper_hpc import strict_json
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
+from landscaper_hpc.store.folder import SweepFolder
 
 SCHEMA = 1
-
-
-FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Recorded:
 
 def read_sweep(folder: Path) -> Recorded:
     """What a sweep's folder records. `InputError` where it is none."""
-    file = folder / FILE
+    file = SweepFolder(folder).record
     try:
         found = strict_json.loads(file.read_bytes())
         if found["schema"] != SCHEMA:
@@ -60,10 +58,10 @@ def read_sweep(folder: Path) -> Recorded:
 
 
 def is_sweep(folder: Path) -> bool:
-    return (folder / FILE).exists()
+    return SweepFolder(folder).record.exists()
 
 
-def _write(folder: Path, recorded: Recorded) -> None:
+def write_record(folder: Path, recorded: Recorded) -> None:
     content = {
         "schema": SCHEMA,
         "name": recorded.name,
@@ -72,5 +70,6 @@ def _write(folder: Path, recorded: Recorded) -> None:
         "studies": list(map(asdict, recorded.entries)),
     }
     text = strict_json.dumps(content, indent=1) + "\n"
-    if not (folder / FILE).exists() or (folder / FILE).read_text() != text:
-        publish(folder / FILE, text.encode())
+    file = SweepFolder(folder).record
+    if not file.exists() or file.read_text() != text:
+        publish(file, text.encode())

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.files import remove_partials
 from landscaper_hpc.report.results import results, write_results
+from landscaper_hpc.store.folder import RunFolder, StudyFolder
 from landscaper_hpc.store.layout import consolidate_root
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
@@ -30,9 +31,13 @@ class Plan:
     @classmethod
     def of(cls, study: Study, site: Site, folder: Path, logs: Path | None = None) -> Plan:
         token = uuid.uuid4().hex
-        folder = folder.resolve()
-        store = folder / "study.zarr"
-        return cls(study, folder, tuple(Landscape(study, item, store, site, token, logs) for item in study.checkpoints))
+        inside = StudyFolder(folder.resolve())
+        landscapes = (Landscape(study, item, inside, site, token, logs) for item in study.checkpoints)
+        return cls(study, inside.path, tuple(landscapes))
+
+    @property
+    def inside(self) -> StudyFolder:
+        return StudyFolder(self.folder)
 
     def prepared(self) -> bool:
         return all(item.prepared() for item in self.landscapes)
@@ -50,7 +55,7 @@ class Plan:
 
     def finished(self) -> bool:
         """Whether there are results and their report, which is written last."""
-        return (self.folder / "results.json").exists() and (self.folder / "report.html").exists()
+        return self.inside.finished()
 
     def __str__(self) -> str:
         return f"study {self.study.name}"
@@ -66,10 +71,10 @@ class Plan:
             store.consolidate()
         consolidate_root(stores[0].path)
         found = results(self.study, study_id, stores)
-        write_results(self.folder / "results.json", found)
+        write_results(self.inside.results, found)
         write_report(self.folder)
         remove_partials(self.folder)
-        shutil.rmtree(self.folder / "resume", ignore_errors=True)
+        shutil.rmtree(self.inside.resume, ignore_errors=True)
         return found
 
 
@@ -87,6 +92,10 @@ class Campaign:
     def of(cls, study: Study, site: Site, folder: Path) -> Campaign:
         plan = Plan.of(study, site, folder)
         return cls(plan.folder, (plan,))
+
+    @property
+    def inside(self) -> RunFolder:
+        return RunFolder(self.folder)
 
     @property
     def shared(self) -> Sequence[SharedDirections]:

@@ -91,7 +91,7 @@ class Pool:
             return
         self._points = min(self._points + item.shard.size, self._total)
         self._on_points(self._points, self._total)
-        folder = item.landscape.store.parent
+        folder = item.landscape.inside.path
         self._left[folder] -= 1
         # a shard that failed was counted and is not there
         if self._finish and not self._left[folder] and self._plans[folder].evaluated():

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.landscape import Landscape
@@ -79,7 +80,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int
     from landscaper_hpc.losses.evaluate import choose_batch, losses
 
     with tempfile.TemporaryDirectory() as scratch:
-        landscape = Landscape(study, checkpoint, Path(scratch), site, run="plan")
+        landscape = Landscape(study, checkpoint, StudyFolder(Path(scratch)), site, run="plan")
         if study.train is not None and not landscape.file.exists():
             landscape = replace(landscape, checkpoint=_untrained(study, checkpoint, Path(scratch)))
         objective = load(landscape)

@@ -13,6 +13,7 @@ from typing import Any
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import private_folder, publish
+from landscaper_hpc.store.folder import JobsFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -30,7 +31,7 @@ def hand_over(campaign: Campaign, site: Site, folder: Path) -> tuple[Path, str]:
     """
     content = json.dumps(_described(campaign, site), sort_keys=True, allow_nan=False).encode()
     sha256 = hashlib.sha256(content).hexdigest()
-    file = private_folder(folder) / f"campaign.{sha256[:16]}.json"
+    file = JobsFolder(private_folder(folder)).campaign(sha256)
     if not file.exists() or file.read_bytes() != content:
         publish(file, content)
     return file, sha256

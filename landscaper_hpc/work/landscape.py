@@ -8,6 +8,7 @@ from pathlib import Path
 
 from landscaper_hpc.grid import Shard
 from landscaper_hpc.store.failures import Failures
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.heartbeat import Heartbeat, heartbeat
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.leases import Leases
@@ -18,7 +19,7 @@ from landscaper_hpc.work.watch import in_time
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """The plan of one checkpoint's landscape: the study, which of its checkpoints, where its store is, where it runs.
+    """The plan of one checkpoint's landscape: the study, which of its checkpoints, in whose folder, where it runs.
 
     `run` tells one run from another within a process that outlives it; `logs` is the folder for what workers tell of
     themselves.
@@ -26,7 +27,7 @@ class Landscape:
 
     study: Study
     checkpoint: Checkpoint
-    store: Path
+    inside: StudyFolder
     site: Site
     run: str
     logs: Path | None = None
@@ -36,16 +37,20 @@ class Landscape:
         return self.checkpoint.name
 
     @property
+    def store(self) -> Path:
+        return self.inside.store
+
+    @property
     def file(self) -> Path:
         return self.study.path(self.checkpoint.file)
 
     @property
     def failures(self) -> Failures:
-        return Failures(self.store.parent / "failed")
+        return Failures(self.inside.failed)
 
     @property
     def leases(self) -> Leases:
-        return Leases(self.store.parent / "leases", working=in_time)
+        return Leases(self.inside.leases, working=in_time)
 
     @property
     def heartbeat(self) -> Heartbeat:

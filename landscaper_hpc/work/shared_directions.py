@@ -13,6 +13,7 @@ from landscaper_hpc.directions.from_study import make_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Progress
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.identity import prove_objective
@@ -32,7 +33,7 @@ class SharedDirections:
     @classmethod
     def of(cls, study: Study, file: Path, site: Site, logs: Path | None) -> SharedDirections:
         """Those of the study's first checkpoint."""
-        place = file.parent / "study.zarr"  # no store: its failures and leases would lie beside it
+        place = StudyFolder(file.parent)  # no study: its failures and leases would lie there
         return cls(Landscape(study, study.checkpoints[0], place, site, f"directions.{file.stem}", logs), file)
 
     def make(self, landscape: Landscape, progress: Progress) -> None:

@@ -128,22 +128,22 @@ class Shards:
         self.plans = [plan for plan in campaign.plans if plan.prepared()]
         self.landscapes = [item for plan in self.plans for item in plan.landscapes]
         self.apart = campaign.apart
-        self._folder = campaign.folder
+        self._leases = campaign.inside.leases
         self._by_folder = {plan.folder: plan for plan in self.plans}
 
     def over(self, item: Landscape) -> bool:
         """Whether nothing is left to do for a landscape, its shards need not be listed."""
-        return self.apart and self._by_folder[item.store.parent].finished()
+        return self.apart and self._by_folder[item.inside.path].finished()
 
     def whole(self, item: Landscape, processes: int) -> None:
         """To be told by one of so many processes of a node that a landscape has all its shards, where no other does the
         finishing."""
         if not self.apart:
             return
-        plan = self._by_folder[item.store.parent]
+        plan = self._by_folder[item.inside.path]
         if plan.finished() or not plan.evaluated():
             return
-        with Leases(self._folder / "leases").hold(f"finish.{plan.study.name}") as mine:
+        with Leases(self._leases).hold(f"finish.{plan.study.name}") as mine:
             if mine and not plan.finished():
                 finish(plan, processes)
 

@@ -1,9 +1,4 @@
-"""A sweep: one study with many values, over many checkpoints. What it consists of, and what its folder holds.
-
-    <sweep>/sweep.json                    the definition, and every study that was ever part of it
-            studies/<name>/…              an ordinary study's folder each: study.zarr, results.json, report.html
-            directions/<hash>.safetensors where studies share directions
-            sweep.parquet, sweep.csv, sweep.html
+"""A sweep: one study with many values, over many checkpoints. What it consists of.
 
 Checkpoints may be added: names of studies depend on nothing but their own values. Everything else is fixed by the first
 run in the folder.
@@ -23,8 +18,9 @@ from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.report.results import read_results
+from landscaper_hpc.store.folder import StudyFolder, SweepFolder
 from landscaper_hpc.store.lock import only_one
-from landscaper_hpc.store.sweep_record import FILE, Entry, Recorded, _write, read_sweep
+from landscaper_hpc.store.sweep_record import Entry, Recorded, is_sweep, read_sweep, write_record
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.study.sweep_file import Found, SweepConfig, combinations, found_checkpoints, study_name
@@ -62,16 +58,17 @@ class Sweep(Campaign):
         folder = folder.resolve()
         made = Studies(config, site, folder)
         with only_one(folder, stop):
-            before = read_sweep(folder) if (folder / FILE).exists() else None
+            before = read_sweep(folder) if is_sweep(folder) else None
             if before is not None:
                 _refuse_other(folder, before.definition, made.definition)
-            elif (folder / "study.zarr").exists():
+            elif StudyFolder(folder).store.exists():
                 raise InputError(f"{folder}: holds a study; choose another folder for the sweep with --out")
             # what is finished stays in the table, also when its checkpoint is gone
             known = {} if before is None else {entry.name: entry for entry in before.entries}
             entries = sorted((known | {e.name: e for e in made.entries}).values(), key=lambda entry: entry.name)
-            _write(folder, Recorded(config.name, made.study_file, made.definition, entries))
-        plans = [Plan.of(study, site, folder / "studies" / study.name, folder / "logs") for study in made.studies]
+            write_record(folder, Recorded(config.name, made.study_file, made.definition, entries))
+        inside = SweepFolder(folder)
+        plans = [Plan.of(study, site, inside.study(study.name).path, inside.logs) for study in made.studies]
         for plan in plans:
             if plan.finished():
                 _refuse_changed(plan)
@@ -85,7 +82,7 @@ class Sweep(Campaign):
 
         for plan in self.plans:
             plan.landscapes[0].leases.remove()
-        shutil.rmtree(self.folder / "leases", ignore_errors=True)
+        shutil.rmtree(self.inside.leases, ignore_errors=True)
         write_sweep(self.folder)
         quarantined = {
             f"{plan.study.name}: {key}": error
@@ -114,7 +111,7 @@ def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> 
 def _refuse_changed(plan: Plan) -> None:
     """`InputError` where a finished study was of another task file, configuration or checkpoint. The checkpoint is read
     only where it changed after the results."""
-    results = plan.folder / "results.json"
+    results = plan.inside.results
     found = read_results(results)
     made = results.stat().st_mtime
     for item, old in zip(plan.landscapes, found["landscapes"], strict=True):
@@ -129,7 +126,7 @@ class Studies:
     def __init__(self, config: SweepConfig, site: Site, folder: Path) -> None:
         self._config = config
         self._site = site
-        self._folder = folder
+        self._inside = SweepFolder(folder)
         self._data = config.data
         self.study_file = os.path.relpath(config.file, folder)
         self.definition: dict[str, Any] = {
@@ -200,9 +197,9 @@ class Studies:
         decides = study.model_dump(
             mode="json", include={"task", "checkpoints", "directions", "precision", "frozen", "only"}
         )
-        file = self._folder / "directions" / f"{canonical_sha256(decides)[:16]}.safetensors"
+        file = self._inside.directions(canonical_sha256(decides))
         if file not in [shared.file for shared in self.shared]:
-            self.shared.append(SharedDirections.of(study, file, self._site, self._folder / "logs"))
+            self.shared.append(SharedDirections.of(study, file, self._site, self._inside.logs))
         own = {"kind": "file", "n": base.directions.n, "normalization": base.directions.normalization}
         own["file"] = os.path.relpath(file, self._config.base)
         return [f"directions={json.dumps(own)}"]

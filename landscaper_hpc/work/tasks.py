@@ -85,7 +85,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
     made_with = provenance(landscape.site.device)
-    resume = landscape.store.parent / "resume" / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
+    resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
     grid = study.make_grid(directions.eigenvalues)

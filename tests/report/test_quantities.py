@@ -22,7 +22,7 @@ from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.quantity import NUMBER, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.report.sweep_page import write_sweep
-from landscaper_hpc.store.sweep_record import Entry, Recorded, _write
+from landscaper_hpc.store.sweep_record import Entry, Recorded, write_record
 from landscaper_hpc.topology import MergeTree, merge_tree
 from tests.report.test_page import Page, bowl, make_study, page_of, rough
 
@@ -48,7 +48,7 @@ def sweep_of(folder: Path, **studies: Any) -> Path:
     for name, field in studies.items():
         write_report(make_study(folder / "studies" / name, {"only": field}))
         entries.append(Entry(name, [], {"field": name}, ["only"], field.size))
-    _write(folder, Recorded("made_up", "study.yaml", {"checkpoints": None, "directions_from": None}, entries))
+    write_record(folder, Recorded("made_up", "study.yaml", {"checkpoints": None, "directions_from": None}, entries))
     return folder
 
 

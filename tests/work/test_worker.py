@@ -236,7 +236,7 @@ def test_a_worker_whose_numbers_differ_refuses_to_write(prepared: tuple[Plan, di
         update={"checkpoints": [Checkpoint(name=item.name, file="other.pt", options=item.checkpoint.options)]}
     )
     other._folder = plan.study._folder
-    impostor = Landscape(other, other.checkpoints[0], item.store, item.site, run="impostor")
+    impostor = Landscape(other, other.checkpoints[0], item.inside, item.site, run="impostor")
     with pytest.raises(InputError, match=r"was recorded when the study began"):
         work([impostor])
     assert item.open().n_done() == 0

@@ -1,0 +1,151 @@
+"""What lies where in the folder of a study or of a sweep: only this module knows the names.
+
+    <study>/study.zarr                    the losses and what follows from them; names in it: `store.layout`
+            results.json, report.html     written in this order, last of all
+            failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
+            logs/  jobs/  dask/  .lock    of the run
+    <sweep>/sweep.json                    the definition, and every study that was ever part of it
+            studies/<name>/…              an ordinary study's folder each
+            directions/<hash>.safetensors where studies share directions
+            sweep.parquet, sweep.csv, sweep.html
+            leases/                       who finishes which study
+            logs/  jobs/  dask/  .lock    of the run
+
+Nothing here reads or writes: properties return paths, whether there is something or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run has in the folder that it works in, be that of a study or of a sweep."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def leases(self) -> Path:
+        return self.path / "leases"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def log(self) -> Path:
+        """Times and events."""
+        return self.logs / "run.log"
+
+    @property
+    def workers(self) -> Path:
+        """What working processes tell of themselves."""
+        return self.logs / "workers"
+
+    @property
+    def dask(self) -> Path:
+        """Certificates of Dask's processes."""
+        return self.path / "dask"
+
+    def dask_log(self, job: str) -> Path:
+        """What a job of Dask's workers prints."""
+        return self.logs / f"dask-{job}.out"
+
+    @property
+    def jobs(self) -> JobsFolder:
+        return JobsFolder(self.path / "jobs")
+
+
+@dataclass(frozen=True)
+class JobsFolder:
+    """The jobs of Slurm: what they are given, and what they print. Names of scripts and logs are submitit's."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What was submitted, and what Slurm last said of it."""
+        return self.path / "jobs.json"
+
+    def campaign(self, sha256: str) -> Path:
+        """What jobs work on, by the hash of its bytes."""
+        return self.path / f"campaign.{sha256[:16]}.json"
+
+    def again(self, job: str) -> Path:
+        """Left by a job that stopped before its work was done."""
+        return self.path / f"again.{job}"
+
+    def logs_of(self, job: str) -> list[Path]:
+        """What the tasks of a job printed, as far as there is something."""
+        return sorted(self.path.glob(f"{job}_*_log.out"))
+
+
+@dataclass(frozen=True)
+class StudyFolder(RunFolder):
+    """The folder of a study."""
+
+    @property
+    def store(self) -> Path:
+        """The Zarr store of its landscapes."""
+        return self.path / "study.zarr"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def failed(self) -> Path:
+        """Failed attempts, with their errors."""
+        return self.path / "failed"
+
+    @property
+    def resume(self) -> Path:
+        """How far directions are that take long to find."""
+        return self.path / "resume"
+
+    def finished(self) -> bool:
+        """Whether there are results and their report, which is written last."""
+        return self.results.exists() and self.report.exists()
+
+
+@dataclass(frozen=True)
+class SweepFolder(RunFolder):
+    """The folder of a sweep."""
+
+    @property
+    def record(self) -> Path:
+        """The definition, and every study that was ever part of it."""
+        return self.path / "sweep.json"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "sweep.html"
+
+    @property
+    def csv(self) -> Path:
+        return self.path / "sweep.csv"
+
+    @property
+    def parquet(self) -> Path:
+        return self.path / "sweep.parquet"
+
+    @property
+    def studies(self) -> Path:
+        return self.path / "studies"
+
+    def study(self, name: str) -> StudyFolder:
+        return StudyFolder(self.studies / name)
+
+    def directions(self, sha256: str) -> Path:
+        """Directions that studies share, by the hash of what decides them."""
+        return self.path / "directions" / f"{sha256[:16]}.safetensors"
