@@ -100,7 +100,7 @@ def run_campaign(
     if detach:
         raise InputError("--detach needs a site with executor: slurm; other runs end with their command")
     mapper: Mapper = executor(site, campaign)
-    with closing(mapper), only_one(campaign.folder), log_to(campaign.folder / "logs"), Bars() as bars:
+    with closing(mapper), only_one(campaign.folder), log_to(campaign.inside), Bars() as bars:
         log.info("%s", campaign.folder)
         if retry_failed:
             stages.clear_failures(campaign)

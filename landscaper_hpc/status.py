@@ -15,6 +15,7 @@ from typing import Any
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import Job, jobs
 from landscaper_hpc.store.failures import Failures
+from landscaper_hpc.store.folder import RunFolder, StudyFolder, SweepFolder
 from landscaper_hpc.store.heartbeat import State, rate_of, read_heartbeats
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
 from landscaper_hpc.store.leases import Leases
@@ -29,13 +30,14 @@ def status(folder: Path) -> dict[str, Any]:
 
     `InputError` where the folder is neither.
     """
+    inside = StudyFolder(folder)
     if is_sweep(folder):
         found = _sweep(folder)
-    elif any((folder / name).exists() for name in ("logs", "study.zarr", "results.json")):
+    elif any(path.exists() for path in (inside.logs, inside.store, inside.results)):
         found = _study(folder)
     else:
         raise InputError(f"{folder}: is not a study's folder; give the one that `landscaper-hpc run` or `sweep` named")
-    heartbeats, known_jobs = read_heartbeats(folder / "logs"), jobs(folder)
+    heartbeats, known_jobs = read_heartbeats(inside.workers), jobs(folder)
     alive = [state for state in heartbeats if time.time() - state.now < _ALIVE]
     held = found["held"]
     found["running"] = len(held) if held else len(alive) if found["shards_done"] < found["shards"] else 0
@@ -65,16 +67,17 @@ def failures(folder: Path, key: str | None = None) -> dict[str, str]:
 
 def logs_of(folder: Path, error: str) -> list[Path]:
     """Where more can be read about an error: the logs of its job where it names one, and of the run."""
+    inside = RunFolder(folder)
     job = re.search(r"job (\d+)(?: \((\d+)_(\d+)\))?", error.partition("\n")[0])
     numbers = {number for number in job.groups()[:2] if number} if job else set()
     return [
         *(
             file
-            for place in ("jobs", "logs")
-            for file in sorted((folder / place).glob("*"))
+            for place in (inside.jobs.path, inside.logs)
+            for file in sorted(place.glob("*"))
             if file.is_file() and numbers & set(re.findall(r"\d+", file.name))
         ),
-        folder / "logs" / "run.log",
+        inside.log,
     ]
 
 
@@ -82,8 +85,9 @@ def logs_of(folder: Path, error: str) -> list[Path]:
 
 
 def _study(folder: Path) -> dict[str, Any]:
-    stores = [LandscapeStore(folder / "study.zarr", name) for name in landscape_names(folder / "study.zarr")]
-    report = folder / "report.html"
+    inside = StudyFolder(folder)
+    stores = [LandscapeStore(inside.store, name) for name in landscape_names(inside.store)]
+    report = inside.report
     landscapes = [
         {
             "name": store.name,
@@ -114,18 +118,18 @@ def _points_done(item: dict[str, Any]) -> int:
 
 
 def _sweep(folder: Path) -> dict[str, Any]:
-    recorded = read_sweep(folder)
+    inside, recorded = SweepFolder(folder), read_sweep(folder)
     states: Counter[str] = Counter()
     found: dict[str, Any] = {"kind": "sweep", "shards": 0, "shards_done": 0, "points": 0, "points_done": 0}
     active: list[dict[str, Any]] = []
     held: dict[str, str] = {}
     for entry in recorded.entries:
-        own = folder / "studies" / entry.name
-        finished = (own / "report.html").exists()
-        failed = not finished and (own / "failed").is_dir() and bool(Failures(own / "failed").quarantined())
+        own = inside.study(entry.name)
+        finished = own.finished()
+        failed = not finished and own.failed.is_dir() and bool(Failures(own.failed).quarantined())
         shards = done = 0
-        for name in landscape_names(own / "study.zarr"):
-            store = LandscapeStore(own / "study.zarr", name)
+        for name in landscape_names(own.store):
+            store = LandscapeStore(own.store, name)
             shards += store.n_shards()
             done += store.n_shards() if finished else store.n_done()
         states["done" if finished else "failed" if failed else "evaluating" if shards else "missing"] += 1
@@ -133,11 +137,11 @@ def _sweep(folder: Path) -> dict[str, Any]:
         found["shards_done"] += done
         found["points"] += entry.points
         found["points_done"] += entry.points if finished else entry.points * done // max(shards, 1)
-        if not finished and (holders := _held(own)):
+        if not finished and (holders := _held(own.path)):
             held |= {f"{entry.name}: {key}": holder for key, holder in holders.items()}
         if not finished and done:
             active.append({"name": entry.name, "shards": shards, "shards_done": done})
-    report = folder / "sweep.html"
+    report = inside.page
     return found | {
         "name": recorded.name,
         "studies": {"total": len(recorded.entries), **{key: states[key] for key in sorted(states)}},
@@ -150,17 +154,18 @@ def _sweep(folder: Path) -> dict[str, Any]:
 
 def _failed(folder: Path) -> dict[str, str]:
     if not is_sweep(folder):
-        return Failures(folder / "failed").quarantined()
+        return Failures(StudyFolder(folder).failed).quarantined()
     return {
         f"{entry.name}: {key}": error
         for entry in read_sweep(folder).entries
-        if (own := folder / "studies" / entry.name / "failed").is_dir()
+        if (own := SweepFolder(folder).study(entry.name).failed).is_dir()
         for key, error in Failures(own).quarantined().items()
     }
 
 
 def _held(folder: Path) -> dict[str, str]:
-    return Leases(folder / "leases").held() if (folder / "leases").is_dir() else {}
+    leases = RunFolder(folder).leases
+    return Leases(leases).held() if leases.is_dir() else {}
 
 
 # ---- how fast ---------------------------------------------------------------------------------------------------

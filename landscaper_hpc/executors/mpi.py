@@ -76,7 +76,7 @@ def run_on_ranks(
 def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool) -> None:
     if not locked:
         stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if restarts() else None))
-    stack.enter_context(log_to(campaign.folder / "logs"))
+    stack.enter_context(log_to(campaign.inside))
     if retry_failed:
         stages.clear_failures(campaign)
 

@@ -62,7 +62,7 @@ class SlurmLauncher:
             raise InputError("--stage needs --executor mpi (one rank is enough)")
         scripts.jobs_folder(campaign)
         new = not campaign.folder.exists()
-        with only_one(campaign.folder), log_to(campaign.folder / "logs"), Bars() as bars:
+        with only_one(campaign.folder), log_to(campaign.inside), Bars() as bars:
             if new and site.stripe is not None and shutil.which("lfs"):
                 size, count = site.stripe.size, str(site.stripe.count)
                 stripe = ["lfs", "setstripe", "-c", count, "-S", size, str(campaign.folder)]

@@ -1,4 +1,4 @@
-"""What every working process tells of itself while it works: one small file each in `logs/workers`, for `status`.
+"""What every working process tells of itself while it works: one small file each, for `status`.
 
 Nothing depends on it: a heartbeat that cannot be written is left out, and results hold nothing of it.
 """
@@ -43,12 +43,12 @@ class State:
 
 
 class Heartbeat:
-    """This process's heartbeat, into the folder `logs`."""
+    """This process's heartbeat, into the folder `workers`."""
 
-    def __init__(self, logs: Path, device: str) -> None:
+    def __init__(self, workers: Path, device: str) -> None:
         now = time.time()
         host = platform.node()
-        self._file = logs / "workers" / f"{host}.{os.getpid()}.{uuid.uuid4().hex[:6]}.json"
+        self._file = workers / f"{host}.{os.getpid()}.{uuid.uuid4().hex[:6]}.json"
         self._state = State(host, os.getpid(), os.environ.get(_JOB), device, now, now)
         self._marks = deque([(now, 0, 0)])
         self._written = self._said = -float("inf")
@@ -93,10 +93,10 @@ def rate_of(marks: list[tuple[float, int, int]], now: float, points: int) -> flo
     return (points - before) / max(now - began, 1e-9)
 
 
-def read_heartbeats(logs: Path) -> list[State]:
-    """All heartbeats that were left in `logs`, by file name."""
+def read_heartbeats(workers: Path) -> list[State]:
+    """All heartbeats that were left in `workers`, by file name."""
     found = []
-    for file in sorted((logs / "workers").glob("*.json")):
+    for file in sorted(workers.glob("*.json")):
         with suppress(OSError, ValueError, TypeError):  # a file system may tear what is not synced
             found.append(State(**json.loads(file.read_bytes())))
     return found
@@ -105,11 +105,11 @@ def read_heartbeats(logs: Path) -> list[State]:
 _heartbeats: dict[Path, Heartbeat] = {}
 
 
-def heartbeat(logs: Path, device: str) -> Heartbeat:
+def heartbeat(workers: Path, device: str) -> Heartbeat:
     """This process's heartbeat for that folder."""
-    if logs not in _heartbeats:
-        _heartbeats[logs] = Heartbeat(logs, device)
-    return _heartbeats[logs]
+    if workers not in _heartbeats:
+        _heartbeats[workers] = Heartbeat(workers, device)
+    return _heartbeats[workers]
 
 
 def whereabouts() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from landscaper_hpc.errors import InputError, Stopped
+from landscaper_hpc.store.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def only_one(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[N
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a")
+        stream = RunFolder(folder).lock.open("a")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     with stream:
@@ -57,10 +58,11 @@ def restarts() -> int:
 
 
 @contextmanager
-def log_to(folder: Path) -> Iterator[None]:
+def log_to(inside: RunFolder) -> Iterator[None]:
     """Times and events go to `logs/run.log`, so that results hold none."""
+    folder = inside.logs
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "run.log")
+    handler = logging.FileHandler(inside.log)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not add to the error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("landscaper_hpc")

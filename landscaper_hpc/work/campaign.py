@@ -29,10 +29,10 @@ class Plan:
     landscapes: tuple[Landscape, ...]
 
     @classmethod
-    def of(cls, study: Study, site: Site, folder: Path, logs: Path | None = None) -> Plan:
+    def of(cls, study: Study, site: Site, folder: Path, workers: Path | None = None) -> Plan:
         token = uuid.uuid4().hex
         inside = StudyFolder(folder.resolve())
-        landscapes = (Landscape(study, item, inside, site, token, logs) for item in study.checkpoints)
+        landscapes = (Landscape(study, item, inside, site, token, workers) for item in study.checkpoints)
         return cls(study, inside.path, tuple(landscapes))
 
     @property

@@ -50,12 +50,12 @@ def taken_over(file: Path, sha256: str) -> Campaign:
 
 
 def _described(campaign: Campaign, site: Site) -> dict[str, Any]:
-    logs = {item.logs for item in campaign.landscapes} - {None}
+    workers = {item.workers for item in campaign.landscapes} - {None}
     return {
         "format": _FORMAT,
         "kind": next(kind for kind, cls in _KINDS.items() if type(campaign) is cls),
         "folder": str(campaign.folder),
-        "logs": [str(folder) for folder in logs],
+        "workers": [str(folder) for folder in workers],
         "site": site.model_dump(mode="json"),
         "plans": [{**_study(plan.study), "folder": str(plan.folder)} for plan in campaign.plans],
         "shared": [{**_study(shared.landscape.study), "file": str(shared.file)} for shared in campaign.shared],
@@ -68,13 +68,13 @@ def _study(study: Study) -> dict[str, Any]:
 
 def _restored(data: dict[str, Any]) -> Campaign:
     folder, site = Path(data["folder"]), Site.model_validate(data["site"])
-    logs = next(map(Path, data["logs"]), None)
+    workers = next(map(Path, data["workers"]), None)
 
     def study(item: dict[str, Any]) -> Study:
         return Study.of(item["study"], Path(item["base"]) / "study.yaml")
 
-    plans = tuple(Plan.of(study(item), site, Path(item["folder"]), logs) for item in data["plans"])
+    plans = tuple(Plan.of(study(item), site, Path(item["folder"]), workers) for item in data["plans"])
     if data["kind"] == "study":
         return Campaign(folder, plans)
-    shared = tuple(SharedDirections.of(study(item), Path(item["file"]), site, logs) for item in data["shared"])
+    shared = tuple(SharedDirections.of(study(item), Path(item["file"]), site, workers) for item in data["shared"])
     return Sweep(folder, plans, directions=shared)

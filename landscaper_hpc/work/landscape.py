@@ -21,8 +21,8 @@ from landscaper_hpc.work.watch import in_time
 class Landscape:
     """The plan of one checkpoint's landscape: the study, which of its checkpoints, in whose folder, where it runs.
 
-    `run` tells one run from another within a process that outlives it; `logs` is the folder for what workers tell of
-    themselves.
+    `run` tells one run from another within a process that outlives it; `workers` is the folder for what workers tell
+    of themselves, where it is not the study's.
     """
 
     study: Study
@@ -30,7 +30,7 @@ class Landscape:
     inside: StudyFolder
     site: Site
     run: str
-    logs: Path | None = None
+    workers: Path | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Landscape:
     @property
     def heartbeat(self) -> Heartbeat:
         """This process's heartbeat for those who watch the landscape."""
-        return heartbeat(self.logs or self.store.parent / "logs", self.site.device)
+        return heartbeat(self.workers or self.inside.workers, self.site.device)
 
     def open(self) -> LandscapeStore:
         return LandscapeStore(self.store, self.name)

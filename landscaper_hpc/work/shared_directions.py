@@ -31,10 +31,10 @@ class SharedDirections:
     file: Path
 
     @classmethod
-    def of(cls, study: Study, file: Path, site: Site, logs: Path | None) -> SharedDirections:
+    def of(cls, study: Study, file: Path, site: Site, workers: Path | None) -> SharedDirections:
         """Those of the study's first checkpoint."""
         place = StudyFolder(file.parent)  # no study: its failures and leases would lie there
-        return cls(Landscape(study, study.checkpoints[0], place, site, f"directions.{file.stem}", logs), file)
+        return cls(Landscape(study, study.checkpoints[0], place, site, f"directions.{file.stem}", workers), file)
 
     def make(self, landscape: Landscape, progress: Progress) -> None:
         """The task that finds them and writes the file, whole."""

@@ -68,7 +68,7 @@ class Sweep(Campaign):
             entries = sorted((known | {e.name: e for e in made.entries}).values(), key=lambda entry: entry.name)
             write_record(folder, Recorded(config.name, made.study_file, made.definition, entries))
         inside = SweepFolder(folder)
-        plans = [Plan.of(study, site, inside.study(study.name).path, inside.logs) for study in made.studies]
+        plans = [Plan.of(study, site, inside.study(study.name).path, inside.workers) for study in made.studies]
         for plan in plans:
             if plan.finished():
                 _refuse_changed(plan)
@@ -199,7 +199,7 @@ class Studies:
         )
         file = self._inside.directions(canonical_sha256(decides))
         if file not in [shared.file for shared in self.shared]:
-            self.shared.append(SharedDirections.of(study, file, self._site, self._inside.logs))
+            self.shared.append(SharedDirections.of(study, file, self._site, self._inside.workers))
         own = {"kind": "file", "n": base.directions.n, "normalization": base.directions.normalization}
         own["file"] = os.path.relpath(file, self._config.base)
         return [f"directions={json.dumps(own)}"]

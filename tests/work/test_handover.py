@@ -37,7 +37,7 @@ def test_a_study_comes_back_as_it_was(tmp_path: Path) -> None:
     for was, now in zip(before.landscapes, after.landscapes, strict=True):
         assert now.study == was.study
         assert now.checkpoint == was.checkpoint
-        assert (now.store, now.site, now.logs, now.file) == (was.store, was.site, was.logs, was.file)
+        assert (now.store, now.site, now.workers, now.file) == (was.store, was.site, was.workers, was.file)
     assert [plan.study.path("task.py") for plan in after.plans] == [tmp_path / "study/task.py"]
 
 
@@ -62,8 +62,8 @@ def test_a_sweep_comes_back_with_the_studies_that_it_had(tmp_path: Path) -> None
         assert now.file == was.file
         assert now.landscape.study == was.landscape.study
         assert now._science() == was._science()
-        assert (now.landscape.store, now.landscape.logs) == (was.landscape.store, was.landscape.logs)
-    assert {item.logs for item in after.landscapes} == {tmp_path / "sweep/logs"}
+        assert (now.landscape.store, now.landscape.workers) == (was.landscape.store, was.landscape.workers)
+    assert {item.workers for item in after.landscapes} == {tmp_path / "sweep/logs/workers"}
 
 
 def test_the_same_campaign_is_the_same_file(tmp_path: Path) -> None:
