@@ -208,6 +208,7 @@ def test_one_checkpoints_directions_for_all(tmp_path: Path) -> None:
         sweep(study, tmp_path / "sweep", **asked)
 
 
+@pytest.mark.processes
 def test_a_bad_checkpoint_leaves_the_others_alone(tmp_path: Path) -> None:
     study = wells(tmp_path / "study", count=5)
     checkpoint(tmp_path / "study", "step_1.pt", 0.0)
