@@ -21,8 +21,21 @@ class InputError(Exception):
 class TaskFailed(Exception):
     """A task raised something that is not bad input; exit code 1.
 
-    The message holds the task and the task's own traceback.
+    The message's first line says what is lost; then comes the failure, as `failures` keeps it: where, and a sentence or
+    the task's own traceback.
     """
+
+    @property
+    def sentence(self) -> str:
+        """What is lost and why, without the way to it."""
+        first, *lines = str(self).splitlines() or [""]
+        begins = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
+        if begins and begins[0] <= 1:
+            lines = [line for line in lines[begins[-1] + 1 :] if not line.startswith(" ")]
+            why = lines[0] if lines else ""
+        else:
+            why = lines[min(1, len(lines) - 1)] if lines else ""
+        return f"{first.removesuffix(':')}: {why.removesuffix(':')}" if why else first
 
 
 class Stopped(BaseException):
@@ -38,7 +51,7 @@ _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of an error's traceback that are in the user's own files."""
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if _of_user(frame)]
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
 
 
 def user_traceback(error: BaseException) -> str:
@@ -47,19 +60,20 @@ def user_traceback(error: BaseException) -> str:
     links = [shown]
     for link in links:
         links += [other for other in (link.__cause__, link.__context__) if other is not None]
-    kept = [[frame for frame in link.stack if _of_user(frame)] for link in links]
+    kept = [[frame for frame in link.stack if is_users(frame.filename)] for link in links]
     if any(kept) or isinstance(error, SyntaxError):  # which says itself where it is
         for link, frames in zip(links, kept, strict=True):
             link.stack = traceback.StackSummary.from_list(frames)
     return "".join(shown.format())
 
 
-def _of_user(frame: traceback.FrameSummary) -> bool:
-    installed = "site-packages" in frame.filename or "dist-packages" in frame.filename
-    return not frame.filename.startswith(("<", _PACKAGE, *_INSTALLED)) and not installed
+def is_users(file: str) -> bool:
+    """Whether code in a file of this name is the user's own."""
+    installed = "site-packages" in file or "dist-packages" in file
+    return not file.startswith(("<", _PACKAGE, *_INSTALLED)) and not installed
 
 
 def user_stack(frame: FrameType | None) -> str:
     """Where a thread is, through the user's own frames; through all where there are none."""
     frames = traceback.extract_stack(frame) if frame is not None else []
-    return "".join(traceback.format_list([kept for kept in frames if _of_user(kept)] or list(frames)))
+    return "".join(traceback.format_list([kept for kept in frames if is_users(kept.filename)] or list(frames)))

@@ -33,8 +33,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Stopped:
             _fail("time is up; everything finished so far is kept, start me again to go on", 75)
         except TaskFailed as failure:
-            # the traceback of the task says what happened; ours would only say that it did
-            _fail(f"{failure}\neverything finished so far is kept; mend the cause and run the same command again", 1)
+            _show(f"{failure}\n", options)
+            kept = "everything finished so far is kept; mend the cause and run the same command again"
+            _fail(f"{failure.sentence}; {kept} (logs/run.log has the way to it, and --traceback shows it)", 1)
         except BrokenPipeError:
             # the reader of our output went away (| head); Python would complain once more at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from studies import wells
 from typer.testing import CliRunner, Result
 
 from landscaper_hpc.cli import app
+from landscaper_hpc.errors import TaskFailed
 
 MORE = """
 
@@ -41,7 +42,10 @@ LEAVING = [
     {"deeper": "raise SystemExit(0)"},
     {"deeper": "__import__('sys').exit(0)"},
     {"deeper": "float(model.x[0]) > 0.9 and __import__('sys').exit(0)"},
+    {"deeper": "__import__('os')._exit(0)"},
+    {"deeper": "float(model.x[0]) > 0.9 and __import__('os')._exit(0)"},
     {"building": "__import__('sys').exit(0)"},
+    {"building": "__import__('os')._exit(0)"},
     {"building": "__import__('argparse').ArgumentParser().parse_args(['--no-such-option'])"},
 ]
 
@@ -53,7 +57,7 @@ def test_a_task_that_ends_the_process_is_an_error(tmp_path: Path, code: dict[str
     more = ["--out", tmp_path / "run", "--executor", "serial"] if name == "run" else []
     done = call(name, file, *more)
     assert done.exit_code == 2, done.output
-    assert "sys.exit(0)" in done.stderr or "SystemExit" in done.stderr
+    assert "sys.exit(0)" in done.stderr or "os._exit(0)" in done.stderr or "SystemExit" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("landscaper-hpc: task file")
     assert not (tmp_path / "run/results.json").exists()
 
@@ -88,6 +92,60 @@ def test_the_way_to_a_mistake(tmp_path: Path, code: dict[str, str], last: str) -
         }
 
 
+SOME_POINTS = {"deeper": "float(model.x[0]) > 0.9 and 1 / 0"}
+
+
+@pytest.mark.parametrize("name", ["run", "sweep"])
+@pytest.mark.parametrize("code", [SOME_POINTS, {"building": "1 / 0"}])
+def test_what_some_points_or_studies_fail_with_is_one_line(tmp_path: Path, name: str, code: dict[str, str]) -> None:
+    file = study(tmp_path / "study", **code)
+    more = ["--checkpoint", tmp_path / "study/origin.pt"] if name == "sweep" else []
+    more += ["--out", tmp_path / "run", "--executor", "serial"]
+    done, shown = call(name, file, *more), call(name, file, *more, "--traceback")
+    assert done.exit_code == shown.exit_code == (1 if name == "sweep" or code == SOME_POINTS else 2)
+    (said,) = (line for line in done.stderr.splitlines() if line.startswith("landscaper-hpc: "))
+    assert done.stderr.endswith(f"{said}\n")
+    assert "ZeroDivisionError: " in said
+    assert "Traceback" not in done.stderr
+    logged = (tmp_path / "run/logs/run.log").read_text()
+    for text in (logged, shown.stderr):
+        way = text[text.rindex("Traceback (most recent call last)") :]
+        assert {line.split('"')[1] for line in way.splitlines() if line.startswith("  File ")} == {
+            str(tmp_path / "study/task.py")
+        }
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("leaves", ["__import__('sys').exit(0)", "__import__('os')._exit(0)"])
+def test_a_loss_that_ends_the_process_in_a_pool(tmp_path: Path, leaves: str) -> None:
+    file = study(tmp_path / "study", deeper=f"float(model.x[0]) > 0.9 and {leaves}")
+    done = call("run", file, "--out", tmp_path / "run", "--workers", 2)
+    assert done.exit_code == 2, done.output
+    assert "the loss called sys.exit(" in done.stderr
+    assert not (tmp_path / "run/results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (
+            "2 shards failed. The last error of a.0:\na.0 on n1\nTraceback (most recent call last):\n  File x\nE: no",
+            "E: no",
+        ),
+        (
+            "2 shards failed. The last error of a.0:\na.0 on n1\nkey: is wrong\nTraceback (most recent call last):",
+            "key: is wrong",
+        ),
+        ("shard a.0\nTraceback (most recent call last):\n  File x\nE: a\n\nDuring\n\nTraceback (m\n  F\nE: b", "E: b"),
+        ("shard a.0\nKeyError: x", "KeyError: x"),
+        ("shard a.0\n", "shard a.0"),
+    ],
+)
+def test_a_failures_sentence(message: str, sentence: str) -> None:
+    assert TaskFailed(message).sentence.endswith(sentence)
+    assert "\n" not in TaskFailed(message).sentence
+
+
 @pytest.mark.parametrize("name", ["run", "check", "plan", "sweep", "connect", "similarity"])
 def test_commands_that_run_the_users_code_can_show_the_way(tmp_path: Path, name: str) -> None:
     file = study(tmp_path / "study", building="1 / 0")
@@ -100,6 +158,6 @@ def test_commands_that_run_the_users_code_can_show_the_way(tmp_path: Path, name:
         more["sweep"] = ["--checkpoint", str(tmp_path / "study/origin.pt"), *more["run"]]
     plain, shown = (call(name, file, *more.get(name, []), *way) for way in ([], ["--traceback"]))
     assert "ZeroDivisionError" in plain.stderr + shown.stderr
-    assert "Traceback" not in plain.stderr or name == "sweep"
+    assert "Traceback" not in plain.stderr
     if name != "sweep":  # which sets the study aside, with its failure
         assert 'task.py", line' in shown.stderr

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.errors import InputError, is_users, user_traceback
 from landscaper_hpc.study.sources import is_local
 
 
@@ -21,6 +21,7 @@ def user_module(file: Path) -> Iterator[ModuleType]:
 
     Afterwards they are forgotten, so that the file of the same name beside another study is not taken for them.
     """
+    os._exit = _leave
     spec = importlib.util.spec_from_file_location(f"landscaper_hpc_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file (.py)")
@@ -50,6 +51,17 @@ def mistake(message: str, error: BaseException) -> InputError:
     found = InputError(message)
     found.traceback = user_traceback(error)
     return found
+
+
+_really_exit, _process = os._exit, os.getpid()
+
+
+def _leave(status: int) -> NoReturn:
+    """`os._exit`, which the user's code may call in processes that it forked, and in ours can only raise: else a run
+    would end in its midst, as if it were done."""
+    if os.getpid() == _process and is_users(sys._getframe(1).f_code.co_filename):
+        raise SystemExit(f"os._exit({status})")
+    _really_exit(status)
 
 
 # ---- what is read ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import logging
 import math
 import platform
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.objective.device import local_device
 from landscaper_hpc.objective.usercode import mistake, user_module
 from landscaper_hpc.progress import Progress
@@ -145,8 +144,8 @@ def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
         for _ in range(ATTEMPTS):
             found = f"{landscape} on {whereabouts()}\n{error}\n{error.traceback}".rstrip()
             landscape.failures.record(landscape.key, found)
-    except Exception:
-        landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{traceback.format_exc()}")
+    except Exception as error:
+        landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{user_traceback(error)}")
 
 
 def _beating(landscape: Landscape, progress: Progress) -> Progress:
@@ -247,8 +246,8 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
         _workers.clear()  # its objective was left in the midst of something
         on_hang(hung)
         return
-    except Exception:
-        error = traceback.format_exc()
+    except Exception as failed:
+        error = user_traceback(failed)
         worker.prove(task.landscape)
         failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
         return
