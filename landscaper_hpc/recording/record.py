@@ -38,7 +38,13 @@ _LEAVES = {
     Tensor.__repr__,
     Tensor.tensor_split,
     torch.tensor_split,
+    Tensor.untyped_storage,  # so does copy.copy(); of a wrapped tensor it is a null pointer
+    Tensor.storage,
+    Tensor.share_memory_,
 }
+# How a tensor among others in a list becomes a number of a new one.
+_NUMBERS = {Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__, Tensor.__complex__}
+_OF_A_LIST = {torch.tensor, torch.as_tensor, torch.asarray, torch.sparse_coo_tensor, Tensor.new_tensor, Tensor.new}
 _DATA = vars(torch._C.TensorBase)["data"].__get__
 
 
@@ -107,7 +113,11 @@ class _Exits(TorchFunctionMode):
         if function is _DATA:  # the same numbers, by an operation
             return args[0].detach()
         if function in _LEAVES:
-            self._recorder.leaves(args[0], getattr(function, "__name__", str(function)))
+            self._recorder.leaves(args[0], getattr(function, "__name__", str(function)), of_constants=False)
+        elif function in _NUMBERS or function in _OF_A_LIST:
+            listed = args if function in _NUMBERS else [arg for arg in args if not isinstance(arg, Tensor)]
+            for tensor in filter(lambda leaf: isinstance(leaf, Tensor), pytree.tree_leaves(listed)):
+                self._recorder.leaves(tensor, function.__name__, of_constants=True)
         return function(*args, **(kwargs or {}))
 
 
@@ -175,14 +185,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         masks = [i for i in args[1] if isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8)]
         return any(self._node(mask) in self._moving for mask in masks)
 
-    def leaves(self, tensor: Any, way: str) -> None:
-        """Refuse a tensor that depends on the argument; `way` is how it leaves torch."""
+    def leaves(self, tensor: Any, way: str, of_constants: bool) -> None:
+        """Refuse a tensor that depends on the argument; `way` is how it leaves torch, and whether it tells the numbers
+        of constants within transforms."""
         wrapped = False
         while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             tensor, wrapped = torch._C._functorch.get_unwrapped(tensor), True
         if isinstance(tensor, Tensor) and self._nodes.get(tensor) in self._moving:
             self._refuse(f"values leave torch ({way})")
-        if wrapped:  # what holds the numbers of a constant is inside: from here anything might be read
+        if (
+            wrapped and not of_constants
+        ):  # what holds the numbers of a constant is inside: from here anything might be read
             raise RuntimeError(f"a constant leaves torch within a transform ({way})")
 
     def _keep(self, node: Node, result: Any, moves: bool) -> None:

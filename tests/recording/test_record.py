@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -101,6 +102,16 @@ def _whatever_happens(function, otherwise: Tensor) -> Tensor:
             lambda x: torch.func.grad(lambda y: (y * torch.from_numpy(y.detach().numpy() > 0)).sum())(x).sum(),
             "values leave torch .numpy.",
         ),
+        (lambda x: (x * torch.tensor([x.sum(), 2.0, 3.0])).sum(), "values leave torch .tensor."),
+        (lambda x: (x * torch.as_tensor([[x.sum()], [2.0]])).sum(), "values leave torch .as_tensor."),
+        (lambda x: (x * x.new_tensor([x[0], x[1], 3.0])).sum(), "values leave torch .new_tensor."),
+        (lambda x: (x * torch.Tensor([x.sum(), 2.0, 3.0])).sum(), "values leave torch .__float__."),
+        (lambda x: torch.func.vmap(lambda y: y * torch.tensor([y.detach()]))(x).sum(), "."),
+        (
+            lambda x: (x * copy.copy(x.detach())).sum(),
+            "values leave torch .untyped_storage.",
+        ),  # a crash, if not refused
+        (lambda x: (x * x.detach().clone().share_memory_()).sum(), "values leave torch .share_memory_."),
         (lambda x: _whatever_happens(lambda: x.sum() * x.max().item(), x.sum()), "its course depends on values"),
     ],
 )
@@ -118,10 +129,13 @@ def test_values_of_constants_may_decide() -> None:
 def test_constants_may_have_shapes_that_depend_on_their_values_and_may_leave_torch() -> None:
     def function(x: Tensor) -> Tensor:
         c = torch.tensor([1.0, 2.0, 3.0])
-        return x[c > 1].sum() + len(torch.unique(c)) + float(c.numpy().sum()) + x.data.sum() + x[x.argsort()][0]
+        d = torch.tensor([c.sum(), 1.0]) + torch.Tensor([c[0], 0]) + x.new_tensor(4)
+        return (
+            x[c > 1].sum() + len(torch.unique(c)) + float(c.numpy().sum()) + x.data.sum() + x[x.argsort()][0] + d.sum()
+        )
 
     recorded = record(function, torch.ones(3))
-    assert recorded(torch.tensor([1.0, 2.0, 5.0])) == 7 + 3 + 6 + 8 + 1
+    assert recorded(torch.tensor([1.0, 2.0, 5.0])) == 7 + 3 + 6 + 8 + 1 + 16
 
 
 @pytest.mark.processes
