@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from landscaper_hpc import streams
 from landscaper_hpc.commands.check import check
 from landscaper_hpc.commands.connect import connect
 from landscaper_hpc.commands.doctor import doctor
@@ -32,12 +33,15 @@ app = typer.Typer(
 )
 
 
+_MAKE_FILES = (init, run, sweep, report)  # the others are for what they print
+
 for _command in (init, check, plan, run, sweep, status, topology, report, connect, similarity, doctor):
-    app.command()(guarded(_command))
+    app.command()(guarded(_command, output=_command not in _MAKE_FILES))
 
 
 def main() -> None:
     """The console script."""
+    streams.steady()
     app(prog_name="landscaper-hpc")
 
 

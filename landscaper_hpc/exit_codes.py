@@ -7,24 +7,27 @@ and to be started again, 1 anything else.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from landscaper_hpc import streams
 from landscaper_hpc.errors import InputError, Stopped, TaskFailed, user_frames, user_traceback
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
+def guarded(command: Callable[..., None], output: bool = False) -> Callable[..., None]:
     """Turn what a command raises into one message and the exit code that belongs to it.
 
     A mistake in the user's code is one line too; with the command's option `traceback` the way to it comes before.
+    Where the command is for its `output`, and not for files, it has failed if that could not be written.
     """
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
+            if output and (why := streams.lost_output()):
+                _fail(f"standard output could not be written: {why}", 1)
         except InputError as error:
             _show(error.traceback, options)
             _fail(" ".join(str(error).split()), 2)
@@ -36,10 +39,6 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _show(f"{failure}\n", options)
             kept = "everything finished so far is kept; mend the cause and run the same command again"
             _fail(f"{failure.sentence}; {kept} (logs/run.log has the way to it, and --traceback shows it)", 1)
-        except BrokenPipeError:
-            # the reader of our output went away (| head); Python would complain once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
         except (Exception, SystemExit) as error:
             frames = user_frames(error)
             if not frames:

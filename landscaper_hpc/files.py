@@ -49,10 +49,12 @@ def publish(path: Path, content: bytes, sync: Literal["all", "content", "nothing
 
 @contextmanager
 def full_disk_refused(path: Path) -> Iterator[None]:
-    """Turn 'no space left' into the sentence a user can act on."""
+    """Turn 'no space left', and a place where nothing may be written, into the sentence a user can act on."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES):
+            raise InputError(f"{path}: cannot be written ({error.strerror}); everything else is as it was") from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(

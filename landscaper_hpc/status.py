@@ -5,7 +5,9 @@ Of what is finished nothing is listed, so that a thousand studies of a thousand 
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors.jobs import Job, jobs
+from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import RunFolder, StudyFolder, SweepFolder
-from landscaper_hpc.store.heartbeat import State, rate_of, read_heartbeats
+from landscaper_hpc.store.heartbeat import State, at_work, rate_of, read_heartbeats
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
 from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.store.lock import is_locked
 from landscaper_hpc.store.sweep_record import is_sweep, read_sweep
-
-_ALIVE = 90.0
-"""Seconds after its last beat that a worker is taken to be at work."""
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -37,10 +37,13 @@ def status(folder: Path) -> dict[str, Any]:
         found = _study(folder)
     else:
         raise InputError(f"{folder}: is not a study's folder; give the one that `landscaper-hpc run` or `sweep` named")
-    heartbeats, known_jobs = read_heartbeats(inside.workers), jobs(folder)
-    alive = [state for state in heartbeats if time.time() - state.now < _ALIVE]
-    held = found["held"]
-    found["running"] = len(held) if held else len(alive) if found["shards_done"] < found["shards"] else 0
+    heartbeats, (known_jobs, silent) = read_heartbeats(inside.workers), _jobs(folder)
+    alive = at_work(heartbeats, over={job.id for job in known_jobs if not job.active})
+    dead = {(state.host, state.pid) for state in heartbeats} - {(state.host, state.pid) for state in alive}
+    held = {key: holder for key, holder in found["held"].items() if _process(holder) not in dead}
+    found["held"] = held
+    evaluating = sum(not state.phase for state in alive) if found["shards_done"] < found["shards"] else 0
+    found["running"] = len(held) or evaluating
     # failed shards and those that someone holds are not done and will not be begun
     found["pending"] = max(0, found["shards"] - found["shards_done"] - found["running"] - len(found["failed"]))
     rate = sum(_rate(state) for state in alive)
@@ -49,9 +52,46 @@ def status(folder: Path) -> dict[str, Any]:
         "shards_per_minute": sum(_shards_per_minute(state) for state in alive),
         "seconds_left": (found["points"] - found["points_done"]) / rate if rate else None,
         "nodes": _nodes(alive),
+        "phases": sorted({state.current for state in alive if state.phase}),
+        "at_work": bool(alive or held or any(job.active for job in known_jobs) or is_locked(folder)),
+        "command": _command(folder),
+        "slurm_silent": silent,
         "jobs": [_job(job) for job in known_jobs],
         **_hours(heartbeats, known_jobs),
     }
+
+
+def _jobs(folder: Path) -> tuple[list[Job], str | None]:
+    """Its jobs, oldest first, and since when Slurm has told nothing of them, where it does not answer."""
+    record = Record(folder)
+    try:
+        return record.look(), None
+    except SlurmSilent:
+        seen = RunFolder(folder).jobs.record.stat().st_mtime
+        return record.last(), time.strftime("%Y-%m-%d %H:%M", time.localtime(seen))
+
+
+def _process(holder: str) -> tuple[str, int]:
+    host, pid, _ = [*holder.rsplit(".", 2), "", ""][:3]
+    return host, int(pid) if pid.isdigit() else 0
+
+
+def _command(folder: Path) -> str | None:
+    """The command that began or went on with it last, as it can be given here."""
+    try:
+        given = json.loads(RunFolder(folder).command.read_text())
+        words = shlex.join(given["words"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return words if Path(given["folder"]) == Path.cwd() else f"cd {shlex.quote(given['folder'])} && {words}"
+
+
+def same_errors(found: dict[str, str]) -> list[tuple[list[str], str]]:
+    """Errors that differ at most in who met them (their first line), with all their keys."""
+    groups: dict[str, tuple[list[str], str]] = {}
+    for key, error in found.items():
+        groups.setdefault(error.partition("\n")[2].strip() or error, ([], error))[0].append(key)
+    return list(groups.values())
 
 
 def failures(folder: Path, key: str | None = None) -> dict[str, str]:
@@ -176,6 +216,8 @@ def _rate(state: State) -> float:
 
 
 def _shards_per_minute(state: State) -> float:
+    if not state.marks:
+        return 0.0
     began, _, before = state.marks[0]
     return 60 * (state.shards - before) / max(state.now - began, 1e-9)
 
@@ -229,8 +271,10 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
                 f"({100 * item['shards_done'] // item['shards']} %), "
                 f"{' × '.join(map(str, item['shape']))} points, merge tree {'done' if item['topology'] else 'pending'}"
             )
-        if not found["landscapes"]:
+        if not found["landscapes"] and not found["phases"]:
             yield "no directions yet"
+    if found["phases"]:
+        yield f"at work: {', '.join(found['phases'][:5])}" + (", …" if len(found["phases"]) > 5 else "")
     if found["shards_done"] < found["shards"]:
         yield (
             f"shards: {found['shards_done']:,} done, {found['running']:,} running, {found['pending']:,} pending, "
@@ -243,6 +287,8 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         )
         for node in found["nodes"]:
             yield f"  {node['host']:<20} {node['workers']:>3} workers, {node['points_per_second']:,.4g} points/s"
+    if found["slurm_silent"]:
+        yield f"Slurm does not answer: what follows was so at {found['slurm_silent']}"
     for job in found["jobs"]:
         why = f" ({job['reason']})" if job["reason"] else ""
         yield f"job {job['id']:<16} {job['stage']:<9} {job['state']}{why} {job['nodes']}".rstrip()
@@ -253,8 +299,22 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"{len(found['failed'])} shards failed and are quarantined: {', '.join(list(found['failed'])[:10])}"
         yield f"the last error of {key}:\n{error.rstrip()}"
         yield f"all errors and their logs: landscaper-hpc status {folder} --failed"
-        yield "mend the cause, then: landscaper-hpc … --retry-failed"
+        yield f"mend the cause, then: {found['command'] or 'landscaper-hpc …'} --retry-failed"
     yield f"report: {found['report'] or 'pending'}"
+    if abandoned(found) and not found["failed"]:
+        yield f"nobody works on it; go on with: {found['command'] or 'the same command again'}"
+    elif abandoned(found):
+        yield "nobody works on it"
+
+
+def finished(found: dict[str, Any]) -> bool:
+    """Whether there is nothing left to do."""
+    return bool(found["report"]) and bool(found["points_done"] == found["points"])
+
+
+def abandoned(found: dict[str, Any]) -> bool:
+    """Whether there is something left to do, and nobody who does it."""
+    return not found["at_work"] and not finished(found)
 
 
 def _sweep_lines(found: dict[str, Any]) -> Iterator[str]:

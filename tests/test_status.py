@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import signal
+import subprocess
+import sys
 import time
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from studies import command, wells
+from studies import Gate, command, network, process, wells
 
 from landscaper_hpc import InputError, Site, Study
+from landscaper_hpc.executors.jobs import Record, SlurmSilent
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.status import failures, lines, logs_of, status
-from landscaper_hpc.store.heartbeat import Heartbeat, State, read_heartbeats
+from landscaper_hpc.store.heartbeat import Heartbeat, State, at_work, rate_of, read_heartbeats
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.deal import Deal
 from landscaper_hpc.work.preparation import prepare_all
@@ -109,6 +116,104 @@ def test_the_log_of_a_job_has_a_line_of_progress(
     (line,) = capsys.readouterr().err.splitlines()
     assert "1 shards, 1,004 points" in line
     assert line.endswith("at a.1.0")
+
+
+@pytest.mark.processes
+def test_who_works_on_it_still() -> None:
+    """Of killed and ended ones nothing counts, though they were heard of a moment ago."""
+    now, here, pids = time.time(), platform.node(), str(Path("/proc/self/ns/pid").readlink())
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    rows = {
+        "of another host": (State("n1", 1, None, "cpu", now, now), True),
+        "of another host, long silent": (State("n1", 2, None, "cpu", now, now - 100), False),
+        "this process": (State(here, os.getpid(), None, "cpu", now, now - 100, pids=pids), True),
+        "a process that is gone": (State(here, gone.pid, None, "cpu", now, now, pids=pids), False),
+        "a process that has its number by now": (State(here, os.getpid(), None, "cpu", 1e9, now, pids=pids), False),
+        "it says so": (State("n1", 3, None, "cpu", now, now, ended=True), False),
+        "of a container on this host": (State(here, gone.pid, None, "cpu", now, now, pids="pid:[1]"), True),
+        "of a job that has ended": (State("n1", 4, "15_2", "cpu", now, now), False),
+        "of a job that was started again, before": (State("n1", 5, "16", "cpu", now, now, restart=0), False),
+        "of a job that was started again, now": (State("n2", 5, "16", "cpu", now, now, restart=1), True),
+    }
+    found = at_work([state for state, _ in rows.values()], over={"15_2"})
+    assert {what: state in found for what, (state, _) in rows.items()} == {what: yes for what, (_, yes) in rows.items()}
+
+
+def test_a_rate_begins_when_all_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda: clock)
+    own = Heartbeat(tmp_path, "cpu")
+    own.begin_phase("directions of a")
+    (state,) = read_heartbeats(tmp_path)
+    assert (state.current, state.phase, state.marks) == ("directions of a", True, [])
+    clock += 500
+    own.beat("a.0.0")
+    own.ready()
+    clock += 10
+    own.beat("a.0.0", 70)
+    (state,) = read_heartbeats(tmp_path)
+    assert rate_of(state.marks, state.now, state.points) == pytest.approx(7)
+    assert not state.phase
+    own.end()
+    assert read_heartbeats(tmp_path)[0].ended
+
+
+def test_a_former_lease_of_a_dead_worker_is_not_running(half_done: Plan) -> None:
+    now, lease = time.time(), half_done.folder / "leases/origin.2.0"
+    lease.write_text("n4.long.name.7.abcdef12")
+    assert status(half_done.folder)["running"] == 1
+    state = State("n4.long.name", 7, None, "cpu", now, now, ended=True)
+    (half_done.folder / "logs/workers/n4.json").write_text(json.dumps(vars(state)))
+    assert status(half_done.folder)["held"] == {}
+
+
+def test_the_same_error_is_told_once(half_done: Plan) -> None:
+    (item,) = half_done.landscapes
+    for key in ("origin.4.0", "origin.4.1"):
+        item.failures.quarantine(key, f"shard {key} on there, process 2\nArithmeticError: no value")
+    item.failures.quarantine("origin.5.0", "shard origin.5.0 on there, process 2\nValueError: other")
+    said = command("status", half_done.folder, "--failed").stdout
+    assert said.count("ArithmeticError") == said.count("ValueError") == 1
+    assert "origin.3.0, origin.4.0, origin.4.1 (3 with the same error)" in said
+
+
+def test_old_states_of_jobs_are_called_old(half_done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*arguments: object, **more: object) -> None:
+        raise SlurmSilent
+
+    Record(half_done.folder).add("evaluate", "17", "x")
+    monkeypatch.setattr(Record, "look", silent)
+    said = command("status", half_done.folder).stdout
+    assert "Slurm does not answer: what follows was so at 20" in said
+    assert "job 17               evaluate  PENDING" in said
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals) -> None:
+    file = network(tmp_path / "study", slow=0.001)
+    words = ["run", str(file), "--out", str(tmp_path / "run"), "--workers", "2", "--set-site", "shard_points=5"]
+    with closing(Gate(file)) as gate:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "landscaper_hpc.cli", *words], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        gate.until("a shard is done", lambda: list(tmp_path.glob("run/study.zarr/*/done/*/c.*")))
+        found = status(tmp_path / "run")
+        assert found["at_work"]
+        assert found["running"] == 2
+        run.send_signal(number)
+        if number == signal.SIGKILL:
+            run.wait()
+        else:
+            gate.until("it ends", lambda: run.poll() is not None)
+    said = process("status", tmp_path / "run", "--watch", cwd=tmp_path).stdout
+    assert " 0 running" in said
+    assert "points/s" not in said.splitlines()[-3]
+    line = next(line for line in said.splitlines() if line.startswith("nobody works on it"))
+    told = f"nobody works on it; go on with: cd {Path.cwd()} && landscaper-hpc {' '.join(words)}"
+    assert "".join(said.split()).endswith("".join(told.split())), line
 
 
 def test_workers_begin_apart_and_visit_every_landscape() -> None:

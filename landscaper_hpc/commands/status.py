@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from landscaper_hpc import strict_json
+from landscaper_hpc import streams, strict_json
 
 _BETWEEN_LOOKS = 5.0
+_LOOKS_AT_NOBODY = 2
+"""A run that has just been started takes a moment to come."""
 
 
 def status(
@@ -21,7 +23,7 @@ def status(
         str | None, typer.Argument(metavar="[KEY]", help="with --failed: only this one", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="look again every few seconds, until all is done")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="look every few seconds, while somebody works on it")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="print the errors of what failed, and their logs")] = False,
 ) -> None:
     """Say what is done, running, pending and failed, how fast it goes and what it waits for. Safe beside a run.
@@ -53,8 +55,9 @@ def _print_failed(folder: Path, key: str | None) -> None:
     from landscaper_hpc import status as states
 
     errors = states.failures(folder, key)
-    for name, error in errors.items():
-        print(f"{name}\n{error.rstrip()}")
+    for keys, error in states.same_errors(errors):
+        print(f"{', '.join(keys)}" + (f" ({len(keys)} with the same error)" if len(keys) > 1 else ""))
+        print(error.rstrip())
         print("".join(f"log: {log}\n" for log in states.logs_of(folder, error)))
     if not errors:
         print("nothing has failed")
@@ -67,10 +70,12 @@ def _watch(folder: Path) -> None:
 
     from landscaper_hpc import status as states
 
+    left = 0
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
             found = states.status(folder)
             live.update(Text("\n".join(states.lines(found, folder))), refresh=True)
-            if found["report"] and found["points_done"] == found["points"]:
+            left = left + 1 if states.abandoned(found) else 0
+            if states.finished(found) or left == _LOOKS_AT_NOBODY or streams.lost_output():
                 return
             time.sleep(_BETWEEN_LOOKS)

@@ -106,6 +106,8 @@ class Jobs:
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK, "--preload-nanny", dask_gone.__name__),
                 *_lifetime(slurm),
             ],
+            # the node's common one may hold another user's files
+            local_directory=str(self._keys / "scratch"),
             death_timeout=_START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",
@@ -202,6 +204,7 @@ class Step:
                 "nthreads": 1,
                 "memory_limit": 0,
                 "death_timeout": _START_SECONDS,
+                "local_directory": str(self._keys / "scratch"),
                 "preload": [dask_gone.__name__],
             },
         )

@@ -16,6 +16,7 @@ from distributed import get_worker
 from landscaper_hpc.executors.local import _call
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
+from landscaper_hpc.store.heartbeat import end_heartbeats
 
 _REPORT_SECONDS = 0.2
 _LONGEST_TASK_SECONDS = 1.0
@@ -46,6 +47,8 @@ def work(key: str, task: bytes, run: str, tell: bool) -> None:
 def stop(run: str) -> bool:
     """Start no task of this run any more; whether one is running."""
     _stopped.add(run)
+    if not _one_task.locked():
+        end_heartbeats()
     return _one_task.locked()
 
 

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Any
 
+from landscaper_hpc import streams
 from landscaper_hpc.errors import InputError, TaskFailed, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
@@ -163,6 +164,7 @@ def _start_worker(reports: Any, rank: int) -> None:
     global _reports
     _reports = reports
     os.environ[LOCAL_RANK] = str(rank)
+    streams.steady()
     # Ctrl-C reaches the whole process group: the client decides, workers finish their task
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -39,11 +39,16 @@ def site_findings(site: Site) -> Iterator[Finding]:
     yield "controller", answered and "UP" in text, text or "does not answer"
     yield _arrays(site)
     yield _partition(site)
+    nodes = _nodes(site)
+    yield nodes
     yield _association("account", site.slurm.account, "assoc", f"user={getpass.getuser()}", "account")
     yield _association("qos", site.slurm.qos, "qos", None, "name")
     yield _constraint(site)
     yield _submission(site)
     yield _launcher(site)
+    if nodes[1] is False:
+        yield "MPI", None, "not tried: no node of the partition can be used"
+        return
     try:
         yield _ranks(site)
     except OSError as error:
@@ -100,6 +105,25 @@ def _partition(site: Site) -> Finding:
         state == "UP",
         f"{name} is {state}, {fields.get('TotalNodes')} nodes, at most {fields['MaxTime']}",
     )
+
+
+def _nodes(site: Site) -> Finding:
+    """The nodes of the partition that cannot be used, and why."""
+    where = [] if site.slurm.partition is None else [f"--partition={site.slurm.partition}"]
+    answered, text = _ask("sinfo", "--noheader", "--Node", *where, "--format=%N|%T|%a|%E")
+    if not answered:
+        return "nodes", None, f"sinfo does not tell: {text}"
+    rows = {name: more for name, _, more in (line.partition("|") for line in text.splitlines())}
+    out = {}
+    for name, more in rows.items():
+        state, available, reason = more.split("|", 2)
+        if available.strip() != "up" or re.match(r"(drain|down|fail|inval|maint|unknown)|.*\*$", state):
+            why = state if available.strip() == "up" else f"{state}, its partition is {available.strip()}"
+            out[name] = why + (f" ({reason.strip()})" if reason.strip() not in ("", "none") else "")
+    if not out:
+        return "nodes", True, f"all {len(rows)} can be used"
+    told = ", ".join(f"{name} {why}" for name, why in list(out.items())[:5]) + (", …" if len(out) > 5 else "")
+    return "nodes", False if len(out) == len(rows) else None, f"{len(out)} of {len(rows)} cannot be used: {told}"
 
 
 def _association(key: str, value: str | None, table: str, where: str | None, column: str) -> Finding:

@@ -44,6 +44,11 @@ class RunFolder:
         return self.logs / "run.log"
 
     @property
+    def command(self) -> Path:
+        """The command that works in it, or did last, and where it was given."""
+        return self.logs / "command.json"
+
+    @property
     def workers(self) -> Path:
         """What working processes tell of themselves."""
         return self.logs / "workers"

@@ -12,9 +12,13 @@ import sys
 import time
 import uuid
 from collections import deque
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing.util import Finalize
 from pathlib import Path
+
+import psutil
 
 WINDOW = 300.0
 """Seconds over which a rate is taken."""
@@ -23,12 +27,18 @@ _BETWEEN_WRITES = 5.0
 _BETWEEN_MARKS = 15.0
 _BETWEEN_LINES = 30.0
 _JOB = "SLURM_JOB_ID"
+_SILENT = 90.0
+"""Seconds after its last beat that a worker of another host is taken to be at work."""
+
+_SILENT_HERE = 3600.0
+"""The same for a process that is seen to be there."""
 
 
 @dataclass
 class State:
     """What a heartbeat's file holds. Times are seconds since 1970 by the worker's clock; `marks` are (time, points,
-    shards) of the last minutes, `current` is what it works on."""
+    shards) of the last minutes, from the first shard on; `current` is what it works on, a shard or (`phase`) what is
+    none. `pids` tells in which name space `pid` is one, `restart` how often `job` was started before."""
 
     host: str
     pid: int
@@ -40,6 +50,10 @@ class State:
     shards: int = 0
     current: str = ""
     marks: list[tuple[float, int, int]] = field(default_factory=list)
+    phase: bool = False
+    pids: str = ""
+    restart: int = 0
+    ended: bool = False
 
 
 class Heartbeat:
@@ -49,29 +63,27 @@ class Heartbeat:
         now = time.time()
         host = platform.node()
         self._file = workers / f"{host}.{os.getpid()}.{uuid.uuid4().hex[:6]}.json"
-        self._state = State(host, os.getpid(), os.environ.get(_JOB), device, now, now)
-        self._marks = deque([(now, 0, 0)])
+        self._state = State(host, os.getpid(), _job(), device, now, now, pids=_pids())
+        self._state.restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        self._marks: deque[tuple[float, int, int]] = deque()
         self._written = self._said = -float("inf")
         # one line per node and job, and none where a terminal shows bars
         self._says = _JOB in os.environ and os.environ.get("SLURM_LOCALID", "0") == "0" and not sys.stderr.isatty()
 
     def beat(self, current: str, partial: int = 0) -> None:
-        """Alive and working on `current`, of which `partial` points are evaluated."""
+        """Alive and working on the shard `current`, of which `partial` points are evaluated."""
         clock = time.monotonic()
-        if clock - self._written < _BETWEEN_WRITES:
+        if clock - self._written < _BETWEEN_WRITES and not self._state.phase:
             return
         self._written = clock
         state, now = self._state, time.time()
-        if now - self._marks[-1][0] >= _BETWEEN_MARKS:
+        if self._marks and now - self._marks[-1][0] >= _BETWEEN_MARKS:
             self._marks.append((now, state.points + partial, state.shards))
             while now - self._marks[1][0] > WINDOW:
                 self._marks.popleft()
+        state.phase, state.ended = False, False
         state.now, state.current, state.marks = now, current, list(self._marks)
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            aside = self._file.with_suffix(".partial")
-            aside.write_text(json.dumps({**asdict(state), "points": state.points + partial}))
-            aside.replace(self._file)
+        self._write(partial)
         if self._says and clock - self._said >= _BETWEEN_LINES:
             self._said = clock
             rate = rate_of(state.marks, now, state.points + partial)
@@ -82,6 +94,35 @@ class Heartbeat:
                 flush=True,
             )
 
+    def begin_phase(self, current: str) -> None:
+        """Alive and working on what is no shard; to be called as often as one likes."""
+        clock, state = time.monotonic(), self._state
+        if state.current == current and state.phase and not state.ended and clock - self._written < _BETWEEN_WRITES:
+            return
+        self._written = clock
+        state.now, state.current, state.phase, state.ended = time.time(), current, True, False
+        self._write()
+
+    def ready(self) -> None:
+        """Everything is loaded: a rate is one of points from now on."""
+        if not self._marks:
+            self._marks.append((time.time(), self._state.points, self._state.shards))
+
+    def end(self) -> None:
+        """Works on nothing any more."""
+        if self._written > 0 and not self._state.ended:
+            self._state.ended = True
+            self._state.now = time.time()
+            self._marks.clear()
+            self._write()
+
+    def _write(self, partial: int = 0) -> None:
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            aside = self._file.with_suffix(".partial")
+            aside.write_text(json.dumps({**asdict(self._state), "points": self._state.points + partial}))
+            aside.replace(self._file)
+
     def shard_done(self, points: int) -> None:
         self._state.points += points
         self._state.shards += 1
@@ -89,6 +130,8 @@ class Heartbeat:
 
 def rate_of(marks: list[tuple[float, int, int]], now: float, points: int) -> float:
     """Points per second since the first of the marks."""
+    if not marks:
+        return 0.0
     began, before, _ = marks[0]
     return (points - before) / max(now - began, 1e-9)
 
@@ -102,14 +145,59 @@ def read_heartbeats(workers: Path) -> list[State]:
     return found
 
 
+def at_work(states: Sequence[State], over: Collection[str]) -> list[State]:
+    """Those whose process works, as far as can be told: not of jobs that are `over`, nor of a job's former starts."""
+    latest: dict[str | None, int] = {}
+    for state in states:
+        latest[state.job] = max(state.restart, latest.get(state.job, 0))
+    return [
+        state
+        for state in states
+        if not state.ended and state.job not in over and state.restart == latest[state.job] and _alive(state)
+    ]
+
+
+def _alive(state: State) -> bool:
+    silent = time.time() - state.now
+    if not state.pids or (state.host, state.pids) != (platform.node(), _pids()):
+        return silent < _SILENT
+    try:
+        process = psutil.Process(state.pid)
+        there = process.create_time() < state.began + 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+    return there and silent < _SILENT_HERE
+
+
+def _pids() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _job() -> str | None:
+    """This process's job as Slurm's lists have it: `17`, or `15_2` for a task of an array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get(_JOB)
+
+
 _heartbeats: dict[Path, Heartbeat] = {}
 
 
 def heartbeat(workers: Path, device: str) -> Heartbeat:
     """This process's heartbeat for that folder."""
     if workers not in _heartbeats:
+        if not _heartbeats:
+            Finalize(None, end_heartbeats, exitpriority=1)  # also where `multiprocessing` ends the process
         _heartbeats[workers] = Heartbeat(workers, device)
     return _heartbeats[workers]
+
+
+def end_heartbeats() -> None:
+    """This process works no more, as far as anybody watches."""
+    for own in _heartbeats.values():
+        own.end()
 
 
 def whereabouts() -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +15,11 @@ from typing import IO
 
 from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.store.folder import RunFolder
+from landscaper_hpc.store.heartbeat import end_heartbeats
 
 log = logging.getLogger(__name__)
+
+_PROGRAM = ("landscaper-hpc", "cli.py")
 
 
 @contextmanager
@@ -30,6 +35,8 @@ def only_one(folder: Path, stop: Callable[[], bool] | None = None) -> Iterator[N
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
     with stream:
         while not _lock(stream):
+            if stop is None and _lock_soon(stream):
+                break
             if stop is None:
                 raise InputError(
                     f"{folder}: another run is at work there; wait for it, or choose another folder with --out"
@@ -51,6 +58,24 @@ def _lock(stream: IO[str]) -> bool:
     return True
 
 
+def _lock_soon(stream: IO[str]) -> bool:
+    """Whoever looks whether there is a run has the lock for a moment."""
+    time.sleep(0.2)
+    return _lock(stream)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run is at work in the folder, as far as its file system tells."""
+    try:
+        with RunFolder(folder).lock.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def restarts() -> int:
     """How often Slurm has started this job again. Where it has, the job's former self may be still at work, on a node
     that Slurm has lost."""
@@ -59,9 +84,12 @@ def restarts() -> int:
 
 @contextmanager
 def log_to(inside: RunFolder) -> Iterator[None]:
-    """Times and events go to `logs/run.log`, so that results hold none."""
-    folder = inside.logs
-    folder.mkdir(parents=True, exist_ok=True)
+    """Times and events go to `logs/run.log`, so that results hold none; and how to go on to a file beside it."""
+    inside.logs.mkdir(parents=True, exist_ok=True)
+    if Path(sys.argv[0]).name in _PROGRAM:
+        with suppress(OSError):
+            words = ["landscaper-hpc", *sys.argv[1:]]
+            inside.command.write_text(json.dumps({"folder": str(Path.cwd()), "words": words}) + "\n")
     handler = logging.FileHandler(inside.log)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not add to the error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -77,6 +105,7 @@ def log_to(inside: RunFolder) -> Iterator[None]:
             log.error("the way to it:\n%s", way)
         raise
     finally:
+        end_heartbeats()
         logger.removeHandler(handler)
         logger.setLevel(before)
         with suppress(OSError):  # a full disk was reported already

@@ -236,6 +236,11 @@ class Site(Strict):
             return max(1, torch.cuda.device_count()) if self.device == "cuda" else 1
         return len(os.sched_getaffinity(0))
 
+    def planned_workers(self) -> int:
+        """As many as evaluate at the same time, on this machine or on the nodes that are asked for."""
+        by_jobs = self.executor == "slurm" or (self.executor == "dask" and self.dask.scheduler is None)
+        return self.slurm.nodes * self.slurm.tasks if by_jobs else self.worker_count()
+
     def points_per_shard(self, grid: Grid) -> int:
         """Small enough that a kill costs little and workers end together; fixed by the grid alone."""
         return self.shard_points or max(64, min(4096, -(-grid.size // 64)))

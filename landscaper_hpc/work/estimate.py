@@ -65,7 +65,7 @@ def estimate(study: Study, site: Site) -> Estimate:
         parameters=parameters,
         batch=batch,
         points_per_second=rate,
-        workers=site.worker_count(),
+        workers=site.planned_workers(),
     )
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from landscaper_hpc.errors import TaskFailed
-from landscaper_hpc.progress import Bars, Progress, silent
+from landscaper_hpc.progress import Bars, Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -245,6 +244,14 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
     sharing = processes if comm is None else comm.ranks_on_node()
     if comm is not None and comm.rank > 0:
         bars = None
+    own, phase = item.heartbeat, f"merge tree of {item.name}"
+    own.begin_phase(phase)
+
+    def report(done: int, total: int) -> None:
+        own.begin_phase(phase)
+        if bars is not None:
+            bars.update(f"topology {item.name}", done, total)
+
     with Labels(store, comm) as labels:
         found = merge_tree_blocks(
             ZarrReader(store.losses),
@@ -252,7 +259,7 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
             labels=labels.writer,
             max_memory=psutil.virtual_memory().available // (2 * sharing),
             comm=comm,
-            progress=partial(bars.update, f"topology {item.name}") if bars is not None else silent,
+            progress=report,
         )
         if found.tree is not None:
             log.info("topology %s: %d minima", item, found.tree.n_minima)

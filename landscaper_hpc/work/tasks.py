@@ -47,6 +47,7 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
     from landscaper_hpc.objective.precision import one_thread
 
     assert landscape.study.train is not None
+    progress = _beating(landscape, progress, f"training {landscape.name}")
     file = landscape.study.path(landscape.study.train)
     if file.suffix != ".py":
         raise InputError(f"train: {file} is not a Python file (.py)")
@@ -75,7 +76,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     if landscape.prepared():
         identity.refuse_other(landscape, landscape.open())
         return
-    progress = _beating(landscape, progress)
+    progress = _beating(landscape, progress, f"directions of {landscape.name}")
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape):
@@ -148,12 +149,12 @@ def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
         landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{user_traceback(error)}")
 
 
-def _beating(landscape: Landscape, progress: Progress) -> Progress:
-    own, current = landscape.heartbeat, f"directions of {landscape.name}"
-    own.beat(current)
+def _beating(landscape: Landscape, progress: Progress, phase: str) -> Progress:
+    own = landscape.heartbeat
+    own.begin_phase(phase)
 
     def report(done: int, total: int) -> None:
-        own.beat(current)
+        own.begin_phase(phase)
         progress(done, total)
 
     return report
@@ -228,6 +229,7 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
     own = task.landscape.heartbeat
     own.beat(task.key)
     worker = _worker(task.landscape)
+    own.ready()
     points = worker.store.grid.points(task.shard)
 
     def report(done: int, total: int) -> None:

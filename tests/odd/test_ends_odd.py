@@ -1,0 +1,161 @@
+"""Odd places to write to: a run whose results are there ends with 0; a command whose output cannot be written says so.
+
+A row is a command, how a shell would spoil its streams, the exit code, and what it must say on the other stream.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import contents, on_a_small_disk, wells
+
+pytestmark = pytest.mark.processes
+
+RUN = "run STUDY --out OUT --executor serial"
+TABLE = "topology FIELD --json"
+
+STREAMS: list[tuple[str, str, int, str]] = [
+    (RUN, "2> /dev/full", 0, ""),
+    (RUN, "2>&-", 0, ""),
+    (RUN, "> /dev/full", 0, ""),
+    (RUN, ">&-", 0, ""),
+    (RUN, ">&- 2>&- <&-", 0, ""),
+    (RUN, "| head -n 1", 0, ""),
+    (RUN, "2>&1 | head -n 1", 0, ""),
+    ("report DONE", "> /dev/full", 0, ""),
+    (TABLE, "2> /dev/full", 0, '"smad"'),
+    (TABLE, "2>&-", 0, '"smad"'),
+    (TABLE, "> /dev/full", 1, "standard output could not be written: No space left on device"),
+    (TABLE, ">&-", 1, "standard output could not be written: it is closed"),
+    (TABLE, "| true", 1, "standard output could not be written: Broken pipe"),
+    ("status DONE", "> /dev/full", 1, "standard output could not be written"),
+    ("status gone", "> /dev/full", 2, "gone: is not a study's folder"),
+    ("status gone", "2> /dev/full", 2, ""),
+]
+
+LETTERS = [
+    {"LANG": "C", "LC_ALL": "C"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+]
+
+
+def shell(words: str, spoilt: str, folder: Path, done: Path, **environment: str) -> tuple[int, str]:
+    names = {
+        "STUDY": wells(folder / "a × b", count=5),
+        "OUT": folder / "run",
+        "DONE": done,
+        "FIELD": folder / "field.npy",
+    }
+    np.save(names["FIELD"], np.random.default_rng(0).standard_normal((9, 9)))
+    command = [sys.executable, "-m", "landscaper_hpc.cli"]
+    command += [str(names.get(word, word)) for word in words.split()]
+    # bash's own streams tell what was said, and the code is that of the command
+    line = f"{shlex.join(command)} {spoilt}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", line],
+        env={**os.environ, **environment},
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        timeout=200,
+    )
+    return ended.returncode, (ended.stdout + ended.stderr).decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of the same kind."""
+    folder = tmp_path_factory.mktemp("done")
+    code, said = shell(RUN, "", folder, folder)
+    assert code == 0, said
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("words", "spoilt", "code", "told"), STREAMS)
+def test_streams_that_cannot_be_written(
+    done: Path, tmp_path: Path, words: str, spoilt: str, code: int, told: str
+) -> None:
+    found, said = shell(words, spoilt, tmp_path, done)
+    assert found == code, said
+    assert told in said
+    assert "Traceback" not in said
+    if words == RUN:
+        assert contents(tmp_path / "run") == contents(done)
+
+
+@pytest.mark.parametrize("environment", LETTERS)
+def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    code, said = shell(RUN, "", tmp_path, done, **environment)
+    assert code == 0, said
+    assert "5 x 5" in said or "5 × 5" in said or "5 \ufffd 5" in said
+    assert shell("status DONE", "", tmp_path / "again", done, **environment)[0] == 0
+
+
+def test_a_pool_whose_task_prints_to_a_full_disk(done: Path, tmp_path: Path) -> None:
+    wells(tmp_path / "a × b", count=5)
+    code, said = shell(RUN.replace("--executor serial", "--workers 2"), "> /dev/full 2> /dev/full", tmp_path, done)
+    assert (code, said) == (0, "")
+
+
+CACHES = ["/proc/nowhere", "/dev/null/here", "/sys/kernel"]
+
+
+@pytest.mark.parametrize("folder", CACHES)
+def test_kernel_caches_that_cannot_be_made(tmp_path: Path, done: Path, folder: str) -> None:
+    code, said = shell(TABLE, "", tmp_path, done, NUMBA_CACHE_DIR=folder)
+    assert code == 0, said
+    assert '"smad"' in said
+
+
+def test_a_kernel_cache_on_a_full_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", np.random.default_rng(0).standard_normal((9, 9)))
+    ended = on_a_small_disk(
+        tmp_path / "cache",
+        16,
+        *("env", f"XDG_CACHE_HOME={tmp_path}/cache", "NUMBA_CACHE_DIR=", f"TMPDIR={tmp_path}"),
+        *(sys.executable, "-m", "landscaper_hpc.cli", "topology", tmp_path / "field.npy", "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert '"smad"' in ended.stdout
+
+
+def test_labels_on_a_full_disk(tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", np.random.default_rng(0).standard_normal((300, 300)))
+    ended = on_a_small_disk(
+        tmp_path / "small",
+        64,
+        *(sys.executable, "-m", "landscaper_hpc.cli", "topology", tmp_path / "field.npy"),
+        *("--labels", tmp_path / "small/labels.zarr"),
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "no space left" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_report_of_a_folder_that_is_only_read(done: Path) -> None:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("mounting needs root and mount namespaces")
+    script = 'mount --bind -o ro "$0" "$0" && mount -o remount,bind,ro "$0" && "$@"'
+    command = [sys.executable, "-m", "landscaper_hpc.cli"]
+    for words, code, told in (
+        (["report", done], 2, "cannot be written (Read-only file system)"),
+        (["status", done], 0, "report: "),
+    ):
+        ended = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, done, *command, *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert ended.returncode == code, ended.stderr
+        assert told in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
