@@ -12,7 +12,7 @@ from studies import command, network, wells
 
 from landscaper_hpc import Site, Study
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors import scripts
+from landscaper_hpc.executors import scripts, slurm_site_checks
 from landscaper_hpc.study.site import Container
 from landscaper_hpc.work.campaign import Campaign
 
@@ -191,3 +191,25 @@ def test_dry_run_needs_no_slurm_and_writes_nothing(tmp_path: Path) -> None:
     assert "#SBATCH --array=0-3%4" in asked.stdout
     assert command("doctor", "--dry-run").returncode == 2  # no Slurm site
     assert sorted(tmp_path.rglob("*")) == before
+
+
+NODES = {
+    "all well": ("n1|idle|up|none\nn2|mixed|up|none\n", True, "all 2 can be used"),
+    "one drained": ("n1|idle|up|none\nn2|drained|up|bad disk\n", None, "1 of 2 cannot be used: n2 drained (bad disk)"),
+    "one does not answer": ("n1|idle*|up|none\nn2|allocated|up|none\n", None, "1 of 2 cannot be used: n1 idle*"),
+    "the partition is down": ("n1|idle|down|none\n", False, "1 of 1 cannot be used: n1 idle, its partition is down"),
+}
+
+
+@pytest.mark.parametrize("what", NODES)
+def test_doctor_names_nodes_that_cannot_be_used(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, works, told = NODES[what]
+    monkeypatch.setattr(slurm_site_checks, "_ask", lambda *command, **more: (True, text))
+    assert slurm_site_checks._nodes(Site.load("testbed")) == ("nodes", works, told)
+
+
+def test_a_plan_counts_the_workers_that_a_site_asks_for() -> None:
+    options = ["slurm.nodes=3", "slurm.tasks_per_node=4"]
+    assert Site.load("testbed", options).planned_workers() == 12
+    assert Site.load("testbed", [*options, "executor=dask"]).planned_workers() == 12
+    assert Site.load(None, ["workers=5"]).planned_workers() == 5
