@@ -43,7 +43,8 @@ def publish(path: Path, content: bytes, sync: Literal["all", "content", "nothing
             if sync == "all":
                 sync_folder(path.parent)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         raise
 
 

@@ -12,7 +12,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ def cache_folder() -> Path:
     for folder in (*named, base / "landscaper-hpc" / f"numba-{socket.gethostname()}"):
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
-                return folder
+            if folder.stat().st_uid == os.getuid():
+                with tempfile.TemporaryFile(dir=folder):  # what may be written is not always what can
+                    return folder
     folder = Path(tempfile.gettempdir()) / f"landscaper-hpc-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.stat()
@@ -48,9 +49,17 @@ def jit(function: Any) -> Any:
     before = _config.CACHE_DIR
     _config.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
         _config.CACHE_DIR = before
+    save = compiled._cache.save_overload
+
+    def save_if_possible(*what: Any) -> None:
+        with suppress(OSError):  # a full disk: then it is compiled again next time
+            save(*what)
+
+    compiled._cache.save_overload = save_if_possible
+    return compiled
 
 
 def _lowest_bit(context: Any, word: Any) -> Any:
@@ -67,7 +76,8 @@ lowest_bit: Any = intrinsic(_lowest_bit)
 @contextmanager
 def compiling() -> Iterator[None]:
     """Hold the lock on the cache of this host."""
-    with (cache_folder() / "lock").open("a") as lock:
-        with suppress(OSError):  # a file system without locks: then without
+    with ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks, or a full one: then without
+            lock = stack.enter_context((cache_folder() / "lock").open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
