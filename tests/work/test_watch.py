@@ -80,7 +80,7 @@ def test_in_a_pool_and_by_the_command(tmp_path: Path) -> None:
     options = ("--set-site", "shard_points=5", "--set-site", "shard_timeout=3", "--workers", 2)
     done = command("run", file, "--out", tmp_path / "run", *options)
     assert done.returncode == 1, done.stderr
-    assert "in waits_for_ever" in done.stderr
+    assert "(site.shard_timeout), and was here" in done.stderr
     assert_the_others_are_done(tmp_path / "run", file, Site(shard_points=5))
 
 
