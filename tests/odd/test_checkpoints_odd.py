@@ -479,11 +479,28 @@ def test_what_would_lose_a_part_is_refused(what: str, tmp_path: Path) -> None:
         _loaded(tmp_path, _weights(w), **options)
 
 
+UNFIT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "quantised": (
+        lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+        r"holds quantised tensors, .*: w; .*dequantize",
+    ),
+    "meta": (lambda w: w.to("meta"), "holds tensors on the meta device, which hold no numbers: w; save it from"),
+    "sparse": (lambda w: w.to_sparse(), r"holds sparse tensors: w; save them whole, with to_dense\(\)"),
+    "sparse rows": (lambda w: w[None].to_sparse_csr(), r"holds sparse tensors: w; save them whole, with to_dense\(\)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*Sparse:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning", "ignore:.*deprecated:UserWarning")
-def test_quantised_weights_are_refused(tmp_path: Path) -> None:
-    quantised = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
-    with pytest.raises(InputError, match=r"holds quantised tensors, .*: w; .*dequantize"):
-        _loaded(tmp_path, _weights(quantised))
+@pytest.mark.parametrize("what", UNFIT)
+def test_weights_without_numbers_of_their_own_are_refused(what: str, tmp_path: Path) -> None:
+    make, message = UNFIT[what]
+    with pytest.raises(InputError, match=message):
+        _loaded(tmp_path, _weights(make(torch.ones(2))))
+
+
+def test_complex_weights_without_an_imaginary_part_are_real(tmp_path: Path) -> None:
+    assert _loaded(tmp_path, _weights(torch.tensor([1 + 0j, 2]))).parameters["w"].tolist() == [1.0, 2.0]
 
 
 def test_what_does_not_move_may_be_infinite(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,16 @@ from landscaper_hpc.objective.checkpoints.containers import is_entry
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming, unwrapped
 from landscaper_hpc.objective.fsdp import is_sharded, reshard, write
 from landscaper_hpc.objective.precision import cast
+
+_UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
+    (
+        "quantised tensors, which have no place to move to",
+        lambda tensor: tensor.is_quantized,
+        "save them as floating-point numbers, with dequantize()",
+    ),
+    ("tensors on the meta device, which hold no numbers", lambda tensor: tensor.is_meta, "save it from a device"),
+    ("sparse tensors", lambda tensor: tensor.layout is not torch.strided, "save them whole, with to_dense()"),
+)
 
 
 def load_into(
@@ -42,7 +52,7 @@ def load_into(
         cast_model(model, dtype, None)
     target = model.state_dict(keep_vars=True)
     for name, tensor in found.items():
-        write(target[name], tensor)
+        write(target[name], tensor.real if tensor.is_complex() and not target[name].is_complex() else tensor)
     modules = dict(model.named_modules())
     for name, value in _named(model, tensors, path, naming).items():
         module, _, last = name.rpartition(".")
@@ -68,12 +78,9 @@ def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming:
         if alias[name] not in given and not name.endswith("num_batches_tracked") and not naming.ignores(name)
     ]
     fitting = {name: tensor for name, tensor in tensors.items() if name in target}
-    quantised = [name for name, tensor in fitting.items() if tensor.is_quantized]
-    if quantised:
-        raise InputError(
-            f"checkpoint {path} holds quantised tensors, which have no place to move to: {list_some(quantised)}; "
-            "save them as floating-point numbers, with dequantize()"
-        )
+    for what, is_such, advice in _UNFIT:
+        if names := [name for name, tensor in fitting.items() if is_such(tensor)]:
+            raise InputError(f"checkpoint {path} holds {what}: {list_some(names)}; {advice}")
     problems = [
         f"{what}: {list_some(names)}"
         for what, names in (
