@@ -29,31 +29,33 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             if output and (why := streams.lost_output()):
                 _fail(f"standard output could not be written: {why}", 1)
         except InputError as error:
-            _show(error.traceback, options)
-            _fail(" ".join(str(error).split()), 2)
+            hint = _show(error.traceback, options)
+            _fail(" ".join(str(error).split()) + hint, 2)
         except KeyboardInterrupt:
             _fail("stopped; everything finished so far is kept, the same command goes on from there", 130)
         except Stopped:
             _fail("time is up; everything finished so far is kept, start me again to go on", 75)
         except TaskFailed as failure:
-            _show(f"{failure}\n", options)
+            hint = _show(f"{failure}\n", options)
             kept = "everything finished so far is kept; mend the cause and run the same command again"
-            _fail(f"{failure.sentence}; {kept} (logs/run.log has the way to it, and --traceback shows it)", 1)
+            _fail(f"{failure.sentence}; {kept}{hint}", 1)
         except (Exception, SystemExit) as error:
             frames = user_frames(error)
             if not frames:
                 raise
-            _show(user_traceback(error), options)
+            hint = _show(user_traceback(error), options)
             # what the user's code ends in its midst would pass for done
             said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else " ".join(str(error).split())[:300]
-            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}", 1)
+            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 1)
 
     return wrapped
 
 
-def _show(traceback: str, options: Mapping[str, Any]) -> None:
+def _show(traceback: str, options: Mapping[str, Any]) -> str:
+    """Print the way to a mistake where it is asked for; what to say where it could be."""
     if options.get("traceback"):
         print(traceback, end="", file=sys.stderr)
+    return " (--traceback shows the way to it)" if traceback and options.get("traceback") is False else ""
 
 
 def _fail(message: str, code: int) -> None:

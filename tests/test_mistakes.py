@@ -159,5 +159,6 @@ def test_commands_that_run_the_users_code_can_show_the_way(tmp_path: Path, name:
     plain, shown = (call(name, file, *more.get(name, []), *way) for way in ([], ["--traceback"]))
     assert "ZeroDivisionError" in plain.stderr + shown.stderr
     assert "Traceback" not in plain.stderr
+    assert plain.stderr.endswith(" (--traceback shows the way to it)\n")
     if name != "sweep":  # which sets the study aside, with its failure
         assert 'task.py", line' in shown.stderr
