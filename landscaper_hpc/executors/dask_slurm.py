@@ -107,7 +107,7 @@ class Jobs:
                 *_lifetime(slurm),
             ],
             # the node's common one may hold another user's files
-            local_directory=str(self._keys / "scratch"),
+            local_directory=shlex.quote(str(self._keys / "scratch")),
             death_timeout=_START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",

@@ -49,7 +49,7 @@ LETTERS = [
 
 def shell(words: str, spoilt: str, folder: Path, done: Path, **environment: str) -> tuple[int, str]:
     names = {
-        "STUDY": wells(folder / "a × b", count=5),
+        "STUDY": wells(folder / "a b", count=5),
         "OUT": folder / "run",
         "DONE": done,
         "FIELD": folder / "field.npy",
@@ -100,7 +100,7 @@ def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: di
 
 
 def test_a_pool_whose_task_prints_to_a_full_disk(done: Path, tmp_path: Path) -> None:
-    wells(tmp_path / "a × b", count=5)
+    wells(tmp_path / "a b", count=5)
     code, said = shell(RUN.replace("--executor serial", "--workers 2"), "> /dev/full 2> /dev/full", tmp_path, done)
     assert (code, said) == (0, "")
 
