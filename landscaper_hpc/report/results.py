@@ -70,7 +70,6 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
             "iterations": store.attributes["iterations"],
         },
         "grid": {"ranges": [[axis.lower, axis.upper] for axis in store.grid.axes]},
-        "hessian": {key: store.attributes.get(key) for key in ("hessian_mode", "hessian_agreement")},
     }
     return {
         "name": store.name,

@@ -39,11 +39,17 @@ _DRAWING = "drawing"
 
 
 class Stored(NamedTuple):
-    """A tree, and what was stored with it: the numbers that were made of it, and the arrays of its drawing."""
+    """A tree's arrays, and what was stored with it: the numbers that were made of it, and the arrays of its drawing."""
 
-    tree: MergeTree
+    arrays: dict[str, NDArray[Any]]
     numbers: dict[str, Any]
     drawing: dict[str, NDArray[Any]]
+
+    @property
+    def tree(self) -> MergeTree:
+        from landscaper_hpc.topology import MergeTree
+
+        return MergeTree.from_arrays(self.arrays)
 
 
 def tree_name(connectivity: str, direction: str) -> str:
@@ -103,8 +109,6 @@ def build(
 
 def read(folder: Path, losses: str) -> Stored:
     """What is in a folder; `FileNotFoundError` where there is none, `Damaged` where it is not of these losses."""
-    from landscaper_hpc.topology import MergeTree
-
     attributes, nodes = _sealed(folder)
     if attributes["losses_sha256"] != losses:
         raise Damaged(f"the merge tree {folder.name} was made from other losses")
@@ -123,7 +127,7 @@ def read(folder: Path, losses: str) -> Stored:
         "n_vertices": np.array(own["n_vertices"], np.int64),
         **{key: np.frombuffer(own[key].encode("ascii"), np.uint8) for key in ("connectivity", "direction")},
     }
-    return Stored(MergeTree.from_arrays(arrays), dict(strict_json.loads(numbers)), drawing)
+    return Stored(arrays, dict(strict_json.loads(numbers)), drawing)
 
 
 def _sealed(folder: Path) -> tuple[dict[str, Any], dict[str, Document]]:

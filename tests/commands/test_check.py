@@ -64,8 +64,8 @@ def test_a_loss_that_cannot_be_cut_is_checked_and_runs(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     (results,) = (tmp_path / "out").rglob("results.json")
     hessian = json.loads(results.read_text())["landscapes"][0]["hessian"]
-    assert hessian["hessian_mode"] == "reverse-over-reverse"
-    assert hessian["hessian_agreement"] < 1e-6
+    assert hessian["mode"] == "reverse-over-reverse"
+    assert hessian["agreement"] < 1e-6
 
 
 def test_a_hessian_that_is_not_that_of_the_loss_is_refused_by_check(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_figures_and_page_compute_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise AssertionError("the page computes")
 
     monkeypatch.setattr("landscaper_hpc.topology.blocks.block.Block.__init__", fails)
-    monkeypatch.setattr("landscaper_hpc.topology.tree.build_tree", fails)
+    monkeypatch.setattr("landscaper_hpc.topology.build.build_tree", fails)
     for name in ("from_arrays", "simplify", "persistence", "lifetimes", "n_saddles"):
         monkeypatch.setattr(f"landscaper_hpc.topology.tree.MergeTree.{name}", fails)
     monkeypatch.setattr("landscaper_hpc.report.quantity.Measured.__init__", fails)

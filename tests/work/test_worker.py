@@ -72,6 +72,7 @@ def one_worker(folder: Path, place: int, places: int, counts: mp.SimpleQueue) ->
     counts.put(done)
 
 
+@pytest.mark.processes
 def test_workers_share_the_shards_and_take_over_from_the_dead(
     prepared: tuple[Plan, dict[str, str]],
 ) -> None:

@@ -340,7 +340,7 @@ def _damage(scene: Scene) -> None:
     if not done:
         raise Missed
     entry = scene.random.choice(done)
-    chunk = entry.parent.parent / "loss" / entry.name.removesuffix(".0")
+    chunk = entry.parents[2] / "loss" / entry.name.removesuffix(".0")
     content = bytearray(chunk.read_bytes())
     match scene.random.choice(["torn", "flipped", "lost"]):
         case "torn":
