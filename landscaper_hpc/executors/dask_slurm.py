@@ -49,6 +49,7 @@ _LOOK_SECONDS = 20.0
 _IDLE_SECONDS = 60.0
 _UNJOINED = 3
 _START_SECONDS = 300
+_SCRATCH = "scratch"
 
 
 class Jobs:
@@ -106,8 +107,7 @@ class Jobs:
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK, "--preload-nanny", dask_gone.__name__),
                 *_lifetime(slurm),
             ],
-            # the node's common one may hold another user's files
-            local_directory=shlex.quote(str(self._keys / "scratch")),
+            local_directory=shlex.quote(str(self._keys / _SCRATCH)),
             death_timeout=_START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",
@@ -204,7 +204,7 @@ class Step:
                 "nthreads": 1,
                 "memory_limit": 0,
                 "death_timeout": _START_SECONDS,
-                "local_directory": str(self._keys / "scratch"),
+                "local_directory": str(self._keys / _SCRATCH),
                 "preload": [dask_gone.__name__],
             },
         )
@@ -260,6 +260,7 @@ def _write_keys(folder: Path, security: Security) -> tuple[Path, Path]:
     """The certificate and its key, in a new folder that only its owner can read; the key comes last, and whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
+    (folder / _SCRATCH).mkdir(mode=0o700)  # of the workers: a node's common one may hold another user's files
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     for file, text in (certificate, security.tls_worker_cert), (key.with_suffix(".new"), security.tls_worker_key):
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
