@@ -64,7 +64,8 @@ def test_what_is_copied_is_there_and_is_what_pip_needs(definition: Any) -> None:
     sources = {source for source, _ in copied(definition)}
     assert all((ROOT / source).exists() for source in sources)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert sources >= {"pyproject.toml", project["readme"], "landscaper_hpc", "constraints.txt"}
+    needed = {"pyproject.toml", "setup.py", "README.md", *project["license-files"], "landscaper_hpc", "constraints.txt"}
+    assert sources >= needed
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     for package in "torch", "mpich", "mpi4py":
         assert sum(line.startswith(f"{package}==") for line in constraints) == 1
@@ -103,6 +104,7 @@ def test_scripts_pass_shellcheck() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.processes
 def test_pip_finds_inside_what_it_finds_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheels, index, certificate = tmp_path / "wheels", tmp_path / "index/simple", tmp_path / "own/ca.pem"
     for folder in wheels, index, certificate.parent:

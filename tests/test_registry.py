@@ -65,7 +65,7 @@ def test_an_unknown_executor_is_answered_with_the_valid_ones(tmp_path: Path, six
     )
     done = command("run", wells(tmp_path), "--executor", "nothing")
     assert done.returncode == 2
-    assert "executor: must be one of serial, local, mpi, slurm, dask; found 'nothing'" in done.stderr
+    assert "executor: must be one of serial, local, mpi, slurm, dask, noting, torn; found 'nothing'" in done.stderr
 
 
 def test_an_executor_that_cannot_be_loaded_is_one_sentence(sixth: Path) -> None:

@@ -89,6 +89,7 @@ def test_the_demo_study_is_the_one_described() -> None:
     Objective(load_task(study.path(study.task), study.checkpoints[0].options)).prove_deterministic()
 
 
+@pytest.mark.processes
 def test_what_init_writes_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()

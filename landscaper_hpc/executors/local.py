@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Any
@@ -96,10 +96,9 @@ class LocalMapper:
 
     def close(self) -> None:
         if self._pools:
-            for pool in self._pools:
-                pool.shutdown(wait=False, cancel_futures=True)
-            for pool in self._pools:
-                pool.shutdown(wait=True)
+            # all at once, and each waited for: a second call of `shutdown` would wait for nothing
+            with ThreadPoolExecutor(len(self._pools)) as waiting:
+                list(waiting.map(lambda pool: pool.shutdown(cancel_futures=True), self._pools))
             self._reports.put(None)
             assert self._listener is not None
             self._listener.join()
