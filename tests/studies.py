@@ -173,10 +173,15 @@ def process(*arguments: object, **more: object) -> subprocess.CompletedProcess[s
     )
 
 
+def need_mounts() -> None:
+    """Skip the test where nothing can be mounted."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("mounting needs root and mount namespaces")
+
+
 def on_a_small_disk(folder: Path, kilobytes: int, *command: object) -> subprocess.CompletedProcess[str]:
     """Run a command with a file system of its own, of that size, on `folder`, in a mount namespace of its own."""
-    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("mounting a small file system needs root and mount namespaces")
+    need_mounts()
     folder.mkdir(exist_ok=True)
     script = f'mount -t tmpfs -o size={kilobytes}k none "$0" && "$@"; status=$?; ls -A "$0"/*; exit $status'
     return subprocess.run(

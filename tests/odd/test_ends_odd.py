@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import contents, on_a_small_disk, wells
+from studies import contents, need_mounts, on_a_small_disk, wells
 
 pytestmark = pytest.mark.processes
 
@@ -141,8 +141,7 @@ def test_labels_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_folder_that_is_only_read(done: Path) -> None:
-    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("mounting needs root and mount namespaces")
+    need_mounts()
     script = 'mount --bind -o ro "$0" "$0" && mount -o remount,bind,ro "$0" && "$@"'
     command = [sys.executable, "-m", "landscaper_hpc.cli"]
     for words, code, told in (
