@@ -1,0 +1,178 @@
+"""A loss and its directions as a `Surface`: exact gradients and Hessians in the subspace, at any point of it.
+
+The gradient is one backward pass and n products ⟨u_i, ∇L⟩; the n × n Hessian differentiates those n numbers again
+(reverse over reverse), or is made of differences of gradients where the loss cannot be differentiated twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscaper_hpc.confirm.surface import Array
+from landscaper_hpc.directions.decompose import Decomposed
+from landscaper_hpc.directions.directions import Directions
+from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
+from landscaper_hpc.directions.proof import along
+from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.losses.displacement import Walk
+from landscaper_hpc.objective.objective import Objective, Parameters
+from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, plain_attention
+
+log = logging.getLogger(__name__)
+
+
+class ObjectiveSurface:
+    """The loss over alpha, proved at the checkpoint: its gradient is that of the losses, its Hessian the gradient's.
+
+    `InputError` where there is no gradient. `exact`: whether Hessians come from second derivatives, not differences.
+    """
+
+    def __init__(self, objective: Objective, directions: Directions, scale: Array) -> None:
+        """`scale` (n,): a displacement along each direction that matters, such as the grid's step."""
+        if objective.sharded:
+            raise InputError("confirm: the model is sharded by FSDP, whose gradients are not followed; leave it out")
+        self._objective = objective
+        self._walk = Walk(objective, directions)
+        layout = self._walk.layout
+        ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
+        self._u = layout.flatten(ordered)
+        self._scale = np.asarray(scale, np.float64)
+        self.rounding = epsilon(objective.precision, objective.device)
+        self.exact = True
+        with one_thread(objective.device):
+            self._prove()
+
+    def gradients(self, points: Array) -> tuple[Array, Array]:
+        with one_thread(self._objective.device):
+            found = [self._gradient(point) for point in np.asarray(points, np.float64)]
+        return np.array([value for value, _ in found]), np.array([slope for _, slope in found])
+
+    def hessians(self, points: Array) -> Array:
+        of = self._hessian if self.exact else self._differences
+        with one_thread(self._objective.device):
+            return np.array([of(point) for point in np.asarray(points, np.float64)])
+
+    def _parameters(self, point: Array) -> Parameters:
+        return {name: p.clone() for name, p in self._walk.one(point).items()}
+
+    def _gradient(self, point: Array) -> tuple[float, Array]:
+        objective, params = self._objective, self._parameters(point)
+        values, total, examples = [], torch.zeros(len(self._u), dtype=torch.float64, device=objective.device), 0
+        weights = []
+        for batch, count in zip(objective.batches, objective.examples, strict=True):
+            value, slope, weight = self._of_batch(params, batch, count)
+            values.append(value)
+            weights.append(weight)
+            total += weight * slope
+            examples += weight
+        return float(objective.combine(values, weights)), (total / examples).cpu().numpy()
+
+    def _of_batch(self, params: Parameters, batch: object, count: int) -> tuple[Tensor, Tensor, int]:
+        """Value, slopes along the directions (n,) and weight of one batch of data."""
+        objective = self._objective
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        with in_place(objective, leaves):
+            value, weight = objective.part(leaves, batch, count)
+            if not value.requires_grad:
+                return value, torch.zeros(len(self._u), dtype=torch.float64, device=objective.device), weight
+            with arithmetic(objective.precision, objective.device, autocast=False):
+                found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        flat = self._walk.layout.flatten(dict(zip(leaves, found, strict=True)))
+        return value.detach(), self._u.double() @ flat.double(), weight
+
+    def _hessian(self, point: Array) -> NDArray[np.float64]:
+        objective, params = self._objective, self._parameters(point)
+        n = len(self._u)
+        total, examples = torch.zeros(n, n, dtype=torch.float64, device=objective.device), 0
+        exactly = arithmetic(objective.precision, objective.device, autocast=False)
+        with exactly, plain_attention(), Decomposed(layer_norm=True):
+            for batch, count in zip(objective.batches, objective.examples, strict=True):
+                leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+                slopes, weight = batch_gradient(objective, leaves, batch, count, keep=True)
+                examples += weight
+                if not any(slope.requires_grad for slope in slopes.values()):
+                    continue
+                along = self._u @ self._walk.layout.flatten(slopes)
+                with in_place(objective, leaves):
+                    for i in range(n):
+                        row = torch.autograd.grad(
+                            along[i], list(leaves.values()), retain_graph=i + 1 < n, materialize_grads=True
+                        )
+                        flat = self._walk.layout.flatten(dict(zip(leaves, row, strict=True)))
+                        total[i] += weight * (self._u.double() @ flat.double())
+        found = (total / max(examples, 1)).cpu().numpy()
+        return (found + found.T) / 2
+
+    def _differences(self, point: Array) -> NDArray[np.float64]:
+        """Central differences of gradients: their step balances truncation against rounding."""
+        rows = []
+        for i, scale in enumerate(self._scale):
+            step = np.zeros(len(self._scale))
+            step[i] = scale * self.rounding ** (1 / 3)
+            rows.append((self._gradient(point + step)[1] - self._gradient(point - step)[1]) / (2 * step[i]))
+        found = np.array(rows)
+        return (found + found.T) / 2
+
+    # ---- proof --------------------------------------------------------------------------------------------------
+
+    def _prove(self) -> None:
+        objective, n = self._objective, len(self._u)
+        tolerance = TOLERANCE.get(objective.precision, 0.3)
+        origin, line = np.zeros(n), self._scale * np.resize([1.0, 0.7, -0.8, 0.6], n)
+        try:
+            value, slope = self._gradient(origin)
+        except InputError:
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
+        if not any(self._requires_grad(batch, count) for batch, count in self._data()):
+            raise _no_gradient(objective, "its value does not depend on the parameters in a way that torch can follow")
+        measured, _ = along(
+            lambda t: float(objective.loss(self._parameters(t * 50 * line)).detach()), self.rounding, tolerance
+        )
+        if problem := two_functions(measured, float(slope @ line) * 50, tolerance):
+            raise InputError(f"{objective.source}: confirm follows gradients, and {problem.split('; use random')[0]}")
+        if not math.isfinite(value) or not np.isfinite(slope).all():
+            return
+        self.exact = self._second_derivatives(line, tolerance)
+
+    def _second_derivatives(self, line: Array, tolerance: float) -> bool:
+        """Whether second derivatives are those of the gradients, a little away from the checkpoint."""
+        at = 0.37 * line
+        try:
+            claimed = self._hessian(at)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            log.info("Hessians by differences of gradients, since %s", " ".join(str(error).split())[:200])
+            return False
+        measured, scales = self._differences(at), np.outer(self._scale, self._scale)
+        off = float(np.abs((claimed - measured) * scales).max())
+        size = float(np.abs(measured * scales).max())
+        if not math.isfinite(off) or off <= 10 * tolerance * size:
+            return True
+        log.info("Hessians by differences of gradients: second derivatives are off by %.2g, relative", off / size)
+        return False
+
+    def _data(self) -> list[tuple[object, int]]:
+        return list(zip(self._objective.batches, self._objective.examples, strict=True))
+
+    def _requires_grad(self, batch: object, count: int) -> bool:
+        leaves = {name: p.detach().requires_grad_() for name, p in self._objective.parameters.items()}
+        value, _ = self._objective.part(leaves, batch, count)
+        return bool(value.requires_grad)
+
+
+def _no_gradient(objective: Objective, why: str, error: BaseException | None = None) -> InputError:
+    refusal = InputError(
+        f"{objective.source}: confirm follows gradients, and the loss has none ({why}); leave `confirm` out"
+    )
+    if error is not None:
+        refusal.traceback = user_traceback(error)
+    return refusal

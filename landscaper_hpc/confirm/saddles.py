@@ -1,0 +1,162 @@
+"""From a saddle of the grid to the saddle of the loss, and down on both sides to the minima that it joins.
+
+Eigenvector following: uphill along the lowest mode, downhill along all others, which is Newton's method on the loss
+with that mode turned over. Cerjan, Miller, J. Chem. Phys. 75 (1981); Wales, *Energy Landscapes* (2003), chapter 6.
+Where that fails between two minima, a climbing-image nudged elastic band gives it another start: Henkelman, Uberuaga,
+Jónsson, J. Chem. Phys. 113 (2000).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from landscaper_hpc.confirm.ends import End, follow_from, pressed
+from landscaper_hpc.confirm.newton import STEP, rank_one, within
+from landscaper_hpc.confirm.quadratic import lowest
+from landscaper_hpc.confirm.surface import Array, Box, Request, Search
+
+_RADIUS, _LARGEST, _SMALLEST = 0.5, 1.0, 1e-6
+_MOST = 60
+_DRIFT = 6.0  # steps from where it began: further, it is another saddle's
+_ASIDE = 0.1
+_IMAGES, _ROUNDS = 9, 25
+
+
+class Saddle(NamedTuple):
+    """A saddle of the loss in the box, in steps: `point`, `value`, `gradient`, `eigenvalues` (n,) along the faces it
+    lies on, the first of them negative and no other; `sides`: where the loss leads down from it, both ways."""
+
+    point: Array
+    value: float
+    gradient: Array
+    eigenvalues: Array
+    sides: tuple[End, End]
+
+
+def saddle_near(start: Array, box: Box, rounding: float) -> Search[Saddle | None]:
+    """Follow the loss from a saddle of the grid to one of its own, and from there down both ways.
+
+    Parameters
+    ----------
+    start
+        (n,), in steps.
+    box
+        What is never left.
+    rounding
+        Relative error of a value.
+
+    Returns
+    -------
+    Saddle or None
+        None where nothing near has one negative eigenvalue and no gradient.
+    """
+    x = np.clip(start, 0, box.far)
+    here = yield Request(x[None])
+    f, g = float(here.values[0]), here.gradients[0]
+    H = (yield Request(x[None], hessian=True)).hessians[0]
+    exact, radius = True, _RADIUS
+    for _ in range(_MOST):
+        if not (np.isfinite(f) and np.isfinite(g).all() and np.isfinite(H).all()) or radius < _SMALLEST:
+            return None
+        free = ~pressed(x, g, box)
+        if not free.any() or np.abs(x - start).max() > _DRIFT:
+            return None
+        values, vectors = np.linalg.eigh(H[np.ix_(free, free)])
+        mode = vectors[:, 0]
+        turned = H[np.ix_(free, free)] + (max(abs(values[0]), 1e-12) - values[0]) * np.outer(mode, mode)
+        slope = g[free] - 2 * float(g[free] @ mode) * mode
+        lower, upper = np.maximum(-x, -radius)[free], np.minimum(box.far - x, radius)[free]
+        part, _ = lowest(slope, turned, lower, upper)
+        step = np.zeros_like(x)
+        step[free] = part
+        if np.abs(step).max() <= STEP:
+            if exact:
+                if values[0] >= 0 or (len(values) > 1 and values[1] <= 0):
+                    return None
+                break
+            H, exact = (yield Request(x[None], hessian=True)).hessians[0], True
+            continue
+        there = within(x, step, box)
+        step = there - x
+        answer = yield Request(there[None])
+        value, gradient = float(answer.values[0]), answer.gradients[0]
+        if not np.isfinite(value):
+            radius = float(np.abs(step).max()) / 4
+            continue
+        # no value goes down here: the step is good where the gradient came out as the model said
+        expected = g + H @ step
+        off = np.linalg.norm(gradient - expected) / max(float(np.linalg.norm(H @ step)), 1e-300)
+        H, exact = rank_one(H, step, gradient - g), False
+        if off > 1.0:
+            radius = float(np.abs(step).max()) / 4
+        else:
+            x, f, g = there, value, gradient
+            if off < 0.3 and np.abs(step).max() > 0.9 * radius:
+                radius = min(2 * radius, _LARGEST)
+    else:
+        return None
+    direction = np.zeros_like(x)
+    direction[free] = mode * np.sign(mode[np.argmax(np.abs(mode))])
+    up = yield from follow_from(within(x, _ASIDE * direction, box), box, rounding, H)
+    down = yield from follow_from(within(x, -_ASIDE * direction, box), box, rounding, H)
+    eigenvalues = np.full(len(x), np.nan)
+    eigenvalues[: len(values)] = values
+    return Saddle(x, f, g, eigenvalues, (up, down))
+
+
+def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:
+    """The highest point of a climbing-image nudged elastic band between two minima, which begins as the way over a
+    saddle of the grid.
+
+    Parameters
+    ----------
+    first, over, last
+        (n,) each, in steps: a minimum, the saddle of the grid, the other minimum.
+    box
+        What is never left.
+
+    Returns
+    -------
+    point
+        (n,), a start for `saddle_near`.
+    """
+    t = np.linspace(0, 1, _IMAGES + 2)[:, None]
+    images = np.where(t < 0.5, first + 2 * t * (over - first), over + (2 * t - 1) * (last - over))
+    velocity, pace = np.zeros((_IMAGES, len(first))), 0.2
+    top = images[1 + _IMAGES // 2]
+    for _ in range(_ROUNDS):
+        answer = yield Request(images[1:-1])
+        if not np.isfinite(answer.values).all():
+            break
+        highest = int(np.argmax(answer.values))
+        top = images[1 + highest]
+        force = _forces(images, answer.values, answer.gradients, highest)
+        steep = float(np.linalg.norm(force, axis=1).max()) or 1.0
+        force = force / steep  # quick-min, on forces of one size: losses have any
+        along = float((velocity * force).sum())
+        velocity = force * pace + (force * along / float((force * force).sum()) if along > 0 else 0.0)
+        longest = float(np.linalg.norm(velocity, axis=1).max())
+        velocity *= min(1.0, 0.5 / longest) if longest else 1.0
+        images = images.copy()
+        images[1:-1] = np.clip(images[1:-1] + velocity, 0, box.far)
+        pace *= 0.93
+    return top
+
+
+def _forces(images: Array, values: Array, gradients: Array, highest: int) -> Array:
+    """Of the band on each inner image: the loss's across it, springs' along it; the highest climbs."""
+    ahead, behind = images[2:] - images[1:-1], images[1:-1] - images[:-2]
+    tangent = ahead / _lengths(ahead) + behind / _lengths(behind)
+    tangent = tangent / _lengths(tangent)
+    along = (gradients * tangent).sum(axis=1, keepdims=True) * tangent
+    spring = (_lengths(ahead) - _lengths(behind)) * tangent * float(np.abs(gradients).max())
+    force = -gradients + along + spring
+    force[highest] = -gradients[highest] + 2 * along[highest]
+    return force
+
+
+def _lengths(vectors: Array) -> Array:
+    found: Array = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+    return found
