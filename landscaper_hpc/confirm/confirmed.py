@@ -105,8 +105,9 @@ class Confirmed:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Confirmed:
         """What `to_arrays` was made of."""
         tree = {name.removeprefix("tree_"): values for name, values in arrays.items() if name.startswith("tree_")}
-        counts = {name: int(arrays[name]) for name in _COUNTS}
-        return cls(tree=MergeTree.from_arrays(tree), **{name: arrays[name] for name in _ARRAYS}, **counts)
+        own: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        own |= {name: int(arrays[name]) for name in _COUNTS}
+        return cls(tree=MergeTree.from_arrays(tree), **own)
 
 
 _ARRAYS = (

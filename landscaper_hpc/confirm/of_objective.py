@@ -107,7 +107,7 @@ class ObjectiveSurface:
                         flat = self._walk.layout.flatten(dict(zip(leaves, row, strict=True)))
                         total[i] += weight * (self._u.double() @ flat.double())
         found = (total / max(examples, 1)).cpu().numpy()
-        return (found + found.T) / 2
+        return np.asarray((found + found.T) / 2)
 
     def _differences(self, point: Array) -> NDArray[np.float64]:
         """Central differences of gradients: their step balances truncation against rounding."""
@@ -117,7 +117,7 @@ class ObjectiveSurface:
             step[i] = scale * self.rounding ** (1 / 3)
             rows.append((self._gradient(point + step)[1] - self._gradient(point - step)[1]) / (2 * step[i]))
         found = np.array(rows)
-        return (found + found.T) / 2
+        return np.asarray((found + found.T) / 2)
 
     # ---- proof --------------------------------------------------------------------------------------------------
 

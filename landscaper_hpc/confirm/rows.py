@@ -36,7 +36,7 @@ def _over_band(points: Array, box: Box, rounding: float) -> Search[Saddle | None
 def end_row(end: End) -> Array:
     """(3 n + n² + 2,): point, gradient, eigenvalues, Hessian, value, kind."""
     kind = KINDS.index(end.kind)
-    parts = [end.point, end.gradient, end.eigenvalues, end.hessian.reshape(-1), [end.value, kind]]
+    parts = [end.point, end.gradient, end.eigenvalues, end.hessian.reshape(-1), np.array([end.value, kind])]
     return np.concatenate(parts)
 
 
@@ -49,7 +49,7 @@ def saddle_row(saddle: Saddle | None, n: int) -> Array:
     """Point, gradient, eigenvalues, value, and the rows of both sides; NaN throughout for none."""
     if saddle is None:
         return np.full(3 * n + 1 + 2 * (3 * n + n * n + 2), np.nan)
-    own = [saddle.point, saddle.gradient, saddle.eigenvalues, [saddle.value]]
+    own = [saddle.point, saddle.gradient, saddle.eigenvalues, np.array([saddle.value])]
     return np.concatenate([*own, *map(end_row, saddle.sides)])
 
 

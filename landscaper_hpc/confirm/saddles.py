@@ -125,7 +125,7 @@ def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:
     t = np.linspace(0, 1, _IMAGES + 2)[:, None]
     images = np.where(t < 0.5, first + 2 * t * (over - first), over + (2 * t - 1) * (last - over))
     velocity, pace = np.zeros((_IMAGES, len(first))), 0.2
-    top = images[1 + _IMAGES // 2]
+    top: Array = images[1 + _IMAGES // 2]
     for _ in range(_ROUNDS):
         answer = yield Request(images[1:-1])
         if not np.isfinite(answer.values).all():
@@ -152,7 +152,7 @@ def _forces(images: Array, values: Array, gradients: Array, highest: int) -> Arr
     tangent = tangent / _lengths(tangent)
     along = (gradients * tangent).sum(axis=1, keepdims=True) * tangent
     spring = (_lengths(ahead) - _lengths(behind)) * tangent * float(np.abs(gradients).max())
-    force = -gradients + along + spring
+    force: Array = -gradients + along + spring
     force[highest] = -gradients[highest] + 2 * along[highest]
     return force
 

@@ -1,0 +1,201 @@
+"""Minima and saddles of functions whose answers are known, found from grids, in 2 to 5 dimensions."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from landscaper_hpc.confirm.confirmed import Confirmed, confirm
+from landscaper_hpc.confirm.ends import KINDS
+from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.metrics import mean_climb, smad
+from tests.confirm.functions import MUELLER_BROWN, Analytic, cube, mueller_brown, rastrigin, valley, wells
+
+
+def of(f, grid: Grid, most: int | None = None) -> Confirmed:
+    surface = Analytic(f)
+    return confirm(surface, grid, merge_tree(surface.on(grid)), most)
+
+
+def kinds(found: Confirmed) -> list[str]:
+    return [KINDS[kind] for kind in found.kinds]
+
+
+def roots(f, low: float, high: float) -> list[float]:
+    """Where the derivative of a function of one number changes its sign, to rounding."""
+    x = torch.linspace(low, high, 4001, dtype=torch.float64)
+    slope = torch.func.vmap(torch.func.grad(f))
+    at = slope(x).numpy()
+    found = []
+    for i in np.flatnonzero(np.sign(at[1:]) != np.sign(at[:-1])):
+        a, b = float(x[i]), float(x[i + 1])
+        for _ in range(60):
+            middle = (a + b) / 2
+            same = np.sign(float(slope(torch.tensor([middle], dtype=torch.float64))[0])) == np.sign(at[i])
+            a, b = (middle, b) if same else (a, middle)
+        found.append((a + b) / 2)
+    return found
+
+
+# ---- minima, and what they are --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 41), (3, 21)])
+def test_rastrigins_minima_inside_and_on_the_faces(n: int, count: int) -> None:
+    grid = cube(n, 2.7, count)
+    found = of(rastrigin, grid)
+
+    def along(x: torch.Tensor) -> torch.Tensor:
+        return 10 + x.square() - 10 * torch.cos(2 * torch.pi * x)
+
+    inside = [x for x in roots(along, -2.7, 2.7) if math.cos(2 * math.pi * x) > 0]
+    expected = np.array(list(product([*inside, -2.7, 2.7], repeat=n)))
+    assert len(expected) == 7**n == len(found.points)
+    classes = np.where((np.abs(expected) == 2.7).any(axis=1), "edge", "interior")
+    apart = np.abs(expected[:, None] - found.points).max(axis=2)
+    right = (apart.min(axis=1) < 1e-4) & (np.array(kinds(found))[apart.argmin(axis=1)] == classes)
+    assert right.mean() >= 0.99
+    assert np.abs(found.gradients[found.kinds == 0]).max() < 1e-3
+    assert (found.eigenvalues[found.kinds == 0] > 0).all()
+    assert np.isnan(found.eigenvalues[found.kinds == 1]).any(axis=1).all()  # none across a face
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 41), (3, 21), (4, 15), (5, 9)])
+def test_double_wells_have_their_minima_saddles_and_tree(n: int, count: int) -> None:
+    found = of(wells, cube(n, 1.5, count))
+    assert kinds(found) == ["interior"] * 2**n
+    # of a sum of functions of one number each: minima are combinations of theirs, barriers those of one axis
+    axes = []
+    for i in range(1, n + 1):
+
+        def one(x: torch.Tensor, i: int = i) -> torch.Tensor:
+            return i * (x.square() - 1).square() + 0.1 * math.sqrt(i) * x
+
+        axes.append([(x, float(one(torch.tensor(x, dtype=torch.float64)))) for x in roots(one, -1.5, 1.5)])
+    expected = sorted(sum(value for _, value in point) for point in product(*([axis[0], axis[2]] for axis in axes)))
+    np.testing.assert_allclose(found.values, expected, atol=1e-9)
+    assert (found.saddles >= 0).all()  # every join has a saddle
+    assert ((found.saddle_eigenvalues < 0).sum(axis=1) == 1).all()
+    # the deepest minimum lies to the left on every axis; each other one is left along its cheapest way down
+    heights = [axis[1][1] - axis[2][1] for axis in axes]
+    lifetimes = np.sort(found.tree.lifetimes[np.isfinite(found.tree.lifetimes)])
+    cheapest = [min(h for h, right in zip(heights, sides, strict=True) if right) for sides in _right(n)]
+    np.testing.assert_allclose(lifetimes, np.sort(cheapest), atol=1e-8)
+    assert found.tree.basin_size.sum() == count**n
+
+
+def _right(n: int) -> list[tuple[int, ...]]:
+    return [sides for sides in product((0, 1), repeat=n) if any(sides)]
+
+
+def test_muller_and_browns_minima_and_saddles_are_those_of_the_literature() -> None:
+    found = of(mueller_brown, MUELLER_BROWN)
+    assert kinds(found) == ["interior"] * 3
+    # Müller, Brown, Theor. Chim. Acta 53 (1979)
+    np.testing.assert_allclose(found.points, [[-0.558, 1.442], [0.623, 0.028], [-0.050, 0.467]], atol=6e-4)
+    np.testing.assert_allclose(found.values, [-146.700, -108.167, -80.768], atol=6e-4)
+    np.testing.assert_allclose(found.saddle_points, [[0.212, 0.293], [-0.822, 0.624]], atol=6e-4)
+    np.testing.assert_allclose(found.saddle_values, [-72.249, -40.665], atol=6e-4)
+    assert found.tree.n_minima == 3
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 201), (3, 41), (4, 15), (5, 9)])
+def test_a_slanted_valleys_many_minima_of_the_grid_are_one(n: int, count: int) -> None:
+    surface, grid = Analytic(valley(n)), cube(n, 1.0, count)
+    tree = merge_tree(surface.on(grid))
+    assert tree.n_minima >= 5
+    found = confirm(surface, grid, tree)
+    assert kinds(found) == ["interior"]
+    np.testing.assert_allclose(found.points, [[0.1] * n], atol=1e-3 * 2 / (count - 1))
+    assert (found.ends == 0).all()
+    assert len(found.joins) == 0
+    assert mean_climb(found.tree) == 0 < mean_climb(tree)
+    assert found.sentence() == f"{tree.n_minima} minima of the grid are 1 minimum of the loss"
+
+
+def test_only_the_most_persistent_are_followed_where_that_is_asked() -> None:
+    grid = cube(2, 2.7, 41)
+    found = of(rastrigin, grid, most=10)
+    assert len(found.grid_minima) <= 10 < found.n_grid_minima
+    assert found.tree.basin_size.sum() == grid.size
+    assert found.sentence().startswith(f"the {len(found.grid_minima)} most persistent of {found.n_grid_minima} minima")
+
+
+def test_an_edge_point_where_the_loss_falls_outwards() -> None:
+    found = of(lambda x: x[0] + (x[1] - 0.13).square(), cube(2, 1.0, 11))
+    assert kinds(found) == ["edge"]
+    np.testing.assert_allclose(found.points, [[-1.0, 0.13]], atol=1e-6)
+    np.testing.assert_allclose(found.eigenvalues, [[2.0, np.nan]], rtol=1e-6)
+
+
+def test_a_corner_is_an_edge_point_without_eigenvalues() -> None:
+    found = of(lambda x: x.sum(), cube(3, 1.0, 5))
+    assert kinds(found) == ["edge"]
+    assert found.points.tolist() == [[-1.0, -1.0, -1.0]]
+    assert np.isnan(found.eigenvalues).all()
+
+
+# ---- said, not guessed ----------------------------------------------------------------------------------------------
+
+
+def test_a_flat_loss_is_flat() -> None:
+    found = of(lambda x: 0 * x.sum() + 3.0, cube(2, 1.0, 5))
+    assert kinds(found) == ["flat"]
+    assert found.sentence() == "1 minimum of the grid is 0 minima of the loss and 1 flat to rounding"
+    assert mean_climb(found.tree) == smad(found.tree) == 0
+
+
+def test_a_minimum_on_a_kink_is_said_to_be_one() -> None:
+    found = of(lambda x: (x[0] - 0.13).abs() + 2 * (x[1] + 0.27 + 0.5 * x[0]).abs(), cube(2, 1.0, 11))
+    assert kinds(found) == ["kink"]
+    np.testing.assert_allclose(found.points, [[0.13, -0.335]], atol=1e-5)
+    assert found.sentence().endswith("0 minima of the loss and 1 on kinks")
+
+
+def test_a_kink_across_a_face_is_found() -> None:
+    found = of(lambda x: x[0] + (x[1] - 0.13).abs(), cube(2, 1.0, 11))
+    assert kinds(found) == ["kink"]
+    np.testing.assert_allclose(found.points, [[-1.0, 0.13]], atol=1e-5)
+
+
+def test_a_start_exactly_on_a_saddle_is_left() -> None:
+    # the grid sees the saddle in the middle only
+    grid = Grid((Axis(-1.0, 1.0, 3), Axis(-1.0, 1.0, 3)))
+    surface = Analytic(lambda x: (x[0].square() - 0.25).square() - 0.3 * x[0].square() + x[1].square())
+    values = surface.on(grid)
+    values[1, 1] -= 10
+    found = confirm(surface, grid, merge_tree(values))
+    assert "saddle" not in kinds(found)
+    assert kinds(found)[0] in ("interior", "edge")
+
+
+def test_losses_that_are_not_finite_stop_a_search_and_nothing_else() -> None:
+    surface = Analytic(lambda x: torch.where(x[0] > 0.5, torch.nan, (x.square() - 0.04).square().sum()))
+    grid = cube(2, 1.0, 21)
+    found = confirm(surface, grid, merge_tree(surface.on(grid)))
+    assert kinds(found) == ["interior"] * 4
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def test_arrays_hold_everything() -> None:
+    found = of(mueller_brown, MUELLER_BROWN)
+    again = Confirmed.from_arrays(found.to_arrays())
+    assert again.to_arrays().keys() == found.to_arrays().keys()
+    for name, values in found.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], values)
+
+
+def test_a_search_does_not_depend_on_those_beside_it() -> None:
+    surface, grid = Analytic(rastrigin), cube(2, 2.7, 41)
+    tree = merge_tree(surface.on(grid))
+    few, all_of = confirm(surface, grid, tree, most=10), confirm(surface, grid, tree)
+    place = dict(zip(all_of.grid_minima.tolist(), all_of.ends.tolist(), strict=True))
+    for minimum, end in zip(few.grid_minima.tolist(), few.ends.tolist(), strict=True):
+        assert few.points[end].tolist() == all_of.points[place[minimum]].tolist()
