@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.blocks import boxes
-from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.blocks.basins import find_basins
+from landscaper_hpc.topology.blocks.block import block_of, values_at
+from landscaper_hpc.topology.blocks.block_forest import block_forest
 from landscaper_hpc.topology.blocks.labels import ArrayLabels
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
 from landscaper_hpc.topology.build import Edges, build_tree
@@ -83,20 +85,21 @@ def merge_tree(
         array = -array
     prepare(connectivity, array.dtype)
     with Threads(threads or available_threads()) as pool:
-        block = Block(array, (0,) * array.ndim, array.shape, connectivity, pool)
-        basins = np.invert(block.root).reshape(array.shape) if labels else None  # before the forest uses them up
-        child, parent, saddle, _ = block.forest()
+        block = block_of(array, (0,) * array.ndim, array.shape, connectivity, pool)
+        basins = find_basins(block, pool)
+        labelled = np.invert(basins.root).reshape(array.shape) if labels else None  # before the forest uses it up
+        child, parent, saddle, _ = block_forest(block, basins, pool)
     return build_tree(
-        block.minima.astype(np.int64),
-        block.values_at(block.minima),
-        block.sizes.astype(np.int64),
-        Edges(child, parent, saddle.astype(np.int64), block.values_at(saddle)),
+        basins.minima.astype(np.int64),
+        values_at(block, basins.minima),
+        basins.sizes.astype(np.int64),
+        Edges(child, parent, saddle.astype(np.int64), values_at(block, saddle)),
         block.census,
         shape=array.shape,
         connectivity=connectivity,
         direction=direction,
         n_vertices=array.size,
-        labels=basins,
+        labels=labelled,
     )
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.parallel.comm import Arrays
-from landscaper_hpc.topology.blocks.exits import summed
 from landscaper_hpc.topology.kernels.forest import Forest
+from landscaper_hpc.topology.kernels.ids import summed
 from landscaper_hpc.topology.kernels.order import Census
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """What a rank knows of the basin graph: minima with their values, vertices per basin (also of basins whose minimum
     lies on another rank), and a forest."""

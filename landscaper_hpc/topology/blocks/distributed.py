@@ -10,6 +10,7 @@ vertices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,13 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.topology.blocks.basin_graph import Part
-from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.blocks.basins import find_basins
+from landscaper_hpc.topology.blocks.block import block_of
 from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes, planned_bytes
+from landscaper_hpc.topology.blocks.foreign import ends_of, follow_foreign
 from landscaper_hpc.topology.blocks.labels import LabelWriter
-from landscaper_hpc.topology.blocks.schedule import Schedule
-from landscaper_hpc.topology.blocks.stats import RankStats
+from landscaper_hpc.topology.blocks.schedule import Schedule, check_minima, merged, work_on_blocks, write_labels
+from landscaper_hpc.topology.blocks.stats import Phases, RankStats, phase
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare, warm_up
 from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.compiled import compiling
@@ -63,8 +66,8 @@ def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
         for corner in (0.0, np.nan):
             tiny = np.zeros((3, 2), dtype)
             tiny[0, 0] = corner
-            run = Schedule(ArrayReader(tiny), connectivity, False, Boxes((3, 2), (1, 2)), pool, SerialComm(), False)
-            run.work_on_blocks(lambda done, total: None)
+            schedule = Schedule(ArrayReader(tiny), connectivity, False, Boxes((3, 2), (1, 2)), pool, SerialComm())
+            work_on_blocks(schedule, lambda done, total: None)
 
 
 _PROBE = 20_000
@@ -84,13 +87,12 @@ def probe(reader: Reader, connectivity: Connectivity, negate: bool) -> float:
             # an axis of one or two points has no inside
             a = tuple(int(s > 2) for s in side)
             b = tuple(s - int(s > 2) for s in side)
-            block = Block(values, a, b, connectivity, alone)
-            found += len(block.minima)
+            found += len(find_basins(block_of(values, a, b, connectivity, alone), alone).minima)
             asked += int(np.prod(np.subtract(b, a)))
     return found / asked
 
 
-def _share(comm: Comm, work: Callable[[], float]) -> float:
+def _broadcast(comm: Comm, work: Callable[[], float]) -> float:
     """What rank 0 finds, on every rank; its error everywhere."""
     result, error = 0.0, None
     if comm.rank == 0:
@@ -138,36 +140,41 @@ def merge_tree_blocks(
     negate, keep = direction == "superlevel", labels is not None
     density = 0.0
     if max_memory is not None:
-        density = _share(comm, lambda: probe(reader, connectivity, negate))
+        density = _broadcast(comm, lambda: probe(reader, connectivity, negate))
     boxes = (
         Boxes(shape, block_shape, comm.size)
         if block_shape is not None
         else choose_boxes(shape, dtype.itemsize, comm.size, max_memory, density, keep)
     )
+    phases: Phases = {}
     with Threads(threads) as pool:
-        run = Schedule(reader, connectivity, negate, boxes, pool, comm, keep, max_memory)
-        with run.phase("compile", together=True):
+        schedule = Schedule(reader, connectivity, negate, boxes, pool, comm, keep, max_memory)
+        with phase(comm, phases, "compile", together=True):
             if boxes.size == comm.size == 1:
                 prepare(connectivity, dtype)
             else:
                 _prepare(connectivity, dtype, comm)
-        with run.phase("blocks"):
-            part = run.work_on_blocks(progress)
-        with run.phase("exchange", together=True):
-            run.follow_exits()
-        with run.phase("forest"):
-            part = run.resolved(part)
-        run.check_minima()
-        with run.phase("merge", together=True):
-            part = run.merge(part)
+        with phase(comm, phases, "blocks"):
+            worked = work_on_blocks(schedule, progress)
+        exits, part = worked.exits, worked.part
+        with phase(comm, phases, "exchange", together=True):
+            foreign, rounds = follow_foreign(exits, boxes, comm)
+        with phase(comm, phases, "forest"):
+            part = Part.join([part.followed(lambda nodes: ends_of(nodes, exits, foreign))])
+        check_minima(schedule, worked.minima)
+        del worked
+        with phase(comm, phases, "merge", together=True):
+            part = merged(comm, part)
         tree = None
-        with run.phase("tree"):
+        with phase(comm, phases, "tree"):
             if comm.rank == 0:
                 tree = _tree(part, shape, connectivity, direction)
         if labels is not None:
-            run.write_labels(tree, labels)
-    run.stats.bytes_sent = comm.bytes_sent
-    return Result(tree, comm.gather(run.stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep))
+            write_labels(schedule, exits, foreign, tree, labels, phases)
+    mine = boxes.of_rank(comm.rank)
+    vertices = sum(math.prod(s.stop - s.start for s in boxes.core(b)) for b in mine)
+    stats = RankStats(comm.rank, len(mine), vertices, rounds, comm.bytes_sent, phases)
+    return Result(tree, comm.gather(stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep))
 
 
 def _tree(part: Part, shape: tuple[int, ...], connectivity: Connectivity, direction: Direction) -> MergeTree:

@@ -3,216 +3,213 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
-from landscaper_hpc.parallel.comm import Comm, agree
+from landscaper_hpc.parallel.comm import Comm
 from landscaper_hpc.topology.blocks.basin_graph import Part
-from landscaper_hpc.topology.blocks.block import Block, TooManyMinima
+from landscaper_hpc.topology.blocks.basins import MOST_MINIMA, Basins, TooManyMinima, find_basins, named_core
+from landscaper_hpc.topology.blocks.block import Block, block_of, values_at
+from landscaper_hpc.topology.blocks.block_forest import block_forest
 from landscaper_hpc.topology.blocks.boxes import MINIMUM_BYTES, Boxes, planned_bytes, to_ids
-from landscaper_hpc.topology.blocks.exits import Exits, follow, summed
+from landscaper_hpc.topology.blocks.exits import Exits, Ids, Question, asked, settled
+from landscaper_hpc.topology.blocks.foreign import Foreign, ends_of
 from landscaper_hpc.topology.blocks.labels import LabelWriter
-from landscaper_hpc.topology.blocks.stats import RankStats, peak_memory, release
+from landscaper_hpc.topology.blocks.shells import shell_of
+from landscaper_hpc.topology.blocks.stats import Phases, phase, release
 from landscaper_hpc.topology.kernels.forest import Forest
+from landscaper_hpc.topology.kernels.ids import follow, summed
 from landscaper_hpc.topology.kernels.order import Census
 from landscaper_hpc.topology.kernels.threads import Threads
 from landscaper_hpc.topology.readers import Reader, read_block, working_type
 from landscaper_hpc.topology.tree import MergeTree
 
+_NONE = np.empty(0, np.int64)
 
+
+@dataclass(frozen=True)
 class Schedule:
-    """One rank's share of one merge tree."""
+    """One merge tree as one rank sees it: the field and its cut, and who shares the work. `keep` what is found out
+    about exits, for a second walk over the blocks; `max_memory`: bytes, or None for no limit."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        connectivity: Connectivity,
-        negate: bool,
-        boxes: Boxes,
-        threads: Threads,
-        comm: Comm,
-        keep: bool,
-        max_memory: int | None = None,
-    ) -> None:
-        self.reader, self.connectivity, self.negate = reader, connectivity, negate
-        self.boxes, self.threads, self.comm = boxes, threads, comm
-        self.exits = Exits(boxes, comm.rank, keep)
-        self.stats = RankStats(comm.rank)
-        self._used = np.empty(0, np.int32)
-        self.max_memory, self.minima = max_memory, 0
-        itemsize = working_type(np.dtype(reader.dtype)).itemsize
-        self.fixed_bytes = planned_bytes(boxes, itemsize, keep=keep)
+    reader: Reader
+    connectivity: Connectivity
+    negate: bool
+    boxes: Boxes
+    threads: Threads
+    comm: Comm
+    keep: bool = False
+    max_memory: int | None = None
 
-    def most_minima(self) -> int:
-        """How many more minima there is memory for."""
-        if self.max_memory is None:
-            return 2**31 - 1
-        return min(2**31 - 1, max(0, (self.max_memory - self.fixed_bytes) // MINIMUM_BYTES - self.minima))
+    @property
+    def numbers(self) -> range:
+        """The blocks of this rank."""
+        return self.boxes.of_rank(self.comm.rank)
 
-    def refuse(self, minima: int, where: str) -> InputError:
-        """What to say where the field has more minima than `most_minima`."""
-        needed = self.fixed_bytes + minima * MINIMUM_BYTES
-        return InputError(
-            f"max-memory is {self.max_memory} bytes; {where} there are {minima} minima, which need at least {needed}: "
-            "give more, or start more processes"
-        )
+    @property
+    def fixed_bytes(self) -> int:
+        """What is needed whatever the field is like."""
+        return planned_bytes(self.boxes, working_type(np.dtype(self.reader.dtype)).itemsize, keep=self.keep)
 
-    @contextmanager
-    def phase(self, name: str, together: bool = False) -> Iterator[None]:
-        """Time a phase; at its end all ranks agree that it went well, or stop. Where ranks talk to each other within
-        the phase (`together`), the others may be waiting for one that fails, so it ends them at once."""
-        start, sent = time.perf_counter(), self.comm.bytes_sent
-        error: Exception | None = None
+
+@dataclass(frozen=True)
+class Worked:
+    """What has come of a rank's blocks: its part of the basin graph, and what it knows and asks of exits."""
+
+    part: Part
+    exits: Exits
+    minima: int
+
+
+def most_minima(schedule: Schedule, found: int) -> int:
+    """How many more minima there is memory for."""
+    if schedule.max_memory is None:
+        return MOST_MINIMA
+    return min(MOST_MINIMA, max(0, (schedule.max_memory - schedule.fixed_bytes) // MINIMUM_BYTES - found))
+
+
+def _too_many(schedule: Schedule, minima: int, where: str) -> InputError:
+    """What to say where the field has more minima than `most_minima`."""
+    needed = schedule.fixed_bytes + minima * MINIMUM_BYTES
+    return InputError(
+        f"max-memory is {schedule.max_memory} bytes; {where} there are {minima} minima, which need at least {needed}: "
+        "give more, or start more processes"
+    )
+
+
+def check_minima(schedule: Schedule, minima: int) -> None:
+    """Raise InputError, on all ranks alike, unless rank 0 may hold the whole tree."""
+    total = schedule.comm.total(minima)
+    if total > most_minima(schedule, 0):
+        raise _too_many(schedule, total, "in all")
+
+
+def _room(schedule: Schedule) -> NDArray[np.int32]:
+    """What all blocks have their labels in, one after the other: memory that is new to the process costs as much as
+    the work on it."""
+    return np.empty(schedule.boxes.most_vertices(schedule.comm.rank), np.int32)
+
+
+def _read(schedule: Schedule, number: int) -> Block:
+    core, ghosted = schedule.boxes.core(number), schedule.boxes.ghosted(number)
+    low = tuple(c.start - g.start for c, g in zip(core, ghosted, strict=True))
+    high = tuple(c.stop - g.start for c, g in zip(core, ghosted, strict=True))
+    values = read_block(schedule.reader, ghosted, schedule.negate)
+    return block_of(values, low, high, schedule.connectivity, schedule.threads)
+
+
+def _nodes(schedule: Schedule, number: int, basins: Basins) -> Ids:
+    """The vertices that the labels of a block stand for."""
+    boxes = schedule.boxes
+    return to_ids(np.concatenate([basins.minima, basins.exits]), boxes.ghosted(number), boxes.shape)
+
+
+def work_on_blocks(schedule: Schedule, progress: Callable[[int, int], None]) -> Worked:
+    """Walk over the blocks of this rank. `progress` is called with (vertices done, vertices in all) after each."""
+    boxes, numbers = schedule.boxes, schedule.numbers
+    done = list(itertools.accumulate(math.prod(s.stop - s.start for s in boxes.core(b)) for b in numbers))
+    parts = [Part(_NONE, np.empty(0), _NONE, _NONE, Forest.empty(), Census())]
+    exits, minima, room = Exits(), 0, _room(schedule)
+    for i, number in enumerate(numbers):
         try:
-            yield
-        except Exception as caught:
-            if together:
-                self.comm.abort(caught)
-            error = caught
-        agree(self.comm, error)
-        self.stats.phases[name] = {
-            "seconds": time.perf_counter() - start,
-            "peak_rss_mb": peak_memory() / 1e6,
-            "bytes_sent": self.comm.bytes_sent - sent,
-        }
-
-    def _room(self) -> NDArray[np.int32]:
-        """What all blocks have their labels in, one after the other: memory that is new to the process costs as much
-        as the work on it."""
-        if self._used.size == 0:
-            self._used = np.empty(self.boxes.most_vertices(self.comm.rank), np.int32)
-        return self._used
-
-    def block(self, number: int, most: int = 2**31 - 1) -> tuple[Block, tuple[slice, ...]]:
-        core, ghosted = self.boxes.core(number), self.boxes.ghosted(number)
-        values = read_block(self.reader, ghosted, self.negate)
-        low = tuple(c.start - g.start for c, g in zip(core, ghosted, strict=True))
-        high = tuple(c.stop - g.start for c, g in zip(core, ghosted, strict=True))
-        try:
-            return Block(values, low, high, self.connectivity, self.threads, most, self._room()), ghosted
+            part, question = _work_on(schedule, number, room, most_minima(schedule, minima))
         except TooManyMinima as found:
-            where = f"after {self.stats.blocks} of {len(self.boxes.of_rank(self.comm.rank))} blocks and within the next"
-            raise self.refuse(self.minima + found.args[0], where) from None
+            where = f"after {i} of {len(numbers)} blocks and within the next"
+            raise _too_many(schedule, minima + found.args[0], where) from None
+        minima += len(part.minima)
+        if question is not None:
+            exits, known, answers = asked(exits, boxes, schedule.comm.rank, question)
+            del question
+            basins, sizes = summed(*(np.concatenate([pair[i] for pair in known]) for i in (0, 1)))
+            part = replace(part, basins=basins, sizes=sizes)
+            del known
+            exits, at, to = settled(exits, answers, schedule.keep)
+            # at once: a face can have more exits than the tree has minima
+            for p in (*parts, part):
+                follow(at, to, p.forest.child)
+                follow(at, to, p.forest.parent)
+            del answers, at, to
+            release()
+        parts.append(part)
+        progress(done[i], done[-1])
+        if sum(len(p.forest) for p in parts[1:]) > len(parts[0].forest) // 2 + 100_000:
+            parts = [Part.join(parts)]  # keep what accumulates near what the forest of it needs
+    del room
+    return Worked(Part.join(parts), exits, minima)
 
-    def work_on_blocks(self, progress: Callable[[int, int], None]) -> Part:
-        numbers = self.boxes.of_rank(self.comm.rank)
-        sizes = [int(np.prod([s.stop - s.start for s in self.boxes.core(b)])) for b in numbers]
-        none = np.empty(0, np.int64)
-        parts = [Part(none, np.empty(0), none, none, Forest.empty(), Census())]
-        for number, size in zip(numbers, sizes, strict=True):
-            new = self._work_on(number)
-            if self.boxes.size > 1:
-                self._settle([*parts, new])
-            parts.append(new)
-            self.stats.blocks += 1
-            self.stats.vertices += size
-            progress(self.stats.vertices, sum(sizes))
-            if sum(len(p.forest) for p in parts[1:]) > len(parts[0].forest) // 2 + 100_000:
-                parts = [Part.join(parts)]  # keep what accumulates near what the forest of it needs
-        self._used = np.empty(0, np.int32)
-        return Part.join(parts)
 
-    def _settle(self, parts: list[Part]) -> None:
-        """Follow what has become known, at once: a face can have more exits than the tree has minima."""
-        at, to = self.exits.settle()
-        for part in parts:
-            for nodes in (part.forest.child, part.forest.parent):
-                follow(at, to, nodes)
-        release()
+def _work_on(schedule: Schedule, number: int, room: NDArray[np.int32], most: int) -> tuple[Part, Question | None]:
+    """What a block by itself shows, its basins as far as they lie in it; and what it asks the blocks around it."""
+    boxes, ghosted = schedule.boxes, schedule.boxes.ghosted(number)
+    block = _read(schedule, number)
+    basins = find_basins(block, schedule.threads, most, room)
+    nodes, m = _nodes(schedule, number, basins), len(basins.minima)
+    minima, values = nodes[:m].copy(), values_at(block, basins.minima)
+    shell = shell_of(basins.root, nodes, boxes, number) if boxes.size > 1 else None  # before the forest uses it up
+    child, parent, saddle, lowest = block_forest(block, basins, schedule.threads)
+    ghosts = to_ids(lowest, ghosted, boxes.shape)
+    ends = np.concatenate([minima, ghosts])
+    forest = Forest(ends[child], ends[parent], to_ids(saddle, ghosted, boxes.shape), values_at(block, saddle))
+    part = Part(minima, values, minima, basins.sizes[:m].astype(np.int64), forest, block.census)
+    return part, None if shell is None else Question(number, shell, m, basins.sizes, ghosts)
 
-    def _work_on(self, number: int) -> Part:
-        block, ghosted = self.block(number, self.most_minima())
-        m, shape = len(block.minima), self.boxes.shape
-        self.minima += m
-        nodes = to_ids(np.concatenate([block.minima, block.exits]), ghosted, shape)
-        minima, values = nodes[:m].copy(), block.values_at(block.minima)
-        shell = self.exits.shell(number, block, nodes) if self.boxes.size > 1 else None
-        child, parent, saddle, lowest = block.forest()
-        ghosts = to_ids(lowest, ghosted, shape)
-        ends = np.concatenate([minima, ghosts])
-        forest = Forest(ends[child], ends[parent], to_ids(saddle, ghosted, shape), block.values_at(saddle))
-        del child, parent, saddle, ends
-        if shell is None:
-            return Part(minima, values, minima, block.sizes.astype(np.int64), forest, block.census)
-        block.forget()
-        known = self.exits.add(number, shell, block.sizes, m, ghosts)
-        basins, sizes = (np.concatenate([pair[i] for pair in known]) for i in (0, 1))
-        return Part(minima, values, *summed(basins, sizes), forest, block.census)
 
-    def follow_exits(self) -> None:
-        """Ask the other ranks where foreign vertices lead, all of them together, until everybody knows."""
-        exits, comm = self.exits, self.comm
-        exits.start_asking()
-        while comm.size > 1:
-            open_ = np.flatnonzero(~exits.foreign_done)
-            if comm.total(len(open_)) == 0:
-                break
-            vertices = exits.foreign_to[open_]
-            owners = self.boxes.owner(self.boxes.block_of(vertices))
-            order = np.argsort(owners, kind="stable")
-            bounds = np.searchsorted(owners[order], np.arange(comm.size + 1))
-            asked = comm.exchange([vertices[order[a:b]] for a, b in itertools.pairwise(bounds)])
-            replies = np.concatenate(comm.exchange([exits.answer(v) for v in asked]))
-            exits.foreign_done[open_[order]] = replies >= 0
-            exits.foreign_to[open_[order]] = np.where(replies >= 0, replies, -1 - replies)
-            self.stats.rounds += 1
+def merged(comm: Comm, part: Part) -> Part:
+    """The parts of all ranks, pairwise up a binary tree; only rank 0 ends with everything."""
+    step = 1
+    while step < comm.size:
+        if comm.rank % (2 * step):
+            comm.send(part.arrays(), comm.rank - step)
+            break
+        if comm.rank + step < comm.size:
+            part = Part.join([part, Part.of(comm.receive(comm.rank + step))])
+        step *= 2
+    return part
 
-    def resolved(self, part: Part) -> Part:
-        return Part.join([part.followed(self.exits.roots)])
 
-    def check_minima(self) -> None:
-        """Raise InputError, on all ranks alike, unless rank 0 may hold the whole tree."""
-        total, self.minima = self.comm.total(self.minima), 0
-        if total > self.most_minima():
-            raise self.refuse(total, "in all")
+def write_labels(
+    schedule: Schedule, exits: Exits, foreign: Foreign, tree: MergeTree | None, writer: LabelWriter, phases: Phases
+) -> None:
+    """A second walk over the blocks: now the minima have their numbers."""
+    comm, boxes, mine = schedule.comm, schedule.boxes, schedule.numbers
+    dtype = np.int32 if comm.total(tree.n_minima if tree else 0) < 2**31 else np.int64
+    with phase(comm, phases, "label store"):
+        if comm.rank == 0:
+            writer.create(boxes.shape, boxes.block, dtype)
+    with phase(comm, phases, "labels", together=True):
+        room = _room(schedule)
+        for turn in range(max(len(boxes.of_rank(r)) for r in range(comm.size))):
+            if turn >= len(mine):
+                _numbers(comm, tree, _NONE)
+                continue
+            number = mine[turn]
+            block = _read(schedule, number)
+            basins, box = find_basins(block, schedule.threads, room=room), block.box
+            del block
+            wanted = ends_of(_nodes(schedule, number, basins), exits, foreign)
+            labels = named_core(basins.root, box, _numbers(comm, tree, wanted).astype(dtype))
+            writer.write(boxes.core(number), labels.reshape([s.stop - s.start for s in boxes.core(number)]))
+            del labels
+            release()
 
-    def merge(self, part: Part) -> Part:
-        """Pairwise up a binary tree; only rank 0 ends with everything."""
-        step = 1
-        while step < self.comm.size:
-            if self.comm.rank % (2 * step):
-                self.comm.send(part.arrays(), self.comm.rank - step)
-                break
-            if self.comm.rank + step < self.comm.size:
-                part = Part.join([part, Part.of(self.comm.receive(self.comm.rank + step))])
-            step *= 2
-        return part
 
-    def write_labels(self, tree: MergeTree | None, writer: LabelWriter) -> None:
-        """A second walk over the blocks: now the minima have their numbers."""
-        comm, boxes = self.comm, self.boxes
-        dtype = np.int32 if comm.total(tree.n_minima if tree else 0) < 2**31 else np.int64
-        with self.phase("label store"):
-            if comm.rank == 0:
-                writer.create(boxes.shape, boxes.block, dtype)
-        with self.phase("labels", together=True):
-            for turn in range(max(len(boxes.of_rank(r)) for r in range(comm.size))):
-                mine = boxes.of_rank(comm.rank)
-                wanted = np.empty(0, np.int64)
-                if turn < len(mine):
-                    block, ghosted = self.block(mine[turn])
-                    nodes = to_ids(np.concatenate([block.minima, block.exits]), ghosted, boxes.shape)
-                    wanted = self.exits.roots(nodes)
-                asked = comm.exchange([wanted] + [np.empty(0, np.int64)] * (comm.size - 1))
-                index = self._index(tree, asked) if tree is not None else [np.empty(0, np.int64)] * comm.size
-                numbers = comm.exchange(index)[0]
-                if turn < len(mine):
-                    writer.write(boxes.core(mine[turn]), block.labels(numbers.astype(dtype)))
-                    del block
-                    release()
+def _numbers(comm: Comm, tree: MergeTree | None, minima: Ids) -> Ids:
+    """The indices in the tree, which rank 0 has, of every rank's own minima; -1 for one that is none."""
+    none = [_NONE] * comm.size
+    asked = comm.exchange([minima, *none[1:]])
+    return comm.exchange(none if tree is None else [_index(tree, nodes) for nodes in asked])[0]
 
-    @staticmethod
-    def _index(tree: MergeTree, asked: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        by_id = np.argsort(tree.minima)
-        found = []
-        for nodes in asked:
-            place = np.minimum(np.searchsorted(tree.minima, nodes, sorter=by_id), max(tree.n_minima - 1, 0))
-            index = by_id[place] if tree.n_minima else np.full(len(nodes), -1)
-            found.append(np.where(tree.minima[index] == nodes, index, -1) if tree.n_minima else index)
-        return found
+
+def _index(tree: MergeTree, nodes: Ids) -> Ids:
+    if tree.n_minima == 0:
+        return np.full(len(nodes), -1)
+    by_id = np.argsort(tree.minima)
+    place = np.minimum(np.searchsorted(tree.minima, nodes, sorter=by_id), tree.n_minima - 1)
+    index = by_id[place]
+    return np.where(tree.minima[index] == nodes, index, -1)

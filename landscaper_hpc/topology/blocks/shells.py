@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.topology.blocks.block import Block
 from landscaper_hpc.topology.blocks.boxes import Boxes
 from landscaper_hpc.topology.kernels.compiled import jit
 
@@ -86,13 +85,13 @@ def _look_up(
             result[i] = labels[vertex + shift]
 
 
-def shell_of(block: Block, nodes: NDArray[np.int64], boxes: Boxes, number: int, askers: list[tuple[int, ...]]) -> Shell:
-    """The shell of a block that blocks at the offsets `askers` will ask for."""
+def shell_of(root: NDArray[np.int32], nodes: NDArray[np.int64], boxes: Boxes, number: int) -> Shell:
+    """What the blocks around block `number` may ask for, from its labels (see `basins.Basins`) and their vertices."""
     core, ghosted = boxes.core(number), boxes.ghosted(number)
-    root = block.root.reshape([s.stop - s.start for s in ghosted])
-    inner = root[tuple(slice(c.start - g.start, c.stop - g.start) for c, g in zip(core, ghosted, strict=True))]
+    labels = root.reshape([s.stop - s.start for s in ghosted])
+    inner = labels[tuple(slice(c.start - g.start, c.stop - g.start) for c, g in zip(core, ghosted, strict=True))]
     faces = {}
-    for axis, side in {(d, o) for offset in askers for d, o in enumerate(offset) if o}:
+    for axis, side in {(d, o) for _, offset in boxes.neighbours(number) for d, o in enumerate(offset) if o}:
         # of one axis, the face is a point
         faces[axis, side] = np.asarray(np.invert(inner[(slice(None),) * axis + (0 if side < 0 else -1,)]))
     return Shell(core, faces, nodes)

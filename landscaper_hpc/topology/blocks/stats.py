@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from landscaper_hpc.parallel.comm import Comm, agree
 
-@dataclass
+Phases = dict[str, dict[str, float]]
+"""Of each phase its seconds, and the peak memory (MB) and bytes sent until its end."""
+
+
+@dataclass(frozen=True)
 class RankStats:
     """What one rank did: seconds, peak memory and bytes sent until the end of each phase, rounds of following exits."""
 
     rank: int
-    blocks: int = 0
-    vertices: int = 0
-    rounds: int = 0
-    bytes_sent: int = 0
-    phases: dict[str, dict[str, float]] = field(default_factory=dict)
+    blocks: int
+    vertices: int
+    rounds: int
+    bytes_sent: int
+    phases: Phases
+
+
+@contextmanager
+def phase(comm: Comm, phases: Phases, name: str, together: bool = False) -> Iterator[None]:
+    """Time a phase and note it; at its end all ranks agree that it went well, or stop. Where ranks talk to each other
+    within the phase (`together`), the others may be waiting for one that fails, so it ends them at once."""
+    start, sent = time.perf_counter(), comm.bytes_sent
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        if together:
+            comm.abort(caught)
+        error = caught
+    agree(comm, error)
+    phases[name] = {
+        "seconds": time.perf_counter() - start,
+        "peak_rss_mb": peak_memory() / 1e6,
+        "bytes_sent": comm.bytes_sent - sent,
+    }
 
 
 def release() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from landscaper_hpc.grid import Connectivity
-from landscaper_hpc.topology.blocks.block import Block
+from landscaper_hpc.topology.blocks.basins import find_basins
+from landscaper_hpc.topology.blocks.block import block_of
+from landscaper_hpc.topology.blocks.block_forest import block_forest
 from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.threads import Threads
 
@@ -31,4 +33,5 @@ def warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
     with Threads(1) as pool:
         many = np.indices((64, 64)).sum(0) % 2  # minima: then other kernels serve
         for field in (np.zeros((2, 2)), many):
-            Block(field.astype(dtype), (0, 0), field.shape, connectivity, pool).forest()
+            block = block_of(field.astype(dtype), (0, 0), field.shape, connectivity, pool)
+            block_forest(block, find_basins(block, pool), pool)
