@@ -7,8 +7,8 @@ made (`measure`); what is told of a study was stored there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from landscaper_hpc.report.quantity import (
     MATRIX,
     NUMBER,
     NUMBERS,
+    SCOPE_SHARE,
     SHAPE,
     SHARE,
     TEXT,
@@ -29,7 +30,11 @@ from landscaper_hpc.report.quantity import (
     Place,
     Quantity,
 )
+from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, smad
+from landscaper_hpc.topology.tree import MergeTree
+
+T = TypeVar("T")
 
 
 def shown(place: Place) -> list[Quantity]:
@@ -79,6 +84,20 @@ def _residual(m: Measured) -> float | None:
     return None if residuals is None else float(residuals.max())
 
 
+def _of(tree: MergeTree | None, number: Callable[[MergeTree], T]) -> T | None:
+    return None if tree is None else number(tree)
+
+
+def _log_smad(tree: MergeTree) -> float:
+    return smad(tree, normalize=False)
+
+
+def _log_climb(tree: MergeTree) -> float:
+    return mean_climb(tree, normalize=False)
+
+
+_TENTH = f"lowest {100 * SCOPE_SHARE:.0f} % of the points"
+_SHALLOW = f"without basins shallower than {100 * SHALLOW:.0f} % of the range"
 _LANDSCAPER = "Chen et al., Landscaper (2026), eq. 1"
 _ELDER = "Edelsbrunner, Letscher, Zomorodian (2002)"
 _XIE = "Xie et al., arXiv 2411.09807"
@@ -184,6 +203,65 @@ ROWS: tuple[Quantity, ...] = (
         "the basin's share of the grid; it falls as the number of minima grows",
         "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f) · |basin(m)| / N", _LANDSCAPER,
         _TREE, NUMBER, lambda m: smad(m.tree), _ALL),
+    Quantity("topology.smad_warning", "warning on SMAD", "",
+        "where it is decided by something other than the landscape",
+        "one pair, or minima on the edge, that carry more than half of the sum over minima; or 1/m, where more than "
+        f"half of the m minima are shallower than {100 * SHALLOW:.0f} % of the range and without them it is another by "
+        "more than a factor of two", "",
+        _TREE, TEXT, lambda m: warning(m.tree), _in("run", "topology", "page")),
+    Quantity("topology.mean_climb_log", "mean climb of the log-loss", "",
+        "of ln f, not divided by a range; – where a loss is not above 0",
+        "E_v[ln f(first_saddle(basin of v)) − ln f(its minimum)]", f"after {_LANDSCAPER}",
+        _TREE, NUMBER, lambda m: _of(m.logarithm, _log_climb), _in("run", "topology", "page", "sweep")),
+    Quantity("topology.smad_log", "SMAD of the log-loss", "",
+        "of ln f, not divided by a range; – where a loss is not above 0",
+        "mean over minima m of (ln f(first_saddle(m)) − ln f(m)) · |basin(m)| / N", f"after {_LANDSCAPER}",
+        _TREE, NUMBER, lambda m: _of(m.logarithm, _log_smad), _in("topology", "page")),
+    Quantity("topology.simplified.n_minima", f"minima, {_SHALLOW}", "",
+        "that are left of them",
+        f"#{{m: persistence ≥ {SHALLOW} · (max f − min f)}}", _ELDER,
+        _TREE, COUNT, lambda m: m.simplified.n_minima, _in("topology", "page")),
+    Quantity("topology.simplified.mean_climb", f"mean climb, {_SHALLOW}", "",
+        "which are given to their neighbours",
+        f"mean climb of the tree simplified at a persistence of {SHALLOW} · (max f − min f)", "",
+        _TREE, NUMBER, lambda m: mean_climb(m.simplified), _in("topology", "page")),
+    Quantity("topology.simplified.smad", f"SMAD, {_SHALLOW}", "",
+        "which are given to their neighbours",
+        f"SMAD of the tree simplified at a persistence of {SHALLOW} · (max f − min f)", "",
+        _TREE, NUMBER, lambda m: smad(m.simplified), _in("topology", "page")),
+    Quantity("topology.scope.level", f"loss L below which the {_TENTH} lie", "loss",
+        "the scope: ties at L are outside",
+        f"L: the (⌊{SCOPE_SHARE} N⌋ + 1)-th smallest f", "",
+        _CURVE, NUMBER, lambda m: _of(m.scope, lambda t: t.value_range[1]), _in("page")),
+    Quantity("topology.scope.points", "points in the scope", "",
+        "of the grid",
+        "N_L = #{v: f(v) < L}", "",
+        _CURVE, COUNT, lambda m: _of(m.scope, lambda t: t.n_vertices)),
+    Quantity("topology.scope.n_minima", f"minima in the {_TENTH}", "",
+        "the others lie in the walls",
+        "m_L = #{m: f(m) < L}", "",
+        _CURVE, COUNT, lambda m: _of(m.scope, lambda t: t.n_minima), _in("run", "page")),
+    Quantity("topology.scope.mean_climb", f"mean climb in the {_TENTH}", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "E_v[min(f(first_saddle(basin of v)), L) − f(its minimum) | f(v) < L] / (L − min f); 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _CURVE, NUMBER, lambda m: _of(m.scope, mean_climb), _in("run", "page", "sweep")),
+    Quantity("topology.scope.smad", f"SMAD in the {_TENTH}", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "mean over minima m below L of (min(f(first_saddle(m)), L) − f(m)) / (L − min f) · |{v in basin(m): f(v) < L}| "
+        "/ N_L; 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _CURVE, NUMBER, lambda m: _of(m.scope, smad), _in("page")),
+    Quantity("topology.scope.mean_climb_log", f"mean climb of the log-loss in the {_TENTH}", "",
+        "of ln f, not divided by a range; – where a loss is not above 0",
+        "E_v[ln min(f(first_saddle(basin of v)), L) − ln f(its minimum) | f(v) < L]; 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _CURVE, NUMBER, lambda m: _of(m.scope_logarithm, _log_climb), _in("page")),
+    Quantity("topology.scope.smad_log", f"SMAD of the log-loss in the {_TENTH}", "",
+        "of ln f, not divided by a range; – where a loss is not above 0",
+        "mean over minima m below L of (ln min(f(first_saddle(m)), L) − ln f(m)) · |{v in basin(m): f(v) < L}| / N_L; "
+        "0 where m_L = 1", f"after {_LANDSCAPER}",
+        _CURVE, NUMBER, lambda m: _of(m.scope_logarithm, _log_smad), _in("page")),
     Quantity("topology.smad_normalized", "SMAD, not weighted", "",
         "every basin counts the same",
         "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f)", _LANDSCAPER,

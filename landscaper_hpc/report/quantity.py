@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from numpy.typing import NDArray
+
 from landscaper_hpc.report import text
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.topology.decided import without_shallow
 from landscaper_hpc.topology.metrics import (
     PersistenceStatistics,
     SmadCurve,
@@ -17,17 +20,22 @@ from landscaper_hpc.topology.metrics import (
     persistence_statistics,
     smad_curve,
 )
+from landscaper_hpc.topology.scope import below, level_of_share, of_logarithm
 from landscaper_hpc.topology.tree import MergeTree
+
+SCOPE_SHARE = 0.1
+"""The scope that numbers are told of beside those of the whole grid: the lowest tenth of its points."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What quantities are functions of: a merge tree, the precision that the field was computed in, and for those of
-    a landscape its store."""
+    """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
+    landscape its store, and for those of a scope the `field`: its values, and the tree's labels."""
 
     tree: MergeTree
     precision: Any
     store: LandscapeStore | None = None
+    field: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -40,6 +48,27 @@ class Measured:
     @cached_property
     def curve(self) -> SmadCurve:
         return smad_curve(self.tree)
+
+    @cached_property
+    def logarithm(self) -> MergeTree | None:
+        return of_logarithm(self.tree)
+
+    @cached_property
+    def simplified(self) -> MergeTree:
+        return without_shallow(self.tree)
+
+    @cached_property
+    def scope(self) -> MergeTree | None:
+        """Of the lowest tenth of the points; None without a field, and where ties leave no point in it."""
+        if self.field is None:
+            return None
+        values, labels = self.field
+        found = below(self.tree, values, labels, level_of_share(values, SCOPE_SHARE))
+        return found if found.n_vertices else None
+
+    @cached_property
+    def scope_logarithm(self) -> MergeTree | None:
+        return None if self.scope is None else of_logarithm(self.scope)
 
     @cached_property
     def attributes(self) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> floa
     """
     if tree.n_minima == 0:
         return float("nan")
-    height, meets = _heights(tree, normalize)
+    height, meets = heights(tree, normalize)
     if weighted:
         height = height * (tree.basin_size[meets] / tree.n_vertices)
     return float(height.sum() / tree.n_minima)
@@ -69,11 +69,11 @@ def mean_climb(tree: MergeTree, normalize: bool = True) -> float:
     """
     if tree.n_minima == 0:
         return float("nan")
-    height, meets = _heights(tree, normalize)
+    height, meets = heights(tree, normalize)
     return float((height * tree.basin_size[meets]).sum() / tree.n_vertices)
 
 
-def _heights(tree: MergeTree, normalize: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def heights(tree: MergeTree, normalize: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The height from each minimum that has a first saddle up to it, and which minima these are."""
     low, high = tree.value_range
     meets = tree.first_saddle >= 0
@@ -170,11 +170,17 @@ def minima_above(tree: MergeTree, threshold: float) -> int:
     return int(np.count_nonzero(~(tree.lifetimes < threshold)))
 
 
-def minima_on_edge(tree: MergeTree) -> int:
-    """How many minima lie on the edge of the grid."""
+def on_edge(tree: MergeTree) -> NDArray[np.bool_]:
+    """Which minima lie on the edge of the grid, (m,)."""
     index = np.unravel_index(tree.minima, tree.shape)
     edge = [(i == 0) | (i == k - 1) for i, k in zip(index, tree.shape, strict=True)]
-    return int(np.count_nonzero(np.any(edge, axis=0)))
+    found: NDArray[np.bool_] = np.any(edge, axis=0)
+    return found
+
+
+def minima_on_edge(tree: MergeTree) -> int:
+    """How many minima lie on the edge of the grid."""
+    return int(np.count_nonzero(on_edge(tree)))
 
 
 class SmadCurve(NamedTuple):

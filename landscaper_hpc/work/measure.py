@@ -69,9 +69,10 @@ def measured(
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
 
-    subject = Measured(tree, store.attributes["science"]["precision"], store)
-    numbers = measure(subject, ("tree", "tree of a study", "landscape"))
     values = None if labels is None else store.loss()
+    field = None if values is None or labels is None else (values, labels)
+    subject = Measured(tree, store.attributes["science"]["precision"], store, field)
+    numbers = measure(subject, ("tree", "tree of a study", "landscape"))
     return numbers, Drawing.of(replace(tree, labels=labels), values).to_arrays()
 
 

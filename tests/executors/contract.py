@@ -100,7 +100,7 @@ class ExecutorContract:
         """What a process said that ended with this exit code."""
         out, said = process.communicate(timeout=600)
         assert process.returncode == code, said
-        assert out.count("SMAD") == (code == 0)  # one process tells
+        assert out.count("│ SMAD ") == (code == 0)  # one process tells
         return said
 
     def test_killed_in_the_midst_it_goes_on_to_the_bytes_of_a_serial_run(

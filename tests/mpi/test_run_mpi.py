@@ -61,7 +61,7 @@ def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp
     out, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == expected
-    assert out.count("SMAD") == 1  # one rank tells
+    assert out.count("│ SMAD ") == 1  # one rank tells
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:

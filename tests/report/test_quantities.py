@@ -24,6 +24,9 @@ from landscaper_hpc.report.results import read_results
 from landscaper_hpc.report.sweep_page import write_sweep
 from landscaper_hpc.store.sweep_record import Entry, Recorded, write_record
 from landscaper_hpc.topology import MergeTree, merge_tree
+from landscaper_hpc.topology.decided import warning
+from landscaper_hpc.topology.metrics import mean_climb, smad
+from landscaper_hpc.topology.scope import below, of_logarithm
 from tests.report.test_page import Page, bowl, make_study, page_of, rough
 
 app = typer.Typer()
@@ -93,6 +96,50 @@ def test_mean_climb_stands_beside_smad_everywhere() -> None:
     assert keys.index("topology.smad") == keys.index("topology.mean_climb") + 1
 
 
+def test_numbers_of_a_scope_of_the_logarithm_and_without_shallow_basins(tmp_path: Path) -> None:
+    """Stored as the functions that say what they are give them; none where they are not defined."""
+    field, other = rough(9, 9), rough(9, 9)
+    other[0, 0] = 0.0
+    make_study(tmp_path, {"positive": field, "zero": other})
+    for entry, values in zip(read_results(tmp_path / "results.json")["landscapes"], (field, other), strict=True):
+        found = entry["topology"]
+        tree = merge_tree(values, labels=True)
+        assert tree.labels is not None
+        level = float(np.sort(values, axis=None)[8])
+        scope = below(tree, values, tree.labels, level)
+        assert (found["scope"]["level"], found["scope"]["points"]) == (level, 8)
+        assert found["scope"]["mean_climb"] == mean_climb(scope)
+        assert found["scope"]["smad"] == smad(scope)
+        simple = tree.simplify(0.01 * (values.max() - values.min()))
+        assert found["simplified"] == {
+            "n_minima": simple.n_minima,
+            "mean_climb": mean_climb(simple),
+            "smad": smad(simple),
+        }
+        if values is other:
+            assert found["mean_climb_log"] is found["smad_log"] is found["scope"]["mean_climb_log"] is None
+        else:
+            log = of_logarithm(tree)
+            assert log is not None
+            assert found["mean_climb_log"] == mean_climb(log, normalize=False)
+            assert found["smad_log"] == smad(log, normalize=False)
+
+
+def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
+    field = bowl(9, 9)
+    field[0, 0] = 0.01  # one spurious minimum, in a corner
+    page = page_of(make_study(tmp_path, {"only": field}))
+    said = warning(merge_tree(field))
+    assert said is not None
+    assert said in page.text
+    assert said in told(tmp_path)
+    assert json.loads(told(tmp_path, "--json"))["smad_warning"] == said
+    table = printed(read_results(tmp_path / "results.json"))
+    assert "warning on SMAD" in table
+    assert "one pair" in table
+    assert "warning on SMAD" not in page_of(make_study(tmp_path / "bowl", {"only": bowl(9, 9)})).text
+
+
 def test_every_row_has_its_own_key_label_and_column() -> None:
     for of in (lambda row: row.key, lambda row: row.label, lambda row: row.column):
         assert len({of(row) for row in quantities.ROWS}) == len(quantities.ROWS)
@@ -152,4 +199,5 @@ def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
     found = json.loads(told(tmp_path, "--json"))
     held = dict(entry["topology"])
     assert set(held.pop("curve")) == {"thresholds", "mean_climb", "smad", "n_minima"}
+    assert set(held.pop("scope")) == {"level", "points", "n_minima", "mean_climb", "smad", "mean_climb_log", "smad_log"}
     assert {key: found[key] for key in held} == held
