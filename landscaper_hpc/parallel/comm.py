@@ -39,6 +39,10 @@ class Comm(Protocol):
 
     def receive(self, source: int) -> Arrays: ...
 
+    def meet(self) -> None:
+        """Wait until all ranks are here, and leave the processors to those that still work."""
+        ...
+
     def once_per_node(self, work: Callable[[], None]) -> None:
         """Let one rank of each node do the work before the others go on."""
         ...
@@ -71,6 +75,9 @@ class SerialComm:
 
     def receive(self, source: int) -> Arrays:
         raise AssertionError("there is nobody to receive from")
+
+    def meet(self) -> None:
+        pass
 
     def once_per_node(self, work: Callable[[], None]) -> None:
         work()
@@ -124,12 +131,13 @@ class MpiComm:
             self._comm.Recv(arrays[name].view(np.uint8).reshape(-1), source)
         return arrays
 
+    def meet(self) -> None:
+        _wait_for(self._comm.Ibarrier())
+
     def once_per_node(self, work: Callable[[], None]) -> None:
         if self._node.Get_rank() == 0:
             work()
-        done = self._node.Ibarrier()
-        while not done.Test():
-            time.sleep(0.01)  # MPI's own waiting would take the processor from the one that works
+        _wait_for(self._node.Ibarrier())
 
     def ranks_on_node(self) -> int:
         return int(self._node.Get_size())
@@ -142,6 +150,14 @@ class MpiComm:
             traceback.print_exception(error)
         codes = {InputError: 2, KeyboardInterrupt: 130}
         self._comm.Abort(codes.get(type(error), 1))
+
+
+def _wait_for(request: Any) -> None:
+    """MPI's own waiting would take the processor from the one that works, who may have threads as well."""
+    pause = 1e-4
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 # what sets the number of ranks, nearest first: mpiexec inside a Slurm step counts, not the step; and a batch script
@@ -182,6 +198,7 @@ class RankError(Exception):
 def agree(comm: Comm, error: BaseException | None) -> None:
     """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
     way = getattr(error, "traceback", "")
+    comm.meet()
     mine = None if error is None else (isinstance(error, InputError), f"{error or type(error).__name__}", way)
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
     if error is not None:

@@ -97,3 +97,19 @@ def test_ranks_that_do_not_find_each_other_are_refused() -> None:
     )
     assert done.returncode != 0
     assert "the launcher started 4 ranks but MPI sees" in done.stderr
+
+
+def test_who_waits_for_the_others_leaves_them_the_processors() -> None:
+    code = """
+import time
+from landscaper_hpc.parallel.comm import agree, world
+ranks = world()
+begin = time.process_time()
+if ranks.rank == 0:
+    time.sleep(2)
+agree(ranks, None)
+print(time.process_time() - begin)
+"""
+    done = mpiexec(2, sys.executable, "-c", code, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sum(map(float, done.stdout.split())) < 0.2
