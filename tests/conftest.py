@@ -1,6 +1,7 @@
 """Helpers in tests/ are imported by name. With pytest's -n, tests run in several processes."""
 
 import multiprocessing.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,12 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from landscaper_hpc.topology.kernels.compiled import cache_folder
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# nodes of the test cluster have names of their own, and yet are this machine: none compiles what another has compiled
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
 
 # the same examples everywhere, however busy the machine is
 settings.load_profile("ci")
