@@ -22,30 +22,55 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
 settings.load_profile("ci")
 
 _ON_CLUSTER = "tests/slurm"
-_FILES = sorted(Path(__file__).parent.glob("slurm/test_*.py"))
-_CLUSTERS = 2
+_CLUSTERS = 3
+_SECONDS = {  # on two processors that have much else to do
+    "test_contract_on_slurm.py": 200,
+    "test_dask_on_slurm.py": 300,
+    "test_faults.py": 150,
+    "test_landscape_sbatch.py": 300,
+    "test_mpi.py": 120,
+    "test_submitit.py": 250,
+    "test_sweep_on_slurm.py": 130,
+    "test_testbed.py": 150,
+    "test_testbed_life.py": 100,
+}
+
+
+def _cluster_of() -> dict[str, int]:
+    """File to number of cluster, so that all are busy for about as long: the longest first, to who has least."""
+    names = sorted(path.name for path in Path(__file__).parent.glob("slurm/test_*.py"))
+    busy = [0] * _CLUSTERS
+    found = {}
+    for name in sorted(names, key=lambda name: -_SECONDS.get(name, 60)):
+        found[name] = busy.index(min(busy))
+        busy[found[name]] += _SECONDS.get(name, 60)
+    return found
 
 
 class Clusters(LoadScopeScheduling):
-    """What needs the test cluster shares two of them; of the rest, a file's tests share their fixtures."""
+    """What needs the test cluster shares a few of them; of the rest, a file's tests share their fixtures."""
+
+    _cluster = _cluster_of()
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        if not file.startswith(_ON_CLUSTER):
-            return file
-        return f"cluster {[path.name for path in _FILES].index(Path(file).name) % _CLUSTERS}"
+        return f"cluster {self._cluster[Path(file).name]}" if file.startswith(_ON_CLUSTER) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Clusters:
     return Clusters(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: a cluster mostly waits, and others have the processors meanwhile."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_ON_CLUSTER))
-
-
 _MAY_START_PROCESSES = ("processes", "mpi", "slurm", "slow", "gpu")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, file by file: the clusters, what else starts processes, and what fills the gaps."""
+    starting = {item.path for item in items if any(map(item.get_closest_marker, _MAY_START_PROCESSES[:2]))}
+    items.sort(key=lambda item: (not item.nodeid.startswith(_ON_CLUSTER), item.path not in starting))
+
+
 _forbidden = False
 
 

@@ -347,7 +347,7 @@ DAMAGED: dict[str, tuple[Callable[[State, Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 def test_damage_is_one_sentence(what: str, state: State, tmp_path: Path) -> None:
     write, message = DAMAGED[what]
     path = write(state, tmp_path / "x")
