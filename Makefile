@@ -38,7 +38,7 @@ test: lint
 	$(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=25
 
 test-fast: $(VENV)/ready
-	$(BIN)/python -m pytest -m $(FAST)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m $(FAST)
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
@@ -51,7 +51,7 @@ $(OLDEST)/ready: pyproject.toml tests/oldest.py
 	touch $@
 
 test-oldest: $(OLDEST)/ready
-	$(OLDEST)/bin/python -m pytest -m $(FAST)
+	$(OLDEST)/bin/python -m pytest -n 2 --no-loadscope-reorder -m $(FAST)
 
 $(VENV)/docs: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -1,4 +1,7 @@
-"""Run under mpiexec by test_ranks.py: the merge tree of each field in a folder, saved by rank 0."""
+"""Run under mpiexec by test_ranks.py: the merge tree of each field in a folder, saved by rank 0.
+
+Given numbers of ranks, each of them in turn: by that many of the ranks, while the others wait.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landscaper_hpc.parallel.comm import world
+from landscaper_hpc.parallel.comm import Comm, MpiComm, SerialComm, world
 from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
 from landscaper_hpc.topology.readers import NpyReader, Region
 
@@ -28,7 +31,25 @@ class Slice:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    comm = world()
+    everyone = world()
+    for ranks in [int(number) for number in sys.argv[2:]] or [everyone.size]:
+        comm = first(ranks, everyone)
+        if everyone.rank < ranks:
+            trees(folder, comm)
+        everyone.meet()
+
+
+def first(ranks: int, everyone: Comm) -> Comm:
+    """That many of the ranks among themselves."""
+    if ranks == everyone.size:
+        return everyone
+    from mpi4py import MPI
+
+    part = MPI.COMM_WORLD.Split(everyone.rank < ranks, everyone.rank)
+    return SerialComm() if ranks == 1 else MpiComm(part)
+
+
+def trees(folder: Path, comm: Comm) -> None:
     for case in json.loads((folder / "cases.json").read_text()):
         result = merge_tree_blocks(
             Slice(folder / case["field"], case.get("fail") == comm.rank),

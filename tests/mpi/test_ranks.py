@@ -66,15 +66,26 @@ def cases() -> list[tuple[dict[str, Any], np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7, 8])
-def test_every_number_of_ranks_gives_the_same_bytes(ranks: int, tmp_path: Path) -> None:
+RANKS = [1, 2, 3, 4, 7, 8]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trees of all cases by each number of ranks; started once, as starting takes longer than the trees."""
+    folder = tmp_path_factory.mktemp("ranks")
     for case, field in cases():
-        np.save(tmp_path / case["field"], field)
-    (tmp_path / "cases.json").write_text(json.dumps([case for case, _ in cases()]))
-    done = mpiexec(ranks, sys.executable, str(Path(__file__).with_name("ranks.py")), str(tmp_path))
+        np.save(folder / case["field"], field)
+    (folder / "cases.json").write_text(json.dumps([case for case, _ in cases()]))
+    program = str(Path(__file__).with_name("ranks.py"))
+    done = mpiexec(max(RANKS), sys.executable, program, str(folder), *map(str, RANKS))
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_every_number_of_ranks_gives_the_same_bytes(saved: Path, ranks: int) -> None:
     for case, field in cases():
-        with np.load(tmp_path / f"{case['name']}.{ranks}.npz") as arrays:
+        with np.load(saved / f"{case['name']}.{ranks}.npz") as arrays:
             tree = MergeTree.from_arrays(dict(arrays))
         assert_same_tree(tree, merge_tree(field, case["connectivity"], case["direction"]))
 
