@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.study import Study
-    from landscaper_hpc.topology import MergeTree, merge_tree
+    from landscaper_hpc.topology import ContourTree, MergeTree, contour_tree, merge_tree
+    from landscaper_hpc.topology.landscaper import smad_landscaper
     from landscaper_hpc.topology.metrics import mean_climb, smad
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Axis": "grid",
+    "ContourTree": "topology",
     "Grid": "grid",
     "InputError": "errors",
     "LandscapeStore": "store.landscape",
@@ -28,15 +30,18 @@ _HOME = {
     "Site": "study.site",
     "Study": "study.study",
     "Task": "objective.objective",
+    "contour_tree": "topology",
     "mean_climb": "topology.metrics",
     "merge_tree": "topology",
     "open_landscape": "store.landscape",
     "run": "orchestrate",
     "smad": "topology.metrics",
+    "smad_landscaper": "topology.landscaper",
 }
 
 __all__ = [
     "Axis",
+    "ContourTree",
     "Grid",
     "InputError",
     "LandscapeStore",
@@ -44,11 +49,13 @@ __all__ = [
     "Site",
     "Study",
     "Task",
+    "contour_tree",
     "mean_climb",
     "merge_tree",
     "open_landscape",
     "run",
     "smad",
+    "smad_landscaper",
 ]
 
 
