@@ -48,6 +48,18 @@ class Axis:
         return coordinates
 
 
+def nested_steps(shape: tuple[int, ...]) -> list[int]:
+    """Steps between the points of the grids that are nested in one of this shape, the coarsest first and 1 last.
+
+    Each grid has half the intervals of the next along every axis, an odd number of points, so that the middle stays,
+    and at least 5.
+    """
+    steps = [1]
+    while all((k - 1) % (4 * steps[-1]) == 0 and (k - 1) // (2 * steps[-1]) >= 4 for k in shape):
+        steps.append(2 * steps[-1])
+    return steps[::-1]
+
+
 @dataclass(frozen=True)
 class Shard:
     """A box of grid points, `start` (inclusive) to `stop` (exclusive) per axis, and its place in the shard grid."""

@@ -79,6 +79,7 @@ def run(
     if results is None:
         return  # another rank tells, or there is nothing to tell yet
     print_table(results)
+    print_refinement(results)
     inside = StudyFolder(folder)
     print(f"\nreport:  {inside.report}\nnumbers: {inside.results}")
     print(f"losses:  xarray.open_zarr({str(inside.store)!r}, group={results['landscapes'][0]['name']!r})")
@@ -135,6 +136,26 @@ def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
         )
     for text in scripts.scripts(campaign, site, scripts.room(site).arrays(shards, others=3)).values():
         print(text)
+
+
+def print_refinement(results: dict[str, Any]) -> None:
+    """The numbers of every checkpoint's nested grids, and what came of them in a sentence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from landscaper_hpc.report.refined import HEADER, sentence, table
+
+    for item in results["landscapes"]:
+        if rows := table(item):
+            shown = Table(title=f"{item['name']} on nested grids")
+            for name in HEADER:
+                shown.add_column(name, justify="right")
+            for row in rows:
+                shown.add_row(*row)
+            Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    print()
+    for item in results["landscapes"]:
+        print(sentence(item))
 
 
 def print_table(results: dict[str, Any]) -> None:

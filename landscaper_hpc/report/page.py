@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
-from landscaper_hpc.report import figures, text
+from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.figures.embed import draw, embed
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
@@ -29,6 +29,7 @@ from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
+from landscaper_hpc.topology.refinement import TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             results=results,
             landscapes=landscapes,
             directions=described(results["landscapes"][0]["directions"]),
+            sentences=[refined.sentence(item.result) for item in landscapes],
+            levels=[refined.table(item.result) for item in landscapes],
+            levels_header=refined.HEADER,
+            tolerance=TOLERANCE,
             rows=_rows(results["landscapes"]),
             figures=[_figures(item, limits) for item in landscapes],
             smad_curve=_smad_curves(landscapes) if several else None,
@@ -131,7 +136,7 @@ def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
     own, topology, drawing = item.range, item.result["topology"], item.drawing
     minima = topology["n_minima"]
     found: dict[str, Any] = {"profile": None, "slices": []}
-    basins = f"{item.name}: {_basins(minima)}"
+    basins = f"{item.name}: {refined.basins(minima)}"
     if (profile := drawing.profile) is not None:
         found["profile"] = draw(
             lambda ax: figures.plot_profile(ax, profile, item.result["grid"]["points"], joint),
@@ -203,7 +208,3 @@ def _smad_curves(landscapes: Sequence[_Landscape]) -> Markup:
     above.remove()
     figures.plot_smad_curves(figure.subplots(3, 1), curves, floor)
     return embed(figures.svg(figure), "smad", "Mean climb, SMAD and number of minima over the persistence threshold")
-
-
-def _basins(n: int) -> str:
-    return {0: "no basin", 1: "a single basin"}.get(n, f"{n:,} basins")

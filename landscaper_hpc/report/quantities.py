@@ -23,6 +23,7 @@ from landscaper_hpc.report.quantity import (
     NUMBERS,
     SCOPE_SHARE,
     SHAPE,
+    SHAPES,
     SHARE,
     TEXT,
     Measured,
@@ -31,9 +32,12 @@ from landscaper_hpc.report.quantity import (
     Quantity,
 )
 from landscaper_hpc.topology.decided import SHALLOW, warning
+from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, smad
+from landscaper_hpc.topology.refinement import TOLERANCE
 from landscaper_hpc.topology.tree import MergeTree
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -60,7 +64,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
@@ -84,8 +88,8 @@ def _residual(m: Measured) -> float | None:
     return None if residuals is None else float(residuals.max())
 
 
-def _of(tree: MergeTree | None, number: Callable[[MergeTree], T]) -> T | None:
-    return None if tree is None else number(tree)
+def _of(known: S | None, number: Callable[[S], T]) -> T | None:
+    return None if known is None else number(known)
 
 
 def _log_smad(tree: MergeTree) -> float:
@@ -327,6 +331,47 @@ ROWS: tuple[Quantity, ...] = (
         "losses that are minus infinity",
         "", "",
         _TREE, COUNT, lambda m: m.tree.nonfinite["neginf"], frozenset(), "neginf"),
+    Quantity("topology.refinement.shapes", "nested grids", "",
+        "every second, every fourth, … point along each axis; the coarsest first",
+        "kᵢ → (kᵢ + 1) / 2, as long as it is odd and at least 5", "",
+        _CURVE, SHAPES, lambda m: _of(m.refinement, lambda r: r.shapes)),
+    Quantity("topology.refinement.n_minima", "minima of the nested grids", "",
+        "",
+        "", "",
+        _CURVE, COUNTS, lambda m: _of(m.refinement, lambda r: r.n_minima)),
+    Quantity("topology.refinement.mean_climb", "mean climb of the nested grids", "",
+        "",
+        "", "",
+        _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.mean_climb)),
+    Quantity("topology.refinement.smad", "SMAD of the nested grids", "",
+        "",
+        "", "",
+        _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.smad)),
+    Quantity("topology.refinement.mean_climb_log", "mean climb of the log-loss of the nested grids", "",
+        "",
+        "", "",
+        _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.mean_climb_log)),
+    Quantity("topology.refinement.scope_n_minima", "minima of the nested grids in the scope", "",
+        "below the same loss L on all of them",
+        "", "",
+        _CURVE, COUNTS, lambda m: _of(m.refinement, lambda r: r.scope_n_minima)),
+    Quantity("topology.refinement.scope_mean_climb", "mean climb of the nested grids in the scope", "",
+        "below the same loss L on all of them",
+        "", "",
+        _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.scope_mean_climb)),
+    Quantity("topology.refinement.bottleneck", "bottleneck distance from each nested grid to the next", "",
+        "as a share of the range of losses",
+        f"d_B of their persistence diagrams / (max f − min f); of the {MOST_PAIRS:,} most persistent pairs",
+        "Cohen-Steiner, Edelsbrunner, Harer (2007)",
+        _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.bottleneck)),
+    Quantity("topology.refinement.verdict", "under refinement", "",
+        "settled: the last two changes of minima, mean climb and diagram are small; not tested: fewer than three grids",
+        f"|a − b| ≤ {TOLERANCE} max(|a|, |b|) for minima and mean climb, d_B ≤ {TOLERANCE} (max f − min f), twice", "",
+        _CURVE, TEXT, lambda m: _of(m.refinement, lambda r: r.verdict), _in("run", "page")),
+    Quantity("topology.refinement.scope_verdict", f"under refinement, in the {_TENTH}", "",
+        "the same of minima and mean climb in the scope",
+        f"|a − b| ≤ {TOLERANCE} max(|a|, |b|) for minima and mean climb below L, twice", "",
+        _CURVE, TEXT, lambda m: _of(m.refinement, lambda r: r.scope_verdict), _in("run", "page")),
     Quantity("topology.curve.thresholds", "persistence thresholds", "loss",
         "basins shallower than each are given to their neighbours",
         "0 and 32 steps from the smallest to the largest persistence", "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from landscaper_hpc.topology.metrics import (
     persistence_statistics,
     smad_curve,
 )
+from landscaper_hpc.topology.refinement import Refinement
 from landscaper_hpc.topology.scope import below, level_of_share, of_logarithm
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -30,12 +31,15 @@ SCOPE_SHARE = 0.1
 @dataclass(frozen=True)
 class Measured:
     """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
-    landscape its store, and for those of a scope the `field`: its values, and the tree's labels."""
+    landscape its store, for those of a scope the `field`: its values, and the tree's labels, and for those of its
+    refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
+    not among them."""
 
     tree: MergeTree
     precision: Any
     store: LandscapeStore | None = None
     field: tuple[NDArray[Any], NDArray[Any]] | None = None
+    nested: Sequence[tuple[MergeTree, NDArray[Any]]] | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -71,6 +75,17 @@ class Measured:
         return None if self.scope is None else of_logarithm(self.scope)
 
     @cached_property
+    def refinement(self) -> Refinement | None:
+        if self.nested is None:
+            return None
+        scopes = None
+        if self.scope is not None:
+            level = self.scope.value_range[1]
+            scopes = [below(t, values, t.labels, level) for t, values in self.nested if t.labels is not None]
+            scopes.append(self.scope)
+        return Refinement.of([*(t for t, _ in self.nested), self.tree], scopes)
+
+    @cached_property
     def attributes(self) -> Mapping[str, Any]:
         assert self.store is not None
         return self.store.attributes
@@ -104,6 +119,7 @@ BOUNDS = Kind({**_NUMBERS, "minItems": 2, "maxItems": 2}, text.bounds)
 ESTIMATE = Kind({**_NUMBERS, "minItems": 2, "maxItems": 2}, text.with_error)
 SHAPE = Kind({"type": "array", "items": {"type": "integer"}}, text.shape)
 COUNTS = Kind({"type": "array", "items": {"type": "integer"}}, text.numbers)
+SHAPES = Kind({"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, text.shapes)
 MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]

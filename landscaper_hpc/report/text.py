@@ -46,6 +46,10 @@ def shape(values: Sequence[int]) -> str:
     return " × ".join(map(str, values))
 
 
+def shapes(values: Sequence[Sequence[int]]) -> str:
+    return ", ".join(map(shape, values))
+
+
 def matrix(values: Sequence[Sequence[Any]]) -> str:
     return "; ".join(map(numbers, values))
 

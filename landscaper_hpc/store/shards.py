@@ -105,6 +105,19 @@ class ShardedLosses:
             out[here] = self._mapped(place)[there]
         return out
 
+    def every(self, step: int) -> NDArray[np.float64]:
+        """Losses at every `step`-th point along each axis, from the first: the values of a nested grid."""
+        out = np.empty([-(-k // step) for k in self.grid.shape])
+        for shard in self.shards():
+            first = [-(-a // step) for a in shard.start]
+            here = tuple(slice(f, -(-b // step)) for f, b in zip(first, shard.stop, strict=True))
+            if all(s.start < s.stop for s in here):
+                there = tuple(
+                    slice(f * step - a, b - a, step) for f, a, b in zip(first, shard.start, shard.stop, strict=True)
+                )
+                out[here] = self._mapped(shard.index)[there]
+        return out
+
     def at(self, points: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses at points, given by their flat ids, (p,)."""
         index = np.stack(np.unravel_index(points, self.grid.shape))

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.grid import Axis, Grid, nested_steps
 from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
@@ -109,6 +109,12 @@ class GridConfig(AxisConfig):
     scale: Literal["uniform", "curvature"] = Field(
         "uniform", description="curvature: axis i is longer by sqrt(|λ_1| / |λ_i|), so that every axis sees a like rise"
     )
+    refine: int | None = Field(
+        None,
+        ge=2,
+        le=10,
+        description="how many nested grids there must be, this one the finest: 3 of count 41 are 11, 21, 41",
+    )
 
 
 class HessianConfig(Strict):
@@ -161,7 +167,15 @@ class Study(Strict):
             raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
         if self.grid.scale == "curvature" and self.directions.kind != "hessian":
             raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
-        points = math.prod(a.count for a in self._axes())
+        shape = tuple(a.count for a in self._axes())
+        if self.grid.refine is not None and len(found := nested_steps(shape)) < self.grid.refine:
+            unit = 2**self.grid.refine
+            fit = {max(2, near) * unit + 1 for k in shape for near in ((k - 1) // unit, -(-(k - 1) // unit))}
+            raise ValueError(
+                f"grid.refine: {'×'.join(map(str, shape))} points hold {len(found)} nested grids of odd counts of 5 or "
+                f"more, not {self.grid.refine}; use counts such as {' or '.join(map(str, sorted(fit)))}"
+            )
+        points = math.prod(shape)
         if points > _MOST_POINTS:
             raise ValueError(
                 f"grid: {points:.3g} points are more than a landscape can have ({_MOST_POINTS:.0e}); "

@@ -5,6 +5,7 @@ Both are stored with the tree, so that results, pages and figures need neither t
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from landscaper_hpc.files import beside
+from landscaper_hpc.grid import nested_steps
 from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.blocks.labels import ArrayLabels, LabelWriter, ZarrLabels
 from landscaper_hpc.topology.drawing import PROFILE_POINTS, Drawing
+from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.tree import MergeTree
 
 
@@ -71,9 +74,18 @@ def measured(
 
     values = None if labels is None else store.loss()
     field = None if values is None or labels is None else (values, labels)
-    subject = Measured(tree, store.attributes["science"]["precision"], store, field)
+    subject = Measured(tree, store.attributes["science"]["precision"], store, field, _nested(store, tree.connectivity))
     numbers = measure(subject, ("tree", "tree of a study", "landscape"))
     return numbers, Drawing.of(replace(tree, labels=labels), values).to_arrays()
+
+
+def _nested(store: LandscapeStore, connectivity: str) -> list[tuple[MergeTree, NDArray[Any]]] | None:
+    """Trees and values of the nested grids, in memory; None where the largest is too large for that."""
+    steps = nested_steps(store.grid.shape)[:-1]
+    if steps and math.prod(-(-k // steps[-1]) for k in store.grid.shape) > PROFILE_POINTS:
+        return None
+    fields = [store.every(step) for step in steps]
+    return [(merge_tree(values, connectivity, labels=True), values) for values in fields]
 
 
 def is_measured(store: LandscapeStore, comm: Comm | None = None) -> bool:

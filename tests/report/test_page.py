@@ -146,14 +146,38 @@ def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     n = merge_tree(rough(9, 7, 5)).n_minima
     assert n > 5
-    lead = f"the landscape of smooth has a single basin, and the landscape of rough has {n} basins"
-    assert lead in page.text
+    for name, shows in (("smooth", "a single basin"), ("rough", f"{n} basins")):
+        said = f"On 9 × 7 × 5 points the landscape of {name} shows {shows}; whether a finer grid shows the same is not"
+        assert f"{said} tested." in page.text
     assert "9 × 7 × 5 = 315 points" in page.text
     assert "1 of the 3 eigenvalues is negative" in page.text
     assert "beta = 1.5" in page.text
     assert len(page.labels) == 2 * (1 + 3 + 1 + 1) + 1
     assert all(page.labels)
     assert len(set(page.labels)) == len(page.labels)
+
+
+def test_the_first_sentence_says_what_settled(tmp_path: Path) -> None:
+    """On three nested grids a bowl settles and noise does not; the page's first sentence and its table say so."""
+    field = rough(33, 33)
+    page = page_of(make_study(tmp_path, {"smooth": bowl(33, 33), "rough": field}))
+    assert (
+        "The landscape of smooth has a single basin, settled on 5 × 5, 9 × 9, 17 × 17 and 33 × 33 points." in page.text
+    )
+    counts = [merge_tree(field[::step, ::step]).n_minima for step in (8, 4, 2, 1)]
+    said = f"The landscape of rough is not resolved: it shows {counts[-1]} basins, but {counts[0]}, {counts[1]}, "
+    assert f"{said}{counts[2]} and {counts[3]} minima on nested grids" in page.text
+    assert page.text.index("settled on") < page.text.index("A basin is")
+    assert "17 × 17" in page.text
+    for entry in read_results(tmp_path / "results.json")["landscapes"]:
+        found = entry["topology"]["refinement"]
+        assert found["shapes"] == [[5, 5], [9, 9], [17, 17], [33, 33]]
+        assert found["verdict"] == ("settled" if entry["name"] == "smooth" else "not resolved")
+        assert found["n_minima"][-1] == entry["topology"]["n_minima"]
+        assert found["mean_climb"][-1] == entry["topology"]["mean_climb"]
+        assert len(found["bottleneck"]) == 3
+    page = page_of(make_study(tmp_path / "two", {"only": bowl(21, 21)}))
+    assert "whether a finer grid shows the same is not tested." in page.text
 
 
 def test_stands_alone_and_every_reference_is_inside(tmp_path: Path) -> None:

@@ -199,5 +199,6 @@ def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
     found = json.loads(told(tmp_path, "--json"))
     held = dict(entry["topology"])
     assert set(held.pop("curve")) == {"thresholds", "mean_climb", "smad", "n_minima"}
+    assert held.pop("refinement")["verdict"] == "not tested"
     assert set(held.pop("scope")) == {"level", "points", "n_minima", "mean_climb", "smad", "mean_climb_log", "smad_log"}
     assert {key: found[key] for key in held} == held

@@ -79,6 +79,18 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path, counts: tuple[int, .
         assert np.array_equal(dataset.coords[f"alpha_{d}"].values, coordinates)
 
 
+@pytest.mark.parametrize(
+    ("counts", "shard"), [((9,), (2,)), ((9, 5), (4, 3)), ((5, 9, 7), (1, 5, 7)), ((5, 5, 9), (5, 2, 4))]
+)
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_a_nested_grid_is_read_to_the_bit(
+    tmp_path: Path, counts: tuple[int, ...], shard: tuple[int, ...], step: int
+) -> None:
+    store, values = make(tmp_path / "study.zarr", *counts, shard=shard), field(*counts)
+    fill(store, values)
+    np.testing.assert_array_equal(store.every(step), values[(slice(None, None, step),) * len(counts)])
+
+
 def test_directions_come_back(tmp_path: Path) -> None:
     found = make(tmp_path / "s.zarr", 3, 3, shard=(3, 3)).directions()
     expected = directions(2)

@@ -178,6 +178,17 @@ def test_curvature_scales_the_ranges(file: Path) -> None:
     assert [a.upper for a in uniform.axes] == [0.1] * 3
 
 
+def test_refine_asks_for_nested_grids_and_is_no_science(file: Path) -> None:
+    plain, refined = (Study.load(file, ["grid.count=41", f"grid.refine={n}"]) for n in ("null", "3"))
+    assert refined.study_id() == plain.study_id()
+    assert refined.make_grid() == plain.make_grid()
+    for count, instead in ((21, "use counts such as 17 or 25"), (5, "use counts such as 17"), (37, "33 or 41")):
+        with pytest.raises(InputError, match=instead):
+            Study.load(file, [f"grid.count={count}", "grid.refine=3"])
+    with pytest.raises(InputError, match=r"grid\.refine"):
+        Study.load(file, ["grid.refine=1"])
+
+
 def test_the_preset_takes_landscapers_points(file: Path) -> None:
     overrides = ["grid.scale=uniform", "directions.normalization=landscaper"]
     grid = Study.load(file, overrides).make_grid()
