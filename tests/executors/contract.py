@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,19 +83,22 @@ def wait_for(what: str, condition: Callable[[], object], process: subprocess.Pop
     return True
 
 
+@cache
+def _study(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A study, and what an undisturbed serial run leaves of it: one for all executors."""
+    file = wells(folder / "study", count=7)
+    (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK)
+    done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")
+
+
 class ExecutorContract:
     """What every executor keeps: the bytes of a serial run, after any end; refusals in one sentence."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def study(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-        """A study, and what an undisturbed serial run leaves of it."""
-        folder = tmp_path_factory.mktemp("contract")
-        file = wells(folder / "study", count=7)
-        (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK)
-        done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
-        assert done.returncode == 0, done.stderr
-        return file, contents(folder / "run")
+    @pytest.fixture
+    def study(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+        return _study(tmp_path_factory.getbasetemp() / "contract")
 
     def ended(self, process: subprocess.Popen[str], code: int = 0) -> str:
         """What a process said that ended with this exit code."""
