@@ -23,6 +23,7 @@ def submit(
     done = cluster.run(
         *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(script), *arguments),
         env=environment,
+        cwd=folder,  # where the script leaves a file if its node crashes
     )
     return int(done.stdout)
 

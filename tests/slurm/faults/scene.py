@@ -134,7 +134,7 @@ class Scene:
 
     def _submit(self, *words: str) -> int:
         output = (f"--output={self.folder}/job.%j.out", "--open-mode=append", "--mem-per-cpu=900")
-        done = self.cluster.run("sbatch", "--parsable", *output, *words, env=self.environment)
+        done = self.cluster.run("sbatch", "--parsable", *output, *words, env=self.environment, cwd=self.folder)
         return int(done.stdout)
 
     def start(self, *more: str, site: str = "local", launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
