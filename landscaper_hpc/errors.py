@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sysconfig
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 
 class InputError(Exception):
@@ -43,6 +48,37 @@ class Stopped(BaseException):
 
     No `Exception`: what is dropped for it is no failure.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, for certain: the user's code may raise KeyboardInterrupt too, which is a mistake like any other."""
+
+
+@contextmanager
+def ctrl_c_is_certain() -> Iterator[None]:
+    """Inside, Ctrl-C raises `Interrupted`, unless somebody else has said what it does."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted
+
+
+def pressed(error: BaseException) -> bool:
+    """Whether an error may be Ctrl-C, and not what the user's code made of its own."""
+    if isinstance(error, Interrupted):
+        return True
+    main = threading.current_thread() is threading.main_thread()
+    python = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and python
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

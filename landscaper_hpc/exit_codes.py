@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed, user_frames, user_traceback
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed, ctrl_c_is_certain, user_frames, user_traceback
 
 
 def guarded(command: Callable[..., None], output: bool = False) -> Callable[..., None]:
@@ -25,7 +25,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
-            command(*arguments, **options)
+            with ctrl_c_is_certain():
+                command(*arguments, **options)
             if output and (why := streams.lost_output()):
                 _fail(f"standard output could not be written: {why}", 1)
         except InputError as error:

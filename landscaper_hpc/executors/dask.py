@@ -27,7 +27,7 @@ from distributed.scheduler import KilledWorker
 
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors.dask_worker import Rest, stop, work
-from landscaper_hpc.work.executor import Function, Item, WorkerLost
+from landscaper_hpc.work.executor import Function, Item, WorkerLost, say_what_is_waited_for
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +175,9 @@ class DaskMapper:
                     size.finished += done
                     unfinished -= done
                     yield from took[:done]
+        except KeyboardInterrupt:
+            say_what_is_waited_for(min(len(under_way), self._present))
+            raise
         except LOST as error:
             raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
         finally:

@@ -7,19 +7,20 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, TaskFailed, user_traceback
+from landscaper_hpc.errors import InputError, TaskFailed, pressed, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost
+from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, say_what_is_waited_for
 
 
 class SerialMapper:
@@ -75,7 +76,8 @@ class LocalMapper:
                     if on_progress is not None:
                         numbers.append(number)
                         self._listening[number] = _bind(on_progress, item)
-                    running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
+                    with _later(signal.SIGINT):  # a process starts with what is blocked here
+                        running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
                 if not running:
                     return
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -87,8 +89,15 @@ class LocalMapper:
             self._kill()
             self.close()
             raise WorkerLost(f"a worker process died with {len(running) + 1} tasks under way") from None
+        except KeyboardInterrupt:
+            say_what_is_waited_for(len(running))
+            raise
         finally:
-            wait(running)
+            try:
+                wait(running)
+            except KeyboardInterrupt:
+                self._kill()
+                raise
             if numbers:
                 self._hear_out()
             for number in numbers:
@@ -99,14 +108,17 @@ class LocalMapper:
             # all at once, and each waited for: a second call of `shutdown` would wait for nothing
             with ThreadPoolExecutor(len(self._pools)) as waiting:
                 list(waiting.map(lambda pool: pool.shutdown(cancel_futures=True), self._pools))
-            self._reports.put(None)
-            assert self._listener is not None
-            self._listener.join()
-            self._reports.close()
             self._pools = []
+            if self._listener is None:
+                self._reports._writer.close()  # the last one: the end is heard, whatever lock was never given back
+            else:
+                self._reports.put(None)
+                self._listener.join()
+                self._reports.close()
 
     def _kill(self) -> None:
-        """End the other processes with the one that died: it may have held the lock of what all report through."""
+        """End all processes: one that died may have held the lock of what all report through."""
+        self._listener = None
         for pool in self._pools:
             for process in list((pool._processes or {}).values()):
                 process.kill()
@@ -134,11 +146,12 @@ class LocalMapper:
             del self._listening[number]
 
     def _listen(self, reports: Any) -> None:
-        while (report := reports.get()) is not None:
-            number, done, total = report
-            progress = self._listening.get(number)
-            if progress is not None:
-                progress(done, total)
+        with suppress(EOFError):
+            while (report := reports.get()) is not None:
+                number, done, total = report
+                progress = self._listening.get(number)
+                if progress is not None:
+                    progress(done, total)
 
 
 def serial_mapper(site: Site, campaign: Campaign) -> SerialMapper:
@@ -154,6 +167,16 @@ def local_mapper(site: Site, campaign: Campaign) -> LocalMapper:
 _reports: Any = None
 
 
+@contextmanager
+def _later(number: signal.Signals) -> Iterator[None]:
+    """A signal that comes inside is handled at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _in_turn(items: Iterable[Item]) -> Callable[[int], Item | None]:
     upcoming = iter(items)
     return lambda place: next(upcoming, None)
@@ -166,6 +189,7 @@ def _start_worker(reports: Any, rank: int) -> None:
     streams.steady()
     # Ctrl-C reaches the whole process group: the client decides, workers finish their task
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -192,7 +216,9 @@ def _call(function: Function[Item], item: Item, progress: Progress) -> None:
         function(item, progress)
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # a task that ends the process would pass for done
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a task that ends the process would pass for done
+        if pressed(error):
+            raise
         raise TaskFailed(f"{item}\n{user_traceback(error)}") from None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, pressed
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
 from landscaper_hpc.objective.data import is_batch, placed, understood
@@ -29,7 +29,7 @@ from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
-from landscaper_hpc.objective.usercode import line_in, mistake, one_line
+from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
 from landscaper_hpc.objective.writes import Writes
 
 Parameters = dict[str, Tensor]
@@ -162,19 +162,21 @@ class Objective:
                 return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
             try:
                 value = self._called(self._writes.protected(params), batch)
-            except SystemExit as leaving:
+            except (SystemExit, KeyboardInterrupt) as leaving:
+                if pressed(leaving):
+                    raise
                 raise self._left(leaving) from leaving
         return self._mean(value, examples)
 
     def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
         return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
 
-    def _left(self, leaving: SystemExit) -> InputError:
-        """A loss that ends the process would end a run as if it were done."""
+    def _left(self, leaving: SystemExit | KeyboardInterrupt) -> InputError:
+        """A loss that ends the process would end a run as if it were done, or stopped by somebody."""
         where = line_in(leaving, self.source)
         return mistake(
-            f"{self.source}: the loss called sys.exit({leaving.code!r}){where}; raise an error instead, or return a "
-            "value that is not finite",
+            f"{self.source}: the loss {ended(leaving)}{where}; raise an error instead, or return a value that is not "
+            "finite",
             leaving,
         )
 
@@ -195,7 +197,9 @@ class Objective:
         with arithmetic(self.precision, self.device):
             try:
                 self._task.loss(model, batch)
-            except SystemExit as leaving:
+            except (SystemExit, KeyboardInterrupt) as leaving:
+                if pressed(leaving):
+                    raise
                 raise self._left(leaving) from leaving
 
     def prove_deterministic(self, displaced: Iterable[Mapping[str, Tensor]] = ()) -> float:

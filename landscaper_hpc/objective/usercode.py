@@ -53,6 +53,11 @@ def mistake(message: str, error: BaseException) -> InputError:
     return found
 
 
+def ended(leaving: SystemExit | KeyboardInterrupt) -> str:
+    """What the user's code did to end its process."""
+    return f"called sys.exit({leaving.code!r})" if isinstance(leaving, SystemExit) else "raised KeyboardInterrupt"
+
+
 _really_exit, _process = os._exit, os.getpid()
 
 

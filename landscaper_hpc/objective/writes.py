@@ -7,10 +7,11 @@ would change with every evaluation. What is written is found by running the loss
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
+
+from landscaper_hpc.errors import pressed
 
 
 class Writes:
@@ -21,8 +22,11 @@ class Writes:
         held = _tensors(model)
         copies = {name: tensor.detach().clone() for name, tensor in held.items()}
         before = {name: copy._version for name, copy in copies.items()}
-        with suppress(Exception, SystemExit):  # it will be met again, and told better
+        try:
             run(copies)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # it will be met again, and told better
+            if pressed(error):
+                raise
         # BatchNorm does not count its writes, and a rescaled weight may not have changed yet
         self.names = frozenset(
             name for name, t in copies.items() if t._version != before[name] or not torch.equal(t, held[name])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed
 from landscaper_hpc.parallel.pmi import start_relay
 
 Arrays = dict[str, NDArray[Any]]
@@ -191,22 +191,28 @@ def world() -> Comm:
     return MpiComm(MPI.COMM_WORLD)
 
 
-class RankError(Exception):
+class RankError(TaskFailed):
     """Another rank failed; the message is that rank's."""
+
+
+_SHARED: tuple[type[BaseException], ...] = (InputError, Stopped, KeyboardInterrupt)
+"""Ends that are the same for all ranks; any other is a failure of one, which the others tell in a sentence."""
 
 
 def agree(comm: Comm, error: BaseException | None) -> None:
     """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
-    way = getattr(error, "traceback", "")
-    comm.meet()
-    mine = None if error is None else (isinstance(error, InputError), f"{error or type(error).__name__}", way)
+    try:
+        comm.meet()
+    except (KeyboardInterrupt, Stopped) as interrupted:  # those that are waited for come all the same
+        error = error or interrupted
+    kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
+    mine = None if error is None else (kind, f"{error or type(error).__name__}", getattr(error, "traceback", ""))
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
     if error is not None:
         raise error
     if failures:
-        rank, (bad_input, message, way) = failures[0]
-        if not bad_input:
-            raise RankError(f"rank {rank}: {message}")
-        other = InputError(f"rank {rank}: {message}")
-        other.traceback = way
+        rank, (kind, message, way) = failures[0]
+        other = kind(f"rank {rank}: {message}")
+        if isinstance(other, InputError):
+            other.traceback = way
         raise other

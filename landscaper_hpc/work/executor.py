@@ -6,6 +6,7 @@ Both are registered by name (`landscaper_hpc.registry.EXECUTORS`); a site's `exe
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class WorkerLost(Exception):
     """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
 
 
+def say_what_is_waited_for(tasks: int) -> None:
+    """After Ctrl-C, while tasks under way are finished."""
+    if tasks:
+        waits = f"stopping when what is under way has ended ({tasks} tasks); Ctrl-C again: at once, without it"
+        print(f"landscaper-hpc: {waits}", file=sys.stderr, flush=True)
+
+
 class Mapper(Protocol):
     """Maps a function over items: in this process, in others, or on other machines."""
 
@@ -56,7 +64,7 @@ class Mapper(Protocol):
 
         `on_progress(item, done, total)` is called with what is reported of it. `InputError` from the function is
         raised as it is; anything else as `TaskFailed`; a dead worker as `WorkerLost`. Closing the iterator lets
-        running items finish and starts no more.
+        running items finish and starts no more; so does Ctrl-C, and a second one ends them where they are.
         """
         ...
 

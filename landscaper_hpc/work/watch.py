@@ -40,7 +40,8 @@ class Hung(BaseException):
     """A shard took longer than it may; `stack` says where it was. No `Exception`: the user's code must not catch it."""
 
     def __init__(self, seconds: float, stack: str) -> None:
-        super().__init__(f"it had not ended after {seconds:.0f} s (site.shard_timeout), and was here:\n{stack}")
+        place = next((line.strip() for line in reversed(stack.splitlines()) if line.startswith("  File ")), "nowhere")
+        super().__init__(f"it had not ended after {seconds:.0f} s (site.shard_timeout), and was here: {place}\n{stack}")
 
 
 class Limit:

@@ -4,43 +4,72 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from studies import command, contents, wells
 
+from landscaper_hpc.status import status
+from landscaper_hpc.store.failures import Failures
+
 CLI = [sys.executable, "-m", "landscaper_hpc.cli"]
 
-# values as of `wells`, but the task waits while there is a file HOLD and fails at some points while there is a FAIL; a
-# branch on the value keeps it from being recorded
+# values as of `wells`, but while there is a file of that name the task waits (HOLD; HELD tells that it does), hangs or
+# ends its process at a point that nothing but its shard asks for, and fails at others (FAIL); a branch on the value
+# keeps it from being recorded
 TASK = """
-import time
+import sys, time
 from pathlib import Path
 
 PLACE = Path(__file__).parent
 _task = task
 
+def hangs():
+    time.sleep(1000)
+
+def leaves():
+    sys.exit(0)
+
 def task(n=2, tilt=0.1):
     made = _task(n, tilt)
     def loss(model, data):
         value = made.loss(model, data)
-        while float(value.detach()) >= -1e9 and (PLACE / "HOLD").exists():
-            time.sleep(0.05)
-        if float(model.x.detach()[0]) > 1.2 and (PLACE / "FAIL").exists():
+        x, y = map(float, model.x.detach())
+        if float(value.detach()) < -1e9 or x < -1.2 and (PLACE / "FAIL").exists():
             raise ArithmeticError("no value here")
+        if abs(x - 0.5) < 0.1 and abs(y) < 0.1:
+            while (PLACE / "HOLD").exists():
+                (PLACE / "HELD").touch()
+                time.sleep(0.05)
+            if (PLACE / "HANG").exists():
+                hangs()
+            if (PLACE / "LEAVE").exists():
+                leaves()
         return value
     return Task(model=made.model, loss=loss, data=made.data)
 """
+THERE = "origin.4.0"
+"""The shard with that point."""
 
 
 class Way:
-    """How a program is started that runs a study by one executor, and how it dies with all that belongs to it."""
+    """How a program is started that runs a study by one executor, and how it dies with all that belongs to it.
+
+    `finishes`: after Ctrl-C it ends when the shards under way have ended, and after a second one at once. `others`: who
+    works is not the program's, and may go on without it.
+    """
+
+    finishes = False
+    others = False
 
     def __init__(self, executor: str, *before: str, options: tuple[str, ...] = (), env: dict[str, str] | None = None):
         self.executor = executor
@@ -63,13 +92,19 @@ class Way:
         )
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        import psutil
-
         own = psutil.Process(process.pid)
         for each in [own, *own.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):  # ended with one of the others
                 each.kill()
         process.communicate(timeout=60)
+
+    def interrupt(self, process: subprocess.Popen[str]) -> None:
+        """Ctrl-C, as a terminal has it."""
+        os.killpg(process.pid, signal.SIGINT)
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        """What `status` says."""
+        return status(folder)
 
 
 def wait_for(what: str, condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 300) -> bool:
@@ -100,77 +135,114 @@ class ExecutorContract:
     def study(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
         return _study(tmp_path_factory.getbasetemp() / "contract")
 
+    @pytest.fixture(autouse=True)
+    @classmethod
+    def no_files(cls, study: tuple[Path, dict[str, str]]) -> Iterator[Callable[[str], Path]]:
+        """Nothing is told to the task at the beginning and at the end of a test."""
+
+        def remove() -> None:
+            for name in ("HOLD", "HELD", "HANG", "LEAVE", "FAIL"):
+                study[0].with_name(name).unlink(missing_ok=True)
+
+        remove()
+        yield study[0].with_name
+        remove()
+
     def ended(self, process: subprocess.Popen[str], code: int = 0) -> str:
-        """What a process said that ended with this exit code."""
+        """What a process said that ended with this exit code, and left none behind."""
+        session = [each for each in psutil.process_iter() if _session(each) == process.pid]
         out, said = process.communicate(timeout=600)
         assert process.returncode == code, said
         assert out.count("│ SMAD ") == (code == 0)  # one process tells
+        assert "Traceback" not in said
+        _, alive = psutil.wait_procs([each for each in session if each.pid != process.pid], timeout=60)
+        assert not alive
         return said
 
-    def test_killed_in_the_midst_it_goes_on_to_the_bytes_of_a_serial_run(
+    def test_stopped_and_killed_in_the_midst_it_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
         file, expected = study
-        hold = file.with_name("HOLD")
+        hold, held = file.with_name("HOLD"), file.with_name("HELD")
+        hold.touch()
         process = way.start(file, tmp_path / "run")
-        try:
-            wait_for("a shard", lambda: list(tmp_path.glob("run/study.zarr/origin/done/*/c.*")), process)
-            hold.touch()
-            if process.poll() is None:
-                way.kill(process)
-        finally:
-            hold.unlink(missing_ok=True)
+        assert wait_for("a shard waits", held.exists, process)
+        way.interrupt(process)
+        if way.finishes:
+            assert process.stderr is not None
+            while "Ctrl-C again" not in (line := process.stderr.readline()):
+                assert line
+            way.interrupt(process)
+        assert "everything finished so far is kept" in self.ended(process, 130)
+        state = way.state(tmp_path / "run")
+        assert state["at_work"] == way.others
+        assert bool(state["held"]) == (way.others and not way.finishes)
+        held.unlink()
+        process = way.start(file, tmp_path / "run")
+        assert wait_for("a shard waits", held.exists, process)
+        way.kill(process)
+        hold.unlink()
         self.ended(way.start(file, tmp_path / "run"))
         assert contents(tmp_path / "run") == expected
 
     def test_a_second_run_in_the_folder_is_refused(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
-        file, expected = study
+        file, _ = study
         hold = file.with_name("HOLD")
         hold.touch()
         first = way.start(file, tmp_path / "run")
-        try:
-            assert wait_for("the first run", (tmp_path / "run/logs/run.log").exists, first)
-            said = self.ended(way.start(file, tmp_path / "run"), 2)
-        finally:
-            hold.unlink()
+        assert wait_for("the first run", file.with_name("HELD").exists, first)
+        said = self.ended(way.start(file, tmp_path / "run"), 2)
         assert "another run is at work there; wait for it, or choose another folder with --out" in said
-        assert "Traceback" not in said
-        self.ended(first)
-        assert contents(tmp_path / "run") == expected
+        way.interrupt(first)
+        if way.finishes:
+            hold.unlink()
+        self.ended(first, 130)
+        assert way.state(tmp_path / "run")["at_work"] == (way.others and not way.finishes)
 
-    def test_what_the_user_can_mend_is_one_sentence(
+    def test_a_loss_that_ends_its_process_is_one_sentence(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
-        """Found by whoever does the work: the client has no reason to read it."""
+        """Found by whoever does the work."""
         file, _ = study
-        (file.parent / "torn.pt").write_bytes(b"torn")
-        said = self.ended(way.start(file, tmp_path / "run", "--set", "checkpoints.0.file=torn.pt"), 2)
+        file.with_name("LEAVE").touch()
+        said = self.ended(way.start(file, tmp_path / "run"), 2)
         ours = [line for line in said.splitlines() if line.startswith("landscaper-hpc: ")]
         assert ours
-        assert all("torn.pt" in line for line in ours)
-        assert "Traceback" not in said
+        assert all("the loss called sys.exit(0) at line" in line for line in ours)
+        logs = [*tmp_path.glob("run/logs/*.log"), *tmp_path.glob("run/jobs/*.out")]
+        assert any("in leaves" in log.read_text() for log in logs)
 
-    def test_shards_that_fail_are_quarantined_and_the_others_done(
+    def test_shards_that_fail_or_hang_are_quarantined_and_the_others_done(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
         file, expected = study
-        fail = file.with_name("FAIL")
-        fail.touch()
-        try:
-            said = self.ended(way.start(file, tmp_path / "run"), 1)
-        finally:
-            fail.unlink()
-        assert "failed 3 times and are quarantined" in said
+        file.with_name("FAIL").touch()
+        file.with_name("HANG").touch()
+        said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 1)
+        assert "3 shards failed 3 times and are quarantined (origin.0.0, origin.0.1, origin.4.0)" in said
         assert "--retry-failed" in said
         assert "ArithmeticError: no value here" in said
-        assert 0 < len(_losses(contents(tmp_path / "run"))) < len(_losses(expected))
+        hung = Failures(tmp_path / "run/failed").quarantined()[THERE]
+        assert "(site.shard_timeout), and was here" in hung
+        assert "in hangs" in hung
+        state = way.state(tmp_path / "run")
+        assert (state["shards"] - state["shards_done"], state["held"], state["at_work"]) == (3, {}, False)
+        file.with_name("FAIL").unlink()
+        file.with_name("HANG").unlink()
         self.ended(way.start(file, tmp_path / "run", "--retry-failed"))
         found = contents(tmp_path / "run")
         assert found.keys() == expected.keys()
         # values, and not what is recorded of the beginning: where the loss is tried it may have failed as well
         assert _losses(found) == _losses(expected)
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except OSError:  # it has ended
+        return 0
 
 
 def _losses(left: dict[str, str]) -> dict[str, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.executors.contract import ExecutorContract, Way
+
+if TYPE_CHECKING:
+    from tests.executors.test_dask import Dask
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]  # each program imports a lot
 
@@ -25,7 +30,9 @@ class TestLocal(ExecutorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def way(cls) -> Way:
-        return Way("local", options=("--workers", "2"))
+        way = Way("local", options=("--workers", "2"))
+        way.finishes = True
+        return way
 
 
 @pytest.mark.mpi
@@ -44,4 +51,18 @@ class TestDask(ExecutorContract):
         from tests.executors.test_dask import Dask
 
         with closing(Dask(tmp_path_factory.mktemp("dask"))) as dask:
-            yield Way("dask", options=("--set-site", f"dask.scheduler={dask.file}"), env=dask.tls)
+            yield OnDask(dask)
+
+
+class OnDask(Way):
+    """Its workers outlive it; one that a shard hung in does not."""
+
+    finishes = others = True
+
+    def __init__(self, dask: Dask) -> None:
+        super().__init__("dask", options=("--set-site", f"dask.scheduler={dask.file}"), env=dask.tls)
+        self._dask = dask
+
+    def process(self, words: list[str]) -> subprocess.Popen[str]:
+        self._dask.replace_ended()
+        return super().process(words)

@@ -82,6 +82,10 @@ class Dask:
         wait_for(lambda: self.file.exists() and self.file.read_text().endswith("}"))
         self.workers = [self.start_worker(), self.start_worker()]
 
+    def replace_ended(self) -> None:
+        """As whoever starts workers does."""
+        self.workers = [each if each.poll() is None else self.start_worker() for each in self.workers]
+
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self.start("worker", "--no-nanny", "--nthreads=1", f"--scheduler-file={self.file}", "--death-timeout=10")
 

@@ -15,6 +15,7 @@ NAMES = ("landscape", "array", "topology", "sweep")
 
 SRUN = """
 import os, signal, subprocess, sys, time
+open("cores", "w").write(os.environ.get("SRUN_CPUS_PER_TASK", ""))
 first = next(i for i, word in enumerate(sys.argv) if i and not word.startswith("-"))
 tasks = [
     subprocess.Popen(sys.argv[first:], env={**os.environ, "SLURM_PROCID": str(i)}, start_new_session=True)
@@ -70,29 +71,70 @@ _CASES = [("landscape", how) for how in HOW] + [(name, "time is up") for name in
 @pytest.mark.processes
 def test_a_job_ends_as_its_tasks_did(tmp_path: Path, name: str, how: str) -> None:
     plan, code, steps, requeued = HOW[how]
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = submitted(tmp_path, name, plan)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "steps").read_text().count("step") == steps
+    assert (tmp_path / "requeued").exists() == requeued
+    assert not list(tmp_path.glob(".landscape.*"))
+
+
+@pytest.mark.processes
+def test_a_job_whose_time_is_up_before_it_begins_is_not_started_for_ever(tmp_path: Path) -> None:
+    done = submitted(tmp_path, "landscape", [["SIGUSR2", "waits"]], SLURM_RESTART_COUNT="3")
+    assert done.returncode == 140
+    assert "give it more (--time)" in done.stdout
+    assert not (tmp_path / "requeued").exists()
+
+
+@pytest.mark.processes
+def test_a_job_that_may_not_be_requeued_ends_at_once(tmp_path: Path) -> None:
+    done = submitted(tmp_path, "landscape", [[75, 75]], scontrol="exit 1")
+    assert done.returncode == 75
+    assert not (tmp_path / "slept").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("place", ["SCRATCH", "HOME"])
+def test_a_job_submitted_where_it_cannot_write_still_knows_how_its_tasks_ended(tmp_path: Path, place: str) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    nowhere = dict.fromkeys(("SLURM_SUBMIT_DIR", "SCRATCH", "HOME"), "/proc/nowhere")
+    done = submitted(tmp_path, "landscape", [[75, "waits"]], **{**nowhere, place: str(other)})
+    assert done.returncode == 75, done.stderr
+    assert not list(other.iterdir())
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_have_the_cores_that_were_asked_for(tmp_path: Path, name: str) -> None:
+    submitted(tmp_path, name, [[0, 0]], SLURM_CPUS_PER_TASK="7")
+    assert (tmp_path / "cores").read_text() == "7"
+
+
+def submitted(
+    folder: Path, name: str, plan: list[list[int | str]], scontrol: str = "exit 0", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What a script ends as whose tasks do that."""
+    (folder / "plan.json").write_text(json.dumps(plan))
     python = f"#!{sys.executable}\n"
     for program, text in (
         ("srun", python + SRUN),
         ("landscaper-hpc", python + TASK),
-        ("scontrol", '#!/bin/sh\necho "$@" >> requeued\n'),
-        ("sleep", "#!/bin/sh\n"),
+        ("scontrol", f'#!/bin/sh\necho "$@" >> requeued\n{scontrol}\n'),
+        ("sleep", "#!/bin/sh\ntouch slept\n"),
     ):
-        (tmp_path / program).write_text(text)
-        (tmp_path / program).chmod(0o755)
-    done = subprocess.run(
+        (folder / program).write_text(text)
+        (folder / program).chmod(0o755)
+    job = {"SLURM_JOB_ID": "17", "SLURM_SUBMIT_DIR": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(
         ["bash", SCRIPTS / f"{name}.sbatch", "study.yaml"],
-        cwd=tmp_path,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17", "SLURM_SUBMIT_DIR": str(tmp_path)},
+        cwd=folder,
+        env={**job, **environment},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert done.returncode == code, done.stderr
-    assert (tmp_path / "steps").read_text().count("step") == steps
-    assert (tmp_path / "requeued").exists() == requeued
-    assert not list(tmp_path.glob(".landscape.*"))
 
 
 def test_the_scripts_end_in_the_same_words() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.executors.contract import ExecutorContract, Way
+from tests.executors.contract import CLI, ExecutorContract, Way
 from tests.slurm.cluster import ROOT, SlurmCluster
 
 SITE = "slurm={partition: main, nodes: 2, memory: 1500M, walltime: '0:20:00', warning_s: 60}"
 
 
 class OnCluster(Way):
-    """A client of the cluster; it dies with its jobs."""
+    """A client of the cluster; it dies with its jobs, which go on after Ctrl-C."""
+
+    others = True
 
     def __init__(self, cluster: SlurmCluster) -> None:
         super().__init__("slurm", options=("--set-site", SITE))
@@ -28,6 +33,12 @@ class OnCluster(Way):
         process.communicate(timeout=60)
         self._cluster.run("scancel", "--user=root", "--signal=KILL", check=False)
         self._cluster.restore()
+
+    def interrupt(self, process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGINT)
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        return dict(json.loads(self._cluster.run(*CLI, "status", str(folder), "--json", cwd=ROOT).stdout))
 
 
 class TestSlurm(ExecutorContract):
