@@ -181,8 +181,7 @@ class DaskMapper:
         except LOST as error:
             raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
         finally:
-            if futures:
-                _stop_all(client, run, list(futures.values()))
+            _stop_all(client, run, list(futures.values()))
             if on_progress is not None:
                 with suppress(*LOST):
                     client.unsubscribe_topic(run)
@@ -251,7 +250,7 @@ def _pass_on(
 
 
 def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
-    """Start no more tasks of this run, and wait for those that are running."""
+    """Start no more tasks of this run, and wait for those that are running; where it works, nobody does any more."""
     if client.status != "running":
         return
     with suppress(*LOST):

@@ -22,6 +22,7 @@ _REPORT_SECONDS = 0.2
 _LONGEST_TASK_SECONDS = 1.0
 
 _one_task = threading.Lock()  # a worker may have several threads; models and data are one process's
+_running: str | None = None
 _stopped: set[str] = set()
 _local_rank: socket.socket | None = None
 
@@ -32,24 +33,29 @@ class Rest(Exception):
 
 def work(key: str, task: bytes, run: str, tell: bool) -> None:
     # pickled by the client and not by Dask: the scheduler passes it on and needs none of the modules
+    global _running
     with _one_task:
-        if run in _stopped:
-            return
-        _claim_local_rank()
-        function, items = pickle.loads(task)
-        began = time.monotonic()
-        for number, item in enumerate(items):
-            if number and (run in _stopped or time.monotonic() - began > _LONGEST_TASK_SECONDS):
-                raise Rest(number)
-            _call(function, item, _reporter(run, key, number) if tell else silent)
+        _running = run
+        try:
+            if run in _stopped:
+                return
+            _claim_local_rank()
+            function, items = pickle.loads(task)
+            began = time.monotonic()
+            for number, item in enumerate(items):
+                if number and (run in _stopped or time.monotonic() - began > _LONGEST_TASK_SECONDS):
+                    raise Rest(number)
+                _call(function, item, _reporter(run, key, number) if tell else silent)
+        finally:
+            _running = None
 
 
 def stop(run: str) -> bool:
-    """Start no task of this run any more; whether one is running."""
+    """Start no task of this run any more; whether one is running. Others' runs are no matter."""
     _stopped.add(run)
     if not _one_task.locked():
         end_heartbeats()
-    return _one_task.locked()
+    return _running == run
 
 
 def _reporter(run: str, key: str, number: int) -> Progress:
