@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 
+import psutil
 from distributed import Nanny, Scheduler, Worker
 from distributed.comm import get_address_host_port
 from distributed.core import Status
@@ -25,6 +26,13 @@ GONE_SECONDS = 30.0
 """How long a scheduler is not seen by a worker, or a client by its scheduler, before it is taken to be gone."""
 
 _LOOK_SECONDS = 5.0
+_START_SECONDS = 60.0
+
+
+def patience() -> float:
+    """How many seconds the other tasks of a step may need to come: they began with this one, and load the same."""
+    own = time.time() - float(psutil.Process().create_time())
+    return max(_START_SECONDS, 4 * own)
 
 
 def dask_setup(server: Nanny | Worker) -> None:

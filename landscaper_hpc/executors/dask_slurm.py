@@ -191,13 +191,16 @@ class Step:
         # a step that runs again, or beside another one, must not find what is not its own
         names = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
         self._keys = inside.dask / ".".join(names)
-        security = _step_security(self._keys, make=rank == 0)
-        common = {"security": security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
+        self._security = _step_security(self._keys, make=rank == 0)
+        self._scheduler = self._keys / "scheduler.json"
+        if rank != 0:
+            _wait_for(self._scheduler)
+        common = {"security": self._security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
         if rank != 1:
             signal.signal(signal.SIGINT, _exit_on_sigint)
             logging.getLogger("distributed").setLevel(logging.WARNING)
         runner = _Runner(
-            scheduler_file=str(self._keys / "scheduler.json"),
+            scheduler_file=str(self._scheduler),
             scheduler_options={**common, "protocol": "tls://"},
             worker_options={
                 **common,
@@ -208,15 +211,18 @@ class Step:
                 "preload": [dask_gone.__name__],
             },
         )
-        self._seen = time.monotonic()
         runner.scheduler_comm = None  # it knows nothing of TLS: the client ends the scheduler
-        self._security = security
+        self._seen, self._patience = time.monotonic(), dask_gone.patience()
+        # at once, whatever is done before there is work: the scheduler sees that this program is there
+        self._client: Client | None = self._connected()
 
     def connect(self) -> Client:
+        client, self._client = self._client, None
+        return client or self._connected()
+
+    def _connected(self) -> Client:
         try:
-            return Client(
-                scheduler_file=str(self._keys / "scheduler.json"), security=self._security, set_as_default=False
-            )
+            return Client(scheduler_file=str(self._scheduler), security=self._security, set_as_default=False)
         except LOST as error:
             raise InputError(
                 f"Dask's scheduler, the first task of this srun, does not answer ({sentence(error)}); run the same "
@@ -225,11 +231,11 @@ class Step:
 
     def tend(self, present: int, unfinished: float) -> None:
         if present:
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > _START_SECONDS:
+            self._seen, self._patience = time.monotonic(), dask_gone.GONE_SECONDS
+        elif time.monotonic() - self._seen > self._patience:
             raise InputError(
-                f"Dask's scheduler had no worker for {_START_SECONDS} s: the tasks of this srun have ended; run the "
-                "same command again, everything finished so far is kept"
+                f"Dask's scheduler had no worker for {self._patience:.0f} s: the tasks of this srun have ended; run "
+                "the same command again, everything finished so far is kept"
             )
 
     def close(self, client: Client) -> None:
@@ -245,7 +251,7 @@ class _Runner(SLURMRunner):  # type: ignore[misc]
 
     async def on_scheduler_start(self, scheduler: Scheduler) -> None:
         # the program may be killed and the other tasks not
-        self._watch = asyncio.create_task(dask_gone.close_without_client(scheduler, _START_SECONDS))
+        self._watch = asyncio.create_task(dask_gone.close_without_client(scheduler, dask_gone.patience()))
 
 
 def _is_of(process: str, job: str) -> bool:
@@ -274,14 +280,22 @@ def _step_security(folder: Path, make: bool) -> Security:
     if make:
         shutil.rmtree(folder, ignore_errors=True)
         _write_keys(folder, Security.temporary())
-    deadline = time.monotonic() + _START_SECONDS
-    while not (folder / "key.pem").exists():
-        if time.monotonic() > deadline:
-            raise InputError(f"{folder}: the first task of this srun has not put its certificate there; is it shared?")
-        time.sleep(0.2)
+    _wait_for(folder / "key.pem")
     roles: dict[str, Any] = {f"tls_{role}_cert": str(folder / "certificate.pem") for role in _ROLES}
     roles |= {f"tls_{role}_key": str(folder / "key.pem") for role in _ROLES}
     return Security(require_encryption=True, tls_ca_file=str(folder / "certificate.pem"), **roles)
+
+
+def _wait_for(file: Path) -> None:
+    """For what the first task of a step makes."""
+    began, seconds = time.monotonic(), dask_gone.patience()
+    while not file.exists():
+        if time.monotonic() - began > seconds:
+            raise InputError(
+                f"the first task of this srun has not made {file} within {seconds:.0f} s: it has ended, or the folder "
+                "is not shared between the nodes; run the same command again, everything finished so far is kept"
+            )
+        time.sleep(0.2)
 
 
 _ROLES = ("client", "scheduler", "worker")

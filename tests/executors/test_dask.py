@@ -283,6 +283,37 @@ def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pyt
     assert said == ["the client is gone"]
 
 
+TASK_OF_SRUN = """
+import os, sys
+from landscaper_hpc.executors import dask_gone
+dask_gone.GONE_SECONDS, dask_gone._LOOK_SECONDS, dask_gone.patience = 2, 0.1, lambda: 5
+from landscaper_hpc.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("tasks", "said"), [((0, 2), "the client is gone"), ((1, 2), "has not made")])
+def test_tasks_of_one_srun_end_soon_without_one_that_died_before_it_came(
+    tmp_path: Path, tasks: tuple[int, ...], said: str
+) -> None:
+    """The program, or the scheduler."""
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    words = ["run", str(network(tmp_path / "study")), "--executor", "dask", "--out", str(tmp_path / "run")]
+    step = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK_OF_SRUN, *words],
+            env={**os.environ, **step, "SLURM_PROCID": str(rank), "PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in tasks
+    ]
+    told = "".join(process.communicate(timeout=240)[1] for process in begun)
+    assert said in told
+    assert "Traceback" not in told
+
+
 def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
