@@ -44,7 +44,10 @@ LEAVING = [
     {"deeper": "float(model.x[0]) > 0.9 and __import__('sys').exit(0)"},
     {"deeper": "__import__('os')._exit(0)"},
     {"deeper": "float(model.x[0]) > 0.9 and __import__('os')._exit(0)"},
+    {"deeper": "raise KeyboardInterrupt"},
+    {"deeper": "float(model.x[0]) > 0.9 and exec('raise KeyboardInterrupt')"},
     {"building": "__import__('sys').exit(0)"},
+    {"building": "raise KeyboardInterrupt"},
     {"building": "__import__('os')._exit(0)"},
     {"building": "__import__('argparse').ArgumentParser().parse_args(['--no-such-option'])"},
 ]
@@ -57,18 +60,21 @@ def test_a_task_that_ends_the_process_is_an_error(tmp_path: Path, code: dict[str
     more = ["--out", tmp_path / "run", "--executor", "serial"] if name == "run" else []
     done = call(name, file, *more)
     assert done.exit_code == 2, done.output
-    assert "sys.exit(0)" in done.stderr or "os._exit(0)" in done.stderr or "SystemExit" in done.stderr
+    assert any(word in done.stderr for word in ("sys.exit(0)", "os._exit(0)", "SystemExit", "KeyboardInterrupt"))
     assert done.stderr.splitlines()[-1].startswith("landscaper-hpc: task file")
     assert not (tmp_path / "run/results.json").exists()
 
 
-def test_a_trainer_that_ends_the_process_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ends", "said"), [("sys.exit(0)", "called sys.exit(0)"), ("raise KeyboardInterrupt", "raised KeyboardInterrupt")]
+)
+def test_a_trainer_that_ends_the_process_is_an_error(tmp_path: Path, ends: str, said: str) -> None:
     file = wells(tmp_path / "study", count=5)
-    (tmp_path / "study/train.py").write_text("import sys\ndef train(path, progress, **options):\n    sys.exit(0)\n")
+    (tmp_path / "study/train.py").write_text(f"import sys\ndef train(path, progress, **options):\n    {ends}\n")
     (tmp_path / "study/origin.pt").unlink()
     done = call("run", file, "--set", "train=train.py", "--out", tmp_path / "run", "--executor", "serial")
     assert done.exit_code == 2
-    assert "train.py called sys.exit(0)" in done.stderr
+    assert f"train.py {said}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -116,12 +122,12 @@ def test_what_some_points_or_studies_fail_with_is_one_line(tmp_path: Path, name:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("leaves", ["__import__('sys').exit(0)", "__import__('os')._exit(0)"])
+@pytest.mark.parametrize("leaves", ["__import__('os')._exit(0)", "exec('raise KeyboardInterrupt')"])
 def test_a_loss_that_ends_the_process_in_a_pool(tmp_path: Path, leaves: str) -> None:
     file = study(tmp_path / "study", deeper=f"float(model.x[0]) > 0.9 and {leaves}")
     done = call("run", file, "--out", tmp_path / "run", "--workers", 2)
     assert done.exit_code == 2, done.output
-    assert "the loss called sys.exit(" in done.stderr
+    assert "the loss called sys.exit(" in done.stderr or "the loss raised KeyboardInterrupt" in done.stderr
     assert not (tmp_path / "run/results.json").exists()
 
 

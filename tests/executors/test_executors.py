@@ -17,6 +17,7 @@ import pytest
 from landscaper_hpc import InputError
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors import LocalMapper, Mapper, SerialMapper, WorkerLost
+from landscaper_hpc.executors.local import _later
 from landscaper_hpc.progress import Progress
 
 pytestmark = pytest.mark.processes
@@ -151,3 +152,14 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_ctrl_c_while_a_process_starts_reaches_this_one_and_not_that() -> None:
+    began = False
+    with pytest.raises(KeyboardInterrupt), _later(signal.SIGINT):
+        os.kill(os.getpid(), signal.SIGINT)
+        status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+        began = True
+    assert began
+    blocked = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
+    assert int(blocked.split()[1], 16) & 1 << signal.SIGINT - 1

@@ -1,4 +1,4 @@
-"""A shard that hangs is quarantined with where it was, on every way, and the others go on."""
+"""A shard that hangs is quarantined with where it was, and the others go on; the contract of executors has every way."""
 
 from __future__ import annotations
 
@@ -72,16 +72,6 @@ def test_a_shard_that_hangs_is_quarantined_and_the_process_goes_on(tmp_path: Pat
     with pytest.raises(TaskFailed, match=r"(?s)quarantined \(origin\.3\.0\).*in waits_for_ever"):
         run(Study.load(file), site, tmp_path / "run")
     assert_the_others_are_done(tmp_path / "run", file, site)
-
-
-@pytest.mark.processes
-def test_in_a_pool_and_by_the_command(tmp_path: Path) -> None:
-    file = hanging(tmp_path / "study")
-    options = ("--set-site", "shard_points=5", "--set-site", "shard_timeout=3", "--workers", 2)
-    done = command("run", file, "--out", tmp_path / "run", *options)
-    assert done.returncode == 1, done.stderr
-    assert "(site.shard_timeout), and was here" in done.stderr
-    assert_the_others_are_done(tmp_path / "run", file, Site(shard_points=5))
 
 
 @pytest.mark.processes
