@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_handles
+from types import FrameType
 from typing import Any
 
 from landscaper_hpc import streams
@@ -169,12 +170,20 @@ _reports: Any = None
 
 @contextmanager
 def _later(number: signal.Signals) -> Iterator[None]:
-    """A signal that comes inside is handled at the end."""
+    """A signal that comes inside is handled at the end, and not at all by processes that are started inside."""
+    came: list[FrameType | None] = []
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(number, lambda _, frame: came.append(frame))  # another thread may have it unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(number, handler)
+        if came and callable(handler):
+            handler(number, came[0])
 
 
 def _in_turn(items: Iterable[Item]) -> Callable[[int], Item | None]:

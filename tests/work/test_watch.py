@@ -1,4 +1,4 @@
-"""A shard that hangs is quarantined with where it was, and the others go on; the contract of executors has every way."""
+"""A shard that hangs is quarantined with where it was, and others go on; on every way: the contract of executors."""
 
 from __future__ import annotations
 
