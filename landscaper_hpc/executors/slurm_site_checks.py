@@ -85,7 +85,7 @@ def _arrays(site: Site) -> Finding:
     if wanted is not None and wanted > largest:
         return "arrays", False, f"slurm.limits.max_array is {wanted}, but MaxArraySize here is {largest}"
     sizes = scripts.room(site).arrays(site.slurm.nodes * site.slurm.tasks, others=3)
-    return "arrays", True, f"of up to {largest} tasks; {site.slurm.nodes} nodes take {len(sizes)}: {sizes[:5]}"
+    return "arrays", True, f"of up to {largest} tasks each; for {site.slurm.nodes} nodes {len(sizes)}: {sizes[:5]}"
 
 
 def _partition(site: Site) -> Finding:
