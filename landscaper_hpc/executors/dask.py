@@ -176,7 +176,7 @@ class DaskMapper:
                     unfinished -= done
                     yield from took[:done]
         except KeyboardInterrupt:
-            say_what_is_waited_for(min(len(under_way), self._present))
+            say_what_is_waited_for(min(len(under_way), max(1, self._present)))
             raise
         except LOST as error:
             raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None

@@ -14,10 +14,13 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from distributed import Client, Scheduler
@@ -40,8 +43,7 @@ _sigint = signal.getsignal(signal.SIGINT)
 
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob, SLURMRunner  # noqa: E402
 
-# the import replaced the handler by one that exits with code 0, which is right for tasks that serve and no others
-_exit_on_sigint = signal.signal(signal.SIGINT, _sigint)
+signal.signal(signal.SIGINT, _sigint)  # the import replaced it by one that exits with code 0
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ class Jobs:
             interface=self._site.dask.interface,
             protocol="tls://",
             security=security,
-            scheduler_options={"dashboard_address": LOOPBACK},
+            scheduler_options={"dashboard_address": LOOPBACK, "local_directory": str(self._keys / _SCRATCH)},
         )
         return Client(self._cluster, set_as_default=False)
 
@@ -196,9 +198,11 @@ class Step:
         if rank != 0:
             _wait_for(self._scheduler)
         common = {"security": self._security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
+        common["local_directory"] = str(self._keys / _SCRATCH)
         if rank != 1:
-            signal.signal(signal.SIGINT, _exit_on_sigint)
+            signal.signal(signal.SIGINT, _sigint_while_serving)
             logging.getLogger("distributed").setLevel(logging.WARNING)
+            logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)  # its folder goes with the program
         runner = _Runner(
             scheduler_file=str(self._scheduler),
             scheduler_options={**common, "protocol": "tls://"},
@@ -207,7 +211,6 @@ class Step:
                 "nthreads": 1,
                 "memory_limit": 0,
                 "death_timeout": _START_SECONDS,
-                "local_directory": str(self._keys / _SCRATCH),
                 "preload": [dask_gone.__name__],
             },
         )
@@ -241,11 +244,30 @@ class Step:
     def close(self, client: Client) -> None:
         with suppress(*LOST):
             client.shutdown()
+        with suppress(*LOST):  # where nobody was there to be shut down
+            client.close(timeout=5)
         # with those of steps that were killed: the folder's lock is ours alone
         shutil.rmtree(self._keys.parent, ignore_errors=True)
 
 
+_served = threading.Event()
+
+
+def _sigint_while_serving(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C reaches all tasks: the program decides. At the end the runner sends it to its own process."""
+    if _served.is_set():
+        sys.exit()
+
+
 class _Runner(SLURMRunner):  # type: ignore[misc]
+    async def start_scheduler(self) -> None:
+        await super().start_scheduler()
+        _served.set()
+
+    async def start_worker(self) -> None:
+        await super().start_worker()
+        _served.set()
+
     async def get_scheduler_address(self) -> str:
         return str(json_load_robust(self.scheduler_file)["address"])  # it may be half written
 
@@ -266,7 +288,9 @@ def _write_keys(folder: Path, security: Security) -> tuple[Path, Path]:
     """The certificate and its key, in a new folder that only its owner can read; the key comes last, and whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
-    (folder / _SCRATCH).mkdir(mode=0o700)  # of the workers: a node's common one may hold another user's files
+    (folder / _SCRATCH).mkdir(
+        mode=0o700
+    )  # a node's own may be another user's, and Python looks for modules in it
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     for file, text in (certificate, security.tls_worker_cert), (key.with_suffix(".new"), security.tls_worker_key):
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

@@ -286,10 +286,30 @@ def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pyt
 TASK_OF_SRUN = """
 import os, sys
 from landscaper_hpc.executors import dask_gone
-dask_gone.GONE_SECONDS, dask_gone._LOOK_SECONDS, dask_gone.patience = 2, 0.1, lambda: 5
+dask_gone._LOOK_SECONDS, dask_gone.patience = 0.1, lambda: float(os.environ["PATIENCE"])
 from landscaper_hpc.cli import main
 main()
 """
+
+
+def tasks_of_srun(file: Path, tasks: tuple[int, ...], patience: float) -> list[subprocess.Popen[str]]:
+    """These of three: a scheduler, the program, a worker. Nobody can use the node's own folder for Dask."""
+    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    folder = file.parent.with_name("tmp")
+    folder.mkdir()
+    (folder / "dask-scratch-space").touch()
+    words = ["run", str(file), "--executor", "dask", "--out", str(file.parent.with_name("run"))]
+    step = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}
+    more = {"PATIENCE": str(patience), "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK_OF_SRUN, *words, "--set", "directions={kind: random, n: 2}"],
+            env={**os.environ, **step, **more, "SLURM_PROCID": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in tasks
+    ]
 
 
 @pytest.mark.parametrize(("tasks", "said"), [((0, 2), "the client is gone"), ((1, 2), "has not made")])
@@ -297,21 +317,27 @@ def test_tasks_of_one_srun_end_soon_without_one_that_died_before_it_came(
     tmp_path: Path, tasks: tuple[int, ...], said: str
 ) -> None:
     """The program, or the scheduler."""
-    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
-    words = ["run", str(network(tmp_path / "study")), "--executor", "dask", "--out", str(tmp_path / "run")]
-    step = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-c", TASK_OF_SRUN, *words],
-            env={**os.environ, **step, "SLURM_PROCID": str(rank), "PYTHONPATH": str(Path(__file__).parents[2])},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in tasks
-    ]
+    begun = tasks_of_srun(network(tmp_path / "study"), tasks, patience=5)
     told = "".join(process.communicate(timeout=240)[1] for process in begun)
     assert said in told
     assert "Traceback" not in told
+
+
+def test_ctrl_c_reaches_all_tasks_of_one_srun_and_the_program_decides(tmp_path: Path) -> None:
+    file = network(tmp_path / "study", slow=0.02)
+    shards = tmp_path / "run/study.zarr/untrained/done/sha256"
+    with closing(Gate(file)) as gate:
+        begun = tasks_of_srun(file, (0, 1, 2), patience=200)
+        gate.until("a shard", lambda: list(shards.glob("c.*")))
+        for process in begun:
+            process.send_signal(signal.SIGINT)
+        assert begun[1].stderr is not None
+        while "Ctrl-C again" not in (line := begun[1].stderr.readline()):
+            assert line
+    told = [process.communicate(timeout=240)[1] for process in begun]
+    assert [process.returncode for process in begun] == [0, 130, 0], told
+    assert "everything finished so far is kept" in told[1]
+    assert "Traceback" not in "".join(told)
 
 
 def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(

@@ -70,7 +70,10 @@ def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subpro
     """A run as a client of the cluster; what it says goes to `said`."""
     command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--set", RANDOM, "--out", folder / "run & go"]
     command += ["--site", file.parent / "site.yaml"]
+    (folder / "tmp").mkdir(exist_ok=True)
+    (folder / "tmp/dask-scratch-space").touch()  # nobody can use the node's own folder for Dask
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{file.parents[1]}:{os.environ['PATH']}"}
+    environment["TMPDIR"] = str(folder / "tmp")
     with (folder / "said").open("w") as said:
         return cluster.start_client(*srun, *map(str, command), stderr=said, stdout=said, env=environment)
 
