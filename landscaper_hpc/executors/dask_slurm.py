@@ -288,9 +288,7 @@ def _write_keys(folder: Path, security: Security) -> tuple[Path, Path]:
     """The certificate and its key, in a new folder that only its owner can read; the key comes last, and whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
-    (folder / _SCRATCH).mkdir(
-        mode=0o700
-    )  # a node's own may be another user's, and Python looks for modules in it
+    (folder / _SCRATCH).mkdir(mode=0o700)  # a node's own may be another user's, and Python looks for modules in it
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     for file, text in (certificate, security.tls_worker_cert), (key.with_suffix(".new"), security.tls_worker_key):
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
