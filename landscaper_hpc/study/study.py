@@ -75,10 +75,24 @@ class DirectionsConfig(Strict):
         return self
 
 
-class AxisConfig(Strict):
-    """One axis: `range` is r (from -r to r) or [lower, upper]; an odd `count` puts the checkpoint on the grid."""
+class Rise(Strict):
+    """A range that is found along the axis: from -r to r, where the loss lies `rise` above the checkpoint's at both."""
 
-    range: float | list[float] = 0.05
+    rise: float = Field(gt=0, allow_inf_nan=False)
+
+
+def _above_zero(value: object) -> bool:
+    return isinstance(value, float | int) and 0 < value < math.inf
+
+
+_BEFORE_IT_IS_FOUND = 0.05
+
+
+class AxisConfig(Strict):
+    """One axis: `range` is r (from -r to r), [lower, upper] or {rise: height of the loss at both ends}; an odd `count`
+    puts the checkpoint on the grid."""
+
+    range: float | list[float] | Rise = 0.05
     count: int = Field(41, ge=3, le=10**8)
 
     @field_validator("count")
@@ -88,9 +102,18 @@ class AxisConfig(Strict):
             raise ValueError(f"an even count leaves the checkpoint between two points; use {count - 1} or {count + 1}")
         return count
 
+    @field_validator("range", mode="before")
+    @classmethod
+    def _rise(cls, value: object) -> object:
+        if isinstance(value, dict) and (list(value) != ["rise"] or not _above_zero(value["rise"])):
+            raise ValueError("a range that is found along the axis is {rise: height of the loss at its ends, above 0}")
+        return value
+
     @field_validator("range")
     @classmethod
-    def _not_empty(cls, value: float | list[float]) -> float | list[float]:
+    def _not_empty(cls, value: float | list[float] | Rise) -> float | list[float] | Rise:
+        if isinstance(value, Rise):
+            return value
         if isinstance(value, list) and len(value) != 2:
             raise ValueError("a list must be [lower, upper]")
         lower, upper = _bounds(value)
@@ -98,8 +121,15 @@ class AxisConfig(Strict):
             raise ValueError("the range is empty; give r > 0, or [lower, upper] with lower < upper")
         return value
 
-    def axis(self) -> Axis:
-        return Axis(*_bounds(self.range), self.count)
+    @property
+    def rise(self) -> float | None:
+        """How far the loss has to rise to the ends of the axis, where that is what is asked for."""
+        return self.range.rise if isinstance(self.range, Rise) else None
+
+    def axis(self, reach: float | None = None) -> Axis:
+        """The axis; where its range is found by a rise, from -`reach` to `reach`, or a guess before that is known."""
+        found = (reach or _BEFORE_IT_IS_FOUND) if isinstance(self.range, Rise) else self.range
+        return Axis(*_bounds(found), self.count)
 
 
 class GridConfig(AxisConfig):
@@ -167,6 +197,10 @@ class Study(Strict):
             raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
         if self.grid.scale == "curvature" and self.directions.kind != "hessian":
             raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
+        if self.grid.scale == "curvature" and any(rise is not None for rise in self.rises()):
+            raise ValueError(
+                "grid.scale: curvature scales ranges that are given; leave it out with a range of {rise: …}"
+            )
         shape = tuple(a.count for a in self._axes())
         if self.grid.refine is not None and len(found := nested_steps(shape)) < self.grid.refine:
             unit = 2**self.grid.refine
@@ -214,16 +248,24 @@ class Study(Strict):
         ignore = [*self.ignore, *(checkpoint.ignore if checkpoint else [])]
         return ({"rename": rename} if rename else {}) | ({"ignore": ignore} if ignore else {})
 
-    def make_grid(self, eigenvalues: NDArray[np.float64] | None = None) -> Grid:
-        """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2)."""
-        axes = [self._axis(a) for a in self._axes()]
+    def rises(self) -> list[float | None]:
+        """For each axis how far the loss has to rise to its ends, where that decides its range."""
+        return [a.rise for a in self._axes()]
+
+    def make_grid(
+        self, eigenvalues: NDArray[np.float64] | None = None, reaches: Sequence[float | None] | None = None
+    ) -> Grid:
+        """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2); with
+        ranges that are found by a rise, `reaches` (n,) are what was found."""
+        configs = self._axes()
+        axes = [self._axis(a, r) for a, r in zip(configs, reaches or [None] * len(configs), strict=True)]
         if self.grid.scale == "curvature" and eigenvalues is not None:
             stretch = np.sqrt(np.abs(eigenvalues[0] / eigenvalues)).tolist()
             axes = [replace(a, lower=a.lower * s, upper=a.upper * s) for a, s in zip(axes, stretch, strict=True)]
         return Grid(tuple(axes))
 
-    def _axis(self, config: AxisConfig) -> Axis:
-        axis = config.axis()
+    def _axis(self, config: AxisConfig, reach: float | None) -> Axis:
+        axis = config.axis(reach)
         if self.directions.normalization != "landscaper":
             return axis
         if axis.lower != -axis.upper:
@@ -247,7 +289,10 @@ class Study(Strict):
             or _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
             "options": checkpoint.options,
             "directions": directions,
-            "grid": [[a.lower, a.upper, a.count] for a in self.make_grid().axes],
+            "grid": [
+                [a.lower, a.upper, a.count] if rise is None else ["rise", rise, a.count]
+                for a, rise in zip(self.make_grid().axes, self.rises(), strict=True)
+            ],
             "scale": self.grid.scale,
             **self.naming(checkpoint),
         }

@@ -71,6 +71,7 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
     from landscaper_hpc.directions.hessian import proof_of
+    from landscaper_hpc.losses.bracket import reaches
     from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
 
     study = landscape.study
@@ -90,7 +91,9 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
-    grid = study.make_grid(directions.eigenvalues)
+    with refused_if_it_hangs(landscape):
+        found_reaches = reaches(objective, directions, study.rises()) if any(study.rises()) else None
+    grid = study.make_grid(directions.eigenvalues, found_reaches)
     with refused_if_it_hangs(landscape):
         prove_for(objective, directions, grid.corners())
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
