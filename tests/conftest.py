@@ -2,6 +2,7 @@
 
 import multiprocessing.util
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,7 @@ def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_processes)
+platform.processor()  # starts `uname` the first time, as when h5py is imported
 
 
 @pytest.fixture(autouse=True)
