@@ -50,7 +50,7 @@ def find_basins(
     the block has vertices, to be used for `root`."""
     size = block.values.size
     root = np.empty(size, np.int32) if room is None else room[:size]
-    shape, slabs = block.box[0], ghost_slabs(block.box)
+    shape, slabs = block.box.shape, ghost_slabs(block.box)
     for _, start, stop in slabs:
         root.reshape(shape)[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = basins.UNSEEN
     touched = np.zeros((size >> basins.PIECE) + 1, np.uint8)
@@ -60,15 +60,15 @@ def find_basins(
     root[minima] = ~np.arange(m, dtype=np.int32)
     found = [np.empty(0, np.int32)]
     for face in core_faces(block.box):
-        basins.mark_exits(root, *joined(*face))
+        basins.mark_exits(root, joined(*face))
     for slab in slabs:
-        found.append(basins.collect_exits(root, *joined(*slab), n))
+        found.append(basins.collect_exits(root, joined(*slab), n))
         n += len(found[-1])
     # every part counts for itself, and there may be nearly as many labels as vertices
     parts = min(block.parts, max(1, size // (8 * n)))
     box = joined(*block.box, parts)
     rows = row_count(box)
-    counted = threads.map(lambda a, b: basins.compress(root, *box, a, b, m, n, touched), rows, min(rows, parts))
+    counted = threads.map(lambda a, b: basins.compress(root, box, a, b, m, n, touched), rows, min(rows, parts))
     sizes: NDArray[np.int32] = counted[0] if len(counted) == 1 else np.sum(counted, axis=0, dtype=np.int32)
     return Basins(minima, np.concatenate(found), sizes, root, touched)
 
@@ -88,7 +88,7 @@ def join_ghosts(block: Block, found: Basins, threads: Threads) -> NDArray[np.int
     ends = np.sort(np.concatenate([_descend(block, root, slab, threads) for slab in slabs]))
     root[ends] = ~np.arange(n, n + len(ends), dtype=np.int32)
     for slab in (joined(*s) for s in slabs):
-        basins.compress(root, *slab, 0, row_count(slab), m, n + len(ends), found.touched)
+        basins.compress(root, slab, 0, row_count(slab), m, n + len(ends), found.touched)
     relabel(block, root, basins.exit_labels(root, found.exits, m, len(ends)), found.touched, threads)
     return ends
 
@@ -115,13 +115,13 @@ def _descend(
     block: Block, root: NDArray[np.int32], box: Box, threads: Threads, most: int = MOST_MINIMA
 ) -> NDArray[np.int32]:
     """Pointers for all vertices of a box within the block; the positions of those that are lowest."""
-    f, s, rows = block.values, block.stencil, row_count(box)
+    f, rows = block.values, row_count(box)
 
     def part(a: int, b: int) -> tuple[NDArray[np.int32], int]:
         if block.connectivity == "axis":
-            found = descent.descend_axes(f, root, *box, block.axes, a, b, most)
+            found = descent.descend_axes(f, root, box, block.axes, a, b, most)
         else:
-            found = descent.descend(f, root, *box, s.steps, s.dist, a, b, most)
+            found = descent.descend(f, root, box, block.stencil, a, b, most)
         return found  # type: ignore[no-any-return]
 
     found = threads.map(part, rows, min(rows, block.parts))

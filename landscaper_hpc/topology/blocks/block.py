@@ -47,7 +47,7 @@ def block_of(
     """The block of an array (C order, float32 or float64) with its ghost layer; its core is the box `low` to `high`."""
     keep = [d for d, k in enumerate(values.shape) if k > 1] or [0]
     shape = tuple(values.shape[d] for d in keep)
-    box = np.array(shape, np.int64), np.array([low[d] for d in keep]), np.array([high[d] for d in keep])
+    box = Box(np.array(shape, np.int64), np.array([low[d] for d in keep]), np.array([high[d] for d in keep]))
     parts = 1 if values.size < _SMALL else min(row_count(box), 4 * threads.count)
     flat = values.reshape(-1)
 
@@ -98,8 +98,8 @@ def ghost_slabs(box: Box) -> list[Box]:
     for d, k in enumerate(shape):
         for a, b in ((0, first[d]), (last[d], k)):
             if a < b:
-                slabs.append((shape, low.copy(), high.copy()))
-                slabs[-1][1][d], slabs[-1][2][d] = a, b
+                slabs.append(Box(shape, low.copy(), high.copy()))
+                slabs[-1].low[d], slabs[-1].high[d] = a, b
         low[d], high[d] = first[d], last[d]
     return slabs
 
@@ -111,6 +111,6 @@ def core_faces(box: Box) -> list[Box]:
     for d, k in enumerate(shape):
         for side, on in ((low[d], low[d] > 0), (high[d] - 1, high[d] < k)):
             if on:
-                faces.append((shape, low.copy(), high.copy()))
-                faces[-1][1][d], faces[-1][2][d] = side, side + 1
+                faces.append(Box(shape, low.copy(), high.copy()))
+                faces[-1].low[d], faces[-1].high[d] = side, side + 1
     return faces

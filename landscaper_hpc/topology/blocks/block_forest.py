@@ -45,10 +45,10 @@ def block_forest(block: Block, basins: Basins, threads: Threads) -> BlockForest:
 
 
 def _of_pairs(block: Block, root: NDArray[np.int32], n: int, threads: Threads) -> Any:
-    axes, size = pairs.groups(tuple(block.box[0].tolist()))
+    axes, size = pairs.groups(tuple(block.box.shape.tolist()))
     groups, most = root.size // size, limits(block)[1]
     found = threads.map(
-        lambda a, b: pairs.lowest_saddles(block.values, root, *block.box, axes, a, b, n, most),
+        lambda a, b: pairs.lowest_saddles(block.values, root, block.box, axes, a, b, n, most),
         groups,
         min(groups, threads.count),
     )
@@ -97,15 +97,13 @@ def _together(block: Block, found: list[Any]) -> Any:
 def _candidates(block: Block, root: NDArray[np.int32], band: NDArray[Any], n: int, begin: int, end: int) -> Any:
     """Candidates of some rows, with the labels that they join. Where there are too many to be held at a time, only
     those that a spanning forest of the rows needs."""
-    f, s = block.values, block.stencil
+    f = block.values
     found = []
     while begin < end:
         if block.connectivity == "axis" and len(block.axes) <= saddles.MOST_AXES:
-            *new, begin = saddles.axis_candidates(f, root, *block.box, block.axes, begin, end, band)
+            *new, begin = saddles.axis_candidates(f, root, block.box, block.axes, begin, end, band)
         else:
-            *new, begin = dense_saddles.dense_candidates(
-                f, root, *block.box, s.steps, s.dist, s.adjacent, begin, end, band
-            )
+            *new, begin = dense_saddles.dense_candidates(f, root, block.box, block.stencil, begin, end, band)
         found.append(new)
         if len(found) > 1 or begin < end:
             child, parent, saddle = spanning_forest(*_together(block, found), n)

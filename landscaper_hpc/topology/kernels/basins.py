@@ -30,8 +30,9 @@ def _rows(low: Any, high: Any) -> int:
 
 
 @jit
-def mark_exits(root: Any, shape: Any, low: Any, high: Any) -> None:
+def mark_exits(root: Any, box: Any) -> None:
     """Mark the ghost vertices to which the box's vertices descend as `WANTED`. The box: a face of the core."""
+    shape, low, high = box
     at = np.zeros(shape.size, np.int64)
     first_row(0, low, high, at)
     for _ in range(_rows(low, high)):
@@ -54,8 +55,9 @@ def _label_wanted(root: Any, begin: int, end: int, label: int, exits: Any, found
 
 
 @jit
-def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) -> Any:
+def collect_exits(root: Any, box: Any, first_label: int) -> Any:
     """Label what is `WANTED` in the box, in the order of positions, which are returned."""
+    shape, low, high = box
     at = np.zeros(shape.size, np.int64)
     first_row(0, low, high, at)
     exits = np.empty(GROW, np.int32)
@@ -70,15 +72,14 @@ def collect_exits(root: Any, shape: Any, low: Any, high: Any, first_label: int) 
 
 
 @jit
-def compress(
-    root: Any, shape: Any, low: Any, high: Any, begin: int, end: int, n_minima: int, n_labels: int, touched: Any
-) -> Any:
+def compress(root: Any, box: Any, begin: int, end: int, n_minima: int, n_labels: int, touched: Any) -> Any:
     """Replace the pointers of the rows `begin` to `end` of the box by labels; return the number of vertices per label.
     Set `touched` for each piece of 2^PIECE vertices where some label is not one of the first `n_minima`.
 
     Minima and exits are labelled already. Threads may follow and rewrite each other's paths: whatever they read is a
     pointer further down the same path.
     """
+    shape, low, high = box
     at = np.zeros(shape.size, np.int64)
     first_row(begin, low, high, at)
     counts = np.zeros(n_labels, np.int32)

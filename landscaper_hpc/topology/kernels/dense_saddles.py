@@ -113,21 +113,11 @@ def _dense_row(
 
 
 @jit
-def dense_candidates(
-    f: Any,
-    root: Any,
-    shape: Any,
-    low: Any,
-    high: Any,
-    steps: Any,
-    dist: Any,
-    adjacent: Any,
-    begin: int,
-    end: int,
-    band: Any,
-) -> Any:
-    """As `saddles.axis_candidates`, for stencils whose entries are adjacent to each other: `adjacent` (m, words) says
-    to which. Lower neighbours that are connected among themselves are connected below u."""
+def dense_candidates(f: Any, root: Any, box: Any, stencil: Any, begin: int, end: int, band: Any) -> Any:
+    """As `saddles.axis_candidates`, for stencils whose entries are adjacent to each other, see `BlockStencil`. Lower
+    neighbours that are connected among themselves are connected below u."""
+    shape, low, high = box
+    steps, dist, adjacent = stencil.steps, stencil.dist, stencil.adjacent
     n = shape.size
     length = shape[n - 1]
     a0, b0 = low[n - 1], high[n - 1]

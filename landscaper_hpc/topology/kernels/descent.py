@@ -70,19 +70,18 @@ def _note_minima(code: Any, base: int, a: int, b: int, minima: Any, found: int, 
 
 
 @jit
-def descend(
-    f: Any, root: Any, shape: Any, low: Any, high: Any, steps: Any, dist: Any, begin: int, end: int, most: int
-) -> Any:
+def descend(f: Any, root: Any, box: Any, stencil: Any, begin: int, end: int, most: int) -> Any:
     """Point every vertex of the core rows `begin` to `end` at the lowest of itself and its neighbours.
 
-    `f`, `root`: flat values and result of the whole block of the given `shape`; the core is the box `low` to `high`.
-    `steps` (m, n), `dist` (m,): the stencil, see `stencil.BlockStencil`; `dist` has the values' width, so that choosing
-    a value and noting where it came from are the same vector operation. Returns the positions of minima, or none if
-    there are more than `most`, and how many there are.
+    `f`, `root`: flat values and result of the whole block, in which `box` is the core. The distances of the `stencil`,
+    a `BlockStencil`, have the values' width, so that choosing a value and noting where it came from are the same vector
+    operation. Returns the positions of minima, or none if there are more than `most`, and how many there are.
 
     Equal values are ordered by id: neighbours before the vertex are tried from near to far and win ties, those after it
     from near to far and lose them, so that of equal ones the first in id order is chosen.
     """
+    shape, low, high = box
+    steps, dist = stencil.steps, stencil.dist
     n = shape.size
     length = shape[n - 1]
     a0, b0 = low[n - 1], high[n - 1]
@@ -164,13 +163,14 @@ def _take_both(f: Any, source: int, dist: Any, a: int, b: int, best: Any, code: 
 
 
 @jit
-def descend_axes(f: Any, root: Any, shape: Any, low: Any, high: Any, dist: Any, begin: int, end: int, most: int) -> Any:
+def descend_axes(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int, most: int) -> Any:
     """`descend` for the axis connectivity: both neighbours along an axis at a time, and several rows at a time where
     they are contiguous. `dist` (n,): the distances of neighbours along each axis.
 
     Axes are taken from near to far; of equal values a neighbour before the vertex has a lower id than all taken so far,
     one after it a higher id than all.
     """
+    shape, low, high = box
     n = shape.size
     length = shape[n - 1]
     a0, b0 = low[n - 1], high[n - 1]

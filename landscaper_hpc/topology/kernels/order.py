@@ -63,12 +63,13 @@ def _extremes(values: Any, start: int, stop: int, low: Any, high: Any, odd: Any)
 
 
 @jit
-def scan(values: Any, shape: Any, low: Any, high: Any, begin: int, end: int) -> Any:
+def scan(values: Any, box: Any, begin: int, end: int) -> Any:
     """Smallest and largest finite value (inf, -inf if there is none) and the numbers of NaN, +inf and -inf; of the rows
     `begin` to `end` of a box.
 
     The first pass is branch-free; only where it sees something that is not finite does a second one look closer.
     """
+    shape, low, high = box
     at = np.zeros(shape.size, np.int64)
     least = np.full(_LANES, np.inf, values.dtype)
     most = np.full(_LANES, -np.inf, values.dtype)
@@ -127,5 +128,5 @@ class Census:
 
 def census(values: NDArray[Any], box: Box | None = None, begin: int = 0, end: int = 1) -> Census:
     """The census of a flat array, or of the rows `begin` to `end` of a box in it."""
-    low, high, nan, above, below = scan(values, *(box or joined(values.shape, (0,), values.shape)), begin, end)
+    low, high, nan, above, below = scan(values, box or joined(values.shape, (0,), values.shape), begin, end)
     return Census(float(low) + 0.0, float(high) + 0.0, nan, above, below)

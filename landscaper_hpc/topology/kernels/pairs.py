@@ -67,15 +67,14 @@ def _lower_edges(f: Any, root: Any, base: int, dist: Any, words: Any, saddle: An
 
 
 @jit
-def lowest_saddles(
-    f: Any, root: Any, shape: Any, low: Any, high: Any, axes: int, begin: int, end: int, n_labels: int, most: Any
-) -> Any:
+def lowest_saddles(f: Any, root: Any, box: Any, axes: int, begin: int, end: int, n_labels: int, most: Any) -> Any:
     """The lowest vertex at which each pair of labels meets, for edges that begin in the groups `begin` to `end`. Edges
     between ghost vertices belong to other blocks and are left out where that is simple.
 
     `axes`: how many trailing axes make a group, see `groups`; `most`: no value is above it. Returns positions (c,) and
     labels (c, 2). An edge is as high as its higher end.
     """
+    shape, low, high = box
     n = shape.size
     size = 1
     for d in range(n - axes, n):

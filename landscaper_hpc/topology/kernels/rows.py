@@ -4,7 +4,7 @@ contiguous, without division or index arithmetic per vertex. A neighbour directi
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,12 @@ CHUNK = 512
 """About how many vertices of contiguous rows are worked on together: what is noted of them stays in the cache."""
 
 
-Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""The shape of an array, and the lower and upper bounds of a box in it."""
+class Box(NamedTuple):
+    """The shape of an array, and the lower and upper bounds of a box in it."""
+
+    shape: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
 
 
 def joined(shape: Any, low: Any, high: Any, rows: int = 1) -> Box:
@@ -31,11 +35,11 @@ def joined(shape: Any, low: Any, high: Any, rows: int = 1) -> Box:
         k = shape.pop()
         low[-2:], high[-2:] = [low[-2] * k], [high[-2] * k]
         shape[-1] *= k
-    return np.array(shape, np.int64), np.array(low, np.int64), np.array(high, np.int64)
+    return Box(np.array(shape, np.int64), np.array(low, np.int64), np.array(high, np.int64))
 
 
 def row_count(box: Box) -> int:
-    return int(np.prod((box[2] - box[1])[:-1]))
+    return int(np.prod((box.high - box.low)[:-1]))
 
 
 @jit

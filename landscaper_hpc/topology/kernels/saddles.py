@@ -120,9 +120,7 @@ def _axis_row(
 
 
 @jit
-def axis_candidates(
-    f: Any, root: Any, shape: Any, low: Any, high: Any, dist: Any, begin: int, end: int, band: Any
-) -> Any:
+def axis_candidates(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int, band: Any) -> Any:
     """Candidates among the core rows `begin` to `end` for the axis connectivity, each with the labels it joins; of
     those only with values from band[0] to band[1]. `dist` (n,): the distances of neighbours along each axis.
 
@@ -132,6 +130,7 @@ def axis_candidates(
     With t a lower neighbour of u in its own basin and v one in another, w = v + (t - u) is adjacent to both: if w
     lies below u, t and v are connected below u. (Where v is opposite to t, w is u itself.)
     """
+    shape, low, high = box
     n = shape.size
     length = shape[n - 1]
     a0, b0 = low[n - 1], high[n - 1]

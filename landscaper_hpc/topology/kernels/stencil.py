@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ def check_connectivity(connectivity: str, shape: tuple[int, ...] = ()) -> None:
     stencil(connectivity, max(1, sum(k > 1 for k in shape)))
 
 
-@dataclass(frozen=True)
-class BlockStencil:
+class BlockStencil(NamedTuple):
     """A stencil for blocks of one shape, its m entries in id order.
 
     `steps` (m, n): the offsets; `dist` (m,): the same as distances in the flat block;

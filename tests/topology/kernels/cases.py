@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from landscaper_hpc.topology.kernels.order import ordered_keys
+from landscaper_hpc.topology.kernels.rows import Box
 from landscaper_hpc.topology.kernels.stencil import BlockStencil, block_stencil
 from tests.oracles import grid_neighbours
 
@@ -42,8 +43,8 @@ class Case:
     axes: NDArray[np.int32]
 
     @property
-    def box(self) -> tuple[NDArray[np.int64], ...]:
-        return self.shape, self.low, self.high
+    def box(self) -> Box:
+        return Box(self.shape, self.low, self.high)
 
     @property
     def rows(self) -> int:

@@ -24,13 +24,13 @@ def test_pointers_become_labels_and_sizes(block: Case) -> None:
         root[v] = ~name[v] if v in name else down[v]
     # marked from the whole core as one face, collected from the whole block
     whole = joined(block.sizes, (0,) * len(block.sizes), block.sizes)
-    basins.mark_exits(root, *joined(*block.box))
+    basins.mark_exits(root, joined(*block.box))
     assert np.flatnonzero(root == basins.WANTED).tolist() == ghosts
-    assert basins.collect_exits(root, *whole, len(minima)).tolist() == ghosts
+    assert basins.collect_exits(root, whole, len(minima)).tolist() == ghosts
     box = joined(*block.box, 3)
     rows, touched = row_count(box), np.zeros((root.size >> basins.PIECE) + 1, np.uint8)
     sizes = sum(
-        basins.compress(root, *box, a, b, len(minima), len(name), touched)
+        basins.compress(root, box, a, b, len(minima), len(name), touched)
         for a, b in ((0, rows // 2), (rows // 2, rows))
     )
     assert {v: int(~root[v]) for v in expected} == expected

@@ -22,9 +22,9 @@ def test_every_vertex_points_at_the_lowest_around_it(block: Case, connectivity: 
 
     def run(begin: int, end: int, most: int) -> Any:
         if kernel == "descend_axes":
-            return descend_axes(block.f, root, *block.box, block.axes, begin, end, most)
+            return descend_axes(block.f, root, block.box, block.axes, begin, end, most)
         stencil = block.stencil(connectivity)
-        return descend(block.f, root, *block.box, stencil.steps, stencil.dist, begin, end, most)
+        return descend(block.f, root, block.box, stencil, begin, end, most)
 
     for parts in (1, 3):
         root = np.full(block.f.size, -9, np.int32)

@@ -21,7 +21,7 @@ def test_the_lowest_saddle_of_each_pair_of_basins(block: Case) -> None:
                     lowest[pair] = min(lowest.get(pair, height), height)
     axes, size = groups(block.sizes)
     n, groups_ = int(label.max()) + 1, block.f.size // size
-    vertices, labels = lowest_saddles(block.f, ~label, *block.box, axes, 0, groups_, n, block.band[1])
+    vertices, labels = lowest_saddles(block.f, ~label, block.box, axes, 0, groups_, n, block.band[1])
     found = {(int(p), int(q)): block.order(int(v)) for v, (p, q) in zip(vertices, labels, strict=True)}
     assert lowest.keys() <= found.keys() <= between.keys()
     assert all(between[pair] <= found[pair] <= lowest.get(pair, found[pair]) for pair in found)

@@ -29,7 +29,7 @@ def test_candidates_of_the_axis_connectivity(block: Case) -> None:
         apart = [v for v in apart if not any(block.order(v + t - u) < block.order(u) for t in same)]
         if apart:
             expected[u] = {int(label[v]) for v in [u, *apart]}
-    result = axis_candidates(block.f, ~label, *block.box, block.axes, 0, block.rows, block.band)
+    result = axis_candidates(block.f, ~label, block.box, block.axes, 0, block.rows, block.band)
     assert found_in(result) == expected
     assert result[3] == block.rows
 
@@ -50,15 +50,15 @@ def test_candidates_of_the_others(block: Case, connectivity: Any) -> None:
         if apart:
             expected[u] = {int(label[v]) for v in [u, *apart]}
     s = block.stencil(connectivity)
-    result = dense_candidates(block.f, ~label, *block.box, s.steps, s.dist, s.adjacent, 0, block.rows, block.band)
+    result = dense_candidates(block.f, ~label, block.box, s, 0, block.rows, block.band)
     assert found_in(result) == expected
 
 
 def test_only_what_lies_in_the_band_is_a_candidate() -> None:
     block = case(3, "random", "f8")
     label = block.labels("axis")
-    everything = found_in(axis_candidates(block.f, ~label, *block.box, block.axes, 0, block.rows, block.band))
+    everything = found_in(axis_candidates(block.f, ~label, block.box, block.axes, 0, block.rows, block.band))
     band = np.quantile(block.f, [0.3, 0.7])
-    some = found_in(axis_candidates(block.f, ~label, *block.box, block.axes, 0, block.rows, band))
+    some = found_in(axis_candidates(block.f, ~label, block.box, block.axes, 0, block.rows, band))
     assert some == {u: labels for u, labels in everything.items() if band[0] <= block.f[u] <= band[1]}
     assert 0 < len(some) < len(everything)
