@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.compiled import jit
-from landscaper_hpc.topology.kernels.forest import radix_argsort, spanning_forest
+from landscaper_hpc.topology.kernels.forest import Candidates, radix_argsort, spanning_forest
 from landscaper_hpc.topology.kernels.order import census, ordered_keys
 from landscaper_hpc.topology.readers import in_working_type
 from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
@@ -127,7 +127,7 @@ def merge_tree_graph(
     label = number[root]
     vertices, stops, joined = _candidates(keys, pointers, neighbours, label)
     at_vertices = keys[vertices].astype(np.int64)
-    child, parent, saddle = spanning_forest(at_vertices, vertices, stops, joined, len(minima))
+    child, parent, saddle = spanning_forest(at_vertices, Candidates(vertices, stops, joined), len(minima))
     exact = array.astype(np.float64) + 0.0
     return build_tree(
         minima,

@@ -17,7 +17,7 @@ from landscaper_hpc.topology.blocks.basins import Basins, join_ghosts, relabel
 from landscaper_hpc.topology.blocks.block import Block, limits, order_at
 from landscaper_hpc.topology.kernels import dense_saddles, pairs, saddles
 from landscaper_hpc.topology.kernels.basins import PIECE
-from landscaper_hpc.topology.kernels.forest import component_labels, spanning_forest
+from landscaper_hpc.topology.kernels.forest import Candidates, LabelEdges, component_labels, spanning_forest
 from landscaper_hpc.topology.kernels.rows import row_count
 from landscaper_hpc.topology.kernels.threads import Threads
 
@@ -56,7 +56,7 @@ def _of_pairs(block: Block, root: NDArray[np.int32], n: int, threads: Threads) -
     order = np.argsort(vertices, kind="stable")  # equal values are in id order
     stops = 2 * np.arange(1, len(vertices) + 1, dtype=np.int32)
     vertices = vertices[order]
-    return spanning_forest(order_at(block, vertices), vertices, stops, labels[order].reshape(-1), n)
+    return spanning_forest(order_at(block, vertices), Candidates(vertices, stops, labels[order].reshape(-1)), n)
 
 
 def _of_candidates(block: Block, root: NDArray[np.int32], n: int, threads: Threads) -> Any:
@@ -70,7 +70,7 @@ def _of_candidates(block: Block, root: NDArray[np.int32], n: int, threads: Threa
             child, parent, _ = forests[-1]
             relabel(block, root, component_labels(child, parent, n), everywhere, threads)
         found = threads.map(partial(_candidates, block, root, band, n), rows, parts)
-        forests.append(spanning_forest(*_together(block, found), n))
+        forests.append(_forest_of(block, _together(found), n))
     return tuple(np.concatenate(x) for x in zip(*forests, strict=True))
 
 
@@ -86,28 +86,36 @@ def _bands(block: Block, n: int) -> list[NDArray[Any]]:
     return [np.array(pair, f.dtype) for pair in zip([low, *above], [*cuts, high], strict=True)]
 
 
-def _together(block: Block, found: list[Any]) -> Any:
-    """Candidates of all parts, with their keys. Equal values are in id order: in each part, and the parts are."""
-    ends = itertools.accumulate((len(labels) for _, _, labels in found), initial=0)
-    vertices = np.concatenate([v for v, _, _ in found])
-    stops = np.concatenate([s + np.int32(end) for (_, s, _), end in zip(found, ends, strict=False)])
-    return order_at(block, vertices), vertices, stops, np.concatenate([labels for _, _, labels in found])
+def _together(found: list[Candidates]) -> Candidates:
+    """The candidates of all parts. Equal values are in id order: in each part, and the parts are."""
+    ends = itertools.accumulate((len(c.labels) for c in found), initial=0)
+    return Candidates(
+        np.concatenate([c.vertices for c in found]),
+        np.concatenate([c.stops + np.int32(end) for c, end in zip(found, ends, strict=False)]),
+        np.concatenate([c.labels for c in found]),
+    )
 
 
-def _candidates(block: Block, root: NDArray[np.int32], band: NDArray[Any], n: int, begin: int, end: int) -> Any:
+def _forest_of(block: Block, candidates: Candidates, n: int) -> LabelEdges:
+    edges: LabelEdges = spanning_forest(order_at(block, candidates.vertices), candidates, n)
+    return edges
+
+
+def _candidates(block: Block, root: NDArray[np.int32], band: NDArray[Any], n: int, begin: int, end: int) -> Candidates:
     """Candidates of some rows, with the labels that they join. Where there are too many to be held at a time, only
     those that a spanning forest of the rows needs."""
     f = block.values
-    found = []
+    found: list[Candidates] = []
     while begin < end:
         if block.connectivity == "axis" and len(block.axes) <= saddles.MOST_AXES:
-            *new, begin = saddles.axis_candidates(f, root, block.box, block.axes, begin, end, band)
+            new, begin = saddles.axis_candidates(f, root, block.box, block.axes, begin, end, band)
         else:
-            *new, begin = dense_saddles.dense_candidates(f, root, block.box, block.stencil, begin, end, band)
+            new, begin = dense_saddles.dense_candidates(f, root, block.box, block.stencil, begin, end, band)
         found.append(new)
         if len(found) > 1 or begin < end:
-            child, parent, saddle = spanning_forest(*_together(block, found), n)
+            child, parent, saddle = _forest_of(block, _together(found), n)
             order = np.argsort(saddle, kind="stable")
             stops = 2 * np.arange(1, len(order) + 1, dtype=np.int32)
-            found = [(saddle[order], stops, np.stack([child[order], parent[order]], axis=1).reshape(-1))]
+            labels = np.stack([child[order], parent[order]], axis=1).reshape(-1)
+            found = [Candidates(saddle[order], stops, labels)]
     return found[0]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from landscaper_hpc.topology.kernels.compiled import jit, lowest_bit
+from landscaper_hpc.topology.kernels.forest import Candidates
 from landscaper_hpc.topology.kernels.rows import GROW, first_row, next_row, room, row_neighbours, row_start
-from landscaper_hpc.topology.kernels.saddles import MOST_CANDIDATES, add_label
+from landscaper_hpc.topology.kernels.saddles import MOST_CANDIDATES, Run, add_label
 
 
 @jit
@@ -68,22 +69,13 @@ def _spread(adjacent: Any, across: Any, front: Any) -> bool:
 
 @jit
 def _dense_row(
-    f: Any,
-    root: Any,
-    base: int,
-    a0: int,
-    b0: int,
-    dist: Any,
-    adjacent: Any,
-    lower: Any,
-    differs: Any,
-    band: Any,
-    vertices: Any,
-    stops: Any,
-    labels: Any,
-    found: int,
-    used: int,
+    f: Any, root: Any, run: Any, stencil: Any, marks: Any, band: Any, into: Any, found: int, used: int
 ) -> Any:
+    """As `saddles._axis_row`; `marks`: which entries of the stencil are lower, and which have another label."""
+    base, a0, b0 = run
+    _, dist, adjacent = stencil
+    lower, differs = marks
+    vertices, stops, labels = into
     words = adjacent.shape[1]
     length = lower.size // words
     across = np.empty(words, np.uint64)
@@ -154,9 +146,8 @@ def dense_candidates(f: Any, root: Any, box: Any, stencil: Any, begin: int, end:
                 k = near[i, 0]
                 bit = one << np.uint64(k & 63)
                 _mark_lower(f, base, base + dist[k], dist[k] > 0, bit, near[i, 1], near[i, 2], lower, (k >> 6) * length)
-            found, used = _dense_row(
-                f, root, base, a0, b0, dist, adjacent, lower, differs, band, vertices, stops, labels, found, used
-            )
+            into = Candidates(vertices, stops, labels)
+            found, used = _dense_row(f, root, Run(base, a0, b0), stencil, (lower, differs), band, into, found, used)
         row += 1
         next_row(low, high, at)
-    return vertices[:found], stops[:found], labels[:used], row
+    return Candidates(vertices[:found], stops[:found], labels[:used]), row

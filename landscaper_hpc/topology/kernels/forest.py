@@ -8,7 +8,7 @@ two graphs is a forest of the union of their forests, which is what blocks, thre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,22 @@ from landscaper_hpc.topology.kernels.order import ordered_keys
 
 _BITS = 11
 _FEW = 50_000
+
+
+class Candidates(NamedTuple):
+    """Vertices (c,) that may join labels: those of vertex i are labels[stops[i - 1] : stops[i]], its own first."""
+
+    vertices: NDArray[Any]
+    stops: NDArray[Any]
+    labels: NDArray[Any]
+
+
+class LabelEdges(NamedTuple):
+    """Edges: the component of the label `child` meets that of `parent` at the vertex `saddle`."""
+
+    child: NDArray[np.int32]
+    parent: NDArray[np.int32]
+    saddle: NDArray[Any]
 
 
 @jit
@@ -66,10 +82,11 @@ def find(up: Any, x: Any) -> Any:
 
 
 @jit
-def _sweep(
-    vertices: Any, stops: Any, labels: Any, order: Any, up: Any, child: Any, parent: Any, saddle: Any, n: int
-) -> int:
-    """Kruskal's algorithm over candidates in order; the smaller label stays. Returns the number of edges so far."""
+def _sweep(candidates: Any, order: Any, up: Any, edges: Any, n: int) -> int:
+    """Kruskal's algorithm over candidates in order; the smaller label stays. Appends to the first `n` of the edges;
+    returns how many there are now."""
+    vertices, stops, labels = candidates
+    child, parent, saddle = edges
     for c in order:
         start = stops[c - 1] if c > 0 else 0
         a = find(up, labels[start])
@@ -88,11 +105,12 @@ def _sweep(
 
 
 @jit
-def _still_apart(stops: Any, labels: Any, up: Any, candidates: Any) -> Any:
-    """Those of the candidates that do not yet lie within one component."""
-    kept = np.empty(candidates.size, np.int32)
+def _still_apart(candidates: Any, up: Any, some: Any) -> Any:
+    """Those of `some` candidates whose labels do not yet lie within one component."""
+    _, stops, labels = candidates
+    kept = np.empty(some.size, np.int32)
     n = 0
-    for c in candidates:
+    for c in some:
         start = stops[c - 1] if c > 0 else 0
         a = find(up, labels[start])
         for i in range(start + 1, stops[c]):
@@ -104,18 +122,18 @@ def _still_apart(stops: Any, labels: Any, up: Any, candidates: Any) -> Any:
 
 
 @jit
-def spanning_forest(keys: Any, vertices: Any, stops: Any, labels: Any, n_labels: int) -> Any:
-    """The edges (child, parent, saddle) by which candidates join labels, in the order of (key, position in the arrays).
+def spanning_forest(keys: Any, candidates: Any, n_labels: int) -> Any:
+    """The `LabelEdges` by which `Candidates` join labels, in the order of (key, position in the arrays).
 
-    For the candidates see `saddles.axis_candidates`. Filter-Kruskal (Osipov, Sanders and Singler 2009): the lowest
+    Filter-Kruskal (Osipov, Sanders and Singler 2009): the lowest
     part is sorted and swept, and what then lies within one component is dropped before the rest is sorted.
     """
     up = np.arange(n_labels).astype(np.int32)
-    child = np.empty(n_labels, np.int32)
-    parent = np.empty(n_labels, np.int32)
-    saddle = np.empty(n_labels, vertices.dtype)
+    edges = LabelEdges(
+        np.empty(n_labels, np.int32), np.empty(n_labels, np.int32), np.empty(n_labels, candidates.vertices.dtype)
+    )
     n = 0
-    rest = np.arange(vertices.size).astype(np.int32)
+    rest = np.arange(keys.size).astype(np.int32)
     while rest.size > _FEW:
         sample = keys[rest[:: rest.size // 1000]]
         pivot = sample[radix_argsort(sample)[sample.size // 5]]
@@ -132,10 +150,10 @@ def spanning_forest(keys: Any, vertices: Any, stops: Any, labels: Any, n_labels:
         if j == 0:
             break
         order = low[:i][radix_argsort(keys[low[:i]])]
-        n = _sweep(vertices, stops, labels, order, up, child, parent, saddle, n)
-        rest = _still_apart(stops, labels, up, high[:j])
-    n = _sweep(vertices, stops, labels, rest[radix_argsort(keys[rest])], up, child, parent, saddle, n)
-    return child[:n].copy(), parent[:n].copy(), saddle[:n].copy()
+        n = _sweep(candidates, order, up, edges, n)
+        rest = _still_apart(candidates, up, high[:j])
+    n = _sweep(candidates, rest[radix_argsort(keys[rest])], up, edges, n)
+    return LabelEdges(edges.child[:n].copy(), edges.parent[:n].copy(), edges.saddle[:n].copy())
 
 
 @jit
@@ -187,5 +205,5 @@ class Forest:
         pairs = labels.astype(np.int32).reshape(2, -1).T[by_id].reshape(-1)
         stops = 2 * np.arange(1, len(self) + 1, dtype=np.int32)
         keys = ordered_keys(self.value[by_id])
-        child, parent, edge = spanning_forest(keys, by_id, stops, pairs, len(nodes))
+        child, parent, edge = spanning_forest(keys, Candidates(by_id, stops, pairs), len(nodes))
         return Forest(nodes[child], nodes[parent], self.saddle[edge], self.value[edge])

@@ -10,17 +10,35 @@ descend to its minimum.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc.topology.kernels.compiled import jit, lowest_bit
+from landscaper_hpc.topology.kernels.forest import Candidates
 from landscaper_hpc.topology.kernels.rows import GROW, columns, first_row, next_row, room, row_start, rows_at_once
 
 MOST_AXES = 15
 """Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_saddles` serves."""
 MOST_CANDIDATES = 1 << 20
 """How many are found at a time, a few rows more or less: memory that a field cannot raise."""
+
+
+class Run(NamedTuple):
+    """The vertices `first` to `stop` from the vertex at `base` on."""
+
+    base: int
+    first: int
+    stop: int
+
+
+class Lower(NamedTuple):
+    """Per vertex of a run the set of its lower neighbours, as bits: those `across` in other basins, and those in the
+    `same`."""
+
+    across: NDArray[Any]
+    same: NDArray[Any]
 
 
 @jit
@@ -34,8 +52,9 @@ def add_label(labels: Any, start: int, used: int, label: int) -> int:
 
 
 @jit
-def _sort_lower(f: Any, root: Any, start: int, step: int, bit: Any, a: int, b: int, across: Any, same: Any) -> None:
+def _sort_lower(f: Any, root: Any, start: int, step: int, bit: Any, a: int, b: int, lower: Any) -> None:
     """Where the neighbour a `step` away is lower, set `bit` in `across` if its label is another, else in `same`."""
+    across, same = lower
     s = np.uint64(start)
     t = np.uint64(start + step)
     none = across.dtype.type(0)
@@ -69,23 +88,12 @@ def _within(f: Any, start: int, band: Any, a: int, b: int, across: Any) -> Any:
 
 
 @jit
-def _axis_row(
-    f: Any,
-    root: Any,
-    base: int,
-    a: int,
-    b: int,
-    step: Any,
-    across: Any,
-    same: Any,
-    vertices: Any,
-    stops: Any,
-    labels: Any,
-    found: int,
-    used: int,
-) -> Any:
-    """The candidates among columns `a` to `b`, appended; a function of its own because numba would count references per
-    vertex."""
+def _axis_row(f: Any, root: Any, run: Any, step: Any, neighbours: Any, into: Any, found: int, used: int) -> Any:
+    """The candidates of a run, appended to the first `found`, which have `used` labels; a function of its own because
+    numba would count references per vertex."""
+    base, a, b = run
+    across, same = neighbours
+    vertices, stops, labels = into
     one = np.uint64(1)
     for j in range(a, b):
         if across[j] == 0:
@@ -124,8 +132,7 @@ def axis_candidates(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int
     """Candidates among the core rows `begin` to `end` for the axis connectivity, each with the labels it joins; of
     those only with values from band[0] to band[1]. `dist` (n,): the distances of neighbours along each axis.
 
-    Returns `vertices` (c,), `stops` (c,) and `labels`: those of vertex i are labels[stops[i - 1] : stops[i]], its own
-    first; and the row at which it stopped, because of `MOST_CANDIDATES` or at the end.
+    Returns `Candidates` and the row at which it stopped, because of `MOST_CANDIDATES` or at the end.
 
     With t a lower neighbour of u in its own basin and v one in another, w = v + (t - u) is adjacent to both: if w
     lies below u, t and v are connected below u. (Where v is opposite to t, w is u itself.)
@@ -141,8 +148,8 @@ def axis_candidates(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int
     for d in range(n):
         step[2 * d] = -dist[d]
         step[2 * d + 1] = dist[d]
-    across = np.empty(most * length, np.uint32)
-    same = np.empty(most * length, np.uint32)
+    lower = Lower(np.empty(most * length, np.uint32), np.empty(most * length, np.uint32))
+    across, same = lower
     span = np.empty(4, np.int64)
     vertices = np.empty(GROW, np.int32)
     stops = np.empty(GROW, np.int32)
@@ -160,8 +167,8 @@ def axis_candidates(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int
         same[a:b] = 0
         for d in range(n):
             columns(at, shape, d, rows, a, b, span)
-            _sort_lower(f, root, base, step[2 * d], np.uint32(1 << (2 * d)), span[0], span[1], across, same)
-            _sort_lower(f, root, base, step[2 * d + 1], np.uint32(2 << (2 * d)), span[2], span[3], across, same)
+            _sort_lower(f, root, base, step[2 * d], np.uint32(1 << (2 * d)), span[0], span[1], lower)
+            _sort_lower(f, root, base, step[2 * d + 1], np.uint32(2 << (2 * d)), span[2], span[3], lower)
         keep = ~np.uint32(1 << (2 * n - 2))  # what is before the first vertex of a row lies in the last row
         for j in range(length if a0 == 0 else b, b, length):
             across[j] &= keep
@@ -174,9 +181,10 @@ def axis_candidates(f: Any, root: Any, box: Any, dist: Any, begin: int, end: int
             vertices = room(vertices, found, b - a)
             stops = room(stops, found, b - a)
             labels = room(labels, used, (b - a) * (2 * n + 1))
-            found, used = _axis_row(f, root, base, a, b, step, across, same, vertices, stops, labels, found, used)
+            into = Candidates(vertices, stops, labels)
+            found, used = _axis_row(f, root, Run(base, a, b), step, lower, into, found, used)
         row += rows
         if n > 1:
             at[n - 2] += rows - 1
         next_row(low, high, at)
-    return vertices[:found], stops[:found], labels[:used], row
+    return Candidates(vertices[:found], stops[:found], labels[:used]), row

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landscaper_hpc.topology.kernels.forest import Forest, component_labels, radix_argsort, spanning_forest
+from landscaper_hpc.topology.kernels.forest import Candidates, Forest, component_labels, radix_argsort, spanning_forest
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 999])
@@ -36,7 +36,7 @@ def test_a_forest_is_that_of_kruskal(candidates: int, n: int, ties: int) -> None
     labels = rng.integers(0, n, int(counts.sum())).astype(np.int32)
     keys = rng.integers(-ties, ties, candidates)
     vertices = np.arange(candidates, dtype=np.int32) + 1000
-    child, parent, saddle = spanning_forest(keys, vertices, stops, labels, n)
+    child, parent, saddle = spanning_forest(keys, Candidates(vertices, stops, labels), n)
     expected = kruskal(keys.tolist(), stops.tolist(), labels.tolist(), n)
     assert list(zip(child, parent, saddle - 1000, strict=True)) == expected
     table = np.arange(n)
