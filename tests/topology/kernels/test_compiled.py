@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numba
+import numpy as np
 import pytest
 
 from landscaper_hpc.topology.kernels import compiled
@@ -27,3 +30,13 @@ def test_code_is_not_loaded_from_somebody_elses_folder(tmp_path: Path, monkeypat
     assert found not in (named, home)
     assert found.name != f"landscaper-hpc-{us + 1}"
     assert list(found.iterdir()) == []
+
+
+def test_the_lowest_bit_of_a_word() -> None:
+    @numba.njit
+    def lowest(words: Any) -> Any:
+        return [compiled.lowest_bit(word) for word in words]
+
+    words = [1, 2, 12, 2**63, 2**64 - 1, 2**40 + 2**39]
+    twin = [bin(word)[::-1].index("1") for word in words]
+    assert lowest(np.array(words, np.uint64)) == twin

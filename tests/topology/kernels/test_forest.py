@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landscaper_hpc.topology.kernels.forest import Candidates, Forest, component_labels, radix_argsort, spanning_forest
+from landscaper_hpc.topology.kernels.forest import (
+    Candidates,
+    Forest,
+    component_labels,
+    find,
+    radix_argsort,
+    spanning_forest,
+)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 999])
@@ -59,3 +66,16 @@ def test_a_reduced_forest_spans_what_its_parts_span() -> None:
     for name in ("child", "parent", "saddle", "value"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     assert len(Forest.concatenate([])) == len(Forest.empty().reduced()) == 0
+
+
+def test_the_smallest_node_of_a_component_is_found() -> None:
+    rng = np.random.default_rng(0)
+    up = np.array([0, *(rng.integers(0, i + 1) for i in range(1, 200))], np.int32)  # nobody is above a larger one
+    root = up.copy()
+    for _ in range(200):
+        root = root[root]
+    for x in rng.permutation(200):
+        assert find(up, x) == root[x]
+    for _ in range(200):
+        up = up[up]  # paths are shorter, and lead where they led
+    np.testing.assert_array_equal(up, root)

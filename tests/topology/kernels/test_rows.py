@@ -84,3 +84,17 @@ def test_a_stencil_is_the_neighbours_and_which_of_them_are_adjacent(sizes: tuple
         for k, v in enumerate(mine):
             bits = [p for p, w in enumerate(mine) if int(found.adjacent[k, p >> 6]) >> (p & 63) & 1]
             assert bits == [p for p, w in enumerate(mine) if w in around[v]]
+
+
+@cases
+def test_rows_that_are_worked_on_together_are_contiguous(block: Case) -> None:
+    together = rows.rows_at_once(*block.box)
+    length = int(block.shape[-1])
+    whole = block.shape.size > 1 and block.high[-1] - block.low[-1] == length
+    assert together == (rows.CHUNK // length if whole else 1)
+
+
+def test_long_rows_are_worked_on_one_by_one() -> None:
+    assert [rows.rows_at_once(*rows.joined((3, k, 1), (0, 0, 0), (3, k, 1), 3 * k)) for k in (2, 9)] == [rows.CHUNK] * 2
+    shape = np.array([2, 2 * rows.CHUNK])
+    assert rows.rows_at_once(shape, 0 * shape, shape) == 1

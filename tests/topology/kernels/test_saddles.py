@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from landscaper_hpc.topology.kernels.dense_saddles import dense_candidates
-from landscaper_hpc.topology.kernels.saddles import axis_candidates
+from landscaper_hpc.topology.kernels.saddles import add_label, axis_candidates
 from tests.topology.kernels.cases import Case, case, cases
 
 
@@ -62,3 +62,12 @@ def test_only_what_lies_in_the_band_is_a_candidate() -> None:
     some = found_in(axis_candidates(block.f, ~label, block.box, block.axes, 0, block.rows, band))
     assert some == {u: labels for u, labels in everything.items() if band[0] <= block.f[u] <= band[1]}
     assert 0 < len(some) < len(everything)
+
+
+def test_each_label_is_added_once() -> None:
+    some = np.random.default_rng(0).integers(0, 9, 40).astype(np.int32)
+    labels, used = np.full(50, 3, np.int32), 5  # those before `start` belong to another vertex
+    for label in some:
+        used = add_label(labels, 5, used, label)
+    assert labels[5:used].tolist() == list(dict.fromkeys(some.tolist()))
+    assert (labels[:5] == 3).all()
