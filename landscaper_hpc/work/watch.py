@@ -142,5 +142,6 @@ def _leave(now: _Watched) -> NoReturn:
     with suppress(Exception):
         now.on_lost(why)
     with suppress(Exception):
-        print(f"landscaper-hpc: a shard hangs and cannot be interrupted, so its process ends: {why}", file=sys.stderr)
+        said = f"a shard hangs and cannot be interrupted, so its process ends: {why.splitlines()[0]}"
+        print(f"landscaper-hpc: {said}", file=sys.stderr)
     os._exit(75)
