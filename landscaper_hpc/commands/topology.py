@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from landscaper_hpc.registry import CONNECTIVITIES
 
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm
+    from landscaper_hpc.report.quantity import Origin
     from landscaper_hpc.topology.blocks.distributed import Result
     from landscaper_hpc.topology.readers import Reader
 
@@ -41,6 +44,10 @@ def topology(
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads per process; default: the cores of the node over its ranks")
     ] = None,
+    contour: Annotated[
+        bool,
+        typer.Option("--contour", help="also maxima, and SMAD as Landscaper 1.3.1 computes it, from the contour tree"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Exact merge tree, basins, persistence and SMAD of a landscape.
@@ -49,6 +56,7 @@ def topology(
     Examples:
       landscaper-hpc topology runs/my_study --json
       landscaper-hpc topology loss.npy --connectivity full
+      landscaper-hpc topology landscape.npz --contour --json
       landscaper-hpc topology loss.zarr --max-memory 2GB
       mpiexec -n 4 landscaper-hpc topology runs/my_study
       srun --mpi=pmi2 landscaper-hpc topology runs/my_study
@@ -58,7 +66,7 @@ def topology(
 
     comm = world()
     try:
-        _topology(comm, path, landscape, connectivity, direction, labels, max_memory, threads, as_json)
+        _topology(comm, path, landscape, connectivity, direction, labels, max_memory, threads, contour, as_json)
     except (InputError, RankError) as error:
         # all ranks are here: one of them says so
         if comm.rank == 0:
@@ -77,6 +85,7 @@ def _topology(
     labels: Path | None,
     max_memory: str | None,
     threads: int | None,
+    contour: bool,
     as_json: bool,
 ) -> None:
     import time
@@ -84,6 +93,9 @@ def _topology(
     from landscaper_hpc.commands.fields import open_field, parse_size
     from landscaper_hpc.parallel.comm import agree
     from landscaper_hpc.progress import Bars
+    from landscaper_hpc.report.quantities import measure, nested
+    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology import contour_tree
     from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
     from landscaper_hpc.topology.blocks.labels import ZarrLabels
 
@@ -92,6 +104,8 @@ def _topology(
     try:
         reader, default = open_field(path, landscape)
         memory = None if max_memory is None else parse_size(max_memory, "--max-memory")
+        if contour:
+            _check_contour(reader, memory)
         writer = None if labels is None else ZarrLabels(labels)
     except Exception as caught:
         error = caught
@@ -115,19 +129,39 @@ def _topology(
             progress=show,
         )
     if result.tree is not None:
-        _print(result, reader, time.perf_counter() - start, as_json)
+        origins: list[Origin] = ["tree"]
+        found = None
+        if contour:
+            origins.append("contour")
+            field = reader.read(tuple(slice(0, k) for k in reader.shape))
+            found = contour_tree(field, result.tree.connectivity, threads=threads)
+        numbers = nested(measure(Measured(result.tree, _computed_in(reader), contour=found), origins))
+        _print(result, numbers, origins, time.perf_counter() - start, as_json)
 
 
-def _print(result: Result, reader: Reader, seconds: float, as_json: bool) -> None:
+def _check_contour(reader: Reader, memory: int | None) -> None:
+    """InputError where the whole field, which a contour tree needs in one process, is more than the user allows."""
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.topology.contour import BYTES
+
+    needed = BYTES * math.prod(reader.shape)
+    if memory is not None and needed > memory:
+        raise InputError(
+            f"--contour needs the whole field in one process, up to {needed / 1e9:.3g} GB, and --max-memory is "
+            f"{memory / 1e9:.3g} GB; leave one of them out"
+        )
+
+
+def _print(
+    result: Result, numbers: Mapping[str, Any], origins: Sequence[Origin], seconds: float, as_json: bool
+) -> None:
     import dataclasses
 
     from landscaper_hpc import strict_json
-    from landscaper_hpc.report.quantities import measure, nested, shown
-    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.report.quantities import shown
 
     tree = result.tree
     assert tree is not None
-    numbers = nested(measure(Measured(tree, _computed_in(reader)), ("tree",)))
     peak = max(phase["peak_rss_mb"] for rank in result.stats for phase in rank.phases.values())
     if as_json:
         found: dict[str, Any] = {
@@ -144,7 +178,7 @@ def _print(result: Result, reader: Reader, seconds: float, as_json: bool) -> Non
         }
         print(strict_json.dumps(found))
         return
-    rows = shown("topology")
+    rows = [row for row in shown("topology") if row.origin in origins]
     lines = {
         "grid": f"{' × '.join(map(str, tree.shape))}, {tree.connectivity} connectivity, {tree.direction}",
         **{row.label: row.text(row.value(numbers)) for row in rows},

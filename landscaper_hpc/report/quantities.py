@@ -33,6 +33,7 @@ from landscaper_hpc.report.quantity import (
 )
 from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
+from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
 from landscaper_hpc.topology.tree import MergeTree
@@ -92,6 +93,10 @@ def _of(known: S | None, number: Callable[[S], T]) -> T | None:
     return None if known is None else number(known)
 
 
+def _as_landscaper(m: Measured, **options: bool) -> float | None:
+    return None if m.contour is None else smad_landscaper(m.contour, **options)
+
+
 def _log_smad(tree: MergeTree) -> float:
     return smad(tree, normalize=False)
 
@@ -102,11 +107,13 @@ def _log_climb(tree: MergeTree) -> float:
 
 _TENTH = f"lowest {100 * SCOPE_SHARE:.0f} % of the points"
 _SHALLOW = f"without basins shallower than {100 * SHALLOW:.0f} % of the range"
+_LANDSCAPERS = "Landscaper 1.3.1, LossLandscape.smad"
 _LANDSCAPER = "Chen et al., Landscaper (2026), eq. 1"
 _ELDER = "Edelsbrunner, Letscher, Zomorodian (2002)"
 _XIE = "Xie et al., arXiv 2411.09807"
 _TREE: Origin = "tree"
 _CURVE: Origin = "tree of a study"
+_CONTOUR: Origin = "contour"
 _OWN: Origin = "landscape"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -274,6 +281,23 @@ ROWS: tuple[Quantity, ...] = (
         "not weighted, in units of the loss",
         "mean over minima m of f(first_saddle(m)) − f(m)", _LANDSCAPER,
         _TREE, NUMBER, lambda m: smad(m.tree, normalize=False, weighted=False), _in("topology", "page")),
+    Quantity("topology.n_maxima", "maxima", "",
+        "one for each hill",
+        "vertices above all their neighbours in the order (value, id)", "",
+        _CONTOUR, COUNT, lambda m: None if m.contour is None else len(m.contour.maxima), _in("topology", "page")),
+    Quantity("topology.smad_landscaper", "SMAD as Landscaper 1.3.1 computes it", "",
+        "from arcs of the contour tree: another scale than SMAD, large where there is a lone minimum; – where "
+        "Landscaper defines none",
+        "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f) · |basin(m)| / N", _LANDSCAPERS,
+        _CONTOUR, NUMBER, _as_landscaper, _in("topology", "page")),
+    Quantity("topology.smad_landscaper_normalized", "SMAD as Landscaper 1.3.1, not weighted", "",
+        "every pair counts the same",
+        "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f)", _LANDSCAPERS,
+        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, weighted=False), _in("topology")),
+    Quantity("topology.smad_landscaper_raw", "SMAD as Landscaper 1.3.1, raw", "loss",
+        "not weighted, in units of the loss",
+        "mean over Landscaper's pairs (m, s) of |f(s) − f(m)|", _LANDSCAPERS,
+        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, normalize=False, weighted=False), _in("topology")),
     Quantity("topology.persistence.pairs", "finite persistence pairs", "",
         "basins that a deeper one takes in, at a finite loss",
         "#{(birth, death) finite}", _ELDER,

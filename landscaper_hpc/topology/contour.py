@@ -38,6 +38,9 @@ from landscaper_hpc.topology.tree import MergeTree
 if TYPE_CHECKING:
     import networkx
 
+BYTES = 80
+"""Per vertex, at most, that a contour tree needs, its field included."""
+
 
 class Branches(NamedTuple):
     """The branch decomposition of a contour tree: one branch per leaf but two, and the main one, the most persistent

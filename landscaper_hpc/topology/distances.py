@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.tree import MergeTree
 
 MOST_PAIRS = 10_000
@@ -37,6 +38,45 @@ def bottleneck(one: MergeTree, other: MergeTree) -> float:
 
     found = float(bottleneck_distance(_diagram(one), _diagram(other)))
     return 0.0 if found < np.finfo(float).tiny else found  # GUDHI adds the smallest number that there is
+
+
+ACCURACY = 1e-9
+"""Of a Wasserstein distance, relative."""
+
+
+def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
+    """The Wasserstein distance between the persistence diagrams of two merge trees, in the unit of the field.
+
+    The smallest (sum of d^q)^(1/q) over all ways to match the diagrams, or to leave pairs to the diagonal, d how far a
+    birth or a death moves, whichever is more. What never dies is matched by its birth.
+
+    Parameters
+    ----------
+    one, other
+        As for `bottleneck`.
+    order
+        q, at least 1. For an infinite one see `bottleneck`.
+
+    Returns
+    -------
+    float
+        To a relative `ACCURACY`. Infinite where the two have different numbers of minima that never die.
+
+    Raises
+    ------
+    InputError
+        For an order below 1 or one that is not finite.
+
+    References
+    ----------
+    Kerber, Morozov and Nigmetov, *Geometry Helps to Compare Persistence Diagrams* (2017); GUDHI's `hera`.
+    """
+    if not 1 <= order < np.inf:
+        raise InputError(f"order is {order}; give a finite number of at least 1, or use bottleneck")
+    from gudhi.hera import wasserstein_distance
+
+    points = [diagram[diagram[:, 0] < diagram[:, 1]] for diagram in map(_diagram, (one, other))]
+    return float(wasserstein_distance(*points, order=float(order), internal_p=np.inf, delta=ACCURACY))
 
 
 def _diagram(tree: MergeTree) -> NDArray[np.float64]:

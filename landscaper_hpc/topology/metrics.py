@@ -95,7 +95,8 @@ class PersistenceStatistics(NamedTuple):
     distance_to_diagonal    the mean distance of the points (birth, death) to the diagonal, mean / sqrt 2 (Xie et al.)
     infinite_pairs      pairs left out because a value is infinite or NaN
     persistence_range   the largest persistence, the essential pair with the range of all values among them, less the
-                        smallest; Landscaper's is the larger one of those of both directions
+                        smallest; Landscaper 1.3.1's is the larger one of those of both directions, to its six digits,
+                        where no values are equal
     """
 
     pairs: int

@@ -19,9 +19,13 @@ from landscaper_hpc.grid import nested_steps
 from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.blocks.labels import ArrayLabels, LabelWriter, ZarrLabels
+from landscaper_hpc.topology.contour import contour_tree
 from landscaper_hpc.topology.drawing import PROFILE_POINTS, Drawing
 from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.tree import MergeTree
+
+CONTOUR_POINTS = 5_000_000
+"""The largest grid whose contour tree is made with every study: it takes seconds there, and less than the outlines."""
 
 
 class Labels:
@@ -74,8 +78,11 @@ def measured(
 
     values = None if labels is None else store.loss()
     field = None if values is None or labels is None else (values, labels)
-    subject = Measured(tree, store.attributes["science"]["precision"], store, field, _nested(store, tree.connectivity))
-    numbers = measure(subject, ("tree", "tree of a study", "landscape"))
+    small = None if values is None or values.size > CONTOUR_POINTS else values
+    contour = None if small is None else contour_tree(small, tree.connectivity)
+    nested = _nested(store, tree.connectivity)
+    subject = Measured(tree, store.attributes["science"]["precision"], store, field, nested, contour)
+    numbers = measure(subject, ("tree", "tree of a study", "contour", "landscape"))
     return numbers, Drawing.of(replace(tree, labels=labels), values).to_arrays()
 
 

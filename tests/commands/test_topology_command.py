@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from landscaper_hpc.commands.fields import open_field, parse_size
 from landscaper_hpc.commands.topology import topology
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology import contour_tree, merge_tree
+from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from tests.mpi.test_ranks import ROOT, mpiexec
 
@@ -77,6 +78,33 @@ def test_labels_are_written(field: np.ndarray, tmp_path: Path) -> None:
         as_json(str(tmp_path / "f.npy"), "--labels", str(tmp_path / "labels.zarr"))
 
 
+def test_contour(field: np.ndarray, tmp_path: Path) -> None:
+    path = str(tmp_path / "f.npy")
+    assert "n_maxima" not in as_json(path)
+    for options in ([], ["--connectivity", "freudenthal"]):
+        found, tree = as_json(path, "--contour", *options), contour_tree(field, options[-1] if options else "axis")
+        assert found["n_maxima"] == len(tree.maxima)
+        assert found["smad_landscaper"] == smad_landscaper(tree)
+        assert found["smad_landscaper_normalized"] == smad_landscaper(tree, weighted=False)
+        assert found["smad_landscaper_raw"] == smad_landscaper(tree, normalize=False, weighted=False)
+    lines = CliRunner().invoke(app, [path, "--contour"]).stdout
+    assert "SMAD as Landscaper 1.3.1 computes it" in lines
+    assert "Landscaper 1.3.1" not in CliRunner().invoke(app, [path]).stdout
+
+
+def test_what_landscaper_does_not_define_is_null(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros((5, 5)))
+    found = as_json(str(tmp_path / "flat.npy"), "--contour")
+    assert found["n_maxima"] == 1
+    assert [found[f"smad_landscaper{name}"] for name in ("", "_normalized", "_raw")] == [None] * 3
+
+
+def test_a_contour_tree_needs_the_field_in_memory(field: np.ndarray, tmp_path: Path) -> None:
+    says = r"--contour needs the whole field in one process, up to 2.69e-05 GB, and --max-memory is 2e-05 GB; leave one"
+    with pytest.raises(InputError, match=says):
+        as_json(str(tmp_path / "f.npy"), "--contour", "--max-memory", "20kB")
+
+
 def test_numbers_that_are_not_finite_are_words(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.full((3, 3), np.nan))
     found = as_json(str(tmp_path / "f.npy"))
@@ -123,11 +151,12 @@ def test_sizes() -> None:
 def test_under_mpiexec(field: np.ndarray, tmp_path: Path) -> None:
     run = [sys.executable, "-c", PROGRAM]
     labels = tmp_path / "labels.zarr"
-    done = mpiexec(3, *run, str(tmp_path / "f.zarr"), "--json", "--labels", str(labels))
+    done = mpiexec(3, *run, str(tmp_path / "f.zarr"), "--json", "--contour", "--labels", str(labels))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     tree = merge_tree(field, labels=True)
     assert found["smad"] == smad(tree)
+    assert found["smad_landscaper"] == smad_landscaper(contour_tree(field))
     assert [r["rank"] for r in found["ranks"]] == [0, 1, 2]
     assert found["ranks"][1]["bytes_sent"] > 0
     np.testing.assert_array_equal(zarr.open_array(labels, mode="r")[...], tree.labels)

@@ -23,10 +23,12 @@ from landscaper_hpc.report.quantity import NUMBER, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.report.sweep_page import write_sweep
 from landscaper_hpc.store.sweep_record import Entry, Recorded, write_record
-from landscaper_hpc.topology import MergeTree, merge_tree
+from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
 from landscaper_hpc.topology.decided import warning
+from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.scope import below, of_logarithm
+from landscaper_hpc.work import measure
 from tests.report.test_page import Page, bowl, make_study, page_of, rough
 
 app = typer.Typer()
@@ -125,6 +127,27 @@ def test_numbers_of_a_scope_of_the_logarithm_and_without_shallow_basins(tmp_path
             assert found["smad_log"] == smad(log, normalize=False)
 
 
+def test_numbers_of_the_contour_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored with a study, but not where the grid is so large that they would cost it time."""
+    field, flat = rough(9, 9), np.zeros((9, 9))
+    tree = contour_tree(field)
+    expected = [
+        {
+            "n_maxima": len(tree.maxima),
+            "smad_landscaper": smad_landscaper(tree),
+            "smad_landscaper_normalized": smad_landscaper(tree, weighted=False),
+            "smad_landscaper_raw": smad_landscaper(tree, normalize=False, weighted=False),
+        },
+        {"n_maxima": 1, **dict.fromkeys(["smad_landscaper", "smad_landscaper_normalized", "smad_landscaper_raw"])},
+        dict.fromkeys(["n_maxima", "smad_landscaper", "smad_landscaper_normalized", "smad_landscaper_raw"]),
+    ]
+    make_study(tmp_path / "small", {"rough": field, "flat": flat})
+    monkeypatch.setattr(measure, "CONTOUR_POINTS", 80)
+    make_study(tmp_path / "large", {"rough": field})
+    entries = [e for name in ("small", "large") for e in read_results(tmp_path / name / "results.json")["landscapes"]]
+    assert [{name: entry["topology"][name] for name in expected[0]} for entry in entries] == expected
+
+
 def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
     field = bowl(9, 9)
     field[0, 0] = 0.01  # one spurious minimum, in a corner
@@ -196,7 +219,7 @@ def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
     field[0, 0], field[8, 8] = np.nan, np.inf
     make_study(tmp_path, {"only": field})
     (entry,) = json.loads((tmp_path / "results.json").read_text())["landscapes"]
-    found = json.loads(told(tmp_path, "--json"))
+    found = json.loads(told(tmp_path, "--json", "--contour"))
     held = dict(entry["topology"])
     assert set(held.pop("curve")) == {"thresholds", "mean_climb", "smad", "n_minima"}
     assert held.pop("refinement")["verdict"] == "not tested"
