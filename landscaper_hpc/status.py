@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
+from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent, over
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import RunFolder, StudyFolder, SweepFolder
 from landscaper_hpc.store.heartbeat import State, at_work, rate_of, read_heartbeats
@@ -39,6 +39,9 @@ def status(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: is not a study's folder; give the one that `landscaper-hpc run` or `sweep` named")
     heartbeats, (known_jobs, silent) = read_heartbeats(inside.workers), _jobs(folder)
     alive = at_work(heartbeats, over={job.id for job in known_jobs if not job.active})
+    others = {state.job for state in alive if state.job} - {job.id for job in known_jobs}
+    gone = over(others, folder.stat().st_uid)
+    alive = [state for state in alive if state.job not in gone]
     dead = {(state.host, state.pid) for state in heartbeats} - {(state.host, state.pid) for state in alive}
     held = {key: holder for key, holder in found["held"].items() if _process(holder) not in dead}
     found["held"] = held

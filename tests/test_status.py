@@ -30,8 +30,9 @@ from landscaper_hpc.work.worker import _tour
 
 
 @pytest.fixture
-def half_done(tmp_path: Path) -> Plan:
+def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study with 2 of its 5 shards of 5 points done, one held, one failed, two live workers and one long dead."""
+    monkeypatch.setattr("landscaper_hpc.executors.jobs._ask", lambda *command: None)  # whether there is a Slurm or not
     plan = Plan.of(Study.load(wells(tmp_path / "study", count=5)), Site(shard_points=5), tmp_path / "run")
     with Bars() as bars:
         prepare_all(plan.landscapes, SerialMapper(), bars)
@@ -55,6 +56,15 @@ def half_done(tmp_path: Path) -> Plan:
     for own in workers.glob("*.[0-9]*.json"):
         own.unlink()  # of this process
     return plan
+
+
+@pytest.mark.parametrize(("queue", "nodes"), [("5\n17\n", 2), ("5\n18_1\n", 0), (None, 2)])
+def test_workers_of_a_job_that_slurm_knows_no_more_have_ended(
+    half_done: Plan, monkeypatch: pytest.MonkeyPatch, queue: str | None, nodes: int
+) -> None:
+    monkeypatch.setattr("landscaper_hpc.executors.jobs._ask", lambda *command: queue)
+    found = status(half_done.folder)
+    assert len(found["nodes"]) == nodes
 
 
 def test_counts_rates_and_hours(half_done: Plan) -> None:

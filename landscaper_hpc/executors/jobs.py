@@ -140,6 +140,13 @@ class Record:
         publish(self._file, (json.dumps({"submissions": list(submissions)}, indent=1) + "\n").encode())
 
 
+def over(numbers: Iterable[str], owner: int) -> set[str]:
+    """Which of the jobs that a user submitted by hand neither wait nor run any more; none where Slurm does not tell."""
+    wanted = set(numbers)
+    text = _ask("squeue", f"--user={owner}", "--noheader", "--array", "--format=%i") if wanted else None
+    return set() if text is None else wanted - set(text.split())
+
+
 def release(job: Job) -> bool:
     """Let a held job go; whether Slurm allows it."""
     return _ask("scontrol", "release", job.id) is not None
