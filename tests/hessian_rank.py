@@ -20,7 +20,7 @@ for ranks in range(1, size + 1):
             objective = Objective(task)
             for mode in (None, "finite differences"):
                 hessian = Hessian(objective, mode, group=group)
-                assert len(hessian._mine) > 0  # every rank has work, of a single batch too
+                assert len(hessian.derivatives.mine) > 0  # every rank has work, of a single batch too
                 torch.save(hessian @ hessian.random(1), folder / f"{name}-{mode}-{ranks}-{rank}.pt")
             found = hessian_directions(objective, 2, tolerance=1e-8, group=group, normalization="unit")
             torch.save({k: v.clone() for k, v in found.vectors.items()}, folder / f"{name}-vectors-{ranks}-{rank}.pt")

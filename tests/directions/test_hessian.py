@@ -50,17 +50,17 @@ def test_products_against_the_dense_hessian(name: str, mode: str) -> None:
 
 def test_a_large_batch_in_slabs_gives_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Hessian(Objective(cnn_task(70)))
-    monkeypatch.setattr("landscaper_hpc.directions.hessian._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 of the images
+    monkeypatch.setattr("landscaper_hpc.directions.derivatives._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 of the images
     divided, lean = Hessian(Objective(cnn_task(70))), Hessian(Objective(cnn_task(70)))
-    lean._room = -1  # nothing may be kept
-    lean._kept.clear()
+    lean.derivatives.room = -1  # nothing may be kept
+    lean.derivatives.kept.clear()
     v = whole.random(1)
     torch.testing.assert_close(divided @ v, whole @ v, rtol=1e-10, atol=1e-12)
     assert torch.equal(lean @ v, divided @ v)
-    assert (len(whole._kept), len(divided._kept), len(lean._kept)) == (1, 5, 0)
+    assert (len(whole.derivatives.kept), len(divided.derivatives.kept), len(lean.derivatives.kept)) == (1, 5, 0)
     base = cnn_task(70)
     other = Objective(Task(base.model, lambda model, batch: base.loss(model, batch).mean().sqrt(), base.data))
-    assert len(Hessian(other)._kept) == 1  # no mean over examples
+    assert len(Hessian(other).derivatives.kept) == 1  # no mean over examples
 
 
 def test_slabs_of_a_loss_that_calls_autograd_itself() -> None:
@@ -111,11 +111,11 @@ def test_finite_differences_are_as_close_as_they_say(name: str, precision: str, 
 def test_attention_falls_back_to_plain_products_with_a_message(caplog) -> None:
     with caplog.at_level("INFO", logger="landscaper_hpc"):
         hessian = Hessian(Objective(TASKS["transformer"]()))
-    assert hessian.plain_attention
+    assert hessian.derivatives.plain_attention
     assert "attention without fused kernels" in caplog.text
     caplog.clear()
     with caplog.at_level("INFO", logger="landscaper_hpc"):
-        assert not Hessian(Objective(mlp_task())).plain_attention
+        assert not Hessian(Objective(mlp_task())).derivatives.plain_attention
     assert not caplog.text
 
 

@@ -1,0 +1,215 @@
+"""Gradients and Hessian-vector products of an objective's loss over this rank's share of the data, by three ways.
+
+With one batch of data, reverse-over-reverse: the gradient's graph is built once, and a product is one pass through
+it; on a CPU in slabs of data, whose graphs are kept as long as there is memory. With many, forward-over-reverse
+(Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands in for the other where an operation
+lacks forward mode or the loss calls torch.autograd itself. Central finite differences of gradients serve what has no
+second derivative at all (fused kernels, custom functions, FSDP). Which of them is right is for `hessian` to prove.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.func import grad, jvp
+
+from landscaper_hpc.directions.decompose import Decomposed, Operations
+from landscaper_hpc.directions.gradient import batch_gradient, in_place
+from landscaper_hpc.objective.device import Peak
+from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
+from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
+
+# As for evaluation, but half: twice as much is alive. More, smaller slabs would cost time.
+_CACHE = 2**20
+
+
+class Derivatives:
+    """Derivatives of `objective.loss`, each rank of a `group` adding its share of the data.
+
+    `plain_attention` and `decomposed` say what is differentiated without fused kernels; `pieces` are the slabs of a
+    single batch, if it is cut, and `mine` this rank's numbers of pieces or batches.
+    """
+
+    def __init__(self, objective: Objective, group: dist.ProcessGroup | None) -> None:
+        self.objective = objective
+        self.layout = Layout.of(objective.parameters)
+        self.plain_attention = False
+        self.decomposed: bool | None = None  # layer normalisation too, or nothing at all
+        self.group = group
+        rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+        self.pieces = self._divided(size)
+        self.mine = range(rank, len(self.pieces or objective.batches), size)
+        self.kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
+        self.peak = Peak(objective.device)
+        self.room = self.peak.free() // 4
+        self.operations = self._found_operations()
+
+    def _divided(self, ranks: int) -> Pieces | None:
+        """A single batch in slabs, on a CPU or for several ranks, where the loss is their mean."""
+        objective = self.objective
+        if len(objective.batches) > 1:
+            return None
+        pieces = divide(objective, _CACHE) if objective.device.type == "cpu" else None
+        if pieces is None or len(pieces) < ranks:
+            pieces = divide_into(objective.batches[0], objective.examples[0], ranks)
+        return pieces if self.all_agree(len(pieces) > 1 and mean_of(objective, pieces)) else None
+
+    def _found_operations(self) -> set[str]:
+        """The operations of the loss, as far as this rank's first piece of data shows."""
+        if self.objective.sharded or not self.mine:
+            return set()
+        with Operations() as found:
+            i = self.mine[0]
+            piece = self.pieces[i] if self.pieces else (self.objective.batches[i], self.objective.examples[i])
+            self.objective.part(self.objective.parameters, *piece)
+        names: set[str] = found.names
+        return names
+
+    @contextmanager
+    def _differentiating(self) -> Iterator[None]:
+        with (
+            plain_attention() if self.plain_attention else nullcontext(),
+            nullcontext() if self.decomposed is None else Decomposed(layer_norm=self.decomposed),
+        ):
+            yield
+
+    def described(self, mode: str) -> str:
+        """A mode, and what it needs here."""
+        fused = ["attention"] * self.plain_attention + ["layer normalisation"] * bool(self.decomposed)
+        fused += ["weight normalisation"] * ("_weight_norm_interface" in self.operations)
+        return mode + (f", {' and '.join(fused)} without fused kernels" if fused else "")
+
+    def loss_along(self, line: Tensor) -> Callable[[float], float]:
+        """The plain loss at theta* + t · line as a function of t; NaN where it fails."""
+        theta = self.layout.flatten(self.objective.parameters)
+
+        def loss(t: float) -> float:
+            params = self.layout.unflatten(torch.add(theta, line, alpha=t))
+            total = torch.zeros(2, dtype=torch.float64, device=theta.device)
+            for i in self.mine:
+                piece = self.pieces[i] if self.pieces else (self.objective.batches[i], self.objective.examples[i])
+                try:
+                    value, weight = self.objective.part(params, *piece)
+                except (RuntimeError, ValueError, ArithmeticError, LookupError):  # of the loss, away from theta*
+                    value, weight = total.new_tensor(math.nan), 1
+                total += torch.stack([value.detach() * weight, total.new_tensor(weight)])
+            self.add_up(total)
+            return float(total[0] / total[1].clamp(min=1))
+
+        return loss
+
+    def gradient_at(self, line: Tensor, t: float = 0.0) -> Tensor:
+        """The gradient at theta* + t · line, flat, of all data."""
+        params = self.layout.unflatten(torch.add(self.layout.flatten(self.objective.parameters), line, alpha=t))
+        exactly = arithmetic(self.objective.precision, self.objective.device, autocast=False)
+        with exactly, self._differentiating():
+            return self.over_data(lambda _, batch, count: self.gradient(params, batch, count), alone=False)
+
+    def gradient(self, params: Mapping[str, Tensor], batch: Any, count: int) -> tuple[dict[str, Tensor], int]:
+        with nullcontext() if self.decomposed is None else Decomposed(layer_norm=self.decomposed):
+            return batch_gradient(self.objective, params, batch, count)
+
+    def all_agree(self, works: bool) -> bool:
+        if self.group is None:
+            return works
+        vote = torch.tensor(int(works), device=self.objective.device)
+        dist.all_reduce(vote, dist.ReduceOp.MIN, group=self.group)
+        return bool(vote)
+
+    def product(self, vector: Tensor, mode: str, *, widen: float = 1.0, alone: bool = False) -> Tensor:
+        objective = self.objective
+        # backward passes too, not only the loss
+        exactly = arithmetic(objective.precision, objective.device, autocast=False)
+        with exactly, self._differentiating():
+            if mode == "finite differences":
+                return self._differences(vector, widen, alone)
+            method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
+            tangents = self.layout.unflatten(vector)
+            return self.over_data(lambda i, batch, count: method(i, batch, count, tangents), alone).to(vector.dtype)
+
+    def over_data(self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
+        """The mean over the data, float64 and flat, of what `method` gives for each batch with its weight; over this
+        rank's data only if `alone`."""
+        objective = self.objective
+        total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=objective.device)
+        for i in self.mine:
+            batch, count = self.pieces[i] if self.pieces else (objective.batches[i], objective.examples[i])
+            parts, weight = method(i, batch, count)
+            total[:-1] += weight * self.layout.flatten(parts)
+            total[-1] += weight
+        if not alone:
+            self.add_up(total)
+        return total[:-1] / total[-1].clamp(min=1)
+
+    def add_up(self, total: Tensor) -> None:
+        """Add up over the ranks, in place. All go on with the same bits, whatever order each of them added in."""
+        if self.group is not None:
+            dist.all_reduce(total, group=self.group)
+            dist.broadcast(total, dist.get_global_rank(self.group, 0), group=self.group)
+
+    def _differences(self, vector: Tensor, widen: float, alone: bool) -> Tensor:
+        """Central differences of gradients. The step balances truncation, h², against rounding, eps / h, where eps is
+        that of the arithmetic: of bf16 it is much larger than that of the parameters."""
+        theta = self.layout.flatten(self.objective.parameters)
+        length = float(vector.norm())
+        if length == 0:
+            return vector
+        rounding = epsilon(self.objective.precision, self.objective.device)
+        step = widen * rounding ** (1 / 3) * max(1.0, float(theta.norm())) / length
+
+        def gradient_at(flat: Tensor) -> Tensor:
+            params = self.layout.unflatten(flat)
+            return self.over_data(lambda _, batch, count: self.gradient(params, batch, count), alone)
+
+        slope: Tensor = (gradient_at(theta + step * vector) - gradient_at(theta - step * vector)) / (2 * step)
+        return slope.to(vector.dtype)
+
+    def _forward_over_reverse(
+        self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], int]:
+        weights = []
+
+        def loss(params: dict[str, Tensor]) -> Tensor:
+            value, weight = self.objective.part(params, batch, count)
+            weights.append(weight)
+            return value
+
+        product = jvp(grad(loss), (self.objective.parameters,), (dict(tangents),))[1]
+        return product, weights[0]
+
+    def _reverse_over_reverse(
+        self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], int]:
+        if i in self.kept:
+            keep = True
+            params, gradients, weight = self.kept[i]
+        else:
+            keep = len(self.objective.batches) == 1 and self.peak.bytes() <= self.room
+            params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
+            gradients, weight = batch_gradient(self.objective, params, batch, count, keep=True)
+            if keep:
+                self.kept[i] = params, gradients, weight
+        active = [name for name, gradient in gradients.items() if gradient.requires_grad]
+        if not active:
+            return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+        leaves = list(params.values())
+        # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
+        dot = torch.stack([_dot(gradients[name], tangents[name]) for name in active]).sum()
+        with in_place(self.objective, params):
+            products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
+        return dict(zip(params, products, strict=True)), weight
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Of the real numbers that complex ones are made of."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a), torch.view_as_real(b)
+    return (a * b).sum()
