@@ -1,7 +1,8 @@
 """What to study (`Study`, the science): typed, strict, read from YAML.
 
 The study id is the SHA-256 of the canonical science: everything in `Study` that decides a number, with files
-standing for their content and not for their place. Where and how a study runs is never part of it.
+standing for their content and not for their place. Where and how a study runs is never part of it. (Longer than most
+modules: what a study may say is one schema, and what rules out what is checked where all of it is known.)
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Every stage asks the files what is missing and does only that; so the same command, run again after anything, goes on
 from there and ends with the same bytes. Who does it is a `Carrier`'s business: one client with a mapper, or ranks.
+(Longer than most modules: the order of the stages is written here and nowhere else, and reads as one list.)
 """
 
 from __future__ import annotations
