@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy.testing  # noqa: F401 - that of numpy 2.0 starts `lscpu`: before any test that must start nothing
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
