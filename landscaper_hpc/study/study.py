@@ -56,6 +56,11 @@ class DirectionsConfig(Strict):
     which: Literal["magnitude", "negative"] | Mixture = Field(
         "magnitude", description="of the Hessian's eigenvalues: largest |λ|, most negative, or some of both ends"
     )
+    solver: Literal["lanczos", "pyhessian"] = Field(
+        "lanczos",
+        description="pyhessian: that package's power iteration, for published landscapes; tolerance and max_iterations "
+        "are then its tol and, for each vector, its maxIter",
+    )
     normalization: Annotated[str, AfterValidator(NORMALIZATIONS.valid)] = "model"
     seed: int = Field(0, ge=0)
     tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
@@ -71,6 +76,8 @@ class DirectionsConfig(Strict):
             raise ValueError(f"there is one gradient: kind: gradient needs n: 1; found {self.n}")
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("give 'file' with kind: file, and only then")
+        if self.solver == "pyhessian" and (self.kind != "hessian" or self.which != "magnitude"):
+            raise ValueError("solver: pyhessian finds the largest |λ|; use it with kind: hessian and which: magnitude")
         if isinstance(self.which, Mixture) and self.which.largest + self.which.negative != self.n:
             raise ValueError(f"which.largest + which.negative must be n, which is {self.n}")
         return self
@@ -282,7 +289,8 @@ class Study(Strict):
         config = self.model_dump(
             mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
         )
-        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory"})
+        usual = {"solver"} if self.directions.solver == "lanczos" else set()
+        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory", *usual})
         directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
         return config | {
             "task_sha256": self.task_sha256(),
