@@ -61,6 +61,11 @@ def plan(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
         "directions and training come before it"
     )
+    if found.confirmed:
+        print(
+            f"confirm     up to {found.confirmed:,} minima, about {found.gradients:,} gradients, about "
+            f"{duration(found.confirm_seconds)}; fewer where there are fewer minima"
+        )
     folder = where.folder(loaded.name, out)
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free

@@ -80,6 +80,9 @@ def run(
         return  # another rank tells, or there is nothing to tell yet
     print_table(results)
     print_refinement(results)
+    for item in results["landscapes"]:
+        if item["confirmed"]["sentence"] is not None:
+            print(f"{item['name']}: {item['confirmed']['sentence']}")
     inside = StudyFolder(folder)
     print(f"\nreport:  {inside.report}\nnumbers: {inside.results}")
     print(f"losses:  xarray.open_zarr({str(inside.store)!r}, group={results['landscapes'][0]['name']!r})")

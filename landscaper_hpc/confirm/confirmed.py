@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.ends import CONFIRMED, KINDS, Clusters, End, clustered, pressed
+from landscaper_hpc.confirm.ends import CLOSE, CONFIRMED, KINDS, Clusters, End, clustered, pressed
 from landscaper_hpc.confirm.rows import What, end_of, saddle_of, searching
 from landscaper_hpc.confirm.saddles import Saddle
 from landscaper_hpc.confirm.surface import Array, Box, Cost, Surface, search
@@ -22,6 +22,9 @@ from landscaper_hpc.grid import Grid
 from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.topology.graph import merge_tree_graph
 from landscaper_hpc.topology.tree import MergeTree
+
+FATES = ("confirmed", "runs into another", "unconfirmed", "not followed")
+"""What became of a minimum of the grid: of those that end in one place the lowest stands for it."""
 
 Searcher = Callable[[What, Array], tuple[Array, Cost]]
 """Runs searches from starts (k, …): a row each (k, width), and what was spent."""
@@ -73,13 +76,42 @@ class Confirmed:
     products_spent: int
 
     def count(self, *kinds: str) -> int:
-        """How many ends are of these kinds."""
-        return int(np.isin(self.kinds, [KINDS.index(kind) for kind in kinds]).sum())
+        """How many ends that minima of the grid lead to are of these kinds."""
+        return int((self._are(*kinds) & self._seen).sum())
+
+    @property
+    def beyond(self) -> int:
+        """How many confirmed minima no minimum of the grid leads to: they were found beyond saddles."""
+        return int((self.stands & ~self._seen).sum())
+
+    @property
+    def n_saddles(self) -> int:
+        """How many joins have a confirmed saddle."""
+        return int((self.saddles >= 0).sum())
+
+    def _are(self, *kinds: str) -> NDArray[np.bool_]:
+        return np.isin(self.kinds, [KINDS.index(kind) for kind in kinds])
+
+    @property
+    def _seen(self) -> NDArray[np.bool_]:
+        return np.isin(np.arange(len(self.kinds)), self.ends)
 
     @property
     def stands(self) -> NDArray[np.bool_]:
         """(m,) which ends are confirmed minima: inside, on a face, or on a kink."""
-        return np.isin(self.kinds, [KINDS.index(kind) for kind in CONFIRMED])
+        return self._are(*CONFIRMED)
+
+    def fates(self, minima: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(k,) what became of minima of the grid, flat ids (k,): an index into `FATES`."""
+        found = np.full(len(minima), FATES.index("not followed"), np.int64)
+        first = {int(end): int(minimum) for minimum, end in zip(self.grid_minima[::-1], self.ends[::-1], strict=True)}
+        end_of_minimum = dict(zip(self.grid_minima.tolist(), self.ends.tolist(), strict=True))
+        for i, minimum in enumerate(minima.tolist()):
+            if minimum in end_of_minimum:
+                end = end_of_minimum[minimum]
+                fate = "confirmed" if self.stands[end] else "unconfirmed"
+                found[i] = FATES.index(fate if first[end] == minimum else "runs into another")
+        return found
 
     def sentence(self) -> str:
         """What the minima of the grid are, in words."""
@@ -93,7 +125,8 @@ class Confirmed:
         words |= {"saddle": "stalled at saddles", "unresolved": "unresolved"}
         parts += [f"{found:,} {said}" for kind, said in words.items() if (found := self.count(kind))]
         said = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-        return f"{of} of the grid {'is' if followed == 1 else 'are'} {said}"
+        more = f"; {self.beyond:,} more, found beyond saddles, the grid does not show" if self.beyond else ""
+        return f"{of} of the grid {'is' if followed == 1 else 'are'} {said}{more}"
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays by name; `from_arrays` reads it back."""
@@ -220,7 +253,8 @@ def _placed(known: Sequence[End], found: Sequence[Saddle | None], rounding: floa
     passes = []
     for i, saddle in enumerate(saddles):
         a, b = int(sides.of[2 * i]), int(sides.of[2 * i + 1])
-        if a != b and saddle.value >= max(sides.ends[a].value, sides.ends[b].value):
+        known_already = any(np.abs(saddle.point - other.point).max() <= CLOSE for other in saddles[:i])
+        if not known_already and a != b and saddle.value >= max(sides.ends[a].value, sides.ends[b].value):
             passes.append(_Pass(a, b, saddle.value, saddle))
     return sides.ends, passes
 

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.surface import Array
 
-MOST_DIRECTIONS = 8
-"""A box has 3ⁿ faces; of more directions they are too many."""
-
 
 def lowest(gradient: Array, hessian: Array, lower: Array, upper: Array) -> tuple[Array, float]:
     """The global minimum of g·s + ½ s·Hs over lower ≤ s ≤ upper.

@@ -18,7 +18,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
+from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
@@ -27,7 +29,7 @@ from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
+from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
 from landscaper_hpc.topology.refinement import TOLERANCE
 
@@ -39,6 +41,8 @@ class _Landscape:
     result: Mapping[str, Any]
     store: LandscapeStore
     drawing: Drawing
+    confirmed: Mapping[str, NDArray[Any]] | None
+    """What figures show of its confirmed minima (`work.confirming`)."""
 
     @property
     def name(self) -> str:
@@ -64,14 +68,16 @@ def write_report(folder: Path) -> Path:
     inside = StudyFolder(Path(folder))
     results = read_results(inside.results)
     with figures.style():
-        page = _page(results, [_open(inside.store, item) for item in results["landscapes"]])
+        asked = results["provenance"]["configuration"]["confirm"]
+        page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, page.encode())
     return inside.report
 
 
-def _open(path: Path, result: Mapping[str, Any]) -> _Landscape:
+def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Any] | None) -> _Landscape:
     store = LandscapeStore(path, result["name"])
-    return _Landscape(result, store, Drawing.from_arrays(store.drawing()))
+    found = None if asked is None else store.confirmed(asked)
+    return _Landscape(result, store, Drawing.from_arrays(store.drawing()), None if found is None else found.drawing)
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -137,9 +143,12 @@ def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
     minima = topology["n_minima"]
     found: dict[str, Any] = {"profile": None, "slices": []}
     basins = f"{item.name}: {refined.basins(minima)}"
+    shown = item.confirmed
     if (profile := drawing.profile) is not None:
         found["profile"] = draw(
-            lambda ax: figures.plot_profile(ax, profile, item.result["grid"]["points"], joint),
+            lambda ax: figures.plot_profile(
+                ax, profile, item.result["grid"]["points"], joint, None if shown is None else shown["basins"] == 0
+            ),
             f"profile-{item.name}",
             f"Landscape profile of {basins}, loss from {text.bounds(own)}",
         )
@@ -149,10 +158,22 @@ def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
         f"Persistence barcode of {basins}",
     )
     found["tree"] = draw(
-        lambda ax: figures.plot_merge_tree(ax, drawing.branches, own, minima),
+        lambda ax: figures.plot_merge_tree(
+            ax, drawing.branches, own, minima, None if shown is None else shown["leaves"] == 0
+        ),
         f"tree-{item.name}",
         f"Merge tree of {basins}",
     )
+    found["confirmed"] = None
+    if shown is not None:
+        birth, death, parent = shown["branches"]
+        ends = Branches(birth, death, parent.astype(np.int64))
+        stands = np.isin(shown["kinds"], [KINDS.index(kind) for kind in CONFIRMED])
+        found["confirmed"] = draw(
+            lambda ax: figures.plot_merge_tree(ax, ends, own, len(birth), stands),
+            f"confirmed-{item.name}",
+            f"Confirmed tree of {item.name}: {item.result['confirmed']['sentence']}",
+        )
     coordinates, labels = item.store.grid.coordinates(), _axis_labels(item.result["directions"])
     for axes in item.slices:
         losses = item.store.read(_through_checkpoint(coordinates, axes)).reshape([len(coordinates[a]) for a in axes])

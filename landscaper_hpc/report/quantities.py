@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from landscaper_hpc.confirm.confirmed import Confirmed
 from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
 from landscaper_hpc.report.quantity import (
     BOUNDS,
@@ -34,7 +35,7 @@ from landscaper_hpc.report.quantity import (
 from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.landscaper import smad_landscaper
-from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, smad
+from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -84,6 +85,11 @@ def _share_of_range(m: Measured) -> float | None:
     return m.persistence.max / (high - low) if low < high else None
 
 
+def _confirmed(m: Measured) -> Confirmed:
+    assert m.confirmed is not None
+    return m.confirmed
+
+
 def _residual(m: Measured) -> float | None:
     residuals = m.hessian("residuals")
     return None if residuals is None else float(residuals.max())
@@ -115,6 +121,8 @@ _TREE: Origin = "tree"
 _CURVE: Origin = "tree of a study"
 _CONTOUR: Origin = "contour"
 _OWN: Origin = "landscape"
+_CONFIRMED: Origin = "confirmed"
+_WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
 
@@ -412,5 +420,64 @@ ROWS: tuple[Quantity, ...] = (
         "that are left at each threshold",
         "", "",
         _CURVE, COUNTS, lambda m: m.curve.n_minima),
+    Quantity("confirmed.followed", "minima followed", "",
+        "of the grid, the most persistent, down in the continuous subspace",
+        "", "",
+        _CONFIRMED, COUNT, lambda m: len(_confirmed(m).grid_minima), _in("page"), "minima_followed"),
+    Quantity("confirmed.interior", "confirmed minima", "",
+        "minima of the loss that those of the grid lead to: the gradient is zero and all eigenvalues are positive",
+        "#{ends: ∇f = 0, λ > 0}", _WALES,
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).count("interior"), _in("run", "page", "sweep", "figure"),
+        "confirmed_minima"),
+    Quantity("confirmed.edge", "confirmed at the edge of the box", "",
+        "points of the box's faces that those of the grid lead to, where the loss falls only outwards",
+        "#{ends on a face}", "Conn, Gould, Toint (2000)",
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).count("edge"), _in("run", "page", "sweep"), "confirmed_edge"),
+    Quantity("confirmed.kink", "confirmed on kinks", "",
+        "where no direction leads down and the gradient jumps, as in ReLU networks",
+        "0 ∈ conv ∂f", "Burke, Lewis, Overton (2005)",
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).count("kink"), _in("page"), "confirmed_kinks"),
+    Quantity("confirmed.unresolved", "not resolved", "",
+        "ends that are flat to rounding, saddles, or where the loss did not go down as its gradient said",
+        "", "",
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).count("flat", "saddle", "unresolved"), _in("page"),
+        "confirmed_unresolved"),
+    Quantity("confirmed.beyond", "found beyond saddles", "",
+        "confirmed minima that the grid does not show",
+        "", "",
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).beyond, _in("page"), "confirmed_beyond"),
+    Quantity("confirmed.saddles", "confirmed saddles", "",
+        "passes between confirmed minima with one negative eigenvalue",
+        "#{∇f = 0, λ₁ < 0 < λ₂}", _WALES,
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).n_saddles, _in("run", "page"), "confirmed_saddles"),
+    Quantity("confirmed.passes", "passes of the grid", "",
+        "between confirmed minima where no saddle was confirmed: their height is the grid's",
+        "", "",
+        _CONFIRMED, COUNT, lambda m: int((_confirmed(m).saddles < 0).sum()), _in("page"), "confirmed_passes"),
+    Quantity("confirmed.mean_climb", "mean climb, confirmed", "",
+        "of the confirmed tree: basins are those of the grid, given to the minima that their own lead to",
+        "as mean climb", f"after {_LANDSCAPER}",
+        _CONFIRMED, NUMBER, lambda m: mean_climb(_confirmed(m).tree), _in("run", "page", "sweep", "figure")),
+    Quantity("confirmed.smad", "SMAD, confirmed", "",
+        "of the confirmed tree",
+        "as SMAD", _LANDSCAPER,
+        _CONFIRMED, NUMBER, lambda m: smad(_confirmed(m).tree), _in("run", "page", "sweep")),
+    Quantity("confirmed.persistence", "largest persistence, confirmed", "loss",
+        "of the confirmed tree",
+        "max (death − birth)", _ELDER,
+        _CONFIRMED, NUMBER, lambda m: persistence_statistics(_confirmed(m).tree).max, _in("run", "page", "sweep")),
+    Quantity("confirmed.total_persistence", "total persistence, confirmed", "loss",
+        "of the confirmed tree",
+        "Σ (death − birth)", _ELDER,
+        _CONFIRMED, NUMBER, lambda m: persistence_statistics(_confirmed(m).tree).total, _in("page")),
+    Quantity("confirmed.gradients", "gradients spent", "",
+        "on following minima and saddles, Hessian-vector products among them",
+        "", "",
+        _CONFIRMED, COUNT, lambda m: _confirmed(m).gradients_spent + _confirmed(m).products_spent, _in("page"),
+        "confirmed_gradients"),
+    Quantity("confirmed.sentence", "in words", "",
+        "what the minima of the grid are",
+        "", "",
+        _CONFIRMED, TEXT, lambda m: _confirmed(m).sentence()),
 )
 # fmt: on

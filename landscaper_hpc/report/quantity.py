@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
+from landscaper_hpc.confirm.confirmed import Confirmed
 from landscaper_hpc.report import text
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
@@ -34,7 +35,7 @@ class Measured:
     """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
     landscape its store, for those of a scope the `field`: its values, and the tree's labels, for those of its
     refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
-    not among them, and for those of the contour tree that."""
+    not among them, for those of the contour tree that, and for those of confirmed minima these."""
 
     tree: MergeTree
     precision: Any
@@ -42,6 +43,7 @@ class Measured:
     field: tuple[NDArray[Any], NDArray[Any]] | None = None
     nested: Sequence[tuple[MergeTree, NDArray[Any]]] | None = None
     contour: ContourTree | None = None
+    confirmed: Confirmed | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -125,7 +127,7 @@ SHAPES = Kind({"type": "array", "items": {"type": "array", "items": {"type": "in
 MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
-Origin = Literal["tree", "tree of a study", "contour", "landscape"]
+Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Quantity:
     meaning     what it says, in a few words for the reader of the page
     formula     how it is defined; `source` who says so
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
-                contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint
+                contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
+                confirmed: of confirmed minima, where those are asked for
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

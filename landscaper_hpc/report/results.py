@@ -58,9 +58,11 @@ def read_results(file: Path) -> dict[str, Any]:
 
 
 def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
-    from landscaper_hpc.report.quantities import nested
+    from landscaper_hpc.report.quantities import ROWS, nested
 
-    science, numbers = store.attributes["science"], nested(store.numbers())
+    confirmed = _confirmed(study, store)
+    told = {row.key: confirmed.get(row.key) for row in ROWS if row.origin == "confirmed"}
+    science, numbers = store.attributes["science"], nested({**store.numbers(), **told})
     said = {
         "directions": {
             "kind": study.directions.kind,
@@ -86,3 +88,13 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
         **numbers,
         **{group: said[group] | numbers.get(group, {}) for group in said},
     }
+
+
+def _confirmed(study: Study, store: LandscapeStore) -> dict[str, Any]:
+    """The numbers of confirmed minima, by key; none where the study does not ask for them."""
+    if study.confirm is None:
+        return {}
+    found = store.confirmed(study.confirm.model_dump(mode="json"))
+    if found is None:
+        raise InputError(f"{store.folder}: its confirmed minima are missing or damaged; run the study again")
+    return found.numbers

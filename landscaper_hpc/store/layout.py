@@ -38,6 +38,7 @@ DONE = ("done", "sha256")
 DIRECTIONS = "directions"
 HESSIAN = "hessian"
 TOPOLOGY = "topology"
+CONFIRMED = "confirmed"
 ACCEPTED = "accepted"
 _HESSIAN_DIMENSIONS = {
     "eigenvalues": ["direction"],
@@ -170,7 +171,7 @@ def consolidate(folder: Path, sealed: Mapping[str, Document], leave_out: str) ->
         nodes = zarr_files.nodes_in(topology, (leave_out,))
         zarr_files.write_document(topology, zarr_files.group_document(attributes, nodes))
     attributes = zarr_files.read_document(folder)["attributes"]
-    nodes = {**sealed, **zarr_files.nodes_in(folder, (*sealed, f"{TOPOLOGY}/{leave_out}"))}
+    nodes = {**sealed, **zarr_files.nodes_in(folder, (*sealed, leave_out, f"{TOPOLOGY}/{leave_out}"))}
     zarr_files.write_document(folder, zarr_files.group_document(attributes, dict(sorted(nodes.items()))))
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
@@ -28,6 +28,7 @@ from landscaper_hpc.study.sources import code_sha256
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
 
+_MOST_CONFIRMED = 8  # a box has 3ⁿ faces
 _MOST_POINTS = 10**15  # eight petabytes of losses; flat ids would reach a little further
 
 
@@ -170,6 +171,17 @@ class HessianConfig(Strict):
         return products
 
 
+class ConfirmConfig(Strict):
+    """Which minima of the grid are followed in the continuous subspace."""
+
+    minima: int = Field(100, ge=1, description="how many of the most persistent, at most")
+
+
+def _asked(value: Any) -> Any:
+    """`confirm: true` stands for its defaults."""
+    return {} if value is True else None if value is False else value
+
+
 class Study(Strict):
     """The science: task, checkpoints, directions, grid, connectivity, precision and batch shape."""
 
@@ -185,6 +197,11 @@ class Study(Strict):
     frozen: bool = Field(False, description="also move parameters with requires_grad=False")
     only: list[str] = Field([], description="move only these parameters: names, or patterns such as 'layers.3.*'")
     hessian: HessianConfig = HessianConfig()
+    confirm: Annotated[ConfirmConfig | None, BeforeValidator(_asked)] = Field(
+        None,
+        description="follow minima and saddles of the grid to those of the loss, by gradients: true, or how many; "
+        "may be added to a finished study",
+    )
     rename: dict[str, str] = Field(
         {},
         description="tensors of checkpoints, to their names in the model: whole, beginnings such as 'net.', or with *",
@@ -208,6 +225,11 @@ class Study(Strict):
         if self.grid.scale == "curvature" and any(rise is not None for rise in self.rises()):
             raise ValueError(
                 "grid.scale: curvature scales ranges that are given; leave it out with a range of {rise: …}"
+            )
+        if self.confirm is not None and self.directions.n > _MOST_CONFIRMED:
+            raise ValueError(
+                f"confirm: minima are followed in up to {_MOST_CONFIRMED} directions; found directions.n: "
+                f"{self.directions.n}; leave it out"
             )
         shape = tuple(a.count for a in self._axes())
         if self.grid.refine is not None and len(found := nested_steps(shape)) < self.grid.refine:

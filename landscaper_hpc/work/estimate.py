@@ -15,6 +15,8 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.tasks import load
 
 _MEASURE_SECONDS = 2.0
+_GRADIENT = 3.0  # of a point's time
+_PER_MINIMUM, _PER_DIRECTION = 40, 8  # gradients for a minimum and the saddle beside it, and more for each direction
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Estimate:
     batch: int
     points_per_second: float
     workers: int
+    confirmed: int
+    """Minima that are followed, at most, in all landscapes; 0 where that is not asked for."""
+    gradients: int
+    """What following so many costs, about: a gradient takes about as long as three points."""
+
+    @property
+    def confirm_seconds(self) -> float:
+        return _GRADIENT * self.gradients / (self.points_per_second * self.workers)
 
     @property
     def seconds(self) -> float:
@@ -52,6 +62,8 @@ def estimate(study: Study, site: Site) -> Estimate:
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)
+    # a grid of N points has at most N / 2 minima
+    most = 0 if study.confirm is None else min(study.confirm.minima, grid.size // 2)
     parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
     n = len(study.checkpoints)
     return Estimate(
@@ -66,6 +78,8 @@ def estimate(study: Study, site: Site) -> Estimate:
         batch=batch,
         points_per_second=rate,
         workers=site.planned_workers(),
+        confirmed=n * most,
+        gradients=n * most * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
     )
 
 

@@ -17,6 +17,7 @@ from landscaper_hpc.progress import Bars, Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.confirming import confirm_all, confirm_here
 from landscaper_hpc.work.deal import WorkItem
 from landscaper_hpc.work.executor import Mapper
 from landscaper_hpc.work.landscape import Landscape
@@ -32,9 +33,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Stage = Literal["prepare", "evaluate", "verify", "topology", "conclude"]
+Stage = Literal["prepare", "evaluate", "verify", "topology", "confirm", "conclude"]
 
-ORDER: tuple[Stage, ...] = ("prepare", "evaluate", "verify", "topology", "conclude")
+ORDER: tuple[Stage, ...] = ("prepare", "evaluate", "verify", "topology", "confirm", "conclude")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ PARTS: Mapping[str, Part] = {
     "prepare": Part("prepare", "prepare"),
     "evaluate": Part("evaluate", "evaluate", {"prepare": "ok"}),
     # both also evaluate what is left, whatever became of those who were to do it
-    "topology": Part("evaluate", "topology", {"prepare": "ok", "evaluate": "any"}),
+    "topology": Part("evaluate", "confirm", {"prepare": "ok", "evaluate": "any"}),
     "finish": Part("evaluate", "conclude", {"prepare": "ok", "evaluate": "any"}),
     "report": Part("conclude", "conclude", {"topology": "ok"}),
 }
@@ -169,6 +170,8 @@ def finish(plan: Plan, processes: int) -> bool:
         return False
     for item in plan.landscapes:
         topology(item, None, processes=processes)
+        if item.study.confirm is not None:
+            confirm_here(item)
     plan.write_results()
     log.info("%s: finished", plan)
     return True
@@ -218,7 +221,7 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
         )
 
 
-# ---- topology, conclude ---------------------------------------------------------------------------------------------
+# ---- topology, confirm, conclude -------------------------------------------------------------------------------------
 
 
 def _topology(campaign: Campaign, carrier: Carrier) -> None:
@@ -267,6 +270,14 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
             store.write_tree(found.tree, *measured(store, found.tree, labels.read()))
 
 
+def _confirm(campaign: Campaign, carrier: Carrier) -> None:
+    asked = [item for item in campaign.landscapes if item.study.confirm is not None]
+    if campaign.apart or not asked:
+        return
+    carrier.each(asked, lambda mapper, mine: confirm_all(mine, mapper, carrier.bars))
+    carrier.release()
+
+
 def _conclude(campaign: Campaign, carrier: Carrier) -> None:
     carrier.once(campaign.conclude)
 
@@ -276,6 +287,7 @@ _DO: Mapping[Stage, Callable[[Campaign, Carrier], None]] = {
     "evaluate": _evaluate,
     "verify": _verify,
     "topology": _topology,
+    "confirm": _confirm,
     "conclude": _conclude,
 }
 

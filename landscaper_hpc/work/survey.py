@@ -63,7 +63,7 @@ class Survey:
                     self._stores[item] = item.open()
                 store = self._stores[item]
                 # the studies of a sweep are finished one by one, where they are evaluated
-                if item not in self._whole and (plan.finished() if self._campaign.apart else store.has_tree()):
+                if item not in self._whole and (plan.finished() if self._campaign.apart else _whole(item, store)):
                     self._whole.add(item)
                 done = store.n_shards() if item in self._whole else store.n_done()
                 found["prepared"] += 1
@@ -76,3 +76,9 @@ class Survey:
                 found["quarantined"] += len(mine)
                 found["lost"] += bool(mine)
         return Counts(self._campaign.apart, **found)
+
+
+def _whole(item: Landscape, store: LandscapeStore) -> bool:
+    """Whether it has its merge tree and, where the study asks for them, its confirmed minima."""
+    asked = item.study.confirm
+    return store.has_tree() and (asked is None or store.has_confirmed(asked.model_dump(mode="json")))

@@ -73,6 +73,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     from landscaper_hpc.directions.hessian import proof_of
     from landscaper_hpc.losses.bracket import reaches
     from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
+    from landscaper_hpc.work.confirming import refuse_unconfirmable
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
@@ -97,6 +98,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     with refused_if_it_hangs(landscape):
         prove_for(objective, directions, grid.corners())
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+        if study.confirm is not None:
+            refuse_unconfirmable(objective, directions, grid)
         proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:
@@ -233,7 +236,7 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
         return  # it ended the worker that had it before
     own = task.landscape.heartbeat
     own.beat(task.key)
-    worker = _worker(task.landscape)
+    worker = worker_for(task.landscape)
     own.ready()
     points = worker.store.grid.points(task.shard)
 
@@ -267,7 +270,8 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
 _workers: dict[tuple[str, str], _Worker] = {}
 
 
-def _worker(landscape: Landscape) -> _Worker:
+def worker_for(landscape: Landscape) -> _Worker:
+    """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
     key = (landscape.run, landscape.name)
     if key not in _workers:
         _workers.clear()  # one at a time: the model, its data and n directions may fill a GPU

@@ -21,7 +21,7 @@ COLOURS = {
     "faint": "#d0d7de",  # grid lines
     "deep": "#0072b2",  # the deepest basin, and what is essential
     "basin": "#d55e00",  # every other basin
-    "noise": "#8c959f",  # below the noise floor
+    "noise": "#8c959f",  # below the noise floor, or of the grid alone
 }
 CYCLE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 

@@ -44,10 +44,17 @@ def plot_barcode(ax: Axes, bars: Bars, limits: tuple[float, float], noise_floor:
     ax.grid(axis="y", visible=False)
 
 
-def plot_merge_tree(ax: Axes, tree: Branches, limits: tuple[float, float], n_minima: int) -> None:
+def plot_merge_tree(
+    ax: Axes,
+    tree: Branches,
+    limits: tuple[float, float],
+    n_minima: int,
+    stands: NDArray[np.bool_] | None = None,
+) -> None:
     """Each minimum is a leaf; its line goes up to the loss at which a deeper one absorbs it. Lines never cross.
 
-    `tree` may be simplified from one of `n_minima` minima; then the title says how many are shown.
+    `tree` may be simplified from one of `n_minima` minima; then the title says how many are shown. Minima that do not
+    stand (`stands`, one for each), because they are the grid's alone, are grey, and their leaves hollow.
     """
     count = len(tree.birth)
     loss_axis(ax, "y", limits)
@@ -63,10 +70,16 @@ def plot_merge_tree(ax: Axes, tree: Branches, limits: tuple[float, float], n_min
     death = np.clip(np.where(dies, tree.death, limits[1]), *limits)
     across = np.where(dies, x[tree.parent], x)
     lines = np.stack([x, birth, x, death, across, death], axis=1).reshape(-1, 3, 2)
+    stands = np.ones(count, bool) if stands is None else stands
     colours = np.where(tree.parent < 0, COLOURS["deep"], COLOURS["basin"])
+    colours = np.where(stands, colours, COLOURS["noise"])
     branches = LineCollection(list(lines), colors=list(colours), linewidths=float(np.clip(60 / len(x), 0.5, 1.2)))
     ax.add_collection(branches, autolim=False)
-    ax.scatter(x, birth, s=float(np.clip(600 / len(x), 3, 16)), c=list(colours), linewidths=0, zorder=3)
+    size = float(np.clip(600 / len(x), 3, 16))
+    ax.scatter(x[stands], birth[stands], s=size, c=list(colours[stands]), linewidths=0, zorder=3)
+    if not stands.all():
+        edges = list(colours[~stands])
+        ax.scatter(x[~stands], birth[~stands], s=size, facecolors="none", edgecolors=edges, linewidths=0.8, zorder=3)
     room = 0.5 + 0.02 * len(x)
     ax.set_xlim(-room, len(x) - 1 + room)
     if count < n_minima:

@@ -1,0 +1,86 @@
+"""What the minima of a landscape's grid are in the continuous subspace, on disk: one group, `confirmed`.
+
+Its SHA-256 covers its arrays and numbers, what was asked for, and the losses: one that is damaged, of other losses, or
+of another question is not taken for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc import strict_json
+from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.files import folder_aside
+from landscaper_hpc.store import zarr_files
+from landscaper_hpc.store.zarr_files import Damaged
+
+if TYPE_CHECKING:
+    from landscaper_hpc.confirm.confirmed import Confirmed
+
+_DRAWING = "drawing"
+
+
+class StoredConfirmed(NamedTuple):
+    """The arrays of a `Confirmed`, the numbers that were made of it, and what figures show of it."""
+
+    arrays: dict[str, NDArray[Any]]
+    numbers: dict[str, Any]
+    drawing: dict[str, NDArray[Any]]
+
+    @property
+    def confirmed(self) -> Confirmed:
+        from landscaper_hpc.confirm.confirmed import Confirmed
+
+        return Confirmed.from_arrays(self.arrays)
+
+
+def write(
+    folder: Path,
+    confirmed: Confirmed,
+    about: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    drawing: Mapping[str, NDArray[Any]],
+) -> None:
+    """Publish it whole, in place of what is there. `about`: the losses, and what was asked for."""
+    arrays = {**confirmed.to_arrays(), **{f"{_DRAWING}_{name}": values for name, values in drawing.items()}}
+    with folder_aside(folder, replace=True) as aside:
+        aside.mkdir()
+        for name, values in arrays.items():
+            dimensions = [f"{name}:{d}" for d in range(np.ndim(values))]
+            zarr_files.save(aside / name, values, dimensions, {"long_name": name.replace("_", " ")})
+        nodes = zarr_files.nodes_in(aside)
+        own = {"long_name": "minima and saddles of the loss, from those of the grid", **about}
+        own = zarr_files.flat_attributes(own) | {"numbers": strict_json.dumps(numbers)}
+        sealed = {**own, "sha256": canonical_sha256([own, nodes])}
+        zarr_files.write_document(aside, zarr_files.group_document(sealed, nodes))
+
+
+def is_about(folder: Path, about: Mapping[str, Any]) -> bool:
+    """Whether something is there that says it is about this. Looks at one small file."""
+    try:
+        own = zarr_files.read_document(folder)["attributes"]
+        return all(own.get(key) == value for key, value in zarr_files.flat_attributes(about).items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def read(folder: Path, about: Mapping[str, Any]) -> StoredConfirmed | None:
+    """What is there, where it is whole and about this; None otherwise."""
+    try:
+        document = zarr_files.read_document(folder)
+        attributes, nodes = document["attributes"], zarr_files.consolidated(document)
+        own = {key: value for key, value in attributes.items() if key != "sha256"}
+        if nodes is None or canonical_sha256([own, nodes]) != attributes["sha256"]:
+            return None
+        if not is_about(folder, about):
+            return None
+        arrays = {key: zarr_files.load(folder / key, node) for key, node in nodes.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
+        return None
+    drawing = {key.removeprefix(f"{_DRAWING}_"): arrays.pop(key) for key in sorted(arrays) if key.startswith(_DRAWING)}
+    return StoredConfirmed(arrays, dict(strict_json.loads(own["numbers"])), drawing)

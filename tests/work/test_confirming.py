@@ -1,0 +1,144 @@
+"""Confirmed minima in a study: the same for every executor, resumed, stored under a hash, told and refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landscaper_hpc.store.landscape import open_landscape
+from landscaper_hpc.work import confirming
+from tests.studies import command, contents, wells
+
+
+def confirmed(folder: Path, n: int = 2, count: int = 21, more: str = "confirm: true\n") -> Path:
+    study = wells(folder, n=n, count=count)
+    study.write_text(study.read_text() + more)
+    return study
+
+
+def run(study: Path, out: Path, *more: str) -> str:
+    done = command("run", study, "--out", out, "--executor", "serial", *more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def entry(out: Path) -> dict:
+    return json.loads((out / "results.json").read_text())["landscapes"][0]
+
+
+def test_a_study_tells_what_its_minima_are(tmp_path: Path) -> None:
+    said = run(confirmed(tmp_path), tmp_path / "run")
+    assert "origin: 4 minima of the grid are 4 minima of the loss\n" in said
+    told = entry(tmp_path / "run")["confirmed"]
+    assert (told["interior"], told["edge"], told["kink"], told["unresolved"], told["saddles"]) == (4, 0, 0, 0, 3)
+    assert told["gradients"] > 0
+    found = open_landscape(tmp_path / "run").confirmed({"minima": 100})
+    assert found is not None
+    x = found.confirmed.points
+    assert np.abs(4 * np.array([1, 2]) * x * (x**2 - 1) + 0.1).max() < 1e-4  # where the gradient is zero
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "4 minima of the grid are 4 minima of the loss." in page
+    assert "Confirmed tree" in page
+
+
+@pytest.mark.processes
+def test_two_runs_two_executors_and_a_later_question_give_the_same_bytes(tmp_path: Path) -> None:
+    study = confirmed(tmp_path)
+    run(study, tmp_path / "one")
+    done = command("run", study, "--out", tmp_path / "two", "--executor", "local", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    plain = wells(tmp_path / "plain")
+    run(plain, tmp_path / "three")
+    assert entry(tmp_path / "three")["confirmed"]["sentence"] is None
+    assert "Confirmed tree" not in (tmp_path / "three" / "report.html").read_text()
+    plain.write_text(study.read_text())
+    run(plain, tmp_path / "three")  # nothing is evaluated again
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "three")
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = confirmed(tmp_path, n=4, count=9)
+    run(study, tmp_path / "whole")
+    asked = []
+    search_batch = confirming.search_batch
+
+    def stopping(batch: confirming.Batch, progress: object) -> None:
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        asked.append(batch.file.name)
+        search_batch(batch, progress)
+
+    monkeypatch.setattr(confirming, "search_batch", stopping)
+    assert command("run", study, "--out", tmp_path / "run", "--executor", "serial").returncode == 130
+    assert [file.name for file in (tmp_path / "run" / "resume").glob("*.npz")] == asked
+    monkeypatch.setattr(confirming, "search_batch", search_batch)
+    again = []
+
+    def noting(batch: confirming.Batch, progress: object) -> None:
+        again.append(batch.file.name)
+        search_batch(batch, progress)
+
+    monkeypatch.setattr(confirming, "search_batch", noting)
+    run(study, tmp_path / "run")
+    assert asked[0] not in again
+    assert not (tmp_path / "run" / "resume").exists()
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
+    study = confirmed(tmp_path)
+    run(study, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    store = open_landscape(tmp_path / "run")
+    assert store.confirmed({"minima": 2}) is None
+    chunk = store.folder / "confirmed" / "values" / "c.0"
+    damaged = bytearray(chunk.read_bytes())
+    damaged[0] ^= 1
+    chunk.write_bytes(damaged)
+    assert store.confirmed({"minima": 100}) is None
+    run(study, tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+    run(study, tmp_path / "run", "--set", "confirm.minima=2")
+    assert entry(tmp_path / "run")["confirmed"]["followed"] == 2
+    assert entry(tmp_path / "run")["confirmed"]["sentence"].startswith("the 2 most persistent of 4 minima")
+
+
+def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
+    done = command("plan", confirmed(tmp_path, more="confirm: {minima: 7}\n"))
+    assert done.returncode == 0, done.stderr
+    assert "confirm     up to 7 minima, about 392 gradients" in done.stdout
+    assert "confirm" not in command("plan", wells(tmp_path / "plain")).stdout
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        ("(x.detach().square() - 1).square().sum() + 0 * data.sum()", "the loss has none"),
+        ("(x.square() - 1).square().sum() + (x.detach() * 3).sum()", "the loss and its gradient are of two functions"),
+        ("torch.floor(3 * x).sum() + torch.tensor(float(x.sum().item()))", "two functions"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused_before_anything_is_spent(tmp_path: Path, loss: str, why: str) -> None:
+    study = confirmed(tmp_path)
+    task = (tmp_path / "task.py").read_text()
+    old = "(weights * (x.square() - 1).square()).sum() + tilt * x.sum() + 0 * data.sum()"
+    assert old in task
+    (tmp_path / "task.py").write_text(task.replace(old, loss))
+    done = command("run", study, "--out", tmp_path / "run", "--executor", "serial")
+    assert done.returncode == 2, done.stdout
+    assert why in done.stderr
+    assert "confirm" in done.stderr
+    assert not (tmp_path / "run" / "study.zarr" / "origin").exists()
+
+
+def test_more_directions_than_can_be_followed_are_refused(tmp_path: Path) -> None:
+    study = wells(tmp_path)
+    more = "\ngrid: {range: 1.5, count: 3}\nconfirm: true\n"
+    text = study.read_text().replace("n: 2, normalization", "n: 9, normalization")
+    study.write_text(text.replace("\ngrid: {range: 1.5, count: 21}\n", more))
+    done = command("plan", study)
+    assert done.returncode == 2
+    assert "confirm: minima are followed in up to 8 directions; found directions.n: 9" in done.stderr
