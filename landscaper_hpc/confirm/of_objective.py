@@ -133,6 +133,9 @@ class ObjectiveSurface:
             raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
         if not any(self._requires_grad(batch, count) for batch, count in self._data()):
             raise _no_gradient(objective, "its value does not depend on the parameters in a way that torch can follow")
+        away = [self._gradient(t * line) for t in (3.7, -4.1)]
+        if not any(slope.any() for _, slope in ((value, slope), *away)) and any(other != value for other, _ in away):
+            raise _no_gradient(objective, "it changes in steps: its gradient is zero where it is not flat")
         measured, _ = along(
             lambda t: float(objective.loss(self._parameters(t * 50 * line)).detach()), self.rounding, tolerance
         )

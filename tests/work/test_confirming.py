@@ -101,7 +101,7 @@ def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
     assert store.confirmed({"minima": 100}) is None
     run(study, tmp_path / "run")
     assert contents(tmp_path / "run") == before
-    run(study, tmp_path / "run", "--set", "confirm.minima=2")
+    run(study, tmp_path / "run", "--set", "confirm={minima: 2}")
     assert entry(tmp_path / "run")["confirmed"]["followed"] == 2
     assert entry(tmp_path / "run")["confirmed"]["sentence"].startswith("the 2 most persistent of 4 minima")
 
@@ -118,7 +118,7 @@ def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     [
         ("(x.detach().square() - 1).square().sum() + 0 * data.sum()", "the loss has none"),
         ("(x.square() - 1).square().sum() + (x.detach() * 3).sum()", "the loss and its gradient are of two functions"),
-        ("torch.floor(3 * x).sum() + torch.tensor(float(x.sum().item()))", "two functions"),
+        ("torch.floor(3 * x).sum()", "it changes in steps"),
     ],
 )
 def test_a_loss_without_a_gradient_is_refused_before_anything_is_spent(tmp_path: Path, loss: str, why: str) -> None:
