@@ -48,7 +48,7 @@ class Confirmed:
         (s, n), (s,), (s, n): saddles with one negative eigenvalue.
     joins
         (p, 2) which ends meet, `heights` (p,) at which loss, `saddles` (p,) at which saddle: −1 where none was
-        confirmed, and the height is the grid's.
+        confirmed, and the height is that of the grid's saddle, or of the straight way, whichever is lower.
     tree
         The tree of the ends, as a merge tree: vertices are the ends, then the passes. Its basins are of grid points.
     n_grid_minima
@@ -207,24 +207,22 @@ def confirmed_by(run: Searcher, rounding: float, grid: Grid, tree: MergeTree, mo
     rows = searched("minima", _steps(followed.minima, tree.shape))
     minima = clustered([end_of(row, n) for row in rows], rounding)
     wanted = _passes(followed, minima.of)
-    over = _steps(followed.death[wanted[:, 0]] if len(wanted) else np.empty(0, np.int64), tree.shape)
-    found = [saddle_of(row, n) for row in searched("saddles", over)]
-    known, passes = _placed(minima.ends, found, rounding)
-    left = _unjoined(passes, wanted[:, 1:], len(known))
-    if left:
-        points = [[known[wanted[i, 1]].point, over[i], known[wanted[i, 2]].point] for i in left]
-        more = [saddle_of(row, n) for row in searched("bands", np.array(points))]
-        known, further = _placed(known, more, rounding)
+    over = _steps(followed.death[wanted[:, 0]], tree.shape)
+    ends = minima.ends
+    ways = np.array([(ends[a].point, way, ends[b].point) for way, (_, a, b) in zip(over, wanted.tolist(), strict=True)])
+    rows = searched("saddles", ways)
+    known, passes = _placed(ends, [saddle_of(row, n) for row in rows], rounding)
+    if left := _unjoined(passes, wanted[:, 1:], len(known)):
+        known, further = _placed(known, [saddle_of(row, n) for row in searched("bands", ways[left])], rounding)
         passes += further
         for i in _unjoined(passes, wanted[:, 1:], len(known)):
-            height = float(followed.death_value[wanted[i, 0]])
-            passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), height, None))
+            passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(rows[i, -1]), None))
     order = sorted(range(len(known)), key=lambda i: (known[i].value, tuple(known[i].point)))
     place = np.empty(len(known), np.int64)
     place[order] = np.arange(len(known))
     passes = [one._replace(first=int(place[one.first]), last=int(place[one.last])) for one in passes]
-    ends = place[minima.of] if len(minima.of) else minima.of
-    return _assembled(grid, tree, followed, [known[i] for i in order], ends, passes, cost)
+    of = place[minima.of] if len(minima.of) else minima.of
+    return _assembled(grid, tree, followed, [known[i] for i in order], of, passes, cost)
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:

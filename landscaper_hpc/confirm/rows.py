@@ -8,20 +8,25 @@ from typing import Any, Literal
 import numpy as np
 
 from landscaper_hpc.confirm.ends import KINDS, End, follow
-from landscaper_hpc.confirm.saddles import Saddle, band, saddle_near
+from landscaper_hpc.confirm.saddles import Saddle, band, saddle_between, saddle_near
 from landscaper_hpc.confirm.surface import Array, Box, Search
 
 What = Literal["minima", "saddles", "bands"]
-"""What is looked for: minima from points (n,), saddles from points (n,), saddles by a band over three points (3, n)."""
+"""What is looked for: minima from points (n,); saddles between minima, and the same by bands, from a minimum, a saddle
+of the grid and the other minimum (3, n)."""
 
 
 def searching(what: What, start: Array, box: Box, rounding: float) -> Search[Array]:
     """The search from one start, which returns its row."""
     if what == "minima":
         return _rows(follow(start, box, rounding), end_row)
+    n = start.shape[1]
     if what == "saddles":
-        return _rows(saddle_near(start, box, rounding), lambda saddle: saddle_row(saddle, len(start)))
-    return _rows(_over_band(start, box, rounding), lambda saddle: saddle_row(saddle, start.shape[1]))
+        return _rows(
+            saddle_between(start[0], start[1], start[2], box, rounding),
+            lambda found: np.append(saddle_row(found[0], n), found[1]),
+        )
+    return _rows(_over_band(start, box, rounding), lambda saddle: np.append(saddle_row(saddle, n), np.nan))
 
 
 def _rows(inner: Search[Any], row: Callable[[Any], Array]) -> Search[Array]:
@@ -54,8 +59,9 @@ def saddle_row(saddle: Saddle | None, n: int) -> Array:
 
 
 def saddle_of(row: Array, n: int) -> Saddle | None:
-    if np.isnan(row).all():
+    """Of a row with a height behind it."""
+    if np.isnan(row[:-1]).all():
         return None
-    first, last = np.split(row[3 * n + 1 :], 2)
+    first, last = np.split(row[3 * n + 1 : -1], 2)
     sides = end_of(first, n), end_of(last, n)
     return Saddle(row[:n], float(row[3 * n]), row[n : 2 * n], row[2 * n : 3 * n], sides)

@@ -1,9 +1,9 @@
 """From a saddle of the grid to the saddle of the loss, and down on both sides to the minima that it joins.
 
-Eigenvector following: uphill along the lowest mode, downhill along all others, which is Newton's method on the loss
-with that mode turned over. Cerjan, Miller, J. Chem. Phys. 75 (1981); Wales, *Energy Landscapes* (2003), chapter 6.
-Where that fails between two minima, a climbing-image nudged elastic band gives it another start: Henkelman, Uberuaga,
-Jónsson, J. Chem. Phys. 113 (2000).
+Eigenvector following: uphill along one mode, downhill along all others, which is Newton's method on the loss with that
+mode turned over. Cerjan, Miller, J. Chem. Phys. 75 (1981); Wales, *Energy Landscapes* (2003), chapter 6. It starts at
+the saddle of the grid and where the straight line between both minima is highest, the lower one first. Where both fail,
+a climbing-image nudged elastic band gives it another start: Henkelman, Uberuaga, Jónsson, J. Chem. Phys. 113 (2000).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from landscaper_hpc.confirm.quadratic import lowest
 from landscaper_hpc.confirm.surface import Array, Box, Request, Search
 
 _RADIUS, _LARGEST, _SMALLEST = 0.5, 1.0, 1e-6
-_MOST = 60
+_MOST = 25
 _DRIFT = 6.0  # steps from where it began: further, it is another saddle's
 _ASIDE = 0.1
-_IMAGES, _ROUNDS = 9, 25
+_ALONG = 7
+_IMAGES, _ROUNDS = 5, 10
 
 
 class Saddle(NamedTuple):
@@ -35,8 +36,43 @@ class Saddle(NamedTuple):
     sides: tuple[End, End]
 
 
-def saddle_near(start: Array, box: Box, rounding: float) -> Search[Saddle | None]:
-    """Follow the loss from a saddle of the grid to one of its own, and from there down both ways.
+def saddle_between(
+    first: Array, over: Array, last: Array, box: Box, rounding: float
+) -> Search[tuple[Saddle | None, float]]:
+    """Look for the saddle between two minima.
+
+    Parameters
+    ----------
+    first, over, last
+        (n,) each, in steps: a minimum, the saddle of the grid, the other minimum.
+    box
+        What is never left.
+    rounding
+        Relative error of a value.
+
+    Returns
+    -------
+    saddle
+        None where none was found.
+    height
+        The highest of some values along the lower one of both ways; how high a climb is at most, as far as they show.
+    """
+    t = np.arange(1, _ALONG + 1)[:, None] / (_ALONG + 1)
+    line = first + t * (last - first)
+    seen = yield Request(np.vstack([line, over[None]]))
+    top = int(np.argmax(seen.values[:-1]))
+    ways = [(float(seen.values[top]), line[top]), (float(seen.values[-1]), over)]
+    ways.sort(key=lambda way: way[0])
+    tangent = (last - first) / np.linalg.norm(last - first)
+    for _, start in ways:
+        found = yield from saddle_near(start, box, rounding, tangent)
+        if found is not None:
+            return found, ways[0][0]
+    return None, ways[0][0]
+
+
+def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = None) -> Search[Saddle | None]:
+    """Follow the loss from a point to a saddle near by, and from there down both ways.
 
     Parameters
     ----------
@@ -46,6 +82,8 @@ def saddle_near(start: Array, box: Box, rounding: float) -> Search[Saddle | None
         What is never left.
     rounding
         Relative error of a value.
+    along
+        (n,), which way the mode that is followed uphill leads at first; the lowest by default.
 
     Returns
     -------
@@ -64,8 +102,11 @@ def saddle_near(start: Array, box: Box, rounding: float) -> Search[Saddle | None
         if not free.any() or np.abs(x - start).max() > _DRIFT:
             return None
         values, vectors = np.linalg.eigh(H[np.ix_(free, free)])
-        mode = vectors[:, 0]
-        turned = H[np.ix_(free, free)] + (max(abs(values[0]), 1e-12) - values[0]) * np.outer(mode, mode)
+        which = 0 if along is None else int(np.argmax(np.abs(along[free] @ vectors)))
+        mode = vectors[:, which]
+        along = np.zeros_like(x)
+        along[free] = mode
+        turned = H[np.ix_(free, free)] + (max(abs(values[which]), 1e-12) - values[which]) * np.outer(mode, mode)
         slope = g[free] - 2 * float(g[free] @ mode) * mode
         lower, upper = np.maximum(-x, -radius)[free], np.minimum(box.far - x, radius)[free]
         part, _ = lowest(slope, turned, lower, upper)
@@ -73,7 +114,7 @@ def saddle_near(start: Array, box: Box, rounding: float) -> Search[Saddle | None
         step[free] = part
         if np.abs(step).max() <= STEP:
             if exact:
-                if values[0] >= 0 or (len(values) > 1 and values[1] <= 0):
+                if which != 0 or values[0] >= 0 or (len(values) > 1 and values[1] <= 0):
                     return None
                 break
             H, exact = (yield Request(x[None], hessian=True)).hessians[0], True
