@@ -120,7 +120,7 @@ def _confirm(item: Landscape, deal: Callable[[Sequence[Batch]], None]) -> None:
     tree = store.tree()
     found = confirmed_by(run, epsilon(item.study.precision, device), store.grid, tree, item.study.confirm.minima)
     log.info("%s: %s", item, found.sentence())
-    numbers = measure(Measured(tree, item.study.precision, store, found), ("confirmed",))
+    numbers = measure(Measured(tree, item.study.precision, store, confirmed=found), ("confirmed",))
     store.write_confirmed(found, asked, numbers, _drawing(found, tree))
 
 
