@@ -213,8 +213,8 @@ def confirmed_by(run: Searcher, rounding: float, grid: Grid, tree: MergeTree, mo
     rows = searched("saddles", ways)
     known, passes = _placed(ends, [saddle_of(row, n) for row in rows], rounding)
     if left := _unjoined(passes, wanted[:, 1:], len(known)):
-        known, further = _placed(known, [saddle_of(row, n) for row in searched("bands", ways[left])], rounding)
-        passes += further
+        more = [saddle_of(row, n) for row in searched("bands", ways[left])]
+        known, passes = _placed(known, more, rounding, passes)
         for i in _unjoined(passes, wanted[:, 1:], len(known)):
             passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(rows[i, -1]), None))
     order = sorted(range(len(known)), key=lambda i: (known[i].value, tuple(known[i].point)))
@@ -244,14 +244,18 @@ def _passes(tree: MergeTree, of: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(found, np.int64).reshape(-1, 3)
 
 
-def _placed(known: Sequence[End], found: Sequence[Saddle | None], rounding: float) -> tuple[list[End], list[_Pass]]:
-    """Saddles as passes between ends; what a side leads to and no minimum of the grid does is an end, too."""
+def _placed(
+    known: Sequence[End], found: Sequence[Saddle | None], rounding: float, before: Sequence[_Pass] = ()
+) -> tuple[list[End], list[_Pass]]:
+    """Saddles as passes between ends, after those `before`; what a side leads to and no minimum of the grid does is an
+    end, too."""
     saddles = [saddle for saddle in found if saddle is not None]
     sides: Clusters = clustered([end for saddle in saddles for end in saddle.sides], rounding, known)
-    passes = []
+    passes = list(before)
     for i, saddle in enumerate(saddles):
         a, b = int(sides.of[2 * i]), int(sides.of[2 * i + 1])
-        known_already = any(np.abs(saddle.point - other.point).max() <= CLOSE for other in saddles[:i])
+        others = (one.saddle for one in passes if one.saddle is not None)
+        known_already = any(np.abs(saddle.point - other.point).max() <= CLOSE for other in others)
         if not known_already and a != b and saddle.value >= max(sides.ends[a].value, sides.ends[b].value):
             passes.append(_Pass(a, b, saddle.value, saddle))
     return sides.ends, passes
@@ -344,7 +348,7 @@ def _tree(
     return replace(
         found,
         basin_size=size[found.minima],
-        value_range=(min(low, float(values.min(initial=low))), high),
+        value_range=(float(values[np.isfinite(values)].min(initial=low)), high),
         nonfinite=tree.nonfinite,
         n_vertices=tree.n_vertices,
     )

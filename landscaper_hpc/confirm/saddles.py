@@ -60,10 +60,11 @@ def saddle_between(
     t = np.arange(1, _ALONG + 1)[:, None] / (_ALONG + 1)
     line = first + t * (last - first)
     seen = yield Request(np.vstack([line, over[None]]))
-    top = int(np.argmax(seen.values[:-1]))
-    ways = [(float(seen.values[top]), line[top]), (float(seen.values[-1]), over)]
+    values = np.where(np.isfinite(seen.values), seen.values, np.inf)
+    top = int(np.argmax(values[:-1]))
+    ways = [(float(values[top]), line[top]), (float(values[-1]), over)]
     ways.sort(key=lambda way: way[0])
-    tangent = (last - first) / np.linalg.norm(last - first)
+    tangent = (last - first) / max(float(np.linalg.norm(last - first)), 1e-300)
     for _, start in ways:
         found = yield from saddle_near(start, box, rounding, tangent)
         if found is not None:
