@@ -16,6 +16,7 @@ from landscaper_hpc.commands.init import init
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
 from landscaper_hpc.commands.run import run
+from landscaper_hpc.commands.sensitivity import sensitivity
 from landscaper_hpc.commands.similarity import similarity
 from landscaper_hpc.commands.status import status
 from landscaper_hpc.commands.sweep import sweep
@@ -33,9 +34,9 @@ app = typer.Typer(
 )
 
 
-_MAKE_FILES = (init, run, sweep, report)  # the others are for what they print
+_MAKE_FILES = (init, run, sweep, report, sensitivity)  # the others are for what they print
 
-for _command in (init, check, plan, run, sweep, status, topology, report, connect, similarity, doctor):
+for _command in (init, check, plan, run, sweep, status, topology, report, sensitivity, connect, similarity, doctor):
     app.command()(guarded(_command, output=_command not in _MAKE_FILES))
 
 

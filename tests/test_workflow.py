@@ -81,7 +81,7 @@ def test_training_is_repeatable_improves_and_appears_whole(tmp_path: Path, monke
 def test_the_demo_study_is_the_one_described() -> None:
     study = Study.load(PINN / "study.yaml")
     assert [(c.name, c.options) for c in study.checkpoints] == [("beta_1", {"beta": 1.0}), ("beta_30", {"beta": 30.0})]
-    assert study.make_grid().shape == (21, 21, 21)
+    assert study.make_grid().shape == (25, 25, 25)
     assert (study.directions.kind, study.directions.n, study.precision) == ("hessian", 3, "float64")
     assert study.path(study.task).exists()
     assert study.train is not None

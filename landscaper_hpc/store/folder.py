@@ -2,6 +2,7 @@
 
     <study>/study.zarr                    the losses and what follows from them; names in it: `store.layout`
             results.json, report.html     written in this order, last of all
+            sensitivity.<landscape>.csv, .png     where they were asked for
             failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
             logs/  jobs/  dask/  .lock    of the run
     <sweep>/sweep.json                    the definition, and every study that was ever part of it
@@ -107,6 +108,13 @@ class StudyFolder(RunFolder):
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def sensitivity(self, landscape: str) -> Path:
+        """How a landscape depends on region and grid, as a table."""
+        return self.path / f"sensitivity.{landscape}.csv"
+
+    def sensitivity_figure(self, landscape: str) -> Path:
+        return self.path / f"sensitivity.{landscape}.png"
 
     @property
     def failed(self) -> Path:

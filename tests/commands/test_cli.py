@@ -20,7 +20,8 @@ from landscaper_hpc import Study
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
 
-COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "connect", "similarity", "doctor"]
+COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect"]
+COMMANDS += ["similarity", "doctor"]
 
 
 @pytest.mark.processes

@@ -1,0 +1,77 @@
+"""`landscaper-hpc sensitivity`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from landscaper_hpc.commands.options import Out, Set, SetSite, SiteFile, StudyFile, load_site, load_study
+
+if TYPE_CHECKING:
+    from landscaper_hpc.store.folder import StudyFolder
+    from landscaper_hpc.store.landscape import LandscapeStore
+
+
+def sensitivity(
+    study: StudyFile, set_: Set = None, site: SiteFile = None, set_site: SetSite = None, out: Out = None
+) -> None:
+    """Say how a finished study's numbers depend on range, resolution, connectivity and number of directions.
+
+    Parts of its one grid are compared, so nothing is evaluated. Leaves a table (CSV) and a figure beside the report.
+
+    \b
+    Example:
+      landscaper-hpc sensitivity study.yaml
+    """
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.store.folder import StudyFolder
+    from landscaper_hpc.store.landscape import LandscapeStore
+
+    loaded = load_study(study, set_)
+    inside = StudyFolder(load_site(site, overrides=set_site).folder(loaded.name, out))
+    for checkpoint in loaded.checkpoints:
+        store = LandscapeStore(inside.store, checkpoint.name)
+        store.refuse_other(loaded.science(checkpoint))
+        if store.n_done() < store.n_shards():
+            raise InputError(f"{store.folder}: not all of it is evaluated; `landscaper-hpc run {study}` does it")
+        _tell(store, inside)
+
+
+def _tell(store: LandscapeStore, inside: StudyFolder) -> None:
+    import csv
+    import io
+
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.files import publish
+    from landscaper_hpc.report import figures, text
+    from landscaper_hpc.topology.drawing import PROFILE_POINTS
+    from landscaper_hpc.topology.sensitivity import sensitivity as compared
+
+    if store.grid.size > PROFILE_POINTS:
+        raise InputError(f"{store.folder}: {store.grid.size:,} points are more than are compared ({PROFILE_POINTS:,})")
+    place = [int(np.argmin(np.abs(c))) for c in store.grid.coordinates()]
+    rows = compared(store.loss(), place)
+    if not rows:
+        raise InputError(f"{store.folder}: no part of the grid has 5 points about its middle; give a count such as 17")
+    table = Table(title=store.name)
+    heads = ("directions", "range", "points", "connectivity", "minima", "mean climb", "SMAD")
+    for head in heads:
+        table.add_column(head, justify="right")
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(("directions", "share_of_range", "shape", "connectivity", "n_minima", "mean_climb", "smad"))
+    for row in rows:
+        numbers = row.n_minima, row.mean_climb, row.smad
+        said = str(row.directions), text.percent(row.share), text.shape(row.shape), row.connectivity
+        table.add_row(*said, *map(text.number, numbers))
+        writer.writerow((row.directions, row.share, "x".join(map(str, row.shape)), row.connectivity, *numbers))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    sheet, figure = inside.sensitivity(store.name), inside.sensitivity_figure(store.name)
+    publish(sheet, written.getvalue().encode())
+    with figures.style():
+        publish(figure, figures.png(figures.draw_sensitivity(rows)))
+    print(f"table:  {sheet}\nfigure: {figure}\n")

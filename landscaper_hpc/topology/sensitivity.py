@@ -1,0 +1,83 @@
+"""How the numbers of a landscape depend on the region and the grid: on parts of one grid, without a new evaluation.
+
+A part has the first d axes (the others at the checkpoint), the middle 1, 1/2 or 1/4 of the range, every point of it or
+every second or fourth; its values are the whole grid's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.registry import CONNECTIVITIES
+from landscaper_hpc.topology.merge import merge_tree
+from landscaper_hpc.topology.metrics import mean_climb, smad
+
+HALVINGS = (0, 1, 2)
+STEPS = (1, 2, 4)
+FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a grid: how many directions, the share of each one's range, its shape, and where it is."""
+
+    directions: int
+    share: float
+    shape: tuple[int, ...]
+    region: tuple[slice | int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a part shows with a connectivity."""
+
+    directions: int
+    share: float
+    shape: tuple[int, ...]
+    connectivity: str
+    n_minima: int
+    mean_climb: float
+    smad: float
+
+
+def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
+    """All parts of a grid of this shape that have FEWEST or more points along each axis and lie about its middle,
+    slices through `checkpoint`, an index."""
+    for directions in range(1, len(shape) + 1):
+        for halving in HALVINGS:
+            for step in STEPS:
+                unit = step * 2**halving
+                used = shape[:directions]
+                if any((k - 1) % (2 * unit) or (k - 1) // unit + 1 < FEWEST for k in used):
+                    continue
+                halves = [(k - 1) // 2 // 2**halving for k in used]
+                inside = [slice(k // 2 - h, k // 2 + h + 1, step) for k, h in zip(used, halves, strict=True)]
+                yield Part(
+                    directions,
+                    1 / 2**halving,
+                    tuple(2 * h // step + 1 for h in halves),
+                    (*inside, *checkpoint[directions:]),
+                )
+
+
+def sensitivity(values: NDArray[Any], checkpoint: Sequence[int]) -> list[Row]:
+    """The numbers of every part of a field with every connectivity; `checkpoint` is the index of its place.
+
+    Returns
+    -------
+    list of Row
+        By directions, share of the range, points (most first), connectivity.
+    """
+    rows = []
+    for part in parts(values.shape, checkpoint):
+        field = np.ascontiguousarray(values[part.region])
+        for connectivity in CONNECTIVITIES.own:
+            tree = merge_tree(field, connectivity)
+            numbers = tree.n_minima, mean_climb(tree), smad(tree)
+            rows.append(Row(part.directions, part.share, part.shape, connectivity, *numbers))
+    return rows
