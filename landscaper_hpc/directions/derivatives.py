@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.func import grad, jvp
 
-from landscaper_hpc.directions.decompose import Decomposed, Operations
+from landscaper_hpc.directions.decompose import BATCH_STATISTICS, Decomposed, Operations
 from landscaper_hpc.directions.gradient import batch_gradient, in_place
 from landscaper_hpc.objective.device import Peak
 from landscaper_hpc.objective.flat_layout import Layout
@@ -42,7 +42,7 @@ class Derivatives:
         self.objective = objective
         self.layout = Layout.of(objective.parameters)
         self.plain_attention = False
-        self.decomposed: bool | None = None  # layer normalisation too, or nothing at all
+        self.decomposed: bool | None = None  # normalisations too, or nothing at all
         self.group = group
         rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
         self.pieces = self._divided(size)
@@ -77,13 +77,16 @@ class Derivatives:
     def _differentiating(self) -> Iterator[None]:
         with (
             plain_attention() if self.plain_attention else nullcontext(),
-            nullcontext() if self.decomposed is None else Decomposed(layer_norm=self.decomposed),
+            nullcontext() if self.decomposed is None else Decomposed(norms=self.decomposed),
         ):
             yield
 
     def described(self, mode: str) -> str:
         """A mode, and what it needs here."""
-        fused = ["attention"] * self.plain_attention + ["layer normalisation"] * bool(self.decomposed)
+        fused = ["attention"] * self.plain_attention
+        if self.decomposed:
+            fused += ["layer normalisation"] * ("native_layer_norm" in self.operations)
+            fused += ["batch normalisation"] * (BATCH_STATISTICS in self.operations)
         fused += ["weight normalisation"] * ("_weight_norm_interface" in self.operations)
         return mode + (f", {' and '.join(fused)} without fused kernels" if fused else "")
 
@@ -114,7 +117,7 @@ class Derivatives:
             return self.over_data(lambda _, batch, count: self.gradient(params, batch, count), alone=False)
 
     def gradient(self, params: Mapping[str, Tensor], batch: Any, count: int) -> tuple[dict[str, Tensor], int]:
-        with nullcontext() if self.decomposed is None else Decomposed(layer_norm=self.decomposed):
+        with nullcontext() if self.decomposed is None else Decomposed(norms=self.decomposed):
             return batch_gradient(self.objective, params, batch, count)
 
     def all_agree(self, works: bool) -> bool:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from landscaper_hpc.directions.decompose import KINKS
+from landscaper_hpc.directions.decompose import BATCH_STATISTICS, KINKS
 from landscaper_hpc.directions.derivatives import Derivatives
 from landscaper_hpc.directions.gradient import TOLERANCE, two_functions
 from landscaper_hpc.directions.proof import along
@@ -111,10 +111,13 @@ class Hessian:
 
     def _decompositions(self) -> list[bool | None]:
         """What to decompose while differentiating: see `Decomposed`. First what is enough for this loss."""
-        fused: bool | None = False if "_weight_norm_interface" in self.derivatives.operations else None
-        if "native_layer_norm" not in self.derivatives.operations:
+        found = self.derivatives.operations
+        fused: bool | None = False if "_weight_norm_interface" in found else None
+        if "native_layer_norm" not in found and BATCH_STATISTICS not in found:
             return [fused]
-        return [True] if "native_layer_norm_backward" in self.derivatives.operations else [fused, True]
+        inside = "native_layer_norm_backward" in found
+        inside |= BATCH_STATISTICS in found and any(name.endswith("batch_norm_backward") for name in found)
+        return [True] if inside else [fused, True]
 
     def _first_proved(self, modes: Sequence[str]) -> str:
         probe = self.random(0)

@@ -5,7 +5,7 @@ The loss is recorded (`graph.record`) and replayed, which leaves out all bookkee
 differentiation; many points are one vmap. On a CPU the recording is rewritten (`rewrite`) and large data batches are
 taken in slabs that fit the cache; on a GPU it is replayed as a CUDA graph where that is faster (`cudagraph`). Each way
 is tried on displaced parameters before it is used (`probes`): it must agree with the plain loss, and a batched value
-must have the same bits in every row (see `padding`).
+must have the same bits in every row (see `padding`, `products`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, plain_attention
 from landscaper_hpc.recording.cudagraph import captured
 from landscaper_hpc.recording.padding import VECTOR, pad
+from landscaper_hpc.recording.products import align
 from landscaper_hpc.recording.record import NotRecordable, record
 from landscaper_hpc.recording.rewrite import rewrite
 from landscaper_hpc.recording.slabs import Pieces, divide
@@ -146,7 +147,7 @@ class Evaluator:
         if self._rewritten:
             done = rewrite(recorded, batched=self.batch > 1)
             self.rewrites += [what for what in done if what not in self.rewrites]
-        if self.batch > 1 and (operation := pad(recorded)):
+        if self.batch > 1 and (operation := align(recorded, argument) or pad(recorded)):
             raise NotRecordable(f"a value would depend on its place in the batch ({operation})")
         return recorded
 

@@ -128,7 +128,8 @@ def _loss(choose: np.random.Generator, out: int, x: Tensor) -> tuple[Callable[[A
         return _contrast, x, "contrastive loss"
     if kind == 4:
         return _with_slope, x, "loss with a derivative inside"
-    halves = [(x[: len(x) // 2], y[: len(x) // 2]), (x[len(x) // 2 :], y[len(x) // 2 :])]
+    half = max(2, len(x) // 2)  # of one example there are no statistics
+    halves = [(x[:half], y[:half]), (x[(rest := min(half, len(x) - 2)) :], y[rest:])]
     return lambda m, b: (m(b[0]) - b[1]).cosh().log().sum(dim=1), halves, "loss over two batches"
 
 

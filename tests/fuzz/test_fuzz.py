@@ -18,6 +18,7 @@ from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 
 MINUTE, HOUR = 40, 3600
+FOUND = (78, 268)  # faults, once: they are in every minute
 
 
 def prove(seed: int) -> None:
@@ -69,7 +70,7 @@ def prove_hessian(objective: Objective, kinked: bool, where: str) -> None:
     assert float(w @ product) == pytest.approx(twice, rel=1e-3, abs=1e-3 * scale + rough + 1e-6), where
 
 
-@pytest.mark.parametrize("seed", range(MINUTE))
+@pytest.mark.parametrize("seed", [*range(MINUTE), *FOUND])
 def test_a_random_model(seed: int) -> None:
     prove(seed)
 
