@@ -27,13 +27,20 @@ def loads(text: str | bytes) -> Any:
     return _read(json.loads(text, parse_constant=_refuse))
 
 
+def number(value: float) -> float | str:
+    """A number as it is written: itself, or one of the three strings."""
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
 def _written(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _written(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_written(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float):
+        return number(value)
     if isinstance(value, str) and _LOOKS_LIKE_ONE.fullmatch(value):
         return f"~{value}"
     return value

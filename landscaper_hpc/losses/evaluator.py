@@ -11,7 +11,6 @@ must have the same bits in every row (see `padding`, `products`).
 from __future__ import annotations
 
 import logging
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -235,11 +234,9 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
                 found.inner = Evaluator(objective, 1, pieces=single.pieces)
                 if problem := _disagreement(found.inner, objective, strictly=False):
                     raise NotRecordable(problem)
-            with warnings.catch_warnings():
-                # an operation without a batching rule is looped over, slowly: then rather one point at a time
-                warnings.filterwarnings("error", message="There is a performance drop")
+            with _looping(way == "vmap of the recording"):
                 problem = _disagreement(found, objective, strictly=rewritten)
-        except (RuntimeError, ValueError, TypeError, LookupError, UserWarning, NotRecordable) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, NotRecordable) as error:
             if out_of_memory(error):
                 raise
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -251,6 +248,20 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
     alone.mode = f"{single.mode} (not in batches: {problems[-1]})"
     alone._ready, alone._weights = single._ready, single._weights
     return alone
+
+
+@contextmanager
+def _looping(allowed: bool) -> Iterator[None]:
+    """Whether an operation without a batching rule may be looped over: slow, unless it is recorded as what it loops
+    over. torch's warning of it passes by Python, and is left out."""
+    functorch = torch._C._functorch
+    functorch._set_vmap_fallback_enabled(allowed)
+    functorch._set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_enabled(True)
+        functorch._set_vmap_fallback_warning_enabled(True)
 
 
 def _disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:

@@ -56,8 +56,8 @@ def refuse_wrong(
             continue
         raise InputError(
             f"{objective.source}: the loss at alpha = {points[i].tolist()} is {value!r} as a recorded list of "
-            f"operations, but {expected!r} as it is written: its course depends on values, unnoticed. "
-            "Call float() on what it depends on inside the loss, which has it evaluated as it is written, and begin a "
+            f"operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
+            "what it keeps from call to call. Keep nothing, and call float() on what it depends on inside the loss, which has it evaluated as it is written, and begin a "
             "new study"
         )
 

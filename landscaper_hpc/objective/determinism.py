@@ -8,8 +8,9 @@ leaves behind depends on the one that it found.
 from __future__ import annotations
 
 import math
+import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,24 +19,30 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.surroundings import set_state, state_of
 
 _ROUNDS = 3
 _CAUSES = (
-    "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, "
-    "or data shuffled on every read"
+    "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, data shuffled on every read, "
+    "or what the loss keeps from call to call (a counter, a cache, the time)"
 )
 
 
-def prove_repeatable(value: Callable[[], float], source: str, where: str) -> float:
-    """What `value` returns; InputError where a second call returns something else, or it draws random numbers."""
-    with _states_kept():
+def prove_repeatable(
+    value: Callable[[], float], source: str, where: str, generators: Mapping[str, Any] | None = None
+) -> float:
+    """What `value` returns; InputError where a second call returns something else, or it draws random numbers, from
+    the global `generators` or from these."""
+    with _states_kept(generators or {}):
         found, drawn = _called_twice(value)
+        own = _drawn_from(generators or {}, value)
         for _ in range(_ROUNDS):
             # other threads of the process (Dask's, a progress bar's) may draw from the same generators at times
             if drawn:
                 drawn = [name for name in drawn if name in _called_twice(value)[1]]
-        if drawn:
-            operations = _random_operations(value) if "torch" in drawn else []
+        if drawn or own:
+            operations = _random_operations(value) if "torch" in drawn or own else []
+            drawn += [f"the generator {name}" for name in own]
             raise InputError(
                 f"{source}: the loss {where} is not deterministic: it draws random numbers ("
                 f"{', '.join([*operations, *(name for name in drawn if name != 'torch' or not operations)])}); leave "
@@ -62,9 +69,21 @@ def _called_twice(value: Callable[[], float]) -> tuple[list[float], list[str]]:
     return found, [name for name in names if left[0][name] != left[1][name]]
 
 
+def _drawn_from(generators: Mapping[str, Any], value: Callable[[], float]) -> list[str]:
+    """The generators that `value` draws from and does not seed: each call leaves them in another state."""
+    if not generators:
+        return []
+    states = []
+    for _ in range(3):
+        value()
+        states.append({name: pickle.dumps(state_of(generator)) for name, generator in generators.items()})
+    return [name for name in generators if len({state[name] for state in states}) == len(states)]
+
+
 @contextmanager
-def _states_kept() -> Iterator[None]:
-    """The states of all global generators are afterwards as they were."""
+def _states_kept(generators: Mapping[str, Any]) -> Iterator[None]:
+    """The states of all global generators, and of these, are afterwards as they were."""
+    others = [(generator, state_of(generator)) for generator in generators.values()]
     cpu, own, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()
     gpus = torch.cuda.get_rng_state_all() if _on_gpu() else []
     try:
@@ -72,6 +91,8 @@ def _states_kept() -> Iterator[None]:
     finally:
         torch.set_rng_state(cpu)
         random.setstate(own)
+        for generator, state in others:
+            set_state(generator, state)
         np.random.set_state(numpys)
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
@@ -109,10 +130,14 @@ class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = torch.get_rng_state() if torch.Tag.nondeterministic_seeded in function.tags else None
+        if torch.Tag.nondeterministic_seeded not in function.tags:
+            return function(*args, **(kwargs or {}))
+        given = (*args, *(kwargs or {}).values())
+        generator = next((g for g in given if isinstance(g, torch.Generator)), torch.default_generator)
+        before = generator.get_state()
         result = function(*args, **(kwargs or {}))
-        on_cpu = before is not None and not torch.equal(before, torch.get_rng_state())
-        if before is not None and (on_cpu or _on_gpu()) and str(function) not in self.names:
+        drew = not torch.equal(before, generator.get_state())
+        if (drew or _on_gpu()) and str(function) not in self.names:
             self.names.append(str(function))
         return result
 

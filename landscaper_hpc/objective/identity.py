@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.digests import content_sha256
 from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.surroundings import closed_over
 
 _LARGEST_FILE = 1 << 30
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -62,38 +61,9 @@ def _held(objective: Objective) -> Iterator[tuple[str, Any]]:
         for name in sorted(module._non_persistent_buffers_set):
             if (buffer := module._buffers.get(name)) is not None:
                 yield f"buffer {prefix}.{name}".replace(" .", " "), buffer
-    for name, value in _closed_over(objective.loss_function):
+    for name, value in closed_over(objective.loss_function):
         if isinstance(value, Tensor | np.ndarray):
             yield f"{name} of the loss", value
-
-
-def _closed_over(function: Any) -> Iterator[tuple[str, Any]]:
-    """What a function, and those of its file that it calls, find in their surroundings, by name."""
-    waiting, seen = [("", function)], list[Any]()
-    while waiting:
-        prefix, function = waiting.pop(0)
-        if any(function is other for other in seen):
-            continue
-        seen.append(function)
-        found: dict[str, Any] = {}
-        if isinstance(function, partial):
-            found = {**{str(i): value for i, value in enumerate(function.args)}, **function.keywords}
-            waiting.append((prefix, function.func))
-        elif inspect.ismethod(function):
-            found = dict(vars(function.__self__)) if hasattr(function.__self__, "__dict__") else {}
-            waiting.append((prefix, function.__func__))
-        elif inspect.isfunction(function):
-            around = inspect.getclosurevars(function)
-            found = {**around.globals, **around.nonlocals}
-            found |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
-        elif inspect.ismethod(call := getattr(function, "__call__", None)) and not isinstance(function, nn.Module):  # noqa: B004
-            waiting.append((prefix, call))
-        for name, value in sorted(found.items()):
-            yield prefix + name, value
-            if isinstance(value, partial) or (
-                inspect.isfunction(value) and value.__module__ == getattr(function, "__module__", None)
-            ):
-                waiting.append((f"{prefix}{name}.", value))
 
 
 def _content(value: Any) -> list[bytes | memoryview] | None:

@@ -29,6 +29,7 @@ from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
+from landscaper_hpc.objective.surroundings import generators_of
 from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
 from landscaper_hpc.objective.writes import Writes
 
@@ -206,10 +207,11 @@ class Objective:
         """The loss of the checkpoint, proved to be a function of the parameters alone, there and where they are
         `displaced`; InputError if it draws random numbers, differs from one call to the next, or fails at the
         checkpoint. What it raises elsewhere is left to those who evaluate it there."""
-        first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint")
+        own = generators_of(self.loss_function, self.model)
+        first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint", own)
         for params in displaced:
             try:
-                prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint")
+                prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint", own)
             except InputError:
                 raise
             except Exception:

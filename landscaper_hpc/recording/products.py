@@ -29,7 +29,8 @@ def align(module: GraphModule, argument: Any) -> str:
     trial = _Trial(module)
     trial.run(argument)
     for node in trial.uneven:
-        node.args = (node.target, *node.args)
+        op: Any = node.target
+        node.args = (op, *node.args)
         node.target = _aligned
     if trial.uneven:
         module.recompile()

@@ -9,7 +9,9 @@ the ones that would have run anyway, in the same order, on the same numbers.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +23,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from landscaper_hpc.recording.shorten import (
-    shorten,
-    without_dropout,
-)
+from landscaper_hpc.recording.shorten import shorten, without_dropout
 
 _aten = torch.ops.aten
 # How values leave torch without an operation: `.item()` and `bool()` are operations.
@@ -41,7 +40,13 @@ _LEAVES = {
     Tensor.untyped_storage,  # so does copy.copy(); of a wrapped tensor it is a null pointer
     Tensor.storage,
     Tensor.share_memory_,
+    Tensor.data_ptr,
+    Tensor.apply_,
+    Tensor.map_,
+    Tensor.map2_,
 }
+# These take no part in torch's ways to be noticed: they hand out memory, which a tensor that is recorded has none of.
+_HAND_OUT = {torch._C._to_dlpack, torch._C._to_dlpack_versioned}
 # How a tensor among others in a list becomes a number of a new one.
 _NUMBERS = {Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__, Tensor.__complex__}
 _OF_A_LIST = {torch.tensor, torch.as_tensor, torch.asarray, torch.sparse_coo_tensor, Tensor.new_tensor, Tensor.new}
@@ -87,8 +92,6 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     writes = False
     for node in module.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload):
-            if torch.Tag.nondeterministic_seeded in node.target.tags and not without_dropout(node):
-                raise NotRecordable(f"it draws random numbers ({node.target})")
             writes |= node.target._schema.is_mutable
     if not writes:  # else an operation may depend on more than its arguments
         shorten(module)
@@ -97,9 +100,27 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
 
 def _recorded(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     recorder = _Recorder(example)
-    with recorder, _Exits(recorder):
+    with recorder, _Exits(recorder), _watching_calls(recorder):
         result = function(example)
     return recorder.module(result)
+
+
+@contextmanager
+def _watching_calls(recorder: _Recorder) -> Iterator[None]:
+    """Refuse what hands out memory before it is called, under whatever name."""
+
+    def heard(_: Any, event: str, called: Any) -> None:
+        if event == "c_call" and called in _HAND_OUT:
+            recorder.refuse(f"values leave torch ({called.__name__.lstrip('_')})")
+
+    if sys.getprofile() is not None:  # there is one place, and it is taken
+        yield
+        return
+    sys.setprofile(heard)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
 
 
 class _Exits(TorchFunctionMode):
@@ -165,16 +186,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         as_nodes, named = pytree.tree_map_only(Tensor, self._node, (args, kwargs))
         moves = any(leaf in self._moving for leaf in pytree.tree_leaves((as_nodes, named)) if isinstance(leaf, Node))
         if moves and torch.Tag.data_dependent_output in function.tags:
-            self._refuse(f"its course depends on values ({function})")
+            self.refuse(f"its course depends on values ({function})")
         if moves and torch.Tag.dynamic_output_shape in function.tags and self._chooses(function, args):
-            self._refuse(f"a shape depends on values ({function})")
+            self.refuse(f"a shape depends on values ({function})")
         result = function(*args, **kwargs)
         if isinstance(result, Tensor | tuple | list):
             node = self._graph.call_function(function, tuple(as_nodes), named)
             self._keep(node, result, moves)
         return result
 
-    def _refuse(self, problem: str) -> None:
+    def refuse(self, problem: str) -> None:
         self._refused = self._refused or problem
         raise NotRecordable(problem)
 
@@ -192,7 +213,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             tensor, wrapped = torch._C._functorch.get_unwrapped(tensor), True
         if isinstance(tensor, Tensor) and self._nodes.get(tensor) in self._moving:
-            self._refuse(f"values leave torch ({way})")
+            self.refuse(f"values leave torch ({way})")
         if (
             wrapped and not of_constants
         ):  # what holds the numbers of a constant is inside: from here anything might be read
@@ -211,6 +232,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def module(self, result: Tensor) -> GraphModule:
         if self._refused:
             raise NotRecordable(self._refused)
+        for node in self._graph.nodes:
+            op = node.target
+            seeded = isinstance(op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in op.tags
+            if seeded and not without_dropout(node):
+                raise NotRecordable(f"it draws random numbers ({op})")
         self._graph.output(self._node(result))
         return GraphModule(self._constants, self._graph)
 

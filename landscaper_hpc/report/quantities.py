@@ -135,7 +135,7 @@ ROWS: tuple[Quantity, ...] = (
     Quantity("loss", "loss at the checkpoint", "loss",
         "of the parameters as they were trained",
         "f(θ*)", "",
-        _OWN, NUMBER, lambda m: m.attributes["checkpoint_loss"], _in("run", "page", "sweep", "figure")),
+        _OWN, NUMBER, lambda m: float(m.attributes["checkpoint_loss"]), _in("run", "page", "sweep", "figure")),
     Quantity("grid.shape", "grid", "",
         "points along each direction",
         "k₁ × … × kₙ", "",

@@ -20,6 +20,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.strict_json import number
 from landscaper_hpc.work.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ def values_at(objective: Objective, directions: Directions, points: NDArray[np.f
             except Exception:
                 continue
         return found
-    for point, *values in zip(points.tolist(), map(json_float, first), map(json_float, second), strict=True):
+    for point, *values in zip(points.tolist(), map(number, first), map(number, second), strict=True):
         if values[0] != values[1]:
             raise InputError(
                 f"{objective.source}: the loss is not deterministic ({values[0]!r}, then {values[1]!r} at coordinates "
                 f"{point}); leave out what makes it random"
             )
-    return [[point, json_float(value)] for point, value in zip(points.tolist(), first, strict=True)]
+    return [[point, number(value)] for point, value in zip(points.tolist(), first, strict=True)]
 
 
 def refuse_other(landscape: Landscape, store: LandscapeStore, checkpoint_sha256: str | None = None) -> None:
@@ -146,18 +147,18 @@ def prove_values(
             "order, and leave it out or run the same command again"
         ) from error
     for (point, expected), value in zip(recorded, values.tolist(), strict=True):
-        if json_float(value) != expected:
+        if number(value) != number(float(expected)):
             which = f"the loss at coordinates {point}" if any(point) else "the checkpoint's loss"
             raise InputError(
                 f"{landscape}: {which} is {value!r} on {whereabouts()}, but {expected!r} was recorded "
                 "when the study began; run all of a study with the same files, on the same kind of device and with the "
-                "same versions"
+                "same versions, and let the loss keep nothing from call to call (a counter, a cache, the time)"
             )
 
 
 def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, list[str]]:
     """The loss of the checkpoint and what is worth a notice, in words; `InputError` for a loss that is no function of
-    the parameters, there or about as far out as the grid goes, or does not follow them. Before anything is spent: about
+    the parameters, there or about as far out as the grid goes, is not finite there, or does not follow them. Before anything is spent: about
     ten evaluations, and one copy of the parameters more."""
     from landscaper_hpc.objective.dependence import prove_dependence
 
@@ -165,6 +166,12 @@ def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, 
     size = max(float(np.linalg.norm(point)) for point in chosen_points(study.make_grid()))
     displaced = (_displaced(objective, study.directions.normalization, size, way) for way in _WAYS)
     loss = objective.prove_deterministic(displaced)
+    if not math.isfinite(loss):
+        raise InputError(
+            f"{landscape}: the loss of the checkpoint is {loss!r}, so that there is nothing to compare others with; see "
+            "whether checkpoint, data and task belong together, and whether a wider precision than "
+            f"{study.precision} mends it"
+        )
     return loss, prove_dependence(objective)
 
 
@@ -197,8 +204,3 @@ def _displaced(
         step = whole / math.sqrt(sum(counts.values())) if as_a_whole else norms[name] / math.sqrt(max(counts[name], 1))
         found[name] = p + size * step * way(p, seed)
     return found
-
-
-def json_float(value: float) -> float | str:
-    """A number as JSON can say it."""
-    return float(value) if math.isfinite(value) else str(float(value))

@@ -24,6 +24,7 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preparation import prepare_all, share_directions
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.tasks import evaluate_shard
+from landscaper_hpc.work.watch import HUNG
 
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm
@@ -214,8 +215,10 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
     quarantined = {key: error for item in landscapes for key, error in item.failures.quarantined().items()}
     if quarantined:
         key, error = next(iter(quarantined.items()))
+        hung = sum(HUNG in error for error in quarantined.values())
+        kinds = {f"failed {ATTEMPTS} times": len(quarantined) - hung, "hung": hung}
         raise TaskFailed(
-            f"{len(quarantined)} shards failed {ATTEMPTS} times and are quarantined "
+            f"{' and '.join(f'{count} shards {what}' for what, count in kinds.items() if count)} and are quarantined "
             f"({', '.join(list(quarantined)[:5])}); `landscaper-hpc run --retry-failed` gives them new "
             f"attempts. The last error of {key}:\n{error}"
         )

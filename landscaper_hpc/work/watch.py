@@ -36,12 +36,15 @@ _TICK = 1.0
 _SIGNAL = signal.SIGVTALRM  # nobody else's: ALRM and USR1 are people's own
 
 
+HUNG = "it had not ended after"
+
+
 class Hung(BaseException):
     """A shard took longer than it may; `stack` says where it was. No `Exception`: the user's code must not catch it."""
 
     def __init__(self, seconds: float, stack: str) -> None:
         place = next((line.strip() for line in reversed(stack.splitlines()) if line.startswith("  File ")), "nowhere")
-        super().__init__(f"it had not ended after {seconds:.0f} s (site.shard_timeout), and was here: {place}\n{stack}")
+        super().__init__(f"{HUNG} {seconds:.0f} s (site.shard_timeout), and was here: {place}\n{stack}")
 
 
 class Limit:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, function
+from problems import TASKS, Point, function
 from torch import Tensor
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.determinism import prove_repeatable
-from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.objective import Objective, Task
 
 FAR = {"x": torch.ones(3, dtype=torch.float64)}
 
@@ -63,6 +64,46 @@ def test_random_numbers_are_refused_by_name(loss: Callable[[Tensor], Tensor], wo
         objective.prove_deterministic([FAR])
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
+
+
+class Drawn:
+    def __init__(self) -> None:
+        self.inside = random.Random(0)
+
+
+_numpys, _old, _drawn = np.random.default_rng(0), np.random.RandomState(0), Drawn()
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda m, _: m() + 0 * torch.rand(3, generator=_going_on), "aten.rand.generator, the generator _going_on"),
+        (lambda m, _: m() + 0 * _numpys.random(), "the generator _numpys"),
+        (lambda m, _: m() + 0 * _old.rand(), "the generator _old"),
+        (lambda m, _: m() + 0 * _drawn.inside.random(), r"the generator _drawn\.inside"),
+        (lambda m, _: m() + 0 * m.rng.random(), r"the generator model\.rng"),
+    ],
+)
+def test_generators_that_go_on_from_call_to_call_are_refused(loss: Callable[[Any, Any], Tensor], words: str) -> None:
+    """Where they do not show in the value, too: at other parameters they would."""
+    model = Point(torch.zeros(3, dtype=torch.float64))
+    model.rng = np.random.default_rng(0)  # type: ignore[assignment]
+    made = Objective(Task(model, loss, torch.zeros(1)))
+    before = _numpys.bit_generator.state
+    with pytest.raises(InputError, match=rf"it draws random numbers \({words}\)"):
+        made.prove_deterministic()
+    assert _numpys.bit_generator.state == before
+
+
+def test_what_is_kept_from_call_to_call_is_named() -> None:
+    calls = [0]
+
+    def counting(v: Tensor) -> Tensor:
+        calls[0] += 1
+        return v + calls[0]
+
+    with pytest.raises(InputError, match=r"not deterministic \(.*what the loss keeps from call to call"):
+        function(counting, torch.zeros(3, dtype=torch.float64)).prove_deterministic()
 
 
 def _seeded(v: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
     for name in ("a", "b-1"):
         about = science(5, 7, directions={"normalization": "model"})
         grid = Grid((Axis(-0.5, 0.5, 5), Axis(-1, 1, 7)))
-        more = {"iterations": None, "checkpoint_loss": "nan", "batch": 4, "mode": "[vmap]"}
+        more = {"iterations": None, "checkpoint_loss": "NaN", "batch": 4, "mode": "[vmap]"}
         store = LandscapeStore.create(tmp_path / "study.zarr", name, about, grid, (2, 7), found, more)
         fill(store, values)
         store.write_tree(merge_tree(values))
@@ -57,7 +57,7 @@ def test_odd_names_of_parameters_and_kinds_of_attributes_come_back(path: Path) -
     for i, name in enumerate(NAMES):
         assert vectors[name].tobytes() == generator.normal(size=(2, *range(2, 2 + i % 3))).tobytes()
     found = {key: store.attributes[key] for key in ("iterations", "checkpoint_loss", "batch", "mode")}
-    assert found == {"iterations": None, "checkpoint_loss": "nan", "batch": 4, "mode": "[vmap]"}
+    assert found == {"iterations": None, "checkpoint_loss": "NaN", "batch": 4, "mode": "[vmap]"}
 
 
 def test_zarr_would_write_the_same_metadata(path: Path) -> None:
