@@ -27,6 +27,7 @@ def check(
       landscaper-hpc check study.yaml
     """
     from landscaper_hpc.errors import InputError
+    from landscaper_hpc.objective.checkpoints import list_some
     from landscaper_hpc.work import identity, tasks
     from landscaper_hpc.work.campaign import Plan
 
@@ -51,6 +52,11 @@ def check(
         )
         if not_covered:
             notices.append(f"no hash covers {', '.join(not_covered)}: changes there are noticed by losses alone")
+        if elsewhere := list(map(str, objective.files_elsewhere)):
+            notices.append(
+                f"read from outside the task's and the study's folders: {list_some(elsewhere)}; of these, what is in "
+                "the data is covered by a hash, and changes of all else are noticed by losses alone"
+            )
         for notice in notices:
             print(f"{'':<9} notice: {notice}")
         _say_hessian(landscape, objective)

@@ -179,3 +179,6 @@ def print_table(results: dict[str, Any]) -> None:
             table.add_row(row.label, *map(row.text, values))
     # a table that is read later, from a file, may be as wide as it needs
     Console(width=None if sys.stdout.isatty() else 40 + 24 * len(landscapes)).print(table)
+    for name, notices in results["provenance"].get("notices", {}).items():
+        for notice in notices:
+            print(f"notice: {name}: {notice}")

@@ -254,7 +254,7 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
 def _looping(allowed: bool) -> Iterator[None]:
     """Whether an operation without a batching rule may be looped over: slow, unless it is recorded as what it loops
     over. torch's warning of it passes by Python, and is left out."""
-    functorch = torch._C._functorch
+    functorch: Any = torch._C._functorch
     functorch._set_vmap_fallback_enabled(allowed)
     functorch._set_vmap_fallback_warning_enabled(False)
     try:

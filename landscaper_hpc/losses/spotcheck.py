@@ -57,8 +57,8 @@ def refuse_wrong(
         raise InputError(
             f"{objective.source}: the loss at alpha = {points[i].tolist()} is {value!r} as a recorded list of "
             f"operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
-            "what it keeps from call to call. Keep nothing, and call float() on what it depends on inside the loss, which has it evaluated as it is written, and begin a "
-            "new study"
+            "what it keeps from call to call. Keep nothing, call float() on what it depends on inside the loss, which "
+            "has it evaluated as it is written, and begin a new study"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from landscaper_hpc.errors import InputError, pressed
-from landscaper_hpc.objective.checkpoints import read_checkpoint
+from landscaper_hpc.objective.checkpoints import read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
 from landscaper_hpc.objective.device import usable_device
@@ -71,12 +71,14 @@ def load_objective(
     task_file, checkpoint = Path(task_file), Path(checkpoint)
     with watched([task_file.resolve().parent, *folders]) as files:
         task = load_task(task_file, options or {})
-    tensors = read_checkpoint(checkpoint, naming.containers)
+    tensors, notice = read_with_notice(checkpoint, naming.containers)
     load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     source = f"task file {task_file}"
     objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
-    objective.files = files
+    objective.files = files.local
+    objective.files_elsewhere = files.elsewhere
+    objective.notices = [notice] if notice else []
     return objective
 
 

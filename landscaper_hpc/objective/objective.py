@@ -76,7 +76,8 @@ class Objective:
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
     `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
     has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). `files` are what
-    of its own folders the task read as it was built.
+    of its own folders the task read as it was built, `files_elsewhere` what of others; `notices` what a user should
+    know of how it was loaded.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Objective:
         self.dtype = dtype_of(precision)
         self._task = task
         self.files: list[Path] = []
+        self.files_elsewhere: list[Path] = []
+        self.notices: list[str] = []
         self.sharded = is_sharded(task.model)
         refuse_lazy(task.model, f"{source}: the model")
         refuse_meta(task.model, f"{source}: the model")

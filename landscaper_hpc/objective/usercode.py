@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -78,19 +79,28 @@ class _Watch:
         self.written: set[str] = set()
 
 
+@dataclass
+class Files:
+    """What was read: local files, and files elsewhere that are no part of what is installed, both sorted."""
+
+    local: list[Path] = field(default_factory=list)
+    elsewhere: list[Path] = field(default_factory=list)
+
+
 _watches: list[_Watch] = []
+_SYSTEM = tuple(map(Path, ("/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sys", "/usr", "/var")))
 _hooked = False
 
 
 @contextmanager
-def watched(folders: Sequence[Path]) -> Iterator[list[Path]]:
-    """The local files in `folders` that this process executes as Python or opens to read inside, however it finds
-    them; the list is filled at the end, sorted. Files that are written inside as well are not in it."""
+def watched(folders: Sequence[Path]) -> Iterator[Files]:
+    """The files that this process executes as Python or opens to read inside, however it finds them: local are those in
+    `folders`. They are told at the end. Files that are written inside as well are not among them."""
     global _hooked
     if not _hooked:  # such hooks stay for the life of the process
         sys.addaudithook(_heard)
         _hooked = True
-    watch, found = _Watch(), list[Path]()
+    watch, found = _Watch(), Files()
     _watches.append(watch)
     try:
         yield found
@@ -100,9 +110,18 @@ def watched(folders: Sequence[Path]) -> Iterator[list[Path]]:
     for name in watch.read - watch.written:
         places = [Path(os.path.abspath(name)), Path(os.path.realpath(name))]  # noqa: PTH100
         place = next((p for p in places if is_local(p, roots)), None)
-        if place is not None and "__pycache__" not in place.parts and place.is_file():
-            found.append(place)
-    found[:] = sorted(set(found))
+        if "__pycache__" in places[0].parts or not places[0].is_file():
+            continue
+        if place is not None:
+            found.local.append(place)
+        elif places[0].suffix != ".pyc" and is_local(places[1], [Path("/")]) and not _installed(places[1]):
+            found.elsewhere.append(places[0])
+    found.local, found.elsewhere = sorted(set(found.local)), sorted(set(found.elsewhere))
+
+
+def _installed(place: Path) -> bool:
+    """Whether a file belongs to the system or to Python."""
+    return any(place.is_relative_to(folder) for folder in (*_SYSTEM, Path(sys.prefix), Path(sys.base_prefix)))
 
 
 def _heard(event: str, args: tuple[Any, ...]) -> None:

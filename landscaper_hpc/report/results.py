@@ -25,6 +25,7 @@ def results(study: Study, study_id: str, stores: Sequence[LandscapeStore]) -> di
         "provenance": {
             **stores[0].attributes["provenance"],
             **_accepted(stores),
+            **_notices(stores),
             "seed": study.directions.seed,
             "configuration": study.model_dump(mode="json"),
         },
@@ -41,6 +42,12 @@ def _accepted(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
     """By landscape, the versions and devices that were accepted beside the one it was begun with; nothing for none."""
     found = {store.name: accepted for store in stores if (accepted := store.accepted())}
     return {"accepted": found} if found else {}
+
+
+def _notices(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
+    """By landscape, what a user should know of how it was begun; nothing for nothing."""
+    found = {store.name: notices for store in stores if (notices := store.attributes.get("notices"))}
+    return {"notices": found} if found else {}
 
 
 def read_results(file: Path) -> dict[str, Any]:

@@ -158,8 +158,8 @@ def prove_values(
 
 def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, list[str]]:
     """The loss of the checkpoint and what is worth a notice, in words; `InputError` for a loss that is no function of
-    the parameters, there or about as far out as the grid goes, is not finite there, or does not follow them. Before anything is spent: about
-    ten evaluations, and one copy of the parameters more."""
+    the parameters, there or about as far out as the grid goes, is not finite there, or does not follow them. Before
+    anything is spent: about ten evaluations, and one copy of the parameters more."""
     from landscaper_hpc.objective.dependence import prove_dependence
 
     study = landscape.study
@@ -167,12 +167,12 @@ def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, 
     displaced = (_displaced(objective, study.directions.normalization, size, way) for way in _WAYS)
     loss = objective.prove_deterministic(displaced)
     if not math.isfinite(loss):
+        wider = "" if study.precision == "float64" else ", and whether it is finite with precision: float64"
         raise InputError(
-            f"{landscape}: the loss of the checkpoint is {loss!r}, so that there is nothing to compare others with; see "
-            "whether checkpoint, data and task belong together, and whether a wider precision than "
-            f"{study.precision} mends it"
+            f"{landscape}: the loss of the checkpoint is {number(loss)}, so there is nothing to compare others with; "
+            f"see whether checkpoint, data and task belong together{wider}"
         )
-    return loss, prove_dependence(objective)
+    return loss, [*objective.notices, *prove_dependence(objective)]
 
 
 _WAYS: tuple[Callable[[Any, int], Any], ...] = (

@@ -122,6 +122,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
             **proof_of(objective),
+            **({"notices": notices} if notices else {}),
             "provenance": made_with,
         },
     )

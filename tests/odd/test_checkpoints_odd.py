@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import html
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from enum import Enum
@@ -16,10 +18,13 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from studies import wells
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from landscaper_hpc import InputError, Study, Task
-from landscaper_hpc.objective.checkpoints import read_checkpoint
+from landscaper_hpc.cli import app
+from landscaper_hpc.objective.checkpoints import read_checkpoint, read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into
 from landscaper_hpc.objective.checkpoints.names import Naming
 from landscaper_hpc.objective.loading import load_objective
@@ -117,6 +122,52 @@ def test_names(what: str, state: State, tmp_path: Path) -> None:
     for name, tensor in state.items():
         if not naming.ignores(name):
             assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def _twice(state: State) -> State:
+    return {k: 2 * v for k, v in state.items()}
+
+
+SEVERAL: dict[str, tuple[Callable[[State], object], str]] = {
+    "an average beside": (lambda s: {"model": s, "ema": _twice(s), "epoch": 3}, "under 'model' of x.pt; .* under ema"),
+    "a teacher beside": (lambda s: {"model": s, "teacher": _twice(s)}, "under 'model' of x.pt; .* under teacher"),
+    "in an application": (lambda s: {"app": {"model": s, "ema": _twice(s)}}, "under 'app.model' of x.pt; .* under ema"),
+    "an optimiser beside": (
+        lambda s: {"model": s, "optimizer": {"state": {i: {"exp_avg": v} for i, v in enumerate(s.values())}}},
+        "",
+    ),
+    "one alone": (lambda s: {"ema": s, "epoch": 3}, ""),
+    "another network beside": (lambda s: {"model": s, "head": {"weight": torch.ones(7, 3)}}, ""),
+}
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+def test_which_of_several_weights_were_taken_is_said(what: str, state: State, tmp_path: Path) -> None:
+    write, words = SEVERAL[what]
+    tensors, notice = read_with_notice(_save(write(state), tmp_path / "x.pt"))
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
+    assert bool(notice) == bool(words)
+    assert re.search(words, notice)
+
+
+def test_a_notice_is_in_check_in_the_results_and_on_the_page(tmp_path: Path) -> None:
+    file = wells(tmp_path / "study", count=5)
+    weights = torch.load(tmp_path / "study/origin.pt")
+    torch.save({"model": weights, "ema": {"x": weights["x"] + 1}}, tmp_path / "study/origin.pt")
+    (tmp_path / "settings.txt").write_text("0.0")
+    with (tmp_path / "study/task.py").open("a") as task:
+        task.write(f"\nfrom pathlib import Path\nSHIFT = float(Path({str(tmp_path / 'settings.txt')!r}).read_text())\n")
+    said = "the weights are those under 'model' of origin.pt; it holds others under ema"
+    checked = CliRunner().invoke(app, ["check", str(file)])
+    assert f"notice: {said}" in checked.stdout
+    assert f"outside the task's and the study's folders: {tmp_path / 'settings.txt'}; of these" in checked.stdout
+    ran = CliRunner().invoke(app, ["run", str(file), "--executor", "serial", "--out", str(tmp_path / "run")])
+    assert f"notice: origin: {said}" in ran.stdout
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["provenance"]["notices"]["origin"][0].startswith(said)
+    page = html.unescape((tmp_path / "run/report.html").read_text())
+    assert said in page
+    assert "Not covered are packages and files elsewhere" in page
 
 
 def test_a_wrapped_part_of_the_model_itself(state: State, tmp_path: Path) -> None:
@@ -464,6 +515,12 @@ LOST: dict[str, tuple[Tensor, dict[str, Any], str]] = {
         {"precision": "float32"},
         "NaN or infinite numbers in w",
     ),
+    "int8 codes for weights": (
+        torch.tensor([1, -128], dtype=torch.int8),
+        {},
+        "whole numbers for weights, as quantised ones are: .*scales applied: w int8 for the model's float32",
+    ),
+    "truth values for weights": (torch.tensor([True, False]), {}, "whole numbers for weights, .*: w bool for"),
     "fractions for whole numbers": (
         torch.tensor([1.0, 1.5]),
         {"dtype": "torch.int64", "moves": False},
@@ -497,6 +554,13 @@ def test_weights_without_numbers_of_their_own_are_refused(what: str, tmp_path: P
     make, message = UNFIT[what]
     with pytest.raises(InputError, match=message):
         _loaded(tmp_path, _weights(make(torch.ones(2))))
+
+
+def test_whole_numbers_in_a_buffer_are_real_ones_where_nothing_is_lost(tmp_path: Path) -> None:
+    found = _loaded(tmp_path, _weights(torch.ones(2)) | {"mask": torch.tensor([0, 1])})
+    assert found.model.mask.tolist() == [0.0, 1.0]
+    with pytest.raises(InputError, match="would lose a part: mask int64 for the model's float32"):
+        _loaded(tmp_path, _weights(torch.ones(2)) | {"mask": torch.tensor([0, 2**53 + 1])})
 
 
 def test_complex_weights_without_an_imaginary_part_are_real(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work import watch
 from landscaper_hpc.work.campaign import Plan
+from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 
 HANGING = """
@@ -55,6 +56,8 @@ def assert_the_others_are_done(folder: Path, file: Path, site: Site) -> None:
     assert "site.shard_timeout" in quarantined[1]
     assert "in waits_for_ever" in quarantined[1]
     assert item.leases.held() == {}
+    with pytest.raises(TaskFailed, match=r"^1 shards hung and are quarantined"):
+        refuse_quarantined([item])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,7 @@ def test_another_thread_is_not_interrupted_but_left() -> None:
     script = """
 import threading, time
 from landscaper_hpc import Site
+from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import Limit, watched
 def shard():
     with watched(Limit(Site(shard_timeout=0.2), 0), lambda why: print(why, flush=True)):

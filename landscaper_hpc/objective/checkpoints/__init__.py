@@ -23,10 +23,15 @@ def read_checkpoint(path: Path, containers: Sequence[str] = ()) -> dict[str, Ten
     are then a part of the tensors'. Under names that end in `_extra_state` (what a module's `get_extra_state` made)
     the values may be anything.
     """
-    from landscaper_hpc.objective.checkpoints.containers import state_dict_in  # imports torch
+    return read_with_notice(path, containers)[0]
+
+
+def read_with_notice(path: Path, containers: Sequence[str] = ()) -> tuple[dict[str, Tensor], str]:
+    """The same, and in words which weights were taken, where the checkpoint holds others that might have been meant."""
+    from landscaper_hpc.objective.checkpoints.containers import state_dict_and_notice  # imports torch
 
     path = Path(path)
-    return state_dict_in(contents(path), path, containers)
+    return state_dict_and_notice(contents(path), path, containers)
 
 
 def contents(path: Path) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming:
 
     A key may carry what DistributedDataParallel, FSDP, torch.compile, AveragedModel, Lightning and others add. Of tied
     weights one name is enough. Anything missing, left over, of another shape, or of which a part would be lost (the
-    imaginary, or what is not whole) is listed in the InputError.
+    imaginary, or what is not whole), or whole numbers for weights, is listed in the InputError.
     """
     target = _state(model)
     tensors = {k: t for k, t in _named(model, tensors, path, naming).items() if isinstance(t, Tensor)}
@@ -94,13 +94,22 @@ def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming:
                     if tensor.shape != target[name].shape
                 ],
             ),
-            (
-                "of a type that would lose a part",
-                [
-                    f"{name} {_type(tensor)} for the model's {_type(target[name])}"
-                    for name, tensor in fitting.items()
-                    if tensor.shape == target[name].shape and _loses(tensor, target[name])
-                ],
+            *(
+                (
+                    what,
+                    [
+                        f"{name} {_type(tensor)} for the model's {_type(target[name])}"
+                        for name, tensor in fitting.items()
+                        if tensor.shape == target[name].shape and is_such(tensor, target[name])
+                    ],
+                )
+                for what, is_such in (
+                    ("of a type that would lose a part", _loses),
+                    (
+                        "whole numbers for weights, as quantised ones are: save them with their scales applied",
+                        _is_coded,
+                    ),
+                )
             ),
         )
         if names
@@ -196,12 +205,23 @@ def _loses(tensor: Tensor, target: Tensor) -> bool:
     """Whether the target cannot hold the values. Rounding to a shorter float is the study's own choice."""
     if tensor.is_complex() and not target.is_complex():
         return bool(tensor.imag.any())
-    if tensor.is_floating_point() and not (target.is_floating_point() or target.is_complex()):
+    if not _is_real(tensor) and _is_real(target):
+        return not torch.equal(tensor.double().to(tensor.dtype), tensor)
+    if tensor.is_floating_point() and not _is_real(target):
         wide = tensor.double()
         return not torch.equal(wide.to(target.dtype).double(), wide)
-    if target.dtype == tensor.dtype or target.is_floating_point() or target.is_complex():
+    if target.dtype == tensor.dtype or _is_real(target):
         return False
     return not torch.equal(tensor.to(target.dtype).to(tensor.dtype), tensor)
+
+
+def _is_coded(tensor: Tensor, target: Tensor) -> bool:
+    """Whether weights would be the codes of weights: their scales are elsewhere."""
+    return isinstance(target, nn.Parameter) and _is_real(target) and not _is_real(tensor)
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

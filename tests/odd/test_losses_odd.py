@@ -1,0 +1,129 @@
+"""Odd losses: what is recorded has the value of the loss as it is written, nothing crashes torch, and what is no number
+at the checkpoint is refused. A row is one loss."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import io
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from problems import mlp_task
+from studies import wells
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack, to_dlpack
+from typer.testing import CliRunner
+
+from landscaper_hpc.cli import app
+from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.losses.evaluate import evaluation_mode, losses
+from landscaper_hpc.objective.objective import Objective, Task
+
+# ---- ways for values to leave torch ---------------------------------------------------------------------------------
+
+
+def _to_storage(v: Tensor) -> Tensor:
+    return torch.empty(0, dtype=v.dtype).set_(v.untyped_storage(), 0, v.shape)  # type: ignore[call-overload]
+
+
+def _to_tensor(v: Tensor) -> Tensor:
+    return torch.empty(0, dtype=v.dtype).set_(v)
+
+
+def _to_data(v: Tensor) -> Tensor:
+    other = torch.zeros_like(v)
+    other.data = v
+    return other
+
+
+def _by_address(v: Tensor) -> Tensor:
+    numbers = (ctypes.c_double * v.numel()).from_address(v.contiguous().data_ptr())
+    return torch.tensor(list(numbers), dtype=v.dtype)
+
+
+def _by_file(v: Tensor) -> Tensor:
+    file = io.BytesIO()
+    torch.save(v, file)
+    file.seek(0)
+    return torch.load(file)
+
+
+WAYS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "dlpack, by its own name": (lambda v: from_dlpack(to_dlpack(v)), r"values leave torch \(to_dlpack\)"),
+    "dlpack, through torch": (lambda v: torch.from_dlpack(torch.to_dlpack(v)), r"values leave torch \(to_dlpack\)"),
+    "dlpack, by NumPy": (lambda v: torch.from_numpy(np.from_dlpack(v).copy()), "values leave torch"),
+    "set_ to a storage": (_to_storage, "values leave torch"),
+    "set_ to a tensor": (_to_tensor, ""),
+    "data": (_to_data, ""),
+    "address": (_by_address, r"values leave torch \(data_ptr\)"),
+    "apply_": (lambda v: v.clone().apply_(lambda number: number), r"values leave torch \(apply_\)"),
+    "map_": (lambda v: v.clone().map_(v, lambda number, other: other), r"values leave torch \(map_\)"),
+    "file": (_by_file, "values leave torch"),
+    "pickle": (lambda v: pickle.loads(pickle.dumps(v)), "values leave torch"),
+    "copy": (copy.copy, "values leave torch"),
+    "text": (lambda v: torch.tensor([float(f"{x:.17g}") for x in v], dtype=v.dtype), "unrecorded"),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", WAYS)
+def test_a_mask_that_left_torch_is_not_frozen(name: str, batch: int) -> None:
+    way, words = WAYS[name]
+    base = mlp_task()
+
+    def loss(model: Any, data: tuple[Tensor, Tensor]) -> Tensor:
+        error = base.loss(model, data)
+        return error * (1 + (way(error.detach()) > 1.0))
+
+    objective = Objective(Task(base.model, loss, base.data))
+    directions = random_directions(objective, 2)
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (9, 2))
+    found = losses(objective, directions, points, batch)
+    for alpha, value in zip(points, found, strict=True):
+        shifts = {k: torch.tensordot(torch.from_numpy(alpha), u, 1) for k, u in directions.vectors.items()}
+        plain = objective.loss({k: p + shifts[k] for k, p in objective.parameters.items()})
+        assert value == pytest.approx(float(plain.detach()), rel=1e-9)
+    assert re.search(words or "^vmap|^one point", evaluation_mode(objective, directions, batch))
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+MORE = """
+
+good = task
+calls = [0]
+
+def counted():
+    calls[0] += 1
+    return calls[0]
+
+def task(**options):
+    made = good(**options)
+    return Task(made.model, lambda model, data: made.loss(model, data) {more}, made.data)
+"""
+SAID = {
+    "infinite": ("/ 0.0", "landscape origin: the loss of the checkpoint is Infinity, so there is nothing"),
+    "no number": ("* float('nan')", "landscape origin: the loss of the checkpoint is NaN, so there is nothing"),
+    "counts its calls": ("+ counted()", "what the loss keeps from call to call (a counter, a cache, the time)"),
+}
+
+
+@pytest.mark.parametrize("what", SAID)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_loss_that_is_no_function_with_a_value_is_refused(what: str, command: str, tmp_path: Path) -> None:
+    more, told = SAID[what]
+    file = wells(tmp_path / "study", count=5)
+    (tmp_path / "study/task.py").write_text((tmp_path / "study/task.py").read_text() + MORE.format(more=more))
+    options = ["--executor", "serial", "--out", str(tmp_path / "run")] if command == "run" else []
+    ended = CliRunner().invoke(app, [command, str(file), *options])
+    assert ended.exit_code == 2
+    assert told in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "ok" not in ended.stdout.split()
