@@ -1,18 +1,20 @@
 """Whether a loss follows its parameters: LoRA layers that `eval()` has merged give one constant loss.
 
 A parameter *reaches* the loss where the loss is computed from it, operation by operation, or where displacing it (at
-the checkpoint, and where all are displaced) changes the loss. It need not change it there: a ReLU that is off, a bias
-before a normalisation, the keys' bias of attention, the A of a LoRA whose B is zero all reach it, and are left alone.
+the checkpoint, and where all are displaced) changes the loss.
 
 A parameter that does not reach the loss while its module does (its output, or another tensor of its own) takes part in
 the forward pass and moves nothing: it is refused, by name. So is a model none of whose parameters reaches the loss.
-Where the module does not reach the loss either, it is an unused layer: a notice.
+Where the module does not reach the loss either, it is an unused layer: a notice. What reaches the loss and changes it
+by no more than rounding, in both places, gets a notice too: a bias before a normalisation, the keys' bias of attention,
+a ReLU that is off. The A of a LoRA whose B is zero moves where all are displaced, and is left alone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,29 +27,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.objective import Objective
-from landscaper_hpc.objective.precision import one_thread
+from landscaper_hpc.objective.precision import epsilon, one_thread
 
 log = logging.getLogger(__name__)
 
 _STEP = 0.1
+_ROUNDINGS = 100
+_LARGE = 5_000_000  # parameters
 
 
 def prove_dependence(objective: Objective) -> list[str]:
     """What is worth a notice, in words; `InputError` that names the parameters which take part and move nothing.
 
-    Costs the loss once, and a few times more where parameters do not reach it.
+    Costs the loss and its gradient once, and the loss a few times more where parameters do not reach it.
     """
-    if objective.sharded:  # FSDP's own operations are not followed
-        return []
     with one_thread(objective.device):
+        displaced = _Displaced(objective)
         try:
-            reached, parts = _reached(objective)
+            reached, parts = _differentiated(displaced) if objective.sharded else _reached(objective)
         except Exception as error:  # what cannot be followed is displaced
             log.info("the loss cannot be followed: %s: %s", type(error).__name__, error)
             reached, parts = set(), set()
-        still = _unmoved(objective, [name for name in objective.parameters if name not in reached])
-    if not still:
-        return []
+        still = displaced.unmoved([name for name in objective.parameters if name not in reached])
+        idle = displaced.unmoved([name for name in _hardly(displaced) if name not in still], by_rounding=True)
     taking_part = [name for name in still if name in parts]
     if taking_part or len(still) == len(objective.parameters):
         raise InputError(
@@ -55,29 +57,52 @@ def prove_dependence(objective: Objective) -> list[str]:
             f"{list_some(taking_part or still)}; are they merged into other weights (LoRA in eval())? Give the model "
             "unmerged, or name the parameters to move under `only`"
         )
-    return [f"{len(still)} tensors are not used by the loss and move nothing: {list_some(still)}"]
-
-
-def _unmoved(objective: Objective, names: Sequence[str]) -> list[str]:
-    """Those of `names` whose displacement changes the loss nowhere; many at once where none does."""
-    if not names:
-        return []
-    noise = {name: _noise(p, i) for i, (name, p) in enumerate(objective.parameters.items())}
-    moved = {name: p + noise[name] if name not in names else p for name, p in objective.parameters.items()}
-    places = [(place, _value(objective, place)) for place in (objective.parameters, moved)]
-    found: list[str] = []
-    waiting = [list(names)]
-    while waiting:
-        group = waiting.pop()
-        still = all(
-            value == _value(objective, {**place, **{name: place[name] + noise[name] for name in group}})
-            for place, value in places
+    notices = []
+    if still:
+        notices.append(f"{len(still)} tensors are not used by the loss and move nothing: {list_some(still)}")
+    if idle:
+        notices.append(
+            f"{len(idle)} tensors take part, but displacing them changes the loss by rounding alone (a bias before a "
+            f"normalisation or softmax, a unit that is off): {list_some(idle)}"
         )
-        if still:
-            found += group
-        elif len(group) > 1:
-            waiting += [group[: len(group) // 2], group[len(group) // 2 :]]
-    return [name for name in objective.parameters if name in found]
+    return notices
+
+
+class _Displaced:
+    """The objective where parameters are displaced at random: at theta*, and where all others are displaced too."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.noise = {name: _noise(p, i) for i, (name, p) in enumerate(objective.parameters.items())}
+
+    def all_moved(self, but: Collection[str] = ()) -> dict[str, Tensor]:
+        return {n: p if n in but else p + self.noise[n] for n, p in self.objective.parameters.items()}
+
+    def unmoved(self, names: Sequence[str], *, by_rounding: bool = False) -> list[str]:
+        """Those of `names` whose displacement changes the loss nowhere, or only `by_rounding`; many at once where none
+        does."""
+        if not names:
+            return []
+        tolerance = _ROUNDINGS * epsilon(self.objective.precision, self.objective.device) if by_rounding else 0.0
+        moved = self.all_moved(but=names)
+        places = [(place, _value(self.objective, place)) for place in (self.objective.parameters, moved)]
+        found: list[str] = []
+        waiting = [list(names)]
+        while waiting:
+            group = waiting.pop()
+            still = all(
+                _same(
+                    value,
+                    _value(self.objective, {**place, **{n: place[n] + self.noise[n] for n in group}}),
+                    tolerance,
+                )
+                for place, value in places
+            )
+            if still:
+                found += group
+            elif len(group) > 1:
+                waiting += [group[: len(group) // 2], group[len(group) // 2 :]]
+        return [name for name in self.objective.parameters if name in found]
 
 
 def _noise(parameter: Tensor, seed: int) -> Tensor:
@@ -88,14 +113,62 @@ def _noise(parameter: Tensor, seed: int) -> Tensor:
     return drawn * (_STEP * size or _STEP)
 
 
-def _value(objective: Objective, params: Mapping[str, Tensor]) -> str | None:
-    """The loss to its last bit, or which error it raises."""
+def _value(objective: Objective, params: Mapping[str, Tensor]) -> float | str:
+    """The loss, or which error it raises."""
     try:
-        return repr(float(objective.loss(params).detach()))
+        return float(objective.loss(params).detach())
     except InputError:
         raise
     except Exception as error:
         return type(error).__name__
+
+
+def _same(a: float | str, b: float | str, tolerance: float) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return a == b
+    return a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= tolerance * abs(a)
+
+
+# ---- differentiating ------------------------------------------------------------------------------------------------
+
+
+def _gradients(displaced: _Displaced, place: Mapping[str, Tensor], batches: int) -> dict[str, Tensor]:
+    """The gradient of the loss of so many batches."""
+    objective = displaced.objective
+    params = {name: p.detach().requires_grad_() for name, p in place.items()}
+    total = {name: torch.zeros_like(p) for name, p in place.items()}
+    for i in range(batches):
+        value, _ = objective.part(params, objective.batches[i], objective.examples[i])
+        found = torch.autograd.grad(value, list(params.values()), materialize_grads=True)
+        total = {name: total[name] + g.abs() for name, g in zip(params, found, strict=True)}
+    return total
+
+
+def _differentiated(displaced: _Displaced) -> tuple[set[str], set[str]]:
+    """What reaches the loss of a model whose own operations are not followed: FSDP's."""
+    objective, reached = displaced.objective, set[str]()
+    for place in (objective.parameters, displaced.all_moved()):
+        gradients = _gradients(displaced, place, len(objective.batches))
+        reached |= {name for name, g in gradients.items() if bool((g != 0).any())}
+    alive = {name.rpartition(".")[0] for name in reached}
+    return reached, {name for name in objective.parameters if name.rpartition(".")[0] in alive}
+
+
+def _hardly(displaced: _Displaced) -> list[str]:
+    """Parameters in which the loss is nearly flat where all are displaced; none where that costs a large model's
+    gradient, or there is no gradient."""
+    objective = displaced.objective
+    if objective.sharded or sum(p.numel() for p in objective.parameters.values()) > _LARGE:
+        return []
+    place = displaced.all_moved()
+    try:
+        gradients = _gradients(displaced, place, 1)
+        size = abs(float(objective.part(place, objective.batches[0], objective.examples[0])[0].detach()))
+    except Exception as error:
+        log.info("the loss cannot be differentiated: %s: %s", type(error).__name__, error)
+        return []
+    flat = _ROUNDINGS * epsilon(objective.precision, objective.device) * size
+    return [name for name, g in gradients.items() if float(g.norm() * displaced.noise[name].norm()) <= flat]
 
 
 # ---- following ------------------------------------------------------------------------------------------------------

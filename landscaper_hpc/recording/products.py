@@ -28,9 +28,9 @@ def align(module: GraphModule, argument: Any) -> str:
         return ""
     trial = _Trial(module)
     trial.run(argument)
-    for node in trial.uneven:
+    for node, strides in trial.uneven.items():
         op: Any = node.target
-        node.args = (op, *node.args)
+        node.args = (op, strides, *node.args)
         node.target = _aligned
     if trial.uneven:
         module.recompile()
@@ -42,7 +42,7 @@ class _Trial(Interpreter):
 
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
-        self.uneven: list[Node] = []
+        self.uneven: dict[Node, tuple[int, ...]] = {}
         self.hopeless = ""
 
     def run_node(self, n: Node) -> Any:
@@ -52,16 +52,16 @@ class _Trial(Interpreter):
             matrices = [result, *operands]
             real = result.is_floating_point() or result.is_complex()
             if real and result.device.type == "cpu" and any(m.stride(0) * m.itemsize % _LINE for m in matrices):
-                self._try(n, operands, options, result.shape[1:].numel())
+                self._try(n, operands, options, result)
         return result
 
-    def _try(self, node: Node, operands: tuple[Any, ...], options: dict[str, Any], numbers: int) -> None:
-        for seed in range(-(-_NUMBERS // max(numbers, 1))):
+    def _try(self, node: Node, operands: tuple[Any, ...], options: dict[str, Any], result: Tensor) -> None:
+        for seed in range(-(-_NUMBERS // max(result.shape[1:].numel(), 1))):
             generator = torch.Generator().manual_seed(seed)
             equal = [_equal_matrices(operand, generator) for operand in operands]
             if not _is_even(node.target(*equal, **options)):  # type: ignore[operator]
-                self.uneven.append(node)
-                if not _is_even(_aligned(node.target, *equal, **options)):
+                self.uneven[node] = result.stride()
+                if not _is_even(_aligned(node.target, result.stride(), *equal, **options)):
                     self.hopeless = str(node.target)
                 return
 
@@ -75,19 +75,21 @@ def _equal_matrices(like: Tensor, generator: torch.Generator) -> Tensor:
     """One random matrix in all places of a tensor that lies in memory as `like` does."""
     places = sum((n - 1) * s for n, s in zip(like.shape, like.stride(), strict=True)) + 1
     whole = torch.randn(places, dtype=like.dtype, generator=generator).as_strided(like.shape, like.stride())
-    for matrix in whole[1:] if like.stride(0) else ():
-        matrix.copy_(whole[0])
+    once = whole
+    for dim, stride in enumerate(like.stride()):
+        once = once if stride else once.narrow(dim, 0, 1)  # one place in memory for many numbers
+    once.copy_(once[:1].clone())
     return whole
 
 
-def _aligned(op: Any, *operands: Tensor, **kwargs: Any) -> Tensor:
+def _aligned(op: Any, strides: tuple[int, ...], *operands: Tensor, **kwargs: Any) -> Tensor:
     *bias, left, right = operands
     n, m = left.shape[1], right.shape[2]
     unit = _LINE // left.dtype.itemsize
     rows, columns = n + -n % unit, m + -m % unit
     wide = [_filled(each.expand(len(left), n, m), rows, columns) for each in bias]
     result: Tensor = op(*wide, _filled(left, rows, left.shape[2]), _filled(right, right.shape[1], columns), **kwargs)
-    return result[:, :n, :m].contiguous()
+    return result.new_empty_strided((len(left), n, m), strides).copy_(result[:, :n, :m])
 
 
 def _filled(matrices: Tensor, rows: int, columns: int) -> Tensor:
