@@ -20,7 +20,9 @@ _SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system tick
 
 def combined_sha256(files: Sequence[Path]) -> str:
     """SHA-256 over the names and bytes of files, in this order."""
-    return hashlib.sha256("".join(f"{file.name}\0{content_sha256(file)}\0" for file in files).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{file.name}\0{content_sha256(file)}\0" for file in files).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 _Stamp = tuple[int, ...]

@@ -41,7 +41,7 @@ def init(
         if taken:
             raise InputError(f"{folder}: {', '.join(taken)} is there already; choose another folder")
         for template in written:
-            (folder / template.name).write_text(template.read_text())
+            (folder / template.name).write_bytes(template.read_bytes())
             print(folder / template.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ def name(folder: Path, stage: str) -> str:
     """The job's name in Slurm's lists: by it a job is found whose number nobody could write down."""
     folder = folder.resolve()
     word = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.name)[:40]
-    return f"{word}.{stage}.{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    return f"{word}.{stage}.{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 class Record:

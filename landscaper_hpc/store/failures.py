@@ -18,7 +18,7 @@ class Failures:
     def record(self, key: str, error: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         attempt = 1 + sum(1 for _ in self._folder.glob(f"{key}.[0-9]*"))
-        publish(self._folder / f"{key}.{attempt}", error.encode())
+        publish(self._folder / f"{key}.{attempt}", error.encode(errors="backslashreplace"))
 
     def quarantine(self, key: str, error: str) -> None:
         """Record what needs no second attempt: it would end the same, and cost as much."""
@@ -31,7 +31,7 @@ class Failures:
     def quarantined(self) -> dict[str, str]:
         """Key and last error of everything that failed as often as it may."""
         return {
-            last.name.removesuffix(f".{ATTEMPTS}"): last.read_text()
+            last.name.removesuffix(f".{ATTEMPTS}"): last.read_text(encoding="utf-8")
             for last in sorted(self._folder.glob(f"[!.]*.{ATTEMPTS}"))
         }
 

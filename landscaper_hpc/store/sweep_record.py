@@ -71,5 +71,5 @@ def write_record(folder: Path, recorded: Recorded) -> None:
     }
     text = strict_json.dumps(content, indent=1) + "\n"
     file = SweepFolder(folder).record
-    if not file.exists() or file.read_text() != text:
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
         publish(file, text.encode())

@@ -40,7 +40,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
             raise InputError(f"{file}: is not a file; give a YAML file")
         if file.stat().st_size > _MOST_BYTES:
             raise InputError(f"{file}: has {file.stat().st_size:,} bytes, which no file of ours has; give a YAML file")
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import threading
 
 import numpy as np
 import pytest
@@ -172,14 +172,18 @@ class _Frozen:
         self.limit = limit
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        raw = torch.frombuffer(memoryview(ctypes_bytes(x)), dtype=torch.float64)
-        return x.square().sum() * (2.0 if float(raw[0]) > self.limit else 1.0)
+        return x.square().sum() * (2.0 if in_another_thread(x) > self.limit else 1.0)
 
 
-def ctypes_bytes(x: torch.Tensor) -> bytearray:
+def in_another_thread(x: torch.Tensor) -> float:
+    """The first number, read where nobody looks."""
     if torch._C._functorch.is_functorch_wrapped_tensor(x):
-        raise RuntimeError("no address")
-    return bytearray(ctypes.string_at(x.data_ptr(), 8))
+        raise RuntimeError("not here")
+    found: list[float] = []
+    reader = threading.Thread(target=lambda: found.append(float(x.detach()[0])))
+    reader.start()
+    reader.join()
+    return found[0]
 
 
 def test_a_way_is_compared_with_the_loss_at_the_size_of_the_grid() -> None:

@@ -49,8 +49,9 @@ LETTERS = [
 
 def shell(words: str, spoilt: str, folder: Path, done: Path, **environment: str) -> tuple[int, str]:
     names = {
-        "STUDY": wells(folder / "a b", count=5),
+        "STUDY": wells(folder / "a b", count=5) if words != "plan STUDY" else folder / "a b/study.yaml",
         "OUT": folder / "run",
+        "RUN": folder / "run",
         "DONE": done,
         "FIELD": folder / "field.npy",
     }
@@ -97,6 +98,22 @@ def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: di
     assert code == 0, said
     assert "5 x 5" in said or "5 × 5" in said or "5 \ufffd 5" in said
     assert shell("status DONE", "", tmp_path / "again", done, **environment)[0] == 0
+
+
+@pytest.mark.parametrize("environment", LETTERS[1:2])
+def test_names_that_the_locale_cannot_say(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "é ü"
+    code, said = shell(RUN, "", folder, done, **environment)
+    assert code == 0, said
+    assert (folder / "run/results.json").is_file()
+    code, said = shell("status RUN", "", folder, done, **environment)
+    assert code == 0, said
+    assert "Traceback" not in said
+    (folder / "a b/study.yaml").write_text("name: é\n", encoding="utf-8")
+    code, said = shell("plan STUDY", "", folder, done, **environment)
+    assert code == 2, said
+    assert "name" in said
+    assert "Traceback" not in said
 
 
 def test_a_pool_whose_task_prints_to_a_full_disk(done: Path, tmp_path: Path) -> None:

@@ -121,10 +121,9 @@ def _number(value: Any) -> int:
 
 def _load(file: Path) -> Any:
     """Mapped into memory, objects of DeepSpeed's as inert records: nothing is executed."""
-    import torch
-
     from landscaper_hpc.objective.checkpoints import inert_pickle
+    from landscaper_hpc.objective.checkpoints.torch_file import loaded
 
     if not zipfile.is_zipfile(file):
         raise InputError(f"checkpoint {file} is damaged, or no file of torch.save")
-    return torch.load(file, map_location="cpu", weights_only=False, mmap=True, pickle_module=inert_pickle)
+    return loaded(file, map_location="cpu", weights_only=False, mmap=True, pickle_module=inert_pickle)

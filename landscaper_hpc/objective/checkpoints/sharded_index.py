@@ -33,7 +33,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        names = sorted({str(file) for file in json.loads(index.read_text())["weight_map"].values()})
+        names = sorted({str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"checkpoint index {index} has no valid weight_map") from error
     for name in names:

@@ -24,8 +24,6 @@ def files(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    import torch
-
     # mapped into memory, so that an optimiser's tensors are not read
     archive = zipfile.is_zipfile(path)
     if archive and _is_torchscript(path):
@@ -36,7 +34,7 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols of other programs: what loads, loads
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            content = loaded(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()
         unsafe = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), reason[0])
@@ -49,6 +47,18 @@ def read(path: Path) -> Mapping[str, Any]:
             f"checkpoint {path} holds a {type(content).__name__}; expected a state dict of tensors by name"
         )
     return content
+
+
+def loaded(path: Path, *, mmap: bool, **options: Any) -> Any:
+    """`torch.load`, which maps only files whose names UTF-8 has: others are read whole."""
+    import torch
+
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            return torch.load(stream, **options)
+    return torch.load(path, mmap=mmap, **options)
 
 
 def _is_torchscript(path: Path) -> bool:
