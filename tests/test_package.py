@@ -39,3 +39,12 @@ def test_every_file_that_readme_and_docs_link_to_is_there() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_readme_counts_the_faults_that_were_injected() -> None:
+    """The rows of README's table are sums of those that the program which injects them has written."""
+    row = r"^\|[^|]*\| (\d+) \| (\d+) \| (\d+) \|"
+    shown = re.findall(row + "$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    *written, total = re.findall(row, (ROOT / "tests/slurm/RESULTS.md").read_text(), re.MULTILINE)
+    assert [str(sum(int(each[i]) for each in shown)) for i in range(3)] == list(total)
+    assert [str(sum(int(each[i]) for each in written)) for i in range(3)] == list(total)
