@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -499,6 +500,37 @@ def test_products_against_differences_of_the_losses(name: str) -> None:
     if "norm" in name and name != "batch norm, tangent inside":
         assert "without fused kernels" in proof_of(objective)["hessian_mode"]
     assert (hessian.mode == "finite differences") == (name == "once differentiable")
+
+
+def test_weight_norm_has_the_eigenvalues_of_its_losses() -> None:
+    """By torch's fused kernel they would be 0.6716 and 0.5858, with small residuals."""
+    torch.manual_seed(0)
+    objective = Objective(classified(nn.Sequential(weight_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3))))
+    found = hessian_directions(objective, 2, tolerance=1e-6).eigenvalues
+    assert found == pytest.approx([0.70553862, 0.60758248], rel=1e-6)
+
+
+@pytest.mark.parametrize(("inside", "batches"), [(classified, 1), (classified, 2), (with_derivative_inside, 1)])
+def test_a_backward_pass_that_can_be_taken_once_has_the_eigenvalues_of_what_it_computes(
+    inside: Callable[[nn.Module], Task], batches: int
+) -> None:
+    """In mid-network torch takes what is behind it for constant, silently; with a derivative inside there is none."""
+    for function in (nn.Tanh(), Once()):
+        torch.manual_seed(0)
+        task = inside(layers(function, nn.Linear(4, 4), nn.Tanh()))
+        if batches > 1:
+            x, y = task.data
+            task = Task(task.model, task.loss, [(x[:5], y[:5]), (x[5:], y[5:])])
+        objective = Objective(task)
+        if isinstance(function, nn.Tanh):
+            dense = np.linalg.eigvalsh(dense_hessian(objective).numpy())
+            exact = dense[np.argsort(-np.abs(dense))][:2]
+        elif inside is classified:
+            found = hessian_directions(objective, 2, tolerance=1e-5).eigenvalues
+            np.testing.assert_allclose(found, exact, rtol=1e-5)
+        else:
+            with pytest.raises(InputError, match="two functions|cannot be differentiated"):
+                hessian_directions(objective, 2)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
