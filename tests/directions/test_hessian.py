@@ -515,21 +515,21 @@ def test_a_backward_pass_that_can_be_taken_once_has_the_eigenvalues_of_what_it_c
     inside: Callable[[nn.Module], Task], batches: int
 ) -> None:
     """In mid-network torch takes what is behind it for constant, silently; with a derivative inside there is none."""
-    for function in (nn.Tanh(), Once()):
+    for layer in (nn.Tanh(), Once()):
         torch.manual_seed(0)
-        task = inside(layers(function, nn.Linear(4, 4), nn.Tanh()))
+        task = inside(layers(layer, nn.Linear(4, 4), nn.Tanh()))
         if batches > 1:
             x, y = task.data
             task = Task(task.model, task.loss, [(x[:5], y[:5]), (x[5:], y[5:])])
         objective = Objective(task)
-        if isinstance(function, nn.Tanh):
+        if isinstance(layer, nn.Tanh):
             dense = np.linalg.eigvalsh(dense_hessian(objective).numpy())
             exact = dense[np.argsort(-np.abs(dense))][:2]
         elif inside is classified:
             found = hessian_directions(objective, 2, tolerance=1e-5).eigenvalues
             np.testing.assert_allclose(found, exact, rtol=1e-5)
         else:
-            with pytest.raises(InputError, match="two functions|cannot be differentiated"):
+            with pytest.raises(InputError, match=r"two functions|cannot be differentiated"):
                 hessian_directions(objective, 2)
 
 
