@@ -16,6 +16,7 @@ from landscaper_hpc.directions.directions import gradient_direction, hessian_dir
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
+from landscaper_hpc.objective.dependence import prove_dependence
 from landscaper_hpc.objective.loading import load_objective
 from landscaper_hpc.objective.objective import Objective, Task
 
@@ -23,7 +24,9 @@ torch.set_num_threads(1)
 POINTS = np.random.default_rng(0).normal(0, 0.3, (4, 2))
 
 
-def task(ranks: int = 0, share: int = -1, shape: str = "batches", uneven: bool = False, **how: Any) -> Task:
+def task(
+    ranks: int = 0, share: int = -1, shape: str = "batches", uneven: bool = False, idle: bool = False, **how: Any
+) -> Task:
     """A network with tied and with frozen parameters, on 12 examples; of those the share of one of the `ranks`."""
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Linear(5, 2))
@@ -39,7 +42,7 @@ def task(ranks: int = 0, share: int = -1, shape: str = "batches", uneven: bool =
     )
 
     def loss(m: Any, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return (m(batch[0]) - batch[1]).square().sum(dim=1)
+        return ((m(batch[0]) * (not idle)) - batch[1]).square().sum(dim=1)
 
     return Task(model, loss, data)
 
@@ -97,6 +100,7 @@ def main(rank: int, size: int, folder: Path) -> None:
         before = bits(objective.model)
         result = found(objective, None)
         result["unchanged"] = all(torch.equal(a, b) for a, b in zip(before, bits(objective.model), strict=True))
+        result["notices"] = prove_dependence(objective)
         result["shards"] = [tuple(part.shape) for part in before]
         directions = random_directions(objective, 2)
         result["ways"] = [evaluation_mode(objective, directions, 4), choose_batch(objective, directions)]
@@ -109,6 +113,7 @@ def main(rank: int, size: int, folder: Path) -> None:
         "uneven": lambda: load(share=rank, uneven=True),
         "narrow": lambda: load(narrow=True),
         "early": lambda: load(early=True),
+        "idle": lambda: prove_dependence(load(idle=True)),
     }.items():
         try:
             attempt()

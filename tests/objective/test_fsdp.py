@@ -59,6 +59,7 @@ def test_a_sharded_model_gives_what_the_whole_one_gives(ranks: tuple[int, Path],
     exact = hessian @ hessian.random(1)
     for result in results:
         assert result["unchanged"]
+        assert result["notices"] == []
         assert all(torch.equal(result[key], results[0][key]) for key in expected)  # on all ranks the same bits
         (error,) = {line.rsplit(" ", 1)[1] for line in result["said"] if "relative error" in line}
         assert result["ways"] == ["unrecorded, one point at a time (the model is sharded by FSDP)", 1]
@@ -76,13 +77,14 @@ def test_what_cannot_work_with_a_sharded_model_says_so(ranks: tuple[int, Path]) 
     size, folder = ranks
     for rank in range(size):
         refused = torch.load(folder / f"refused-{rank}.pt")
-        assert set(refused) == {"mode", "group", "uneven", "narrow", "early"}
+        assert set(refused) == {"mode", "group", "uneven", "narrow", "early", "idle"}
         for key in ("mode", "group"):
             assert "sharded by FSDP, whose gradients have no derivative" in refused[key]
             assert "leave out the mode (or give 'finite differences') and the group" in refused[key]
         assert f"different numbers of examples and batches ({12 // size + 3} in 2, " in refused["uneven"]
         assert "leave out its mp_policy" in refused["narrow"]
         assert "shard a model that has not been run" in refused["early"]
+        assert "parameters that move nothing" in refused["idle"]
 
 
 def test_the_older_wrapper_is_refused() -> None:
