@@ -91,7 +91,7 @@ class ObjectiveSurface:
         n = len(self._u)
         total, examples = torch.zeros(n, n, dtype=torch.float64, device=objective.device), 0
         exactly = arithmetic(objective.precision, objective.device, autocast=False)
-        with exactly, plain_attention(), Decomposed(layer_norm=True):
+        with exactly, plain_attention(), Decomposed(norms=True):
             for batch, count in zip(objective.batches, objective.examples, strict=True):
                 leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
                 slopes, weight = batch_gradient(objective, leaves, batch, count, keep=True)
