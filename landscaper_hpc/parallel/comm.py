@@ -145,11 +145,16 @@ class MpiComm:
     def abort(self, error: BaseException) -> None:
         if self.size == 1:
             raise error
-        print(f"landscaper-hpc: rank {self.rank}: {error or type(error).__name__}", file=sys.stderr, flush=True)
-        if not isinstance(error, InputError | KeyboardInterrupt):
+        words = " ".join(str(error).split()) or type(error).__name__
+        print(f"landscaper-hpc: rank {self.rank}: {words}", file=sys.stderr, flush=True)
+        if not isinstance(error, _SAID):
             traceback.print_exception(error)
         codes = {InputError: 2, KeyboardInterrupt: 130}
         self._comm.Abort(codes.get(type(error), 1))
+
+
+# What is no fault of ours: the words are enough.
+_SAID = (InputError, TaskFailed, Stopped, KeyboardInterrupt, OSError, MemoryError)
 
 
 def _wait_for(request: Any) -> None:
