@@ -20,6 +20,7 @@ from landscaper_hpc.confirm.surface import Answer, Array, Box, Request, Search
 STEP = 1e-5
 """In steps of the grid: a search ends where the next Newton step would be no longer."""
 _RADIUS, _LARGEST, _SMALLEST = 0.5, 1.0, 1e-8
+_SURE, _FAR = 0.1, 8.0
 _MOST = 200
 _SEEN = 8.0  # roundings: a difference of values below so many tells nothing
 
@@ -98,7 +99,8 @@ def newton(
             if ratio < 0.25:
                 radius = float(np.abs(step).max()) / 4
             elif ratio > 0.75 and np.abs(step).max() > 0.9 * radius:
-                radius = min(2 * radius, largest)
+                # further than one step of the grid only where the model holds: in a straight valley, say
+                radius = min(2 * radius, largest if abs(ratio - 1) > _SURE else _FAR * largest)
             H, exact = improved, H_exact
             if ratio > 0.05:
                 x, f, g = there, value, slope

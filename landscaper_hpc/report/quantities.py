@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from landscaper_hpc.confirm.confirmed import Confirmed
+from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
 from landscaper_hpc.report.quantity import (
     BOUNDS,

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.confirmed import Confirmed
+from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.report import text
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections

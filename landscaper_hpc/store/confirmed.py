@@ -20,7 +20,7 @@ from landscaper_hpc.store import zarr_files
 from landscaper_hpc.store.zarr_files import Damaged
 
 if TYPE_CHECKING:
-    from landscaper_hpc.confirm.confirmed import Confirmed
+    from landscaper_hpc.confirm.result import Confirmed
 
 _DRAWING = "drawing"
 
@@ -34,7 +34,7 @@ class StoredConfirmed(NamedTuple):
 
     @property
     def confirmed(self) -> Confirmed:
-        from landscaper_hpc.confirm.confirmed import Confirmed
+        from landscaper_hpc.confirm.result import Confirmed
 
         return Confirmed.from_arrays(self.arrays)
 

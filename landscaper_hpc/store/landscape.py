@@ -37,7 +37,7 @@ from landscaper_hpc.store.shards import ShardedLosses
 from landscaper_hpc.store.zarr_files import Damaged
 
 if TYPE_CHECKING:
-    from landscaper_hpc.confirm.confirmed import Confirmed
+    from landscaper_hpc.confirm.result import Confirmed
     from landscaper_hpc.topology import MergeTree
 
 

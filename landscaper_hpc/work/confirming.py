@@ -25,8 +25,8 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.tasks import worker_for
 
 if TYPE_CHECKING:
-    from landscaper_hpc.confirm.confirmed import Confirmed
     from landscaper_hpc.confirm.of_objective import ObjectiveSurface
+    from landscaper_hpc.confirm.result import Confirmed
     from landscaper_hpc.confirm.rows import What
     from landscaper_hpc.confirm.surface import Cost
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from landscaper_hpc.confirm.confirmed import Confirmed, confirm
+from landscaper_hpc.confirm.confirmed import confirm
 from landscaper_hpc.confirm.ends import KINDS
+from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb, smad
