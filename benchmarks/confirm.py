@@ -4,9 +4,9 @@
     python benchmarks/confirm.py --topsearch PYTHON  # and TopSearch's, by a Python that has topsearch installed
 
 Both get the same box. Ours starts at the minima of a grid, whose points are told beside the gradients; TopSearch by
-basin hopping with as many steps as there are ten for each minimum, then connects each minimum with its two nearest and
-what is left unconnected, as in its own examples. A Hessian counts as n gradients. Run by TopSearch's Python, this file
-is its side.
+basin hopping, 100 steps or ten for each minimum, then connects each minimum with its two nearest, and what is left
+unconnected; its settings were chosen by hand and are not tuned. A Hessian counts as n gradients. Run by TopSearch's
+Python, this file is its side.
 """
 
 from __future__ import annotations
