@@ -194,6 +194,18 @@ def merge_tree(points: int, dim: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "nodes": len(tree.nodes), "edges": len(tree.edges)}
 
 
+def contour_tree(points: int, dim: int) -> dict[str, Any]:
+    """Landscaper's contour tree of the benchmark's smooth field."""
+    import numpy as np
+    from landscaper.landscape import LossLandscape
+    from topology import smooth
+
+    landscape = LossLandscape(smooth(points, dim), [np.linspace(-1, 1, points)] * dim)
+    start = time.perf_counter()
+    tree = landscape.get_contour_tree()
+    return {"seconds": time.perf_counter() - start, "nodes": len(tree.nodes), "edges": len(tree.edges)}
+
+
 def residual(model: Any, loss: Any, batch: Any, vectors: Any) -> float:
     """The largest ‖Hv − λv‖ / |λ| with λ = vᵀHv, in float64 by plain double backward: the same for everyone."""
     import copy
@@ -217,9 +229,9 @@ def residual(model: Any, loss: Any, batch: Any, vectors: Any) -> float:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     sys.stdout, real_stdout = sys.stderr, sys.stdout  # Landscaper prints
-    answer = {"landscape": landscape, "hessian": hessian, "merge_tree": merge_tree}[sys.argv[1]](
-        **json.loads(sys.argv[2])
-    )
+    answer = {"landscape": landscape, "hessian": hessian, "merge_tree": merge_tree, "contour_tree": contour_tree}[
+        sys.argv[1]
+    ](**json.loads(sys.argv[2]))
     if isinstance(answer, dict):
         print(json.dumps(answer), file=real_stdout)
     else:

@@ -1,7 +1,7 @@
-"""Merge trees against numpy's argsort, cripser, GUDHI, higra, scikit-image and Landscaper: one table, one command.
+"""Merge and contour trees against numpy's argsort, cripser, GUDHI, higra, scikit-image and Landscaper, in one table.
 
     python benchmarks/topology.py                 all of it; the slowest peers take minutes
-    python benchmarks/topology.py --only smooth   smooth, dense, large, noise or landscaper
+    python benchmarks/topology.py --only smooth   smooth, dense, contour, large, noise or landscaper
     python benchmarks/topology.py --only start    the command from the shell: its very first run, and the next ones
     python benchmarks/topology.py --no-peers      only ours and argsort
 
@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,19 @@ def noise(k: int, n: int) -> NDArray[Any]:
 def field_of(name: str) -> NDArray[Any]:
     kind, size, *dtype = name.split()
     k, n = map(int, size.split("^"))
-    return noise(k, n) if kind == "noise" else smooth(k, n, *dtype)
+    return noise(k, n).astype(*dtype or ["f8"], copy=False) if kind == "noise" else smooth(k, n, *dtype)
+
+
+def contour(connectivity: str) -> Callable[[NDArray[Any]], Any]:
+    from landscaper_hpc.topology import contour_tree
+
+    def work(field: NDArray[Any]) -> Any:
+        tree = contour_tree(field, connectivity)
+        return {"nodes": len(tree.nodes), "minima": len(tree.minima), "maxima": len(tree.maxima)}
+
+    for dtype in ("f4", "f8"):
+        work(np.indices((64, 64)).sum(0).astype(dtype) % 2)
+    return work
 
 
 def ours(connectivity: str) -> Callable[[NDArray[Any]], Any]:
@@ -128,13 +141,13 @@ def without_avx() -> Iterator[None]:
         del os.environ["NPY_DISABLE_CPU_FEATURES"]
 
 
-def landscaper(field: NDArray[Any]) -> Any:
+def landscaper(field: NDArray[Any], what: str = "merge_tree") -> Any:
     """In its own environment, on the same field; it times itself. None if it does not finish in time, or is killed as
     it takes all memory."""
     import peers
 
     try:
-        found = peers.call("merge_tree", timeout=LIMIT + 30, points=field.shape[0], dim=field.ndim)
+        found = peers.call(what, timeout=LIMIT + 30, points=field.shape[0], dim=field.ndim)
     except subprocess.TimeoutExpired:
         return None
     except subprocess.CalledProcessError as error:
@@ -157,6 +170,11 @@ WORK: list[tuple[str, str, str, int]] = [
     ("smooth", "smooth 41^4", "skimage", 1),
     ("dense", "smooth 21^5", "ours freudenthal", 3),
     ("dense", "smooth 21^5", "ours full", 3),
+    ("contour", "smooth 41^4 float32", "ours contour axis", 5),
+    ("contour", "smooth 41^4 float32", "ours contour freudenthal", 3),
+    ("contour", "noise 41^4 float32", "ours contour axis", 5),
+    ("contour", "smooth 21^2", "ours contour axis", 5),
+    ("contour", "smooth 21^2", "landscaper contour", 1),
     ("large", "smooth 41^5 float32", "ours axis", 3),
     ("large", "smooth 41^5 float32", "argsort", 1),
     ("large", "smooth 41^5 float32", "argsort without AVX", 1),
@@ -168,6 +186,7 @@ PEERS: dict[str, Callable[[NDArray[Any]], Any]] = {
     "argsort": argsort,
     "argsort without AVX": argsort,
     "landscaper": landscaper,
+    "landscaper contour": partial(landscaper, what="contour_tree"),
     "cripser": cripser,
     "gudhi": gudhi,
     "skimage": skimage,
@@ -179,7 +198,9 @@ def measure(field_name: str, who: str, runs: int) -> dict[str, Any] | None:
     """In a process of its own: best seconds, peak memory over the array, what it found. None if it did not finish."""
     from landscaper_hpc.topology.blocks.stats import peak_memory
 
-    work = ours(who.split()[1]) if who.startswith("ours") else PEERS[who]
+    who_, _, connectivity = who.rpartition(" ")
+    work = {"ours": ours, "ours contour": contour}[who_](connectivity) if who_.startswith("ours") else PEERS[who]
+    timed = who.startswith("landscaper")
     before = peak_memory()
     field = field_of(field_name)
     made = peak_memory()
@@ -187,13 +208,13 @@ def measure(field_name: str, who: str, runs: int) -> dict[str, Any] | None:
     for _ in range(runs):
         start, cpu = time.perf_counter(), time.process_time()
         found = work(field)
-        if who == "landscaper" and found is None:
+        if timed and found is None:
             return None
-        seconds.append(found["seconds"] if who == "landscaper" else time.perf_counter() - start)
+        seconds.append(found["seconds"] if timed else time.perf_counter() - start)
         used.append(time.process_time() - cpu)
     return {
         "field": field_name, "who": who, "vertices": field.size, "seconds": min(seconds), "runs": seconds,
-        "processor_seconds": None if who == "landscaper" else min(used),
+        "processor_seconds": None if timed else min(used),
         "ns_per_vertex": min(seconds) / field.size * 1e9,
         # making the field may have peaked higher than the work: then this is an upper bound
         "memory_over_array": None if field.size < 10**5 else (max(peak_memory(), made) - before) / field.nbytes,
@@ -256,7 +277,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["smooth", "dense", "large", "noise", "landscaper", "start"])
+    parser.add_argument("--only", choices=["smooth", "dense", "contour", "large", "noise", "landscaper", "start"])
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
     if options.only == "start":

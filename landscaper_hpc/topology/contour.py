@@ -33,7 +33,6 @@ from landscaper_hpc.topology.kernels.order import Census, census, ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.merge import checked_values, merge_tree
 from landscaper_hpc.topology.topopy import ExactTrees, LandscaperPairs, landscaper_pairs
-from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:
     import networkx
@@ -275,30 +274,52 @@ def contour_tree(
     check_connectivity(connectivity, array.shape)
     seen = census(array.reshape(-1))
     finite = _as_finite(array, seen)
-    trees = _merge_trees(finite, connectivity, threads)
     _prepare()
-    return _combined(array, finite, seen, *trees, labels)
+    halves = _halves(finite, connectivity, threads)
+    return _combined(array, finite, seen, connectivity, halves, labels)
 
 
-def _merge_trees(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> tuple[MergeTree, MergeTree]:
+class _Half(NamedTuple):
+    """What is needed of a merge tree, with all deaths and labels of all vertices."""
+
+    minima: NDArray[np.int64]
+    death: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    labels: NDArray[Any]
+
+
+def _half(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> _Half:
+    tree = merge_tree(field, connectivity, labels=True, threads=threads)
+    assert tree.labels is not None
+    return _Half(tree.minima, tree.death, tree.parent, tree.labels.reshape(-1))
+
+
+def _halves(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> list[_Half]:
     """Those of the order, and of the same order from its end, whose ids count backwards."""
-    below = merge_tree(field, connectivity, labels=True, threads=threads)
+    below = _half(field, connectivity, threads)
     backwards = np.negative(field).reshape(-1)[::-1].reshape(field.shape)
-    return below, merge_tree(backwards, connectivity, labels=True, threads=threads)
+    return [below, _half(backwards, connectivity, threads)]
 
 
 @lru_cache(maxsize=1)
 def _prepare() -> None:
     """Compile or load what a tree needs, while no other process of this host does."""
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
-    trees = _merge_trees(field, "axis", 1)
+    halves = _halves(field, "axis", 1)
     with compiling():
-        _ = _combined(field, field, census(field.reshape(-1)), *trees, False).branches
+        _ = _combined(field, field, census(field.reshape(-1)), "axis", halves, False).branches
 
 
 def _combined(
-    array: NDArray[Any], finite: NDArray[Any], seen: Census, below: MergeTree, above: MergeTree, labels: bool
+    array: NDArray[Any],
+    finite: NDArray[Any],
+    seen: Census,
+    connectivity: Connectivity,
+    halves: list[_Half],
+    labels: bool,
 ) -> ContourTree:
+    below, above = halves
+    halves.clear()  # nobody else holds them: where critical vertices are many, memory is what counts
     last = array.size - 1
     critical = np.zeros(array.size, np.bool_)
     for ids in (below.minima, below.death[below.death >= 0]):
@@ -315,22 +336,23 @@ def _combined(
     split, up = _arcs(above, last - nodes[::-1], number[::-1])
     split, up = np.where(split < 0, -1, len(nodes) - 1 - split)[::-1].copy(), up[::-1].copy()
     del number
-    edges = np.sort(combine(join.copy(), down.copy(), split.copy(), up.copy()), axis=1)
-    edges = edges[radix_argsort(edges[:, 0] * np.int64(len(nodes)) + edges[:, 1])]
     found = array.reshape(-1)[nodes].astype(np.float64) + 0.0
-    assert below.labels is not None and above.labels is not None
     ascending = descending = None
     if labels:
-        is_minimum = found[down == 0] < np.inf
-        is_maximum = found[up == 0][::-1] > -np.inf
-        ascending = _renumbered(below.labels, is_minimum)
-        descending = _renumbered(above.labels.reshape(-1)[::-1].reshape(array.shape), is_maximum)
+        ascending = _renumbered(below.labels, found[down == 0] < np.inf).reshape(array.shape)
+        descending = _renumbered(above.labels[::-1], found[up == 0][::-1] > -np.inf).reshape(array.shape)
+    del below, above
+    edges = combine(join.copy(), down.copy(), split.copy(), up.copy())
+    edges.sort(axis=1)
+    code = edges[:, 0] * np.int64(len(nodes)) + edges[:, 1]
+    del edges
+    code.sort()
     return ContourTree(
         shape=array.shape,
-        connectivity=below.connectivity,
+        connectivity=connectivity,
         nodes=nodes,
         values=found,
-        edges=nodes[edges],
+        edges=nodes[np.stack(np.divmod(code, len(nodes)), 1)],
         down=down,
         up=up,
         join=join,
@@ -352,17 +374,16 @@ def _as_finite(array: NDArray[Any], seen: Census) -> NDArray[Any]:
 
 
 def _arcs(
-    tree: MergeTree, nodes: NDArray[np.int64], number: NDArray[np.int32]
+    half: _Half, nodes: NDArray[np.int64], number: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pointers from each node to the next one of a merge tree, and how many lead to each; nodes in the tree's order,
     `number` by their ids."""
-    assert tree.labels is not None
-    dying = np.flatnonzero(tree.death >= 0)
-    at = number[tree.death[dying]].astype(np.int64)
+    dying = np.flatnonzero(half.death >= 0)
+    at = number[half.death[dying]].astype(np.int64)
     order = radix_argsort(at)
     dying, at = dying[order], at[order]
     next_, count = np.full(len(nodes), -1, np.int32), np.zeros(len(nodes), np.int32)
-    arcs(tree.labels.reshape(-1)[nodes], dying, tree.parent[dying], at, tree.n_minima, next_, count)
+    arcs(half.labels[nodes], dying, half.parent[dying], at, len(half.minima), next_, count)
     return next_, count
 
 
