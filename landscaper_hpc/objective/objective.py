@@ -164,13 +164,32 @@ class Objective:
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
                 return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
-            try:
-                value = self._called(self._writes.protected(params), batch)
-            except (SystemExit, KeyboardInterrupt) as leaving:
-                if pressed(leaving):
-                    raise
-                raise self._left(leaving) from leaving
+            value = self._lost(params, batch)
         return self._mean(value, examples)
+
+    def apart(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, Tensor] | None:
+        """The losses of a batch's examples, each the mean of its own, shape (e,), and of how many it is the mean, (e,),
+        both float64; None where the loss returns the batch's mean, or the model is sharded. Rows that follow each other
+        are of one example where there is a multiple of `examples`."""
+        if self.sharded:
+            return None
+        with arithmetic(self.precision, self.device):
+            value = self._lost(params, batch)
+        self._mean(value, examples)
+        if value.ndim == 0:
+            return None
+        rows = examples if value.numel() % examples == 0 and value.shape[0] % examples == 0 else value.shape[0]
+        losses = value.detach().double().reshape(rows, -1)
+        return losses.mean(dim=1), torch.full((rows,), losses.shape[1], dtype=torch.float64)
+
+    def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
+        """What the task's loss returns."""
+        try:
+            return self._called(self._writes.protected(params), batch)
+        except (SystemExit, KeyboardInterrupt) as leaving:
+            if pressed(leaving):
+                raise
+            raise self._left(leaving) from leaving
 
     def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
         return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))

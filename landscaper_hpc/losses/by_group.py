@@ -1,0 +1,107 @@
+"""The loss at a point, apart for groups of the data: what tells how far another sample of data would move it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landscaper_hpc.directions.directions import Directions
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.losses.displacement import Walk
+from landscaper_hpc.objective.objective import Objective, Parameters
+from landscaper_hpc.objective.precision import one_thread
+from landscaper_hpc.progress import Progress, silent
+
+GROUPS = 64
+"""At most so many: a standard error from 64 groups is itself known to 9 %"""
+
+
+@dataclass(frozen=True)
+class GroupLosses:
+    """The mean loss of each group of the data at each point, `values` (p, g), and the groups' `weights` (g,): their
+    weighted mean over the groups is the loss. A group is a random share of all `units` ("examples", or "batches" where
+    the loss returns their means), the same at all points."""
+
+    values: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    units: int
+    kind: Literal["examples", "batches"]
+
+
+def group_losses(
+    objective: Objective,
+    directions: Directions,
+    points: NDArray[np.float64],
+    groups: int = GROUPS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> GroupLosses:
+    """The loss at each point as means over the same random groups of examples, so that differences are paired.
+
+    Parameters
+    ----------
+    objective
+        The loss. Where it returns per-example losses, groups are of examples; where it returns means, of batches.
+    directions
+        The n directions.
+    points
+        Shape (p, n): the α_i, in units of the directions' lengths.
+    groups
+        At most how many.
+    seed
+        Of the assignment to groups.
+    progress
+        Called with how many points are done, and of how many.
+
+    Returns
+    -------
+    GroupLosses
+
+    Raises
+    ------
+    InputError
+        Where the data are a single batch of which the loss returns the mean: nothing tells how far it is from the mean
+        of other data.
+    """
+    walk = Walk(objective, directions)
+    rows: list[NDArray[np.float64]] = []
+    weights, kind = np.empty(0), ""
+    with one_thread(objective.device):
+        for done, alpha in enumerate(points):
+            values, weights, kind = _units(objective, walk.one(alpha))
+            rows.append(_summed(values * weights, groups, seed))
+            progress(done + 1, len(points))
+    if kind and len(weights) < 2:
+        raise InputError(
+            f"{objective.source}: the loss returns the mean of the one batch that there is, which says nothing of "
+            "other data; return per-example losses, or give the data as several batches"
+        )
+    totals = _summed(weights, groups, seed)
+    found = np.array(rows).reshape(len(points), len(totals)) / totals
+    return GroupLosses(found, totals, len(weights), "examples" if kind == "examples" else "batches")
+
+
+def _units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """The mean losses of the smallest parts that the loss tells apart, with their weights."""
+    data = list(zip(objective.batches, objective.examples, strict=True))
+    parts = [objective.apart(params, *given) for given in data]
+    if all(part is not None for part in parts):
+        values = torch.cat([part[0] for part in parts if part is not None])
+        weights = torch.cat([part[1] for part in parts if part is not None])
+        return values.cpu().numpy(), weights.cpu().numpy(), "examples"
+    means = [objective.part(params, *given) for given in data]
+    return np.array([float(v.detach()) for v, _ in means]), np.array([float(w) for _, w in means]), "batches"
+
+
+def _summed(values: NDArray[np.float64], groups: int, seed: int) -> NDArray[np.float64]:
+    """Sums over the groups, (g,)."""
+    return np.bincount(_assigned(len(values), groups, seed), values).astype(np.float64)
+
+
+def _assigned(units: int, groups: int, seed: int) -> NDArray[np.int64]:
+    """The group of each unit: as many in each as can be."""
+    return np.random.default_rng(seed).permutation(np.arange(units) % min(groups, max(units, 1)))

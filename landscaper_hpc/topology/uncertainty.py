@@ -1,0 +1,165 @@
+"""How sure a persistence pair, SMAD and mean climb are, where the loss is a mean over sampled data.
+
+Everything is computed from the losses of the same groups of data at the critical points (`losses.by_group`), so the
+height of a saddle above a minimum is a paired difference: what both have in common, the noise of hard examples, is gone
+from it. The merge tree itself is held fixed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from landscaper_hpc.topology.tree import MergeTree
+
+LEVEL = 0.05
+"""A pair stands where its p-value after Holm's correction is below this."""
+RESAMPLES = 2000
+
+
+class PairedErrors(NamedTuple):
+    """Of each of p pairs of points: how much higher the upper one is over all groups, its standard error, and the
+    p-value of "it is no higher" after multiple testing. All (p,); a p-value is NaN where a loss is not finite."""
+
+    difference: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+
+
+def paired_errors(lower: NDArray[np.float64], upper: NDArray[np.float64], weights: NDArray[np.float64]) -> PairedErrors:
+    """Paired differences of group means, with delete-one jackknife errors and one-sided t-tests.
+
+    Parameters
+    ----------
+    lower, upper
+        Shape (p, g): the mean losses of the groups at the two points of each pair.
+    weights
+        Shape (g,): how much each group counts.
+
+    Returns
+    -------
+    PairedErrors
+        p-values are Holm's: the probability of one or more false claims among all pairs is at most their level, however
+        the pairs depend on each other.
+
+    References
+    ----------
+    Efron and Stein, *The jackknife estimate of variance* (1981); Holm, *A simple sequentially rejective multiple test
+    procedure* (1979).
+    """
+    difference = upper - lower
+    groups, total = len(weights), weights.sum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = difference @ weights / total
+        without = (mean[:, None] * total - difference * weights) / (total - weights)
+        spread = without - without.mean(axis=1, keepdims=True)
+        error = np.sqrt((groups - 1) / groups * np.square(spread).sum(axis=1))
+        statistic = np.where(mean == 0, 0.0, mean / error)
+    return PairedErrors(mean, error, holm(stats.t.sf(statistic, groups - 1)))
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values after Holm's step-down correction for their number; NaN ones count as tests and stay NaN."""
+    order = np.argsort(p_values, kind="stable")  # NaN last
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    ordered = p_values[order]
+    adjusted[order] = np.where(np.isnan(ordered), np.nan, np.minimum(1.0, np.maximum.accumulate(factors * ordered)))
+    return adjusted
+
+
+class CriticalPoints(NamedTuple):
+    """The vertices of a merge tree whose losses decide its numbers, and where they stand in `ids`.
+
+    Attributes
+    ----------
+    ids
+        (c,) flat ids, each once, in order.
+    chosen
+        (k,) indices of the tree's minima that take part: those of largest persistence, in the order of the minima.
+    minimum, death, first
+        (k,) places in `ids` of each, of its death and of its first saddle; -1 for none.
+    """
+
+    ids: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    minimum: NDArray[np.int64]
+    death: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+def critical_points(tree: MergeTree, most: int) -> CriticalPoints:
+    """The minima of largest persistence, `most` of them, with their deaths and first saddles."""
+    life = np.where(np.isnan(tree.lifetimes), -np.inf, tree.lifetimes)
+    chosen = np.sort(np.argsort(-life, kind="stable")[:most])
+    columns = np.stack([tree.minima[chosen], tree.death[chosen], tree.first_saddle[chosen]])
+    ids = np.unique(columns[columns >= 0])
+    places = np.where(columns >= 0, np.searchsorted(ids, columns), -1)
+    return CriticalPoints(ids, chosen, *places)
+
+
+class Interval(NamedTuple):
+    """A value and the 2.5 % and 97.5 % quantiles of what other samples of data would make of it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def intervals(
+    tree: MergeTree,
+    points: CriticalPoints,
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    seed: int = 0,
+) -> tuple[Interval, Interval]:
+    """SMAD and mean climb with bootstrap intervals over groups of data.
+
+    Pairs, basins and the range of losses are held fixed, and so are heights of minima that are not among `points`; a
+    height that a resample makes negative counts as 0.
+
+    Parameters
+    ----------
+    tree
+        The merge tree, sublevel.
+    points
+        Which vertices were evaluated.
+    values
+        Shape (c, g): the mean losses of the groups at `points.ids`.
+    weights
+        Shape (g,).
+    seed
+        Of the resampling.
+
+    Returns
+    -------
+    tuple of Interval
+        SMAD and mean climb, their values from the same group losses.
+
+    References
+    ----------
+    Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), percentile intervals.
+    """
+    low, high = tree.value_range
+    if not low < high:
+        nothing = Interval(0.0, 0.0, 0.0)
+        return nothing, nothing
+    groups = len(weights)
+    draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
+    shares = np.concatenate([weights[None], draws * weights])  # the first is the sample itself
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    meets = points.first >= 0
+    heights = values[points.first[meets]] - values[points.minimum[meets]]
+    climbed = np.clip(shares @ heights.T, 0.0, high - low) @ tree.basin_size[points.chosen[meets]]
+    others = np.setdiff1d(np.flatnonzero(tree.first_saddle >= 0), points.chosen)
+    fixed = np.clip(tree.first_saddle_value[others], low, high) - np.clip(tree.values[others], low, high)
+    climbed = (climbed + np.nansum(fixed * tree.basin_size[others])) / (tree.n_vertices * (high - low))
+    return _interval(climbed / tree.n_minima), _interval(climbed)
+
+
+def _interval(found: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return Interval(float(found[0]), float(low), float(high))
