@@ -81,8 +81,9 @@ def run(
     print_table(results)
     print_refinement(results)
     for item in results["landscapes"]:
-        if item["confirmed"]["sentence"] is not None:
-            print(f"{item['name']}: {item['confirmed']['sentence']}")
+        for answer in (item["confirmed"], item["error_bars"]):
+            if answer["sentence"] is not None:
+                print(f"{item['name']}: {answer['sentence']}")
     inside = StudyFolder(folder)
     print(f"\nreport:  {inside.report}\nnumbers: {inside.results}")
     print(f"losses:  xarray.open_zarr({str(inside.store)!r}, group={results['landscapes'][0]['name']!r})")

@@ -72,27 +72,31 @@ def group_losses(
     weights, kind = np.empty(0), ""
     with one_thread(objective.device):
         for done, alpha in enumerate(points):
-            values, weights, kind = _units(objective, walk.one(alpha))
+            values, weights, kind = units(objective, walk.one(alpha))
             rows.append(_summed(values * weights, groups, seed))
             progress(done + 1, len(points))
-    if kind and len(weights) < 2:
-        raise InputError(
-            f"{objective.source}: the loss returns the mean of the one batch that there is, which says nothing of "
-            "other data; return per-example losses, or give the data as several batches"
-        )
     totals = _summed(weights, groups, seed)
     found = np.array(rows).reshape(len(points), len(totals)) / totals
     return GroupLosses(found, totals, len(weights), "examples" if kind == "examples" else "batches")
 
 
-def _units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """The mean losses of the smallest parts that the loss tells apart, with their weights."""
+def units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """The mean losses of the smallest parts that the loss tells apart, with their weights, and what these parts are.
+
+    `InputError` where there is one part only.
+    """
     data = list(zip(objective.batches, objective.examples, strict=True))
     parts = [objective.apart(params, *given) for given in data]
     if all(part is not None for part in parts):
         values = torch.cat([part[0] for part in parts if part is not None])
         weights = torch.cat([part[1] for part in parts if part is not None])
-        return values.cpu().numpy(), weights.cpu().numpy(), "examples"
+        if len(values) > 1:
+            return values.cpu().numpy(), weights.cpu().numpy(), "examples"
+    if len(data) < 2:
+        raise InputError(
+            f"error_bars: {objective.source}: the loss returns the mean of the one batch that there is, which says "
+            "nothing of other data; return per-example losses, or give the data as several batches"
+        )
     means = [objective.part(params, *given) for given in data]
     return np.array([float(v.detach()) for v, _ in means]), np.array([float(w) for _, w in means]), "batches"
 

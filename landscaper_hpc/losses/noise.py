@@ -33,22 +33,31 @@ def precision_report(
 ) -> PrecisionReport:
     """Compare the objective at `points` (m, n) with `reference`, the same task and checkpoint in float64.
 
-    An objective in float64 is compared with itself added up in another order: data batches reversed, one point at a
-    time. Points where either is not finite do not count.
+    Points where either is not finite do not count. See `compared`.
     """
-    values = losses(objective, directions, points, batch)
-    if objective.precision == "float64":
-        exact = _other_order(objective, directions, points)
-    else:
-        vectors = {k: v.to(reference.parameters[k]) for k, v in directions.vectors.items()}
-        wide = Directions(vectors, directions.kind, directions.normalization, directions.gram)
-        exact = losses(reference, wide, points, 1)
+    values, exact = compared(objective, reference, directions, points, batch)
     finite = np.isfinite(values) & np.isfinite(exact)
     difference = np.abs(values - exact)[finite]
     relative = difference / np.maximum(np.abs(exact[finite]), np.finfo(float).tiny)
     return PrecisionReport(
         objective.precision, int(finite.sum()), float(difference.max(initial=0)), float(relative.max(initial=0))
     )
+
+
+def compared(
+    objective: Objective, reference: Objective, directions: Directions, points: NDArray[np.float64], batch: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The losses at `points` (m, n), and those of `reference`, the same task and checkpoint in float64; both (m,).
+
+    An objective in float64 is compared with itself added up in another order: data batches reversed, one point at a
+    time.
+    """
+    values = losses(objective, directions, points, batch)
+    if objective.precision == "float64":
+        return values, _other_order(objective, directions, points)
+    vectors = {k: v.to(reference.parameters[k]) for k, v in directions.vectors.items()}
+    wide = Directions(vectors, directions.kind, directions.normalization, directions.gram)
+    return values, losses(reference, wide, points, 1)
 
 
 def _other_order(objective: Objective, directions: Directions, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
 from landscaper_hpc.topology.refinement import TOLERANCE
@@ -41,8 +42,8 @@ class _Landscape:
     result: Mapping[str, Any]
     store: LandscapeStore
     drawing: Drawing
-    confirmed: Mapping[str, NDArray[Any]] | None
-    """What figures show of its confirmed minima (`work.confirming`)."""
+    answers: Mapping[str, Mapping[str, NDArray[Any]]]
+    """What figures show of what else was asked for (`store.layout.ANSWERS`)."""
 
     @property
     def name(self) -> str:
@@ -52,6 +53,13 @@ class _Landscape:
     def range(self) -> tuple[float, float]:
         low, high = self.result["topology"]["range"]
         return low, high
+
+    def stands(self, of: str) -> NDArray[np.bool_] | None:
+        """Which of the drawing's "bars", "leaves" or "basins" stand in every answer; None where nothing was asked."""
+        confirmed, sure = self.answers.get("confirmed", {}), self.answers.get("error_bars", {})
+        said = [confirmed[of] == 0] if of in confirmed else []
+        said += [sure[of] == 1] if of in sure else []
+        return np.logical_and.reduce(said) if said else None
 
     @property
     def slices(self) -> list[tuple[int, ...]]:
@@ -68,16 +76,17 @@ def write_report(folder: Path) -> Path:
     inside = StudyFolder(Path(folder))
     results = read_results(inside.results)
     with figures.style():
-        asked = results["provenance"]["configuration"]["confirm"]
+        asked = Study.asked_in(results["provenance"]["configuration"])
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, page.encode())
     return inside.report
 
 
-def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Any] | None) -> _Landscape:
+def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> _Landscape:
     store = LandscapeStore(path, result["name"])
-    found = None if asked is None else store.confirmed(asked)
-    return _Landscape(result, store, Drawing.from_arrays(store.drawing()), None if found is None else found.drawing)
+    found = {name: store.answer(name, question) for name, question in asked.items()}
+    drawn = {name: answer.drawing for name, answer in found.items() if answer is not None}
+    return _Landscape(result, store, Drawing.from_arrays(store.drawing()), drawn)
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -143,24 +152,20 @@ def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
     minima = topology["n_minima"]
     found: dict[str, Any] = {"profile": None, "slices": []}
     basins = f"{item.name}: {refined.basins(minima)}"
-    shown = item.confirmed
+    shown = item.answers.get("confirmed")
     if (profile := drawing.profile) is not None:
         found["profile"] = draw(
-            lambda ax: figures.plot_profile(
-                ax, profile, item.result["grid"]["points"], joint, None if shown is None else shown["basins"] == 0
-            ),
+            lambda ax: figures.plot_profile(ax, profile, item.result["grid"]["points"], joint, item.stands("basins")),
             f"profile-{item.name}",
             f"Landscape profile of {basins}, loss from {text.bounds(own)}",
         )
     found["barcode"] = draw(
-        lambda ax: figures.plot_barcode(ax, drawing.bars, own, topology["noise_floor"], minima),
+        lambda ax: figures.plot_barcode(ax, drawing.bars, own, topology["noise_floor"], minima, item.stands("bars")),
         f"barcode-{item.name}",
         f"Persistence barcode of {basins}",
     )
     found["tree"] = draw(
-        lambda ax: figures.plot_merge_tree(
-            ax, drawing.branches, own, minima, None if shown is None else shown["leaves"] == 0
-        ),
+        lambda ax: figures.plot_merge_tree(ax, drawing.branches, own, minima, item.stands("leaves")),
         f"tree-{item.name}",
         f"Merge tree of {basins}",
     )

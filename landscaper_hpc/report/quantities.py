@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
@@ -34,6 +35,7 @@ from landscaper_hpc.report.quantity import (
 )
 from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
+from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
@@ -90,6 +92,16 @@ def _confirmed(m: Measured) -> Confirmed:
     return m.confirmed
 
 
+def _bars(m: Measured) -> ErrorBars:
+    assert m.error_bars is not None
+    return m.error_bars
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max(initial=0.0))
+
+
 def _residual(m: Measured) -> float | None:
     residuals = m.hessian("residuals")
     return None if residuals is None else float(residuals.max())
@@ -122,6 +134,7 @@ _CURVE: Origin = "tree of a study"
 _CONTOUR: Origin = "contour"
 _OWN: Origin = "landscape"
 _CONFIRMED: Origin = "confirmed"
+_BARS: Origin = "error_bars"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -479,5 +492,38 @@ ROWS: tuple[Quantity, ...] = (
         "what the minima of the grid are",
         "", "",
         _CONFIRMED, TEXT, lambda m: _confirmed(m).sentence()),
+    Quantity("error_bars.pairs", "minima looked at again", "",
+        "the most persistent, by groups of the data",
+        "", "",
+        _BARS, COUNT, lambda m: len(_bars(m).minima), frozenset(), "minima_looked_at"),
+    Quantity("error_bars.stand", "minima that stand", "",
+        "of those looked at: higher than rounding, and than what another choice of data would do to them",
+        "#{m: p < 0.05 after Holm's correction, death − birth > rounding}",
+        "Holm (1979); Efron and Stein (1981), the jackknife",
+        _BARS, COUNT, lambda m: int(_bars(m).stands.sum()), _in("run", "page", "sweep", "figure"), "minima_that_stand"),
+    Quantity("error_bars.mean_climb", "mean climb, 95 % interval", "",
+        "from other choices of data, with pairs, basins and range held fixed",
+        "2.5 % and 97.5 % of resampled groups of the data", "Efron and Tibshirani (1993), percentiles",
+        _BARS, BOUNDS, lambda m: _bars(m).mean_climb[1:], _in("run", "page")),
+    Quantity("error_bars.smad", "SMAD, 95 % interval", "",
+        "as that of the mean climb",
+        "2.5 % and 97.5 % of resampled groups of the data", "Efron and Tibshirani (1993), percentiles",
+        _BARS, BOUNDS, lambda m: _bars(m).smad[1:], _in("run", "page")),
+    Quantity("error_bars.standard_error", "largest standard error of a height", "loss",
+        "of saddles above minima, paired: over the same groups of data",
+        "max over pairs of the jackknife's error", "Efron and Stein (1981)",
+        _BARS, NUMBER, lambda m: _largest(_bars(m).standard_error), _in("page")),
+    Quantity("error_bars.rounding", "largest rounding of a height", "loss",
+        "measured at minima and saddles: against float64, or against sums in another order",
+        "max over pairs of |height − its more exact value|", "",
+        _BARS, NUMBER, lambda m: _largest(_bars(m).rounding), _in("page")),
+    Quantity("error_bars.units", "parts of the data", "",
+        "examples that the loss tells apart, or else batches",
+        "", "",
+        _BARS, COUNT, lambda m: _bars(m).units, frozenset(), "data_units"),
+    Quantity("error_bars.sentence", "how sure minima are, in words", "",
+        "",
+        "", "",
+        _BARS, TEXT, lambda m: _bars(m).sentence()),
 )
 # fmt: on

@@ -15,6 +15,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.contour import ContourTree
 from landscaper_hpc.topology.decided import without_shallow
+from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.metrics import (
     PersistenceStatistics,
     SmadCurve,
@@ -35,7 +36,7 @@ class Measured:
     """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
     landscape its store, for those of a scope the `field`: its values, and the tree's labels, for those of its
     refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
-    not among them, for those of the contour tree that, and for those of confirmed minima these."""
+    not among them, for those of the contour tree that, and for those of what else a study asks for the answers."""
 
     tree: MergeTree
     precision: Any
@@ -44,6 +45,7 @@ class Measured:
     nested: Sequence[tuple[MergeTree, NDArray[Any]]] | None = None
     contour: ContourTree | None = None
     confirmed: Confirmed | None = None
+    error_bars: ErrorBars | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -127,7 +129,7 @@ SHAPES = Kind({"type": "array", "items": {"type": "array", "items": {"type": "in
 MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
-Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed"]
+Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Quantity:
     formula     how it is defined; `source` who says so
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
                 contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
-                confirmed: of confirmed minima, where those are asked for
+                confirmed, error_bars: of what else a study asks for
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

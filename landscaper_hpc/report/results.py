@@ -9,6 +9,7 @@ from typing import Any
 from landscaper_hpc import strict_json
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import ANSWERS
 from landscaper_hpc.study.study import Study
 
 SCHEMA = 2
@@ -67,8 +68,8 @@ def read_results(file: Path) -> dict[str, Any]:
 def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
     from landscaper_hpc.report.quantities import ROWS, nested
 
-    confirmed = _confirmed(study, store)
-    told = {row.key: confirmed.get(row.key) for row in ROWS if row.origin == "confirmed"}
+    answers = _answers(study, store)
+    told = {row.key: answers.get(row.key) for row in ROWS if row.origin in ANSWERS}
     science, numbers = store.attributes["science"], nested({**store.numbers(), **told})
     said = {
         "directions": {
@@ -97,11 +98,12 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
     }
 
 
-def _confirmed(study: Study, store: LandscapeStore) -> dict[str, Any]:
-    """The numbers of confirmed minima, by key; none where the study does not ask for them."""
-    if study.confirm is None:
-        return {}
-    found = store.confirmed(study.confirm.model_dump(mode="json"))
-    if found is None:
-        raise InputError(f"{store.folder}: its confirmed minima are missing or damaged; run the study again")
-    return found.numbers
+def _answers(study: Study, store: LandscapeStore) -> dict[str, Any]:
+    """The numbers of what the study asks for beside the tree, by key."""
+    numbers: dict[str, Any] = {}
+    for name, asked in study.asked().items():
+        found = store.answer(name, asked)
+        if found is None:
+            raise InputError(f"{store.folder / name}: is missing or damaged; run the study again")
+        numbers |= found.numbers
+    return numbers

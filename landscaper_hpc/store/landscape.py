@@ -6,7 +6,7 @@
                               directions/<parameter>  shape (n, *parameter shape)
                               hessian/eigenvalues, residuals, and trace and density where asked for
                               topology/<connectivity>.<direction>/…    a merge tree, its numbers, its drawing
-                              confirmed/…             minima and saddles of the loss, where a study asks for them
+                              confirmed/… error_bars/…    what else a study asks for (`layout.ANSWERS`)
                               accepted/<hash>         versions and devices that were accepted beside the first ones
 
 The promise: tasks run at least once, are deterministic and idempotent, and take effect exactly once. One shard is one
@@ -30,14 +30,13 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import folder_aside, remove_partials
 from landscaper_hpc.grid import Axis, Grid, Shard
-from landscaper_hpc.store import confirmed, environment, layout, trees, zarr_files
+from landscaper_hpc.store import answers, environment, layout, trees, zarr_files
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.store.shards import ShardedLosses
 from landscaper_hpc.store.zarr_files import Damaged
 
 if TYPE_CHECKING:
-    from landscaper_hpc.confirm.result import Confirmed
     from landscaper_hpc.topology import MergeTree
 
 
@@ -234,28 +233,22 @@ class LandscapeStore(ShardedLosses):
     def _tree_folder(self, connectivity: str | None, direction: str) -> Path:
         return self.folder / layout.TOPOLOGY / trees.tree_name(connectivity or self.connectivity, direction)
 
-    def write_confirmed(
-        self,
-        found: Confirmed,
-        asked: Mapping[str, Any],
-        numbers: Mapping[str, Any],
-        drawing: Mapping[str, NDArray[Any]],
-    ) -> None:
-        """Store what the grid's minima are in the continuous subspace, and `numbers` and a `drawing` made of it; it
-        takes the place of an answer to another question (`asked`)."""
-        folder = self.folder / layout.CONFIRMED
+    def write_answer(self, name: str, asked: Mapping[str, Any], answer: answers.Answer) -> None:
+        """Store what a study asked for beside the tree (`layout.ANSWERS`); it takes the place of what was asked for
+        otherwise."""
+        folder = self.folder / name
         if folder.exists():
-            self.consolidate(leave_out=layout.CONFIRMED)  # readers go by what is listed
-        confirmed.write(folder, found, self._about(asked), numbers, drawing)
+            self.consolidate(leave_out=name)  # readers go by what is listed
+        answers.write(folder, answer, layout.ANSWERS[name], self._about(asked))
         self.consolidate()
 
-    def confirmed(self, asked: Mapping[str, Any]) -> confirmed.StoredConfirmed | None:
+    def answer(self, name: str, asked: Mapping[str, Any]) -> answers.Answer | None:
         """What was stored for this question and these losses, where it is whole."""
-        return confirmed.read(self.folder / layout.CONFIRMED, self._about(asked))
+        return answers.read(self.folder / name, self._about(asked))
 
-    def has_confirmed(self, asked: Mapping[str, Any]) -> bool:
+    def has_answer(self, name: str, asked: Mapping[str, Any]) -> bool:
         """Whether there is an answer to this question. Looks, and does not read."""
-        return confirmed.is_about(self.folder / layout.CONFIRMED, {"asked": dict(asked)})
+        return answers.is_about(self.folder / name, {"asked": dict(asked)})
 
     def _about(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
@@ -285,7 +278,7 @@ class LandscapeStore(ShardedLosses):
 
     def consolidate(self, leave_out: str = "") -> None:
         """List everything that is there in the groups' metadata, where readers look first; `leave_out` is a tree, or
-        what is confirmed."""
+        an answer."""
         try:
             layout.consolidate(self.folder, self._sealed, leave_out)
             if zarr_files.consolidated(zarr_files.read_document(self.path)) is not None:

@@ -38,7 +38,11 @@ DONE = ("done", "sha256")
 DIRECTIONS = "directions"
 HESSIAN = "hessian"
 TOPOLOGY = "topology"
-CONFIRMED = "confirmed"
+ANSWERS = {
+    "confirmed": "minima and saddles of the loss, from those of the grid",
+    "error_bars": "losses of groups of the data at minima and saddles",
+}
+"""What a study may ask for beside its merge tree: the names of groups, and what they hold."""
 ACCEPTED = "accepted"
 _HESSIAN_DIMENSIONS = {
     "eigenvalues": ["direction"],

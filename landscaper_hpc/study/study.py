@@ -8,7 +8,7 @@ modules: what a study may say is one schema, and what rules out what is checked 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -177,8 +177,14 @@ class ConfirmConfig(Strict):
     minima: int = Field(100, ge=1, description="how many of the most persistent, at most")
 
 
+class ErrorBarsConfig(Strict):
+    """Which persistence pairs are looked at once more, by groups of the data."""
+
+    pairs: int = Field(100, ge=1, description="how many of the most persistent, at most")
+
+
 def _asked(value: Any) -> Any:
-    """`confirm: true` stands for its defaults."""
+    """`true` stands for the defaults."""
     return {} if value is True else None if value is False else value
 
 
@@ -201,6 +207,11 @@ class Study(Strict):
         None,
         description="follow minima and saddles of the grid to those of the loss, by gradients: true, or how many; "
         "may be added to a finished study",
+    )
+    error_bars: Annotated[ErrorBarsConfig | None, BeforeValidator(_asked)] = Field(
+        None,
+        description="how sure pairs, SMAD and mean climb are, from losses of groups of the data at minima and saddles: "
+        "true, or how many pairs; may be added to a finished study",
     )
     rename: dict[str, str] = Field(
         {},
@@ -332,6 +343,16 @@ class Study(Strict):
         """SHA-256 of the task file with the local modules that it imports."""
         _sha256_for(self.path(self.task), "task")
         return code_sha256(self.path(self.task), [self.path(".")])
+
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """What is asked for beside merge trees, by the name that it has in the store; it is no part of the study id."""
+        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars"}))
+
+    @staticmethod
+    def asked_in(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The same of a study's configuration as results hold it."""
+        questions = {"confirmed": configuration["confirm"], "error_bars": configuration["error_bars"]}
+        return {name: asked for name, asked in questions.items() if asked is not None}
 
     def study_id(self) -> str:
         """SHA-256 of the canonical science of all checkpoints, by name."""

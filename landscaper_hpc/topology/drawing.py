@@ -78,9 +78,14 @@ class Drawing:
 
 def bars(tree: MergeTree, most: int = LEAVES) -> Bars:
     """The `most` longest bars of a tree's persistence; of several that are equally long, those of the lower minima."""
-    life = tree.lifetimes
-    order = np.lexsort((np.arange(len(life)), -life))[:most]
+    life, order = tree.lifetimes, longest(tree, most)
     return Bars(tree.values[order], tree.death_value[order], life[order], (tree.parent[order] < 0).astype(np.float64))
+
+
+def longest(tree: MergeTree, most: int) -> NDArray[np.int64]:
+    """The minima of the `most` longest bars, by index, the longest first."""
+    life = tree.lifetimes
+    return np.lexsort((np.arange(len(life)), -life))[:most]
 
 
 def branches(tree: MergeTree) -> Branches:

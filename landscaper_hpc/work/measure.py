@@ -18,6 +18,7 @@ from landscaper_hpc.files import beside
 from landscaper_hpc.grid import nested_steps
 from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import ANSWERS
 from landscaper_hpc.topology.blocks.labels import ArrayLabels, LabelWriter, ZarrLabels
 from landscaper_hpc.topology.contour import contour_tree
 from landscaper_hpc.topology.drawing import PROFILE_POINTS, Drawing
@@ -104,7 +105,7 @@ def is_measured(store: LandscapeStore, comm: Comm | None = None) -> bool:
     if comm.rank == 0:
         try:
             found = store.has_sound_tree() and store.numbers().keys() >= {
-                row.key for row in quantities.ROWS if row.origin != "confirmed"
+                row.key for row in quantities.ROWS if row.origin not in ANSWERS
             }
         except Exception as caught:
             error = caught

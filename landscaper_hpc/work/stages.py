@@ -16,8 +16,9 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.progress import Bars, Progress
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.work import confirming, error_bars
+from landscaper_hpc.work.answering import answer_all, answer_here
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.confirming import confirm_all, confirm_here
 from landscaper_hpc.work.deal import WorkItem
 from landscaper_hpc.work.executor import Mapper
 from landscaper_hpc.work.landscape import Landscape
@@ -34,9 +35,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Stage = Literal["prepare", "evaluate", "verify", "topology", "confirm", "conclude"]
+Stage = Literal["prepare", "evaluate", "verify", "topology", "answer", "conclude"]
 
-ORDER: tuple[Stage, ...] = ("prepare", "evaluate", "verify", "topology", "confirm", "conclude")
+ORDER: tuple[Stage, ...] = ("prepare", "evaluate", "verify", "topology", "answer", "conclude")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ PARTS: Mapping[str, Part] = {
     "prepare": Part("prepare", "prepare"),
     "evaluate": Part("evaluate", "evaluate", {"prepare": "ok"}),
     # both also evaluate what is left, whatever became of those who were to do it
-    "topology": Part("evaluate", "confirm", {"prepare": "ok", "evaluate": "any"}),
+    "topology": Part("evaluate", "answer", {"prepare": "ok", "evaluate": "any"}),
     "finish": Part("evaluate", "conclude", {"prepare": "ok", "evaluate": "any"}),
     "report": Part("conclude", "conclude", {"topology": "ok"}),
 }
@@ -171,8 +172,7 @@ def finish(plan: Plan, processes: int) -> bool:
         return False
     for item in plan.landscapes:
         topology(item, None, processes=processes)
-        if item.study.confirm is not None:
-            confirm_here(item)
+        answer_here(_QUESTIONS, item)
     plan.write_results()
     log.info("%s: finished", plan)
     return True
@@ -224,7 +224,7 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
         )
 
 
-# ---- topology, confirm, conclude -------------------------------------------------------------------------------------
+# ---- topology, answer, conclude -------------------------------------------------------------------------------------
 
 
 def _topology(campaign: Campaign, carrier: Carrier) -> None:
@@ -273,11 +273,14 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
             store.write_tree(found.tree, *measured(store, found.tree, labels.read()))
 
 
-def _confirm(campaign: Campaign, carrier: Carrier) -> None:
-    asked = [item for item in campaign.landscapes if item.study.confirm is not None]
+_QUESTIONS = (confirming.QUESTION, error_bars.QUESTION)
+
+
+def _answer(campaign: Campaign, carrier: Carrier) -> None:
+    asked = [item for item in campaign.landscapes if item.study.asked()]
     if campaign.apart or not asked:
         return
-    carrier.each(asked, lambda mapper, mine: confirm_all(mine, mapper, carrier.bars))
+    carrier.each(asked, lambda mapper, mine: answer_all(_QUESTIONS, mine, mapper, carrier.bars))
     carrier.release()
 
 
@@ -290,7 +293,7 @@ _DO: Mapping[Stage, Callable[[Campaign, Carrier], None]] = {
     "evaluate": _evaluate,
     "verify": _verify,
     "topology": _topology,
-    "confirm": _confirm,
+    "answer": _answer,
     "conclude": _conclude,
 }
 

@@ -79,6 +79,5 @@ class Survey:
 
 
 def _whole(item: Landscape, store: LandscapeStore) -> bool:
-    """Whether it has its merge tree and, where the study asks for them, its confirmed minima."""
-    asked = item.study.confirm
-    return store.has_tree() and (asked is None or store.has_confirmed(asked.model_dump(mode="json")))
+    """Whether it has its merge tree and what else the study asks for."""
+    return store.has_tree() and all(store.has_answer(*question) for question in item.study.asked().items())

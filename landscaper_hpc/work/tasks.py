@@ -74,6 +74,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     from landscaper_hpc.losses.bracket import reaches
     from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
     from landscaper_hpc.work.confirming import refuse_unconfirmable
+    from landscaper_hpc.work.error_bars import refuse_unsampled
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
@@ -100,6 +101,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
         if study.confirm is not None:
             refuse_unconfirmable(objective, directions, grid)
+        if study.error_bars is not None:
+            refuse_unsampled(objective)
         proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:

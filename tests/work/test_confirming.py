@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.store.landscape import open_landscape
-from landscaper_hpc.work import confirming
+from landscaper_hpc.work import answering
 from tests.studies import command, contents, wells
 
 
@@ -35,9 +36,9 @@ def test_a_study_tells_what_its_minima_are(tmp_path: Path) -> None:
     told = entry(tmp_path / "run")["confirmed"]
     assert (told["interior"], told["edge"], told["kink"], told["unresolved"], told["saddles"]) == (4, 0, 0, 0, 3)
     assert told["gradients"] > 0
-    found = open_landscape(tmp_path / "run").confirmed({"minima": 100})
+    found = open_landscape(tmp_path / "run").answer("confirmed", {"minima": 100})
     assert found is not None
-    x = found.confirmed.points
+    x = Confirmed.from_arrays(found.arrays).points
     assert np.abs(4 * np.array([1, 2]) * x * (x**2 - 1) + 0.1).max() < 1e-4  # where the gradient is zero
     page = (tmp_path / "run" / "report.html").read_text()
     assert "4 minima of the grid are 4 minima of the loss." in page
@@ -63,25 +64,25 @@ def test_a_run_that_was_stopped_goes_on_from_its_batches(tmp_path: Path, monkeyp
     study = confirmed(tmp_path, n=4, count=9)
     run(study, tmp_path / "whole")
     asked = []
-    search_batch = confirming.search_batch
+    do_batch = answering.do_batch
 
-    def stopping(batch: confirming.Batch, progress: object) -> None:
+    def stopping(batch: answering.Batch, progress: object) -> None:
         if len(asked) == 1:
             raise RuntimeError("stopped")
         asked.append(batch.file.name)
-        search_batch(batch, progress)
+        do_batch(batch, progress)
 
-    monkeypatch.setattr(confirming, "search_batch", stopping)
+    monkeypatch.setattr(answering, "do_batch", stopping)
     assert command("run", study, "--out", tmp_path / "run", "--executor", "serial").returncode == 1
     assert [file.name for file in (tmp_path / "run" / "resume").glob("*.npz")] == asked
-    monkeypatch.setattr(confirming, "search_batch", search_batch)
+    monkeypatch.setattr(answering, "do_batch", do_batch)
     again = []
 
-    def noting(batch: confirming.Batch, progress: object) -> None:
+    def noting(batch: answering.Batch, progress: object) -> None:
         again.append(batch.file.name)
-        search_batch(batch, progress)
+        do_batch(batch, progress)
 
-    monkeypatch.setattr(confirming, "search_batch", noting)
+    monkeypatch.setattr(answering, "do_batch", noting)
     run(study, tmp_path / "run")
     assert asked[0] not in again
     assert not (tmp_path / "run" / "resume").exists()
@@ -93,12 +94,12 @@ def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
     run(study, tmp_path / "run")
     before = contents(tmp_path / "run")
     store = open_landscape(tmp_path / "run")
-    assert store.confirmed({"minima": 2}) is None
+    assert store.answer("confirmed", {"minima": 2}) is None
     chunk = store.folder / "confirmed" / "values" / "c.0"
     damaged = bytearray(chunk.read_bytes())
     damaged[0] ^= 1
     chunk.write_bytes(damaged)
-    assert store.confirmed({"minima": 100}) is None
+    assert store.answer("confirmed", {"minima": 100}) is None
     run(study, tmp_path / "run")
     assert contents(tmp_path / "run") == before
     run(study, tmp_path / "run", "--set", "confirm={minima: 2}")

@@ -12,11 +12,19 @@ from landscaper_hpc.report.figures.style import COLOURS, loss_axis, say
 from landscaper_hpc.topology.drawing import Bars, Branches
 
 
-def plot_barcode(ax: Axes, bars: Bars, limits: tuple[float, float], noise_floor: float, n_minima: int) -> None:
+def plot_barcode(
+    ax: Axes,
+    bars: Bars,
+    limits: tuple[float, float],
+    noise_floor: float,
+    n_minima: int,
+    stands: NDArray[np.bool_] | None = None,
+) -> None:
     """One bar per basin, from its minimum (birth) to where a deeper basin absorbs it (death); longest at the bottom.
 
     The deepest basin never dies: its bar runs to the end. Bars no longer than the noise floor lie in a shaded band.
-    Where there are fewer bars than `n_minima`, the title says so.
+    Where there are fewer bars than `n_minima`, the title says so. Bars that do not stand (`stands`, one for each) are
+    grey, and hollow at their minimum.
     """
     loss_axis(ax, "x", limits)
     ax.set_ylabel("basins, most persistent first")
@@ -28,11 +36,17 @@ def plot_barcode(ax: Axes, bars: Bars, limits: tuple[float, float], noise_floor:
     death = np.clip(np.where(np.isnan(bars.death), limits[1], bars.death), *limits)
     row = np.arange(1, count + 1)
     quiet = bars.life <= noise_floor
-    colours = np.where(bars.essential > 0, COLOURS["deep"], np.where(quiet, COLOURS["noise"], COLOURS["basin"]))
+    stands = np.ones(count, bool) if stands is None else stands
+    grey = quiet | ~stands
+    colours = np.where(bars.essential > 0, COLOURS["deep"], np.where(grey, COLOURS["noise"], COLOURS["basin"]))
     width = float(np.clip(120 / count, 0.8, 8))
     lines = np.stack([np.stack([birth, row], axis=1), np.stack([death, row], axis=1)], axis=1)
     ax.add_collection(LineCollection(list(lines), colors=list(colours), linewidths=width), autolim=False)
-    ax.scatter(birth, row, s=(width / 2 + 1.2) ** 2, c=list(colours), linewidths=0, zorder=3)
+    filled = [colour if stood else "none" for colour, stood in zip(colours, stands, strict=True)]
+    edges = list(colours)
+    ax.scatter(
+        birth, row, s=(width / 2 + 1.2) ** 2, c=filled, edgecolors=edges, linewidths=list(0.8 * ~stands), zorder=3
+    )
     room = 0.5 + 0.02 * count
     ax.set_ylim(1 - room, count + room)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

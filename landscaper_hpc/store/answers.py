@@ -1,4 +1,4 @@
-"""What the minima of a landscape's grid are in the continuous subspace, on disk: one group, `confirmed`.
+"""What a study asks of a landscape beside its merge tree, on disk: a group for each question.
 
 Its SHA-256 covers its arrays and numbers, what was asked for, and the losses: one that is damaged, of other losses, or
 of another question is not taken for an answer.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,43 +19,32 @@ from landscaper_hpc.files import folder_aside
 from landscaper_hpc.store import zarr_files
 from landscaper_hpc.store.zarr_files import Damaged
 
-if TYPE_CHECKING:
-    from landscaper_hpc.confirm.result import Confirmed
-
 _DRAWING = "drawing"
 
 
-class StoredConfirmed(NamedTuple):
-    """The arrays of a `Confirmed`, the numbers that were made of it, and what figures show of it."""
+class Answer(NamedTuple):
+    """What was found, as arrays, the numbers that were made of it, and what figures show of it."""
 
     arrays: dict[str, NDArray[Any]]
     numbers: dict[str, Any]
     drawing: dict[str, NDArray[Any]]
 
-    @property
-    def confirmed(self) -> Confirmed:
-        from landscaper_hpc.confirm.result import Confirmed
-
-        return Confirmed.from_arrays(self.arrays)
-
 
 def write(
     folder: Path,
-    confirmed: Confirmed,
+    answer: Answer,
+    title: str,
     about: Mapping[str, Any],
-    numbers: Mapping[str, Any],
-    drawing: Mapping[str, NDArray[Any]],
 ) -> None:
     """Publish it whole, in place of what is there. `about`: the losses, and what was asked for."""
-    arrays = {**confirmed.to_arrays(), **{f"{_DRAWING}_{name}": values for name, values in drawing.items()}}
+    arrays = {**answer.arrays, **{f"{_DRAWING}_{name}": values for name, values in answer.drawing.items()}}
     with folder_aside(folder, replace=True) as aside:
         aside.mkdir()
         for name, values in arrays.items():
             dimensions = [f"{name}:{d}" for d in range(np.ndim(values))]
             zarr_files.save(aside / name, values, dimensions, {"long_name": name.replace("_", " ")})
         nodes = zarr_files.nodes_in(aside)
-        own = {"long_name": "minima and saddles of the loss, from those of the grid", **about}
-        own = zarr_files.flat_attributes(own) | {"numbers": strict_json.dumps(numbers)}
+        own = zarr_files.flat_attributes({"long_name": title, **about}) | {"numbers": strict_json.dumps(answer.numbers)}
         sealed = {**own, "sha256": canonical_sha256([own, nodes])}
         zarr_files.write_document(aside, zarr_files.group_document(sealed, nodes))
 
@@ -69,7 +58,7 @@ def is_about(folder: Path, about: Mapping[str, Any]) -> bool:
         return False
 
 
-def read(folder: Path, about: Mapping[str, Any]) -> StoredConfirmed | None:
+def read(folder: Path, about: Mapping[str, Any]) -> Answer | None:
     """What is there, where it is whole and about this; None otherwise."""
     try:
         document = zarr_files.read_document(folder)
@@ -83,4 +72,4 @@ def read(folder: Path, about: Mapping[str, Any]) -> StoredConfirmed | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
         return None
     drawing = {key.removeprefix(f"{_DRAWING}_"): arrays.pop(key) for key in sorted(arrays) if key.startswith(_DRAWING)}
-    return StoredConfirmed(arrays, dict(strict_json.loads(own["numbers"])), drawing)
+    return Answer(arrays, dict(strict_json.loads(own["numbers"])), drawing)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.error_bars import LEVEL, critical_points, holm, intervals, paired_errors
 from landscaper_hpc.topology.metrics import mean_climb, smad
-from landscaper_hpc.topology.uncertainty import LEVEL, critical_points, holm, intervals, paired_errors
 
 RNG = np.random.default_rng
 

@@ -7,7 +7,8 @@ from it. The merge tree itself is held fixed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from landscaper_hpc.topology.tree import MergeTree
 LEVEL = 0.05
 """A pair stands where its p-value after Holm's correction is below this."""
 RESAMPLES = 2000
+
+Kind = Literal["examples", "batches"]
 
 
 class PairedErrors(NamedTuple):
@@ -163,3 +166,127 @@ def intervals(
 def _interval(found: NDArray[np.float64]) -> Interval:
     low, high = np.quantile(found[1:], [0.025, 0.975])
     return Interval(float(found[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class ErrorBars:
+    """How sure the k most persistent minima of a tree are, and its SMAD and mean climb.
+
+    Attributes
+    ----------
+    minima
+        (k,) indices of the minima in the tree.
+    essential
+        (k,) which never die.
+    difference, standard_error, p_value
+        (k,) of the heights of their deaths above them (`PairedErrors`); NaN for those that never die.
+    rounding
+        (k,) by how much rounding moves these heights: against float64, or against sums in another order.
+    smad, mean_climb
+        With their intervals.
+    units, kind, groups
+        How many there are of what ("examples" or "batches"), and in how many groups they were taken.
+    n_minima
+        Of the tree.
+    """
+
+    minima: NDArray[np.int64]
+    essential: NDArray[np.bool_]
+    difference: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    rounding: NDArray[np.float64]
+    smad: Interval
+    mean_climb: Interval
+    units: int
+    kind: Kind
+    groups: int
+    n_minima: int
+
+    @property
+    def stands(self) -> NDArray[np.bool_]:
+        """(k,) which minima stand: those that never die, and those whose height is beyond both of its errors."""
+        beyond = (self.p_value < LEVEL) & (self.difference > self.rounding)
+        return self.essential | beyond
+
+    def sentence(self) -> str:
+        """How many minima stand, in words."""
+        looked = len(self.minima)
+        of = (
+            f"all {looked:,} minima"
+            if looked == self.n_minima
+            else f"the {looked:,} most persistent of {self.n_minima:,}"
+        )
+        return (
+            f"{int(self.stands.sum()):,} of {of} stand out from rounding and from the choice of {self.units:,} "
+            f"{self.kind} (p < {LEVEL:g} after Holm's correction)"
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays by name."""
+        arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
+        arrays["essential"] = self.essential.astype(np.int64)
+        arrays |= {"smad": np.array(self.smad), "mean_climb": np.array(self.mean_climb)}
+        return arrays | {name: np.array(getattr(self, name), np.int64) for name in _COUNTS}
+
+
+_ARRAYS = ("minima", "difference", "standard_error", "p_value", "rounding")
+_COUNTS = ("units", "groups", "n_minima")
+
+
+def error_bars_of(
+    tree: MergeTree,
+    points: CriticalPoints,
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    exact: NDArray[np.float64],
+    units: int,
+    kind: Kind,
+    seed: int = 0,
+) -> ErrorBars:
+    """The error bars of a tree from losses at its critical points.
+
+    Parameters
+    ----------
+    tree
+        The merge tree, sublevel.
+    points
+        Which vertices were evaluated.
+    values
+        Shape (c, g): the mean losses of the groups at `points.ids`.
+    weights
+        Shape (g,).
+    exact
+        Shape (c, 2): the losses there as they are computed, and more exactly.
+    units, kind
+        How many examples or batches the groups are of.
+    seed
+        Of the resampling.
+
+    Returns
+    -------
+    ErrorBars
+    """
+    dies = points.death >= 0
+    low, high = points.minimum[dies], points.death[dies]
+    pairs = paired_errors(values[low], values[high], weights)
+    with np.errstate(invalid="ignore"):
+        heights = exact[high] - exact[low]
+    filled = np.full((4, len(dies)), np.nan)
+    filled[:, dies] = (*pairs, np.abs(heights[:, 0] - heights[:, 1]))
+    difference, standard_error, p_value, rounding = filled
+    smad, mean_climb = intervals(tree, points, values, weights, seed)
+    return ErrorBars(
+        minima=points.chosen,
+        essential=~dies,
+        difference=difference,
+        standard_error=standard_error,
+        p_value=p_value,
+        rounding=rounding,
+        smad=smad,
+        mean_climb=mean_climb,
+        units=units,
+        kind=kind,
+        groups=len(weights),
+        n_minima=tree.n_minima,
+    )

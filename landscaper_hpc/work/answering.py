@@ -1,0 +1,140 @@
+"""What a study asks for beside its merge trees: work of small batches, dealt out, and the answer that is made of them.
+
+A batch is a task like a shard: picklable, idempotent, its arrays appear whole in the folder `resume`, by a name that is
+a hash of all that decides them. A run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.files import publish
+from landscaper_hpc.progress import Bars, Progress, silent
+from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.work.executor import Mapper, until_done
+from landscaper_hpc.work.landscape import Landscape
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(ABC):
+    """Some points of one landscape, `starts` (k, …), what is done with them (`what`), and what else decides it."""
+
+    landscape: Landscape
+    what: str
+    starts: NDArray[np.float64]
+    decides: tuple[Any, ...]
+
+    @cached_property
+    def file(self) -> Path:
+        """The file that gets what is found."""
+        starts = np.ascontiguousarray(self.starts, "<f8")
+        own = [*self.decides, self.what, list(starts.shape), hashlib.sha256(starts.tobytes()).hexdigest()]
+        name = f"{self.landscape.name}.{self.what.replace(' ', '_')}.{canonical_sha256(own)[:16]}.npz"
+        return self.landscape.inside.resume / name
+
+    @abstractmethod
+    def find(self) -> Arrays:
+        """What is asked, computed in this process."""
+
+    def read(self) -> Arrays:
+        """What was found."""
+        with np.load(self.file, allow_pickle=False) as found:
+            return dict(found)
+
+    def __str__(self) -> str:
+        return f"{self.landscape}, {self.what}"
+
+
+Deal = Callable[[Sequence[Batch]], list[Arrays]]
+"""Has batches done, and reads what they found, in their order."""
+
+
+class Question(NamedTuple):
+    """`name`: of its group in the store (`store.layout.ANSWERS`), and the origin of its rows among the quantities.
+    `answer` makes the answer for a landscape that has its merge tree."""
+
+    name: str
+    answer: Callable[[Landscape, Deal], Answer]
+
+
+def answer_all(questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:
+    """Answer what is asked of finished landscapes, with batches dealt out by a mapper."""
+    for item in landscapes:
+        _answer(questions, item, partial(_deal, mapper=mapper, bars=bars))
+
+
+def answer_here(questions: Sequence[Question], item: Landscape) -> None:
+    """Answer what is asked of a finished landscape, in this process."""
+
+    def deal(batches: Sequence[Batch]) -> list[Arrays]:
+        for batch in batches:
+            do_batch(batch, silent)
+        return [batch.read() for batch in batches]
+
+    _answer(questions, item, deal)
+
+
+def do_batch(batch: Batch, progress: Progress) -> None:
+    """Do a batch and publish what it finds. Does nothing where that is there."""
+    if batch.file.exists():
+        return
+    batch.landscape.heartbeat.begin_phase(f"{batch.what} of {batch.landscape.name}")
+    content = io.BytesIO()
+    arrays: dict[str, Any] = batch.find()
+    np.savez(content, **arrays)
+    publish(batch.file, content.getvalue())
+
+
+def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:
+    if not batches:
+        return []
+    label = f"{batches[0].what} of {batches[0].landscape.name}"
+    done = 0
+
+    def missing() -> list[Batch] | None:
+        nonlocal done
+        left = [batch for batch in batches if not batch.file.exists()]
+        done = len(batches) - len(left)
+        bars.update(label, done, len(batches))
+        return left or None
+
+    def on_done(batch: Batch) -> None:
+        nonlocal done
+        done += 1
+        bars.update(label, min(done, len(batches)), len(batches))
+
+    until_done(mapper, do_batch, missing, None, on_done)
+    return [batch.read() for batch in batches]
+
+
+def _answer(questions: Sequence[Question], item: Landscape, deal: Deal) -> None:
+    asked = item.study.asked()
+    for question in questions:
+        if question.name in asked and not _is_answered(item, question.name, asked[question.name]):
+            item.inside.resume.mkdir(parents=True, exist_ok=True)
+            item.open().write_answer(question.name, asked[question.name], question.answer(item, deal))
+
+
+def _is_answered(item: Landscape, name: str, asked: dict[str, Any]) -> bool:
+    """Whether the answer is there with all numbers that this version tells."""
+    from landscaper_hpc.report import quantities
+
+    stored = item.open().answer(name, asked)
+    told = {row.key for row in quantities.ROWS if row.origin == name}
+    return stored is not None and stored.numbers.keys() >= told

@@ -1,0 +1,109 @@
+"""Error bars of a landscape: losses of groups of the data at its minima and saddles, and what rounding does there."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.tasks import load, worker_for
+
+if TYPE_CHECKING:
+    from landscaper_hpc.objective.objective import Objective
+    from landscaper_hpc.topology.error_bars import ErrorBars
+    from landscaper_hpc.topology.tree import MergeTree
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Points that one task evaluates."""
+
+
+def error_bars(item: Landscape, deal: Deal) -> Answer:
+    """How sure the pairs of a landscape's tree are, and SMAD and mean climb."""
+    from landscaper_hpc.report.quantities import measure
+    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology.error_bars import critical_points, error_bars_of
+
+    assert item.study.error_bars is not None
+    store, seed = item.open(), item.study.directions.seed
+    tree = store.tree()
+    points = critical_points(tree, item.study.error_bars.pairs)
+    index = np.unravel_index(points.ids, tree.shape)
+    alphas = np.stack([c[i] for c, i in zip(store.grid.coordinates(), index, strict=True)], axis=1)
+    decides = (store.study_id, store.losses_sha256(), store.attributes["provenance"], seed)
+    pieces = [alphas[i : i + BATCH] for i in range(0, len(alphas), BATCH)]
+    found = deal([Groups(item, "error bars", piece, decides, seed) for piece in pieces])
+    if not found:  # a landscape without a minimum
+        nothing = {name: np.empty((0, 2)) for name in ("values", "exact")}
+        found = [nothing | {"weights": np.ones(2), "units": np.array(0), "batches": np.array(0)}]
+    bars = error_bars_of(
+        tree,
+        points,
+        np.concatenate([one["values"] for one in found]),
+        found[0]["weights"],
+        np.concatenate([one["exact"] for one in found]),
+        int(found[0]["units"]),
+        "batches" if found[0]["batches"] else "examples",
+        seed,
+    )
+    log.info("%s: %s", item, bars.sentence())
+    numbers = measure(Measured(tree, item.study.precision, store, error_bars=bars), ("error_bars",))
+    return Answer(bars.to_arrays(), numbers, _drawing(bars, tree))
+
+
+QUESTION = Question("error_bars", error_bars)
+
+
+def refuse_unsampled(objective: Objective) -> None:
+    """`InputError` where the loss tells no parts of the data apart."""
+    from landscaper_hpc.losses.by_group import units
+
+    units(objective, objective.parameters)
+
+
+def _drawing(bars: ErrorBars, tree: MergeTree) -> dict[str, NDArray[Any]]:
+    """What figures show: which of the bars, leaves and basins in `Drawing` stand (1), do not (0)."""
+    from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, longest, most_persistent
+
+    stands = tree.minima[bars.minima[bars.stands]]
+    return {
+        "bars": np.isin(tree.minima[longest(tree, LEAVES)], stands).astype(np.int64),
+        "leaves": np.isin(most_persistent(tree, LEAVES).minima, stands).astype(np.int64),
+        "basins": np.isin(most_persistent(tree, PROFILE_BASINS).minima, stands).astype(np.int64),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Groups(Batch):
+    """The losses of groups of the data at some points, and the losses again: as they were, and more exactly."""
+
+    seed: int
+
+    def find(self) -> Arrays:
+        from landscaper_hpc.losses.by_group import group_losses
+        from landscaper_hpc.losses.noise import compared
+
+        worker = worker_for(self.landscape)
+        groups = group_losses(worker.objective, worker.directions, self.starts, seed=self.seed)
+        reference = self._reference(worker.objective)
+        exact = compared(worker.objective, reference, worker.directions, self.starts, worker.batch)
+        return {
+            "values": groups.values,
+            "weights": groups.weights,
+            "units": np.array(groups.units),
+            "batches": np.array(groups.kind == "batches"),
+            "exact": np.stack(exact, axis=1),
+        }
+
+    def _reference(self, objective: Objective) -> Objective:
+        study = self.landscape.study
+        if study.precision == "float64":
+            return objective
+        return load(replace(self.landscape, study=study.model_copy(update={"precision": "float64"})))
