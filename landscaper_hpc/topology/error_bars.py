@@ -219,7 +219,7 @@ class ErrorBars:
         )
         return (
             f"{int(self.stands.sum()):,} of {of} stand out from rounding and from the choice of {self.units:,} "
-            f"{self.kind} (p < {LEVEL:g} after Holm's correction)"
+            f"{self.kind} (p < {LEVEL:g}, corrected after Holm)"
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
