@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import UserDict
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -86,6 +86,32 @@ def placed(
             f"Task.data take {bytes_in(batches, dtype) / 1e9:.3g} GB, which {device} has no room for; give a list of "
             "smaller batches, or a DataLoader: batches are streamed where they do not all fit"
         ) from error
+
+
+def batches_of(data: Any, source: str) -> list[Any]:
+    """The data as a list of batches."""
+    if is_batch(data):
+        return [understood(data)]
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
+        raise InputError(
+            f"{source}: Task.data is a {type(data).__name__}; "
+            "expected a batch of tensors, a list of batches, or a DataLoader"
+        )
+    batches = [understood(batch) for batch in data]
+    if not batches:
+        raise InputError(f"{source}: Task.data has no batches")
+    return batches
+
+
+def examples_of(batch: Any, source: str) -> int:
+    """Number of examples in a batch: the leading length of its first tensor."""
+    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise InputError(
+            f"{source}: a batch of Task.data is a {type(batch).__name__} that holds no tensor; give tensors, "
+            "or tuples, mappings or dataclasses of them, not arrays"
+        )
+    return len(tensors[0]) if tensors[0].ndim else 1
 
 
 def examples_in(batch: Any) -> int | None:

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from landscaper_hpc.errors import InputError, pressed
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
-from landscaper_hpc.objective.data import is_batch, placed, understood
+from landscaper_hpc.objective.data import batches_of, examples_of, is_batch, placed
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
@@ -117,8 +117,8 @@ class Objective:
             raise InputError(
                 f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
             )
-        given = _batches(task.data, source)
-        self.examples = [_examples(batch, source) for batch in given]
+        given = batches_of(task.data, source)
+        self.examples = [examples_of(batch, source) for batch in given]
         if self._shards is not None:
             self._shards.refuse_unequal(self.examples)
         self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
@@ -265,7 +265,7 @@ class Objective:
         if is_batch(self._task.data) or isinstance(self._task.data, list):
             return None
         kept = self.batches
-        self.batches = placed(_batches(self._task.data, self.source), self._place, self.device, self.dtype)
+        self.batches = placed(batches_of(self._task.data, self.source), self._place, self.device, self.dtype)
         try:
             return self._try(self.parameters)
         finally:
@@ -297,29 +297,3 @@ def _matching(patterns: Sequence[str], names: set[str], source: str) -> set[str]
 
 def _has_convolution(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
-
-
-def _batches(data: Any, source: str) -> list[Any]:
-    """The data as a list of batches."""
-    if is_batch(data):
-        return [understood(data)]
-    if not isinstance(data, Iterable) or isinstance(data, str | bytes):
-        raise InputError(
-            f"{source}: Task.data is a {type(data).__name__}; "
-            "expected a batch of tensors, a list of batches, or a DataLoader"
-        )
-    batches = [understood(batch) for batch in data]
-    if not batches:
-        raise InputError(f"{source}: Task.data has no batches")
-    return batches
-
-
-def _examples(batch: Any, source: str) -> int:
-    """Number of examples in a batch: the leading length of its first tensor."""
-    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
-    if not tensors:
-        raise InputError(
-            f"{source}: a batch of Task.data is a {type(batch).__name__} that holds no tensor; give tensors, "
-            "or tuples, mappings or dataclasses of them, not arrays"
-        )
-    return len(tensors[0]) if tensors[0].ndim else 1

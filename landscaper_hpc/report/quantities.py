@@ -2,7 +2,8 @@
 
 `results.json` and its schema, the table of `run`, `topology`, the page, the table of a sweep, its page and figures,
 and docs/quantities.md. So a new number is one function and one row. The functions are called where the merge tree is
-made (`measure`); what is told of a study was stored there.
+made (`measure`); what is told of a study was stored there. (Longer than most modules: it is one list, in the order in
+which it is read.)
 """
 
 from __future__ import annotations

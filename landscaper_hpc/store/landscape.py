@@ -13,7 +13,7 @@ The promise: tasks run at least once, are deterministic and idempotent, and take
 chunk with one writer, written whole and published atomically. A chunk that is missing is an error when it is read.
 Everything else that decides a number is written by the client before any shard, and sealed: the group's attributes and
 the metadata of what is in it, which hold the arrays' own hashes, are under one SHA-256 that is checked on opening.
-`docs/store_format.md` describes the format.
+`docs/store_format.md` describes the format. (Longer than most modules: all of it is the one object that owns a group.)
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ as it was built, what these do not cover, and the loss at a few points as far ou
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.digests import content_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid
+from landscaper_hpc.objective.device import local_device
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.strict_json import number
@@ -204,3 +207,20 @@ def _displaced(
         step = whole / math.sqrt(sum(counts.values())) if as_a_whole else norms[name] / math.sqrt(max(counts[name], 1))
         found[name] = p + size * step * way(p, seed)
     return found
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What the numbers were made with. No dates and no host names: the same study gives the same bytes."""
+    from importlib.metadata import version
+
+    import torch
+
+    name = torch.cuda.get_device_name(local_device(device)) if device.startswith("cuda") else _processor()
+    packages = ("landscaper-hpc", "torch", "numpy", "numba", "zarr")
+    return {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,7 +87,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     for notice in notices:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
-    made_with = provenance(landscape.site.device)
+    made_with = identity.provenance(landscape.site.device)
     resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
@@ -190,23 +188,6 @@ def load(landscape: Landscape) -> Objective:
     )
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """What the numbers were made with. No dates and no host names: the same study gives the same bytes."""
-    from importlib.metadata import version
-
-    import torch
-
-    name = torch.cuda.get_device_name(local_device(device)) if device.startswith("cuda") else _processor()
-    packages = ("landscaper-hpc", "torch", "numpy", "numba", "zarr")
-    return {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 # ---- evaluate -------------------------------------------------------------------------------------------------------
 
 
@@ -291,7 +272,7 @@ def _start(landscape: Landscape) -> _Worker:
     from landscaper_hpc.losses.evaluate import prove_for
 
     store = landscape.open()
-    store.admit(provenance(landscape.site.device), landscape.site.accept_versions)
+    store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
     objective = load(landscape)
     identity.prove(landscape, store, objective)
     stored = store.directions()

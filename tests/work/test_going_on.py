@@ -12,7 +12,7 @@ import xarray as xr
 from studies import contents, wells
 
 from landscaper_hpc import InputError, Site, Study, merge_tree, open_landscape, run
-from landscaper_hpc.work import tasks
+from landscaper_hpc.work import identity
 
 SERIAL = Site(executor="serial", shard_points=5)
 
@@ -75,10 +75,10 @@ def altered(environment: dict[str, Any], torch: str) -> dict[str, Any]:
 def test_other_versions_do_not_go_on_unless_they_are_accepted(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tasks.provenance("cpu")
+    here = identity.provenance("cpu")
     losses = open_landscape(tmp_path / "run").loss().tobytes()
     before = contents(tmp_path / "run")
-    monkeypatch.setattr(tasks, "provenance", lambda device: altered(here, "2.0.1"))
+    monkeypatch.setattr(identity, "provenance", lambda device: altered(here, "2.0.1"))
     run(study, SERIAL, tmp_path / "run")  # nothing is left to evaluate, so nothing is mixed
     assert contents(tmp_path / "run") == before
     pending(tmp_path / "run")
