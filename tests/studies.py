@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -171,6 +172,12 @@ def process(*arguments: object, **more: object) -> subprocess.CompletedProcess[s
         timeout=240,
         **more,  # type: ignore[call-overload]
     )
+
+
+def need_jobqueue() -> None:
+    """Skip what needs dask-jobqueue where it is not installed, without its import, which changes what Ctrl-C does."""
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("the extra `dask` is not installed", allow_module_level=True)
 
 
 def need_mounts() -> None:

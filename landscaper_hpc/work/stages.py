@@ -217,8 +217,9 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
         key, error = next(iter(quarantined.items()))
         hung = sum(HUNG in error for error in quarantined.values())
         kinds = {f"failed {ATTEMPTS} times": len(quarantined) - hung, "hung": hung}
+        said = [f"{count} shard{'' if count == 1 else 's'} {what}" for what, count in kinds.items() if count]
         raise TaskFailed(
-            f"{' and '.join(f'{count} shards {what}' for what, count in kinds.items() if count)} and are quarantined "
+            f"{' and '.join(said)} and {'is' if len(quarantined) == 1 else 'are'} quarantined "
             f"({', '.join(list(quarantined)[:5])}); `landscaper-hpc run --retry-failed` gives them new "
             f"attempts. The last error of {key}:\n{error}"
         )

@@ -73,7 +73,7 @@ def test_the_command_that_run_offers_next_keeps_what_was_asked_for(tmp_path: Pat
     given = ["--set", "grid.range=[-1, 2]", "--set", "grid.count=3", "--executor", "serial"]
     done = CliRunner().invoke(app, ["run", str(file), *given, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    (offered,) = [line.partition("a finer grid")[2] for line in done.stdout.splitlines() if "a finer grid" in line]
+    (offered,) = [line.partition("next: a finer grid")[2] for line in done.stdout.splitlines() if "next: " in line]
     assert shlex.split(offered) == [
         *("landscaper-hpc", "run", str(file), *given, "--set", "grid.count=5", "--out", f"{tmp_path / 'out'}_5")
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from studies import need_jobqueue
 
 from tests.executors.contract import ExecutorContract, Way
 
@@ -47,7 +48,7 @@ class TestDask(ExecutorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def way(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-        pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+        need_jobqueue()
         from tests.executors.test_dask import Dask
 
         with closing(Dask(tmp_path_factory.mktemp("dask"))) as dask:

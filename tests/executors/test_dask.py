@@ -20,7 +20,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
-from studies import Gate, contents, network
+from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
@@ -294,7 +294,7 @@ main()
 
 def tasks_of_srun(file: Path, tasks: tuple[int, ...], patience: float) -> list[subprocess.Popen[str]]:
     """These of three: a scheduler, the program, a worker. Nobody can use the node's own folder for Dask."""
-    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    need_jobqueue()
     folder = file.parent.with_name("tmp")
     folder.mkdir()
     (folder / "dask-scratch-space").touch()
@@ -394,7 +394,7 @@ def test_no_scheduler_is_one_sentence(
 
 @pytest.mark.parametrize("walltime", ["0:04:00", "6:00:00", "2-00:00:00"])
 def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
-    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    need_jobqueue()
     from landscaper_hpc.executors.dask_slurm import _lifetime
 
     slurm = Site.model_validate({"slurm": {"walltime": walltime}}).slurm
@@ -426,7 +426,7 @@ class Cluster:
 def test_there_are_as_many_jobs_as_there_is_work_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: bool, few: int
 ) -> None:
-    pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+    need_jobqueue()
     from landscaper_hpc.executors import dask_slurm
 
     site = Site.model_validate({"slurm": {"nodes": 4, "tasks_per_node": 2}, "dask": {"adaptive": adaptive}})

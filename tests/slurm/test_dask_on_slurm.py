@@ -12,14 +12,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from studies import Gate, contents, network
-
-pytest.importorskip("dask_jobqueue", reason="the extra `dask` is not installed")
+from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import Study
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.study.site import Site
 from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _jobqueue() -> None:
+    need_jobqueue()
+
 
 RANDOM = "directions={kind: random, n: 2}"
 SITE = """

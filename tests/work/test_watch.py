@@ -56,7 +56,7 @@ def assert_the_others_are_done(folder: Path, file: Path, site: Site) -> None:
     assert "site.shard_timeout" in quarantined[1]
     assert "in waits_for_ever" in quarantined[1]
     assert item.leases.held() == {}
-    with pytest.raises(TaskFailed, match=r"^1 shards hung and are quarantined"):
+    with pytest.raises(TaskFailed, match=r"^1 shard hung and is quarantined"):
         refuse_quarantined([item])
 
 

@@ -204,7 +204,10 @@ def test_failing_shards_are_quarantined_and_retried_on_demand(tmp_path: Path) ->
     (tmp_path / "flag").touch()
     study = Study.load(file)
     for _ in range(2):  # a second run does not try again by itself
-        with pytest.raises(TaskFailed, match=r"(?s)1 shards failed 3 times.*--retry-failed.*ArithmeticError: no value"):
+        with pytest.raises(
+            TaskFailed,
+            match=r"(?s)1 shard failed 3 times and is quarantined.*--retry-failed.*ArithmeticError: no value",
+        ):
             run(study, SITE, tmp_path / "run")
     said = command("status", tmp_path / "run")
     assert "1 shards failed" in said.stdout
