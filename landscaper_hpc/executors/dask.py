@@ -15,8 +15,8 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ LOOPBACK = "127.0.0.1:0"
 """Where dashboards listen, on any port: they show everything to anyone, and may run code."""
 
 LOST = (CommClosedError, ClosedClientError, OSError, TimeoutError, RuntimeError)
-"""What Dask raises where the other side of a connection is gone."""
+"""What Dask raises where the other side of a connection is gone; and see `is_loss`."""
 
 _TEND_SECONDS = 2.0
 _WITHOUT_WORKERS_SECONDS = 300.0
@@ -102,7 +102,7 @@ class Given:
             )
 
     def close(self, client: Client) -> None:
-        with suppress(*LOST):  # the scheduler and its workers are not ours
+        with regardless_of_loss():  # the scheduler and its workers are not ours
             client.close(timeout=5)
 
 
@@ -178,12 +178,14 @@ class DaskMapper:
         except KeyboardInterrupt:
             say_what_is_waited_for(min(len(under_way), max(1, self._present)))
             raise
-        except LOST as error:
+        except (*LOST, ValueError) as error:
+            if not is_loss(error):
+                raise
             raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
         finally:
             _stop_all(client, run, list(futures.values()))
             if on_progress is not None:
-                with suppress(*LOST):
+                with regardless_of_loss():
                     client.unsubscribe_topic(run)
 
     def close(self) -> None:
@@ -253,10 +255,26 @@ def _stop_all(client: Client, run: str, futures: list[Future]) -> None:
     """Start no more tasks of this run, and wait for those that are running; where it works, nobody does any more."""
     if client.status != "running":
         return
-    with suppress(*LOST):
+    with regardless_of_loss():
         client.cancel(futures)
         while any(client.run(stop, run, on_error="ignore").values()):
             time.sleep(0.1)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether the other side of a connection is gone. Where it closes before TLS begins, tornado says so by a
+    ValueError."""
+    return isinstance(error, LOST) or (isinstance(error, ValueError) and str(error).startswith("IOStream is not idle"))
+
+
+@contextmanager
+def regardless_of_loss() -> Iterator[None]:
+    """What is done within ends where the other side of the connection is gone."""
+    try:
+        yield
+    except (*LOST, ValueError) as error:
+        if not is_loss(error):
+            raise
 
 
 def sentence(error: BaseException | str) -> str:

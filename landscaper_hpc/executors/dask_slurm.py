@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,7 +29,7 @@ from distributed.utils import json_load_robust
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors import dask_gone
-from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, sentence
+from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, regardless_of_loss, sentence
 from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.study.site import Site, Slurm
@@ -171,7 +170,7 @@ class Jobs:
             self._cluster.sync(self._cluster.scale_down, list(ended))
 
     def close(self, client: Client) -> None:
-        with suppress(*LOST):
+        with regardless_of_loss():
             client.close(timeout=5)
         self._cluster.close()
         shutil.rmtree(self._keys, ignore_errors=True)
@@ -226,7 +225,7 @@ class Step:
     def _connected(self) -> Client:
         try:
             return Client(scheduler_file=str(self._scheduler), security=self._security, set_as_default=False)
-        except LOST as error:
+        except (*LOST, ValueError) as error:
             raise InputError(
                 f"Dask's scheduler, the first task of this srun, does not answer ({sentence(error)}); run the same "
                 "command again, everything finished so far is kept"
@@ -242,9 +241,9 @@ class Step:
             )
 
     def close(self, client: Client) -> None:
-        with suppress(*LOST):
+        with regardless_of_loss():
             client.shutdown()
-        with suppress(*LOST):  # where nobody was there to be shut down
+        with regardless_of_loss():  # where nobody was there to be shut down
             client.close(timeout=5)
         # with those of steps that were killed: the folder's lock is ours alone
         shutil.rmtree(self._keys.parent, ignore_errors=True)

@@ -20,11 +20,12 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
+from distributed.comm.core import CommClosedError
 from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskMapper, Given, _Size
+from landscaper_hpc.executors.dask import DaskMapper, Given, _Size, regardless_of_loss
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
@@ -242,6 +243,16 @@ from landscaper_hpc.executors import dask_gone
 dask_gone.GONE_SECONDS, dask_gone._LOOK_SECONDS = 2, 0.1
 dask_setup = dask_gone.dask_setup
 """
+
+
+def test_a_connection_that_closes_before_tls_begins_is_a_loss() -> None:
+    """As tornado says it: seen where a scheduler was killed while its client connected anew, in `Client.close`."""
+    with regardless_of_loss():
+        raise ValueError("IOStream is not idle; cannot convert to SSL")
+    with regardless_of_loss():
+        raise CommClosedError("gone")
+    with pytest.raises(ValueError, match="something else"), regardless_of_loss():
+        raise ValueError("something else")
 
 
 def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(
