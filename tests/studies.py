@@ -177,7 +177,7 @@ def process(*arguments: object, **more: object) -> subprocess.CompletedProcess[s
 def need_jobqueue() -> None:
     """Skip what needs dask-jobqueue where it is not installed, without its import, which changes what Ctrl-C does."""
     if importlib.util.find_spec("dask_jobqueue") is None:
-        pytest.skip("the extra `dask` is not installed", allow_module_level=True)
+        pytest.skip("the extra `dask` is not installed")
 
 
 def need_mounts() -> None:

@@ -129,7 +129,7 @@ class ObjectiveSurface:
             value, slope = self._gradient(origin)
         except InputError:
             raise
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
         if not any(self._requires_grad(batch, count) for batch, count in self._data()):
             raise _no_gradient(objective, "its value does not depend on the parameters in a way that torch can follow")
@@ -152,7 +152,7 @@ class ObjectiveSurface:
             claimed = self._hessian(at)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             log.info("Hessians by differences of gradients, since %s", " ".join(str(error).split())[:200])
             return False
         measured, scales = self._differences(at), np.outer(self._scale, self._scale)

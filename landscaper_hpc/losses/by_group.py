@@ -16,8 +16,10 @@ from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
 
+Kind = Literal["examples", "batches"]
+
 GROUPS = 64
-"""At most so many: a standard error from 64 groups is itself known to 9 %"""
+"""At most so many: a standard error from 64 groups is itself known to 9 %."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class GroupLosses:
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
     units: int
-    kind: Literal["examples", "batches"]
+    kind: Kind
 
 
 def group_losses(
@@ -69,7 +71,8 @@ def group_losses(
     """
     walk = Walk(objective, directions)
     rows: list[NDArray[np.float64]] = []
-    weights, kind = np.empty(0), ""
+    weights = np.empty(0)
+    kind: Kind = "examples"
     with one_thread(objective.device):
         for done, alpha in enumerate(points):
             values, weights, kind = units(objective, walk.one(alpha))
@@ -77,10 +80,10 @@ def group_losses(
             progress(done + 1, len(points))
     totals = _summed(weights, groups, seed)
     found = np.array(rows).reshape(len(points), len(totals)) / totals
-    return GroupLosses(found, totals, len(weights), "examples" if kind == "examples" else "batches")
+    return GroupLosses(found, totals, len(weights), kind)
 
 
-def units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+def units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], Kind]:
     """The mean losses of the smallest parts that the loss tells apart, with their weights, and what these parts are.
 
     `InputError` where there is one part only.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
-
-log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 

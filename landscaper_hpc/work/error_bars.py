@@ -92,8 +92,7 @@ class Groups(Batch):
 
         worker = worker_for(self.landscape)
         groups = group_losses(worker.objective, worker.directions, self.starts, seed=self.seed)
-        reference = self._reference(worker.objective)
-        exact = compared(worker.objective, reference, worker.directions, self.starts, worker.batch)
+        exact = compared(worker.objective, _reference(self.landscape), worker.directions, self.starts, worker.batch)
         return {
             "values": groups.values,
             "weights": groups.weights,
@@ -102,8 +101,16 @@ class Groups(Batch):
             "exact": np.stack(exact, axis=1),
         }
 
-    def _reference(self, objective: Objective) -> Objective:
-        study = self.landscape.study
-        if study.precision == "float64":
-            return objective
-        return load(replace(self.landscape, study=study.model_copy(update={"precision": "float64"})))
+
+_references: dict[tuple[str, str], Objective] = {}
+
+
+def _reference(item: Landscape) -> Objective:
+    """The objective in float64, loaded once for all batches of a landscape that this process does."""
+    if item.study.precision == "float64":
+        return worker_for(item).objective
+    key = (item.run, item.name)
+    if key not in _references:
+        _references.clear()  # one at a time, as with workers
+        _references[key] = load(replace(item, study=item.study.model_copy(update={"precision": "float64"})))
+    return _references[key]
