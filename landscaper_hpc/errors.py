@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class InputError(Exception):
@@ -54,18 +54,23 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, for certain: the user's code may raise KeyboardInterrupt too, which is a mistake like any other."""
 
 
+REPLACEABLE: list[Any] = [signal.default_int_handler]
+"""What Ctrl-C does where nobody else has said anything."""
+
+
 @contextmanager
 def ctrl_c_is_certain() -> Iterator[None]:
     """Inside, Ctrl-C raises `Interrupted`, unless somebody else has said what it does."""
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    before = signal.getsignal(signal.SIGINT)
+    if not main or before not in REPLACEABLE:
         yield
         return
     signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -79,6 +84,14 @@ def pressed(error: BaseException) -> bool:
     main = threading.current_thread() is threading.main_thread()
     python = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and python
+
+
+def comes_of_ctrl_c(error: BaseException) -> bool:
+    """Whether an error is what others have made of `Interrupted`: Python itself does, where a class is being made."""
+    links = [error]
+    for link in links:
+        links += [o for o in (link.__cause__, link.__context__) if o is not None and o not in links]
+    return any(isinstance(link, Interrupted) for link in links)
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed, ctrl_c_is_certain, user_frames, user_traceback
+from landscaper_hpc.errors import (
+    InputError,
+    Stopped,
+    TaskFailed,
+    comes_of_ctrl_c,
+    ctrl_c_is_certain,
+    user_frames,
+    user_traceback,
+)
+
+_STOPPED = "stopped; everything finished so far is kept, the same command goes on from there"
 
 
 def guarded(command: Callable[..., None], output: bool = False) -> Callable[..., None]:
@@ -33,7 +43,7 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             hint = _show(error.traceback, options)
             _fail(" ".join(str(error).split()) + hint, 2)
         except KeyboardInterrupt:
-            _fail("stopped; everything finished so far is kept, the same command goes on from there", 130)
+            _fail(_STOPPED, 130)
         except Stopped:
             _fail("time is up; everything finished so far is kept, start me again to go on", 75)
         except TaskFailed as failure:
@@ -41,6 +51,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             kept = "everything finished so far is kept; mend the cause and run the same command again"
             _fail(f"{failure.sentence}; {kept}{hint}", 1)
         except (Exception, SystemExit) as error:
+            if comes_of_ctrl_c(error):
+                _fail(_STOPPED, 130)
             frames = user_frames(error)
             if not frames:
                 raise

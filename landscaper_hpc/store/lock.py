@@ -19,7 +19,7 @@ from landscaper_hpc.store.heartbeat import end_heartbeats
 
 log = logging.getLogger(__name__)
 
-_PROGRAM = ("landscaper-hpc", "cli.py")
+_PROGRAM = ("landscaper-hpc", "cli.py", "__main__.py")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from landscaper_hpc import Study
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
+from landscaper_hpc.exit_codes import guarded
 
 COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect"]
 COMMANDS += ["similarity", "doctor"]
@@ -234,6 +235,39 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     said = json.loads(command("status", tmp_path / "run", "--json").stdout)
     finished = sum(item["shards_done"] for item in said["landscapes"])
     assert 0 < finished < sum(item["shards"] for item in said["landscapes"])
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("module", ["typer", "landscaper_hpc.commands.sweep", "pydantic", "landscaper_hpc.study.study"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, module: str) -> None:
+    script = f"""
+import os, signal, sys
+class Pressed:
+    def find_spec(name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Pressed)
+sys.argv = ["landscaper-hpc", "plan", {str(wells(tmp_path))!r}]
+from landscaper_hpc.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert re.fullmatch("landscaper-hpc: stopped.*\n", done.stderr)
+
+
+def test_what_python_makes_of_ctrl_c_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    def makes_a_class() -> None:
+        class Field:
+            def __set_name__(self, owner: type, name: str) -> None:
+                os.kill(os.getpid(), signal.SIGINT)  # Python 3.11 makes a RuntimeError of it
+
+        type("Made", (), {"field": Field()})
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(makes_a_class)()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("landscaper-hpc: stopped; everything")
 
 
 @pytest.mark.processes

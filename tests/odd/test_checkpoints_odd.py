@@ -270,7 +270,7 @@ class _Zero:
 
 
 def _hugging_face(state: State, folder: Path) -> Path:
-    (folder / "checkpoint-500").mkdir(parents=True)
+    (folder / "checkpoint-500").mkdir(parents=True, exist_ok=True)
     save_file(state, folder / "checkpoint-500" / "model.safetensors")
     _save(_with_optimiser(state), folder / "checkpoint-500" / "optimizer.pt")
     return folder / "checkpoint-500"
@@ -300,6 +300,79 @@ def test_folders(what: str, state: State, tmp_path: Path, monkeypatch: pytest.Mo
     load_into(model, found, path)
     for name, tensor in state.items():
         assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def _indexed(state: State, folder: Path, wrong: bool = False) -> Path:
+    """Two shards, of which the second holds an older tensor that the index gives to the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(state)
+    half = {name: state[name] for name in names[:4]}
+    rest = {name: state[name] for name in names[4:]} | {names[0]: state[names[0]] + 7}
+    save_file(half, folder / "model-00001-of-00002.safetensors")
+    save_file(rest, folder / "model-00002-of-00002.safetensors")
+    places = {name: f"model-0000{1 if name in half else 2}-of-00002.safetensors" for name in names}
+    if wrong:
+        places[names[1]] = "model-00002-of-00002.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+def _beside(state: State, folder: Path, *names: str) -> Path:
+    """Other weights, under other names, in the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name.endswith(".safetensors"):
+            save_file(_twice(state), folder / name)
+        else:
+            _save(_twice(state), folder / name)
+    return folder
+
+
+TOGETHER: dict[str, tuple[Callable[[State, Path], Path], str]] = {
+    "two formats": (
+        lambda s, f: _beside(s, _hugging_face(s, f), "pytorch_model.bin"),
+        "in model.safetensors of checkpoint-500; it also holds pytorch_model.bin, which "
+        "file: checkpoint-500/pytorch_model.bin in",
+    ),
+    "another precision": (
+        lambda s, f: _beside(s, _hugging_face(s, f), "model.fp16.safetensors"),
+        "it also holds model.fp16.safetensors",
+    ),
+    "an adapter, and an average": (
+        lambda s, f: _beside(s, _hugging_face(s, f), "adapter_model.safetensors", "ema.pt"),
+        "it also holds adapter_model.safetensors, ema.pt",
+    ),
+    "an index of other shards": (
+        lambda s, f: _indexed(_twice(s), _hugging_face(s, f)),
+        "in model.safetensors of .* it also holds model.safetensors.index.json, which",
+    ),
+    "a single file of another format, beside shards": (
+        lambda s, f: _beside(s, _indexed(s, f), "pytorch_model.bin"),
+        "in model.safetensors.index.json of x; it also holds pytorch_model.bin, which",
+    ),
+    "DeepSpeed's, of Trainer": (
+        lambda s, f: _hugging_face(s, _Zero(1, 2).write(_twice(s), f / "checkpoint-500").parent),
+        "in model.safetensors of checkpoint-500; it also holds global_step7, which",
+    ),
+    "a distributed one": (
+        lambda s, f: _beside(s, _distributed({"model": s}, f), "model.safetensors"),
+        r"in the distributed checkpoint \(.metadata\) of x; it also holds model.safetensors, which",
+    ),
+    "what trainers save beside": (
+        lambda s, f: _beside(s, _hugging_face(s, f), "training_args.bin", "scheduler.pt", "rng_state.pth"),
+        "",
+    ),
+    "shards alone": (_indexed, ""),
+}
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_which_of_several_files_of_a_folder_is_read_is_said(what: str, state: State, tmp_path: Path) -> None:
+    make, words = TOGETHER[what]
+    tensors, notice = read_with_notice(make(state, tmp_path / "x"))
+    assert {name for name, tensor in state.items() if not torch.equal(tensors[name], tensor)} == set()
+    assert bool(notice) == bool(words)
+    assert re.search(words, notice)
 
 
 def test_what_deepspeed_writes_without_zero(state: State, tmp_path: Path) -> None:
@@ -391,6 +464,14 @@ DAMAGED: dict[str, tuple[Callable[[State, Path], Path], str]] = {
     "git-lfs": (_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"), "git lfs pull"),
     "git-lfs for safetensors": (_bytes(b"version https://git-lfs.github.com/spec/v1\n", "x.safetensors"), "git lfs"),
     "an index of itself": (_self_named, "names an index as a shard"),
+    "an index of other shards": (
+        lambda s, f: _indexed(s, f, wrong=True),
+        "says that 0.weight is in model-00002-of-00002",
+    ),
+    "an index that says a thing twice": (
+        _bytes(b'{"weight_map": {"a": "b.bin", "a": "c.bin"}}', "x.index.json"),
+        "no valid weight_map",
+    ),
     "nested JSON": (_bytes(b"[" * 10**6, "x.index.json"), "no valid weight_map"),
     "TorchScript": (_torchscript, "is a TorchScript program"),
     "a run's folder": (_run_folder, "holds several checkpoints; name one of them: checkpoint-500"),

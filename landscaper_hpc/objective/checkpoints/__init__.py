@@ -29,9 +29,11 @@ def read_checkpoint(path: Path, containers: Sequence[str] = ()) -> dict[str, Ten
 def read_with_notice(path: Path, containers: Sequence[str] = ()) -> tuple[dict[str, Tensor], str]:
     """The same, and in words which weights were taken, where the checkpoint holds others that might have been meant."""
     from landscaper_hpc.objective.checkpoints.containers import state_dict_and_notice  # imports torch
+    from landscaper_hpc.objective.checkpoints.several import said_of_several
 
     path = Path(path)
-    return state_dict_and_notice(contents(path), path, containers)
+    tensors, notice = state_dict_and_notice(contents(path), path, containers)
+    return tensors, "; ".join(said for said in (said_of_several(path), notice) if said)
 
 
 def contents(path: Path) -> Mapping[str, Any]:

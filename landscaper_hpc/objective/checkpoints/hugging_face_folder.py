@@ -26,7 +26,7 @@ READABLE = f"folders with {', '.join(_NAMES[:5])} or another of Hugging Face's"
 
 
 def recognises(path: Path) -> bool:
-    return path.is_dir() and _inside(path) is not None
+    return bool(inside(path))
 
 
 def files(path: Path) -> list[Path]:
@@ -35,10 +35,9 @@ def files(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    inside = _inside(path)
-    assert inside is not None
-    return contents(inside)
+    return contents(path / inside(path)[0])
 
 
-def _inside(folder: Path) -> Path | None:
-    return next((folder / name for name in _NAMES if (folder / name).exists()), None)
+def inside(folder: Path) -> list[str]:
+    """The names of what it holds; the first is read."""
+    return [name for name in _NAMES if (folder / name).exists()] if folder.is_dir() else []

@@ -26,19 +26,41 @@ def read(path: Path) -> Mapping[str, Any]:
     from landscaper_hpc.objective.checkpoints import contents
 
     tensors: dict[str, Any] = {}
+    places = _places(path)
     for shard in _shards(path):
-        tensors |= contents(path.parent / shard)
+        content = contents(path.parent / shard)
+        for name, place in places.items():
+            if place == shard and name not in content:
+                raise InputError(
+                    f"checkpoint index {path} says that {name} is in {shard}, and there it is not; index and shards do "
+                    "not belong together: bring those that were saved with it"
+                )
+        # another shard may hold an older tensor of the same name
+        tensors |= {name: value for name, value in content.items() if places.get(name, shard) == shard}
     return tensors
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        names = sorted({str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"checkpoint index {index} has no valid weight_map") from error
+    names = sorted(set(_places(index).values()))
     for name in names:
         if Path(name).name != name:
             raise InputError(f"checkpoint index {index} points outside its own folder: {name}")
         if name.endswith(_END):
             raise InputError(f"checkpoint index {index} names an index as a shard: {name}")
     return names
+
+
+def _places(index: Path) -> dict[str, str]:
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        return {name: str(file) for name, file in content["weight_map"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"checkpoint index {index} has no valid weight_map") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of JSON; `ValueError` for a key that is given twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
