@@ -81,7 +81,7 @@ def run(
     print_table(results)
     print_refinement(results)
     for item in results["landscapes"]:
-        for answer in (item["confirmed"], item["error_bars"]):
+        for answer in (item["confirmed"], item["error_bars"], item["error_bars"]["all_data"]):
             if answer["sentence"] is not None:
                 print(f"{item['name']}: {answer['sentence']}")
     inside = StudyFolder(folder)

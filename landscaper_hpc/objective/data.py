@@ -8,6 +8,7 @@ from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -101,6 +102,19 @@ def batches_of(data: Any, source: str) -> list[Any]:
     if not batches:
         raise InputError(f"{source}: Task.data has no batches")
     return batches
+
+
+def few_of(batches: list[Any], few: int | None, source: str) -> list[Any]:
+    """So many of the batches, drawn at random and always the same, in their order; all for None."""
+    if few is None:
+        return batches
+    if few >= len(batches):
+        raise InputError(
+            f"data.batches: {few} are no few of the batches of {source}, whose Task.data has {len(batches)}; ask for "
+            "fewer, give the data as a list of smaller batches, or leave `data` out"
+        )
+    drawn = np.random.default_rng(0).choice(len(batches), few, replace=False)
+    return [batches[i] for i in np.sort(drawn).tolist()]
 
 
 def examples_of(batch: Any, source: str) -> int:

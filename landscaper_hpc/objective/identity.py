@@ -54,8 +54,8 @@ def files_sha256(objective: Objective, folder: Path) -> tuple[dict[str, str], li
 
 
 def _held(objective: Objective) -> Iterator[tuple[str, Any]]:
-    for i in range(len(objective.batches)):
-        for path, leaf in pytree.tree_flatten_with_path(objective.batches[i])[0]:
+    for i, batch in enumerate(objective.all_batches()):
+        for path, leaf in pytree.tree_flatten_with_path(batch)[0]:
             yield f"batch {i}{pytree.keystr(path)}", leaf
     for prefix, module in objective.model.named_modules():
         for name in sorted(module._non_persistent_buffers_set):

@@ -28,6 +28,7 @@ def load_objective(
     device: str = "cpu",
     frozen: bool = False,
     only: Sequence[str] = (),
+    few: int | None = None,
     folders: Sequence[Path] = (),
     naming: Naming = PLAIN,
 ) -> Objective:
@@ -49,6 +50,8 @@ def load_objective(
         Also move parameters with `requires_grad=False`.
     only
         Move only the parameters that match these names or patterns.
+    few
+        Take the mean over so many batches of the data, instead of all.
     folders
         Whose files, besides those of the task's own folder, are noted where the task reads them.
     naming
@@ -74,7 +77,7 @@ def load_objective(
     tensors, notice = read_with_notice(checkpoint, naming.containers)
     load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     source = f"task file {task_file}"
-    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, source=source)
+    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, few=few, source=source)
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
     objective.files = files.local
     objective.files_elsewhere = files.elsewhere

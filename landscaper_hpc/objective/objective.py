@@ -8,11 +8,12 @@ per-example losses or the scalar mean of the batch.
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.utils import _pytree as pytree
 from landscaper_hpc.errors import InputError, pressed
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
-from landscaper_hpc.objective.data import batches_of, examples_of, is_batch, placed
+from landscaper_hpc.objective.data import batches_of, examples_of, few_of, is_batch, placed
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
@@ -75,9 +76,9 @@ class Objective:
     `parameters` holds each moving parameter once (of tied weights the first name) in module order, shape as in the
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
     `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
-    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). `files` are what
-    of its own folders the task read as it was built, `files_elsewhere` what of others; `notices` what a user should
-    know of how it was loaded.
+    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). With `few` the
+    data are that many of the task's batches. `files` are what of its own folders the task read as it was built,
+    `files_elsewhere` what of others; `notices` what a user should know of how it was loaded.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Objective:
         device: str = "cpu",
         frozen: bool = False,
         only: Sequence[str] = (),
+        few: int | None = None,
         source: str = "the task",
     ) -> None:
         self.precision, self.device, self.source = precision, usable_device(device), source
@@ -117,14 +119,33 @@ class Objective:
             raise InputError(
                 f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
             )
-        given = batches_of(task.data, source)
-        self.examples = [examples_of(batch, source) for batch in given]
+        self._few, given = few, batches_of(task.data, source)
+        self._all = None if few is None else given
+        self._take(few_of(given, few, source))
         if self._shards is not None:
             self._shards.refuse_unequal(self.examples)
-        self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
         if not self.sharded:
             with arithmetic(precision, self.device):
                 self._writes = Writes(self.model, lambda tensors: self._called(tensors, self.batches[0]))
+
+    def _take(self, given: Sequence[Any]) -> None:
+        """The loss is the mean over these batches."""
+        self.examples = [examples_of(batch, self.source) for batch in given]
+        self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
+
+    @cached_property
+    def on_all_data(self) -> Objective:
+        """The same loss of the same model over all batches; itself, where it is not of a `few`."""
+        if self._all is None:
+            return self
+        whole = copy.copy(self)
+        whole._few = whole._all = None
+        whole._take(self._all)
+        return whole
+
+    def all_batches(self) -> Iterable[Any]:
+        """All batches of the task's data, one by one, whether the loss is of them or of a `few`."""
+        return self.batches if self._all is None else map(self._place, self._all)
 
     def _place(self, batch: Any) -> Any:
         # Convolutions on a CPU are up to twice as fast on images whose channels lie together; tensor cores want them so
@@ -265,7 +286,8 @@ class Objective:
         if is_batch(self._task.data) or isinstance(self._task.data, list):
             return None
         kept = self.batches
-        self.batches = placed(batches_of(self._task.data, self.source), self._place, self.device, self.dtype)
+        again = few_of(batches_of(self._task.data, self.source), self._few, self.source)
+        self.batches = placed(again, self._place, self.device, self.dtype)
         try:
             return self._try(self.parameters)
         finally:

@@ -13,6 +13,7 @@ from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.report import text
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.topology.all_data import Change
 from landscaper_hpc.topology.contour_tree import ContourTree
 from landscaper_hpc.topology.decided import without_shallow
 from landscaper_hpc.topology.error_bars import ErrorBars
@@ -36,7 +37,8 @@ class Measured:
     """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
     landscape its store, for those of a scope the `field`: its values, and the tree's labels, for those of its
     refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
-    not among them, for those of the contour tree that, and for those of what else a study asks for the answers."""
+    not among them, for those of the contour tree that, and for those of what else a study asks for the answers, with
+    the `change` that all data make where the losses are of a few batches."""
 
     tree: MergeTree
     precision: Any
@@ -46,6 +48,7 @@ class Measured:
     contour: ContourTree | None = None
     confirmed: Confirmed | None = None
     error_bars: ErrorBars | None = None
+    change: Change | None = None
 
     @cached_property
     def noise_floor(self) -> float:

@@ -183,6 +183,12 @@ class ErrorBarsConfig(Strict):
     pairs: int = Field(100, ge=1, description="how many of the most persistent, at most")
 
 
+class DataConfig(Strict):
+    """How much of the data the landscape is of."""
+
+    batches: int = Field(ge=2, description="how many batches of the data, drawn once, the same at all points")
+
+
 def _asked(value: Any) -> Any:
     """`true` stands for the defaults."""
     return {} if value is True else None if value is False else value
@@ -213,6 +219,11 @@ class Study(Strict):
         description="how sure pairs, SMAD and mean climb are, from losses of groups of the data at minima and saddles: "
         "true, or how many pairs; may be added to a finished study",
     )
+    data: DataConfig | None = Field(
+        None,
+        description="the loss is the mean over a few batches of the data, and error_bars, which goes with it, looks at "
+        "minima and saddles once more on all of them",
+    )
     rename: dict[str, str] = Field(
         {},
         description="tensors of checkpoints, to their names in the model: whole, beginnings such as 'net.', or with *",
@@ -222,6 +233,15 @@ class Study(Strict):
     )
 
     _folder: Path = Path()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_error_bars(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("data") is None:
+            return data
+        if data.get("error_bars") is False:
+            raise ValueError("data: what few batches change is told by error_bars; leave error_bars: false out")
+        return {"error_bars": True} | {key: value for key, value in data.items() if value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -336,6 +356,7 @@ class Study(Strict):
                 for a, rise in zip(self.make_grid().axes, self.rises(), strict=True)
             ],
             "scale": self.grid.scale,
+            **({} if self.data is None else {"data": self.data.model_dump(mode="json")}),
             **self.naming(checkpoint),
         }
 

@@ -16,7 +16,7 @@ from landscaper_hpc.work.tasks import load, worker_for
 
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
-    from landscaper_hpc.topology.error_bars import ErrorBars
+    from landscaper_hpc.topology.error_bars import ErrorBars, Kind
     from landscaper_hpc.topology.tree import MergeTree
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ def error_bars(item: Landscape, deal: Deal) -> Answer:
     """How sure the pairs of a landscape's tree are, and SMAD and mean climb."""
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology.all_data import change_of
     from landscaper_hpc.topology.error_bars import critical_points, error_bars_of
 
     assert item.study.error_bars is not None
@@ -39,23 +40,28 @@ def error_bars(item: Landscape, deal: Deal) -> Answer:
     alphas = np.stack([c[i] for c, i in zip(store.grid.coordinates(), index, strict=True)], axis=1)
     decides = (store.study_id, store.losses_sha256(), store.attributes["provenance"], seed)
     pieces = [alphas[i : i + BATCH] for i in range(0, len(alphas), BATCH)]
-    found = deal([Groups(item, "error bars", piece, decides, seed) for piece in pieces])
-    if not found:  # a landscape without a minimum
-        nothing = {name: np.empty((0, 2)) for name in ("values", "exact")}
-        found = [nothing | {"weights": np.ones(2), "units": np.array(0), "batches": np.array(0)}]
-    bars = error_bars_of(
-        tree,
-        points,
-        np.concatenate([one["values"] for one in found]),
-        found[0]["weights"],
-        np.concatenate([one["exact"] for one in found]),
-        int(found[0]["units"]),
-        "batches" if found[0]["batches"] else "examples",
-        seed,
-    )
+
+    def looked_at(what: str, all_data: bool) -> tuple[Arrays, ErrorBars]:
+        found = deal([Groups(item, what, piece, decides, seed, all_data) for piece in pieces])
+        if not found:  # a landscape without a minimum
+            nothing = {name: np.empty((0, 2)) for name in ("values", "exact")}
+            found = [nothing | {"weights": np.ones(2), "units": np.array(0), "batches": np.array(0)}]
+        all_points = found[0] | {name: np.concatenate([one[name] for one in found]) for name in ("values", "exact")}
+        kind: Kind = "batches" if found[0]["batches"] else "examples"
+        groups = all_points["values"], all_points["weights"], all_points["exact"]
+        return all_points, error_bars_of(tree, points, *groups, int(found[0]["units"]), kind, seed)
+
+    found, bars = looked_at("error bars", all_data=True)
+    change, arrays = None, bars.to_arrays()
     log.info("%s: %s", item, bars.sentence())
-    numbers = measure(Measured(tree, item.study.precision, store, error_bars=bars), ("error_bars",))
-    return Answer(bars.to_arrays(), numbers, _drawing(bars, tree))
+    if item.study.data is not None and pieces:
+        few = looked_at("error bars on few batches", all_data=False)[1]
+        few_of_all = int(found["of"][0]), int(found["of"][1])
+        change = change_of(tree, points, few, bars, found["exact"][:, 0], few_of_all)
+        arrays |= {f"few_{name}": values for name, values in few.to_arrays().items()}
+        log.info("%s: %s", item, change.sentence())
+    numbers = measure(Measured(tree, item.study.precision, store, error_bars=bars, change=change), ("error_bars",))
+    return Answer(arrays, numbers, _drawing(bars, tree))
 
 
 QUESTION = Question("error_bars", error_bars)
@@ -82,18 +88,27 @@ def _drawing(bars: ErrorBars, tree: MergeTree) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Groups(Batch):
-    """The losses of groups of the data at some points, and the losses again: as they were, and more exactly."""
+    """The losses of groups of the data at some points, and the losses again: as they were, and more exactly. Of
+    `all_data`, or of the batches that the study's loss is of."""
 
     seed: int
+    all_data: bool
 
     def find(self) -> Arrays:
         from landscaper_hpc.losses.by_group import group_losses
+        from landscaper_hpc.losses.evaluate import prove_for
         from landscaper_hpc.losses.noise import compared
 
         worker = worker_for(self.landscape)
-        groups = group_losses(worker.objective, worker.directions, self.starts, seed=self.seed)
-        exact = compared(worker.objective, _reference(self.landscape), worker.directions, self.starts, worker.batch)
+        objective, reference = worker.objective, _reference(self.landscape)
+        few_of_all = [len(objective.batches), len(objective.on_all_data.batches)]
+        if self.all_data:
+            objective, reference = objective.on_all_data, reference.on_all_data
+        prove_for(objective, worker.directions, worker.store.grid.corners())
+        groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
+        exact = compared(objective, reference, worker.directions, self.starts, worker.batch)
         return {
+            "of": np.array(few_of_all),
             "values": groups.values,
             "weights": groups.weights,
             "units": np.array(groups.units),

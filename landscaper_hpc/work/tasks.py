@@ -183,6 +183,7 @@ def load(landscape: Landscape) -> Objective:
         device=local_device(landscape.site.device),
         frozen=study.frozen,
         only=study.only,
+        few=None if study.data is None else study.data.batches,
         folders=[study.path(".")],
         naming=Naming(**study.naming(landscape.checkpoint)),
     )
