@@ -18,16 +18,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from distributed import Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.errors import InputError, Interrupted, TaskFailed
 from landscaper_hpc.executors.dask_worker import Rest, stop, work
-from landscaper_hpc.work.executor import Function, Item, WorkerLost, say_what_is_waited_for
+from landscaper_hpc.work.executor import Function, Item, WorkerLost, stopping
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class DaskMapper:
                         futures[future.key] = future
                         future.add_done_callback(finished.put)
                 if not under_way:
-                    return
+                    break
                 self._tend(unfinished)
                 with suppress(queue.Empty):
                     future = finished.get(timeout=_TEND_SECONDS)
@@ -175,15 +175,14 @@ class DaskMapper:
                     size.finished += done
                     unfinished -= done
                     yield from took[:done]
-        except KeyboardInterrupt:
-            say_what_is_waited_for(min(len(under_way), max(1, self._present)))
+            _stop_all(client, run, [])
+        except BaseException as why:
+            with stopping(why, min(len(under_way), max(1, self._present)), _interrupt):
+                _stop_all(client, run, list(futures.values()))
+            if is_loss(why):
+                raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(why)})") from None
             raise
-        except (*LOST, ValueError) as error:
-            if not is_loss(error):
-                raise
-            raise WorkerLost(f"the connection to Dask's scheduler was lost ({sentence(error)})") from None
         finally:
-            _stop_all(client, run, list(futures.values()))
             if on_progress is not None:
                 with regardless_of_loss():
                     client.unsubscribe_topic(run)
@@ -249,6 +248,10 @@ def _pass_on(
     _, (key, number, done, total) = event
     if key in under_way:
         on_progress(under_way[key][number], done, total)
+
+
+def _interrupt() -> NoReturn:
+    raise Interrupted
 
 
 def _stop_all(client: Client, run: str, futures: list[Future]) -> None:

@@ -21,7 +21,7 @@ from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, say_what_is_waited_for
+from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
 
 
 class SerialMapper:
@@ -90,15 +90,11 @@ class LocalMapper:
             self._kill()
             self.close()
             raise WorkerLost(f"a worker process died with {len(running) + 1} tasks under way") from None
-        except KeyboardInterrupt:
-            say_what_is_waited_for(len(running))
+        except BaseException as why:
+            with stopping(why, len(running), self._kill):
+                wait(running)
             raise
         finally:
-            try:
-                wait(running)
-            except KeyboardInterrupt:
-                self._kill()
-                raise
             if numbers:
                 self._hear_out()
             for number in numbers:
@@ -138,7 +134,7 @@ class LocalMapper:
 
     def _hear_out(self) -> None:
         """Wait until every report that finished tasks sent has been passed on: what is put now comes after them."""
-        if self._pools:
+        if self._pools and self._listener is not None:
             heard = threading.Event()
             number = next(self._numbers)
             self._listening[number] = lambda done, total: heard.set()

@@ -6,9 +6,11 @@ Both are registered by name (`landscaper_hpc.registry.EXECUTORS`); a site's `exe
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
@@ -44,11 +46,22 @@ class WorkerLost(Exception):
     """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
 
 
-def say_what_is_waited_for(tasks: int) -> None:
-    """After Ctrl-C, while tasks under way are finished."""
-    if tasks:
-        waits = f"stopping when what is under way has ended ({tasks} tasks); Ctrl-C again: at once, without it"
-        print(f"landscaper-hpc: {waits}", file=sys.stderr, flush=True)
+@contextmanager
+def stopping(why: BaseException, tasks: int, at_once: Callable[[], object]) -> Iterator[None]:
+    """Inside, what is under way is waited for; Ctrl-C does `at_once` whenever it comes, and after a first one that is
+    said. A consumer's Ctrl-C closes the iterator: then it is the context of `why`."""
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, lambda *_: at_once())
+    try:
+        if tasks and (isinstance(why, KeyboardInterrupt) or isinstance(why.__context__, KeyboardInterrupt)):
+            count = f"{tasks} task{'s' if tasks > 1 else ''}"
+            waits = f"stopping when what is under way has ended ({count}); Ctrl-C again: at once, without it"
+            print(f"landscaper-hpc: {waits}", file=sys.stderr, flush=True)
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 class Mapper(Protocol):

@@ -168,7 +168,9 @@ class Cluster:
         make += ["--skip-name-resolve", "--auth-root-authentication-method=normal", f"--datadir={state}/database"]
         done = self._client(*make, seconds=120)
         if done.returncode:
-            raise TestbedError(f"mariadb-install-db failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+            said = (done.stderr + done.stdout).splitlines()
+            reasons = [line for line in said if "[ERROR]" in line] or said[-1:]
+            raise TestbedError(f"mariadb-install-db failed: {'; '.join(map(str.strip, reasons))}")
         self._start("mariadbd", self._enter("mariadbd", f"--defaults-file={state}/etc/mariadb.cnf"))
         wait_for("munged", lambda: _answers(state / "munge/socket"), 30)
         wait_for("mariadbd", lambda: _answers(state / "database.socket"), 60)

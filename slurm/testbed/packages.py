@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -25,9 +26,19 @@ def refuse_where_impossible() -> None:
 
 
 def install() -> None:
-    """Idempotent. No service is started, neither now nor by these packages."""
+    """Idempotent. No service is started, neither now nor by these packages. One at a time: while another one unpacks
+    them, the programs are there and not yet what they need."""
     _refuse_other_systems()
-    if not all(map(shutil.which, _PROGRAMS)) or not _pmix():
+    lock = os.open(_POLICY.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install()
+    finally:
+        os.close(lock)
+
+
+def _install() -> None:
+    if not all(map(shutil.which, _PROGRAMS)) or not _pmix() or _unfinished():
         if shutil.which("apt-get") is None:
             raise Refused("apt-get not found; only Debian and its relatives are supported")
         _apt("update")
@@ -61,6 +72,15 @@ def _refuse_other_systems() -> None:
 
 def _pmix() -> list[Path]:
     return sorted(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so.2"))
+
+
+def _unfinished() -> bool:
+    """Whether dpkg has begun with one of the packages, and neither finished nor removed it."""
+    if shutil.which("dpkg-query") is None:
+        return False
+    ask = ["dpkg-query", "--show", "--showformat=${db:Status-Status}\n", *PACKAGES]
+    states = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False).stdout.split()
+    return not {*states} <= {"installed", "not-installed", "config-files"}
 
 
 def _apt(*arguments: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -119,6 +121,51 @@ def test_a_killed_worker_is_reported_and_the_rest_can_go_on(tmp_path: Path, work
         pending = [item for item in items if not (tmp_path / str(item.number)).exists()]
         list(executor.map_unordered(kills_itself_once, pending))
     assert all((tmp_path / str(i)).exists() for i in range(6))
+
+
+class Presses(io.StringIO):
+    """A terminal whose user presses Ctrl-C as soon as it says that this is possible."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if "Ctrl-C again" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+        return written
+
+
+def wait_or_sleep(item: Item, progress: Progress) -> None:
+    progress(1, 2)
+    if item.number:
+        sleeps(item, progress)
+
+
+@pytest.mark.parametrize("by", ["the mapper", "the consumer"])
+def test_a_second_ctrl_c_ends_what_runs_however_soon_it_comes(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Presses()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    items = [Item(tmp_path, i) for i in range(3)]
+
+    running = 2 if by == "the mapper" else 1
+
+    def press() -> None:
+        assert _wait_for(lambda: len(list(tmp_path.glob("pid*"))) == running)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with closing(LocalMapper(2)) as mapper:
+        results = mapper.map_unordered(wait_or_sleep, items, lambda item, done, total: None)
+        with pytest.raises(KeyboardInterrupt), closing(results):
+            assert next(results) == items[0]
+            if by == "the consumer":
+                press()
+            else:
+                threading.Thread(target=press).start()
+                next(results)
+        mapper.close()
+        list(mapper.map_unordered(touch, items))
+    assert ("(2 tasks)" if running == 2 else "(1 task)") in terminal.getvalue()
+    assert all((tmp_path / str(i)).exists() for i in range(3))
 
 
 def test_workers_die_with_their_client(tmp_path: Path) -> None:

@@ -117,3 +117,19 @@ def test_not_for_ordinary_users() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr == "testbed: the test cluster needs root: every node has its own network and processes\n"
+
+
+def test_of_several_installations_at_once_one_works_and_the_others_wait(testbed: SlurmCluster, tmp_path: Path) -> None:
+    """The programs are all there, and are not ready before dpkg says so."""
+    fakes = {
+        "dpkg-query": f"[ -e {tmp_path}/ready ] && echo installed || echo unpacked",
+        "apt-get": f"echo begins >> {tmp_path}/log; sleep 1; echo ends >> {tmp_path}/log\n"
+        f"case $* in *install*) touch {tmp_path}/ready;; esac",
+    }
+    for name, text in fakes.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    begun = [subprocess.Popen([str(TESTBED), "install"], env=environment) for _ in range(3)]
+    assert [each.wait(60) for each in begun] == [0, 0, 0]
+    assert (tmp_path / "log").read_text().split() == ["begins", "ends"] * 2  # `update` and `install`
