@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from landscaper_hpc.confirm.surface import Array, Box, Request, Search
 
@@ -101,6 +100,8 @@ def _outward(x: Array, box: Box) -> Array:
 
 def _shortest(gradients: Array, normals: Array) -> Array:
     """The shortest vector in the convex hull of the gradients plus the cone of the normals."""
+    from scipy.optimize import nnls  # half a second, which only confirming needs
+
     scale = float(np.abs(gradients).max()) or 1.0
     heavy = 1e4
     columns = np.vstack([gradients / scale, normals]).T

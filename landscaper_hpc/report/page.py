@@ -27,6 +27,7 @@ from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.figures.embed import draw, embed
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
+from landscaper_hpc.report.seal import sealed
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.study.study import Study
@@ -78,7 +79,7 @@ def write_report(folder: Path) -> Path:
     with figures.style():
         asked = Study.asked_in(results["provenance"]["configuration"])
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
-    publish(inside.report, page.encode())
+    publish(inside.report, sealed(page, inside.path))
     return inside.report
 
 

@@ -14,7 +14,7 @@ from landscaper_hpc.report import text
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.all_data import Change
-from landscaper_hpc.topology.contour_tree import ContourTree
+from landscaper_hpc.topology.contour_result import ContourTree
 from landscaper_hpc.topology.decided import without_shallow
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.metrics import (

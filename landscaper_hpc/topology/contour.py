@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.grid import Connectivity
-from landscaper_hpc.topology.contour_tree import ContourTree
+from landscaper_hpc.topology.contour_result import ContourTree
 from landscaper_hpc.topology.kernels.carr import arcs, combine
 from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.forest import radix_argsort

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -53,6 +52,8 @@ def paired_errors(lower: NDArray[np.float64], upper: NDArray[np.float64], weight
     Efron and Stein, *The jackknife estimate of variance* (1981); Holm, *A simple sequentially rejective multiple test
     procedure* (1979).
     """
+    from scipy import stats  # a second, which only error bars need
+
     difference = upper - lower
     groups, total = len(weights), weights.sum()
     with np.errstate(invalid="ignore", divide="ignore"):

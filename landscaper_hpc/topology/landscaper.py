@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscaper_hpc.topology.contour_tree import ContourTree
+from landscaper_hpc.topology.contour_result import ContourTree
 
 
 def smad_landscaper(tree: ContourTree, normalize: bool = True, weighted: bool = True) -> float | None:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.kernels.elder import first_saddles, inherit
 
 
 class Persistence(NamedTuple):
@@ -153,6 +152,8 @@ class MergeTree:
         MergeTree
             Of the same grid, with at most as many minima.
         """
+        from landscaper_hpc.topology.kernels.elder import first_saddles, inherit  # numba, which reading needs not
+
         stays = ~(self.lifetimes < threshold)
         heir = np.arange(self.n_minima)
         inherit(self.parent, stays, heir)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.files import remove_partials
 from landscaper_hpc.report.results import results, write_results
+from landscaper_hpc.report.seal import is_current
 from landscaper_hpc.store.folder import RunFolder, StudyFolder
 from landscaper_hpc.store.layout import consolidate_root
 from landscaper_hpc.study.site import Site
@@ -62,8 +63,6 @@ class Plan:
 
     def write_results(self) -> dict[str, Any]:
         """`results.json` and `report.html`, from finished stores."""
-        from landscaper_hpc.report.page import write_report
-
         stores = [item.open() for item in self.landscapes]
         # the study id, from stores that were made for exactly this study: checkpoints need not be read again
         study_id = canonical_sha256({store.name: store.attributes["science"] for store in stores})
@@ -72,7 +71,10 @@ class Plan:
         consolidate_root(stores[0].path)
         found = results(self.study, study_id, stores)
         write_results(self.inside.results, found)
-        write_report(self.folder)
+        if not is_current(self.folder):
+            from landscaper_hpc.report.page import write_report  # matplotlib
+
+            write_report(self.folder)
         remove_partials(self.folder)
         shutil.rmtree(self.inside.resume, ignore_errors=True)
         return found

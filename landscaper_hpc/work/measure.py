@@ -1,6 +1,7 @@
 """What the topology stage makes of a merge tree beside it: every number of the report, and what its figures show.
 
-Both are stored with the tree, so that results, pages and figures need neither the grid nor the tree.
+Both are stored with the tree, so that results, pages and figures need neither the grid nor the tree. What makes trees
+is loaded where one is made: a study that has its own waits for no compiler.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import ANSWERS
 from landscaper_hpc.topology.blocks.labels import ArrayLabels, LabelWriter, ZarrLabels
-from landscaper_hpc.topology.contour import contour_tree
-from landscaper_hpc.topology.drawing import PROFILE_POINTS, Drawing
-from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.tree import MergeTree
 
 CONTOUR_POINTS = 5_000_000
@@ -36,6 +34,8 @@ class Labels:
     """
 
     def __init__(self, store: LandscapeStore, comm: Comm | None) -> None:
+        from landscaper_hpc.topology.drawing import PROFILE_POINTS
+
         comm = comm or SerialComm()
         self._folder: Path | None = None
         self._first = comm.rank == 0
@@ -76,6 +76,8 @@ def measured(
     """The numbers of a landscape by their keys, and the arrays of its drawing."""
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology.contour import contour_tree
+    from landscaper_hpc.topology.drawing import Drawing
 
     values = None if labels is None else store.loss()
     field = None if values is None or labels is None else (values, labels)
@@ -89,6 +91,9 @@ def measured(
 
 def _nested(store: LandscapeStore, connectivity: str) -> list[tuple[MergeTree, NDArray[Any]]] | None:
     """Trees and values of the nested grids, in memory; None where the largest is too large for that."""
+    from landscaper_hpc.topology.drawing import PROFILE_POINTS
+    from landscaper_hpc.topology.merge import merge_tree
+
     steps = nested_steps(store.grid.shape)[:-1]
     if steps and math.prod(-(-k // steps[-1]) for k in store.grid.shape) > PROFILE_POINTS:
         return None

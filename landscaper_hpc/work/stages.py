@@ -240,15 +240,16 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
 
     All ranks of `comm` call this; without one, it is called by one of so many processes that share a node.
     """
-    import psutil
-
-    from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
-    from landscaper_hpc.topology.readers import ZarrReader
     from landscaper_hpc.work.measure import Labels, is_measured, measured
 
     store = item.open()
     if is_measured(store, comm):
         return
+    import psutil
+
+    from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+    from landscaper_hpc.topology.readers import ZarrReader
+
     sharing = processes if comm is None else comm.ranks_on_node()
     if comm is not None and comm.rank > 0:
         bars = None

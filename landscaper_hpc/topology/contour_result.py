@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.kernels.branches import branch_decomposition
-from landscaper_hpc.topology.topopy import ExactTrees, LandscaperPairs, landscaper_pairs
 
 if TYPE_CHECKING:
     import networkx
+
+    from landscaper_hpc.topology.topopy import LandscaperPairs
 
 
 class Branches(NamedTuple):
@@ -139,6 +139,8 @@ class ContourTree:
     def branches(self) -> Branches:
         """The branch decomposition: leaves are taken off one after the other, the least persistent first, as long as
         their saddle keeps an arc in the same direction. Computed on first use."""
+        from landscaper_hpc.topology.kernels.branches import branch_decomposition  # numba, as all kernels
+
         leaf, end, parent = branch_decomposition(self._numbers(self.edges), len(self.nodes), self.values)
         with np.errstate(invalid="ignore"):
             life = np.abs(self.values[end] - self.values[leaf])
@@ -149,6 +151,8 @@ class ContourTree:
     def as_landscaper(self) -> LandscaperPairs | None:
         """What Landscaper 1.3.1 makes of the same field; None where it fails, or where values are not finite. Computed
         on first use."""
+        from landscaper_hpc.topology.topopy import ExactTrees, landscaper_pairs
+
         if sum(self.nonfinite.values()):
             return None
         trees = ExactTrees(self.nodes, self.join, self.down, self.split, self.up)

@@ -1,0 +1,61 @@
+"""What a page was made of, as its last line says: a page that would be the same again need not be drawn again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from landscaper_hpc.digests import canonical_sha256, combined_sha256
+from landscaper_hpc.report.results import read_results
+from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.study.study import Study
+
+
+def sealed(page: str, folder: Path) -> bytes:
+    """A page of what is in a study's folder, with its last line."""
+    whole = page.encode() + b"\n"
+    return whole + _last_line(whole, folder)
+
+
+def is_current(folder: Path) -> bool:
+    """Whether the folder's page is whole, and was drawn by this version from what is there."""
+    try:
+        content = StudyFolder(folder).report.read_bytes()
+    except OSError:
+        return False
+    page, start, _ = content.rpartition(_START)
+    return bool(start) and content == page + _last_line(page, folder)
+
+
+_START = b"<!-- made of "
+
+
+def _last_line(page: bytes, folder: Path) -> bytes:
+    inside = StudyFolder(folder)
+    results = read_results(inside.results)
+    asked = Study.asked_in(results["provenance"]["configuration"])
+    stores = [LandscapeStore(inside.store, item["name"]) for item in results["landscapes"]]
+    sources = [hashlib.sha256(inside.results.read_bytes()).hexdigest(), _version()]
+    for store in stores:
+        answers = (store.answer(*question) for question in asked.items())
+        drawn = (store.drawing(), *(answer.drawing for answer in answers if answer is not None))
+        sources += [store.losses_sha256(), *map(_arrays_sha256, drawn)]
+    return _START + f"{canonical_sha256(sources)}, {hashlib.sha256(page).hexdigest()} -->\n".encode()
+
+
+def _arrays_sha256(arrays: Mapping[str, Any]) -> str:
+    return canonical_sha256({name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in arrays.items()})
+
+
+@cache
+def _version() -> str:
+    """Of all that decides how the same numbers are drawn."""
+    package = Path(str(files("landscaper_hpc")))
+    code: Iterable[Path] = (*package.glob("report/**/*.py"), *package.glob("templates/*.j2"))
+    return f"{combined_sha256(sorted(code))} {version('matplotlib')}"
