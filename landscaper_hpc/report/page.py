@@ -24,10 +24,10 @@ from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
+from landscaper_hpc.report.current_page import sealed
 from landscaper_hpc.report.figures.embed import draw, embed
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
-from landscaper_hpc.report.seal import sealed
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.study.study import Study

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.files import remove_partials
+from landscaper_hpc.report.current_page import is_current
 from landscaper_hpc.report.results import results, write_results
-from landscaper_hpc.report.seal import is_current
 from landscaper_hpc.store.folder import RunFolder, StudyFolder
 from landscaper_hpc.store.layout import consolidate_root
 from landscaper_hpc.study.site import Site

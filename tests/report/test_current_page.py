@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from landscaper_hpc.report import seal
+from landscaper_hpc.report import current_page
+from landscaper_hpc.report.current_page import is_current
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.results import read_results, write_results
-from landscaper_hpc.report.seal import is_current
 from tests.report.test_page import make_study, rough
 
 
@@ -42,7 +42,7 @@ def test_a_page_of_other_results_or_of_another_version_is_not(folder: Path, monk
     assert not is_current(folder)
     write_results(folder / "results.json", found)
     assert is_current(folder)
-    monkeypatch.setattr(seal, "_version", lambda: "another")
+    monkeypatch.setattr(current_page, "_version", lambda: "another")
     assert not is_current(folder)
 
 
@@ -63,7 +63,7 @@ def test_telling_whether_a_page_is_current_and_a_tree_is_there_loads_nothing_hea
     code = f"""
 import sys
 import landscaper_hpc.commands.run, landscaper_hpc.orchestrate, landscaper_hpc.executors.local
-import landscaper_hpc.report.seal, landscaper_hpc.report.quantities, landscaper_hpc.work.measure
+import landscaper_hpc.report.current_page, landscaper_hpc.report.quantities, landscaper_hpc.work.measure
 print(*[name for name in {heavy} if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == ""
