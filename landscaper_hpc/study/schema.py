@@ -172,7 +172,7 @@ def _one_sentence(cls: type[BaseModel], error: ValidationError) -> str:
 
 def _is_union_tag(part: str) -> bool:
     """pydantic puts the tried member of a union into the path of an error; a reader knows only keys."""
-    return part in {"float", "int", "str", "bool", "constrained-int", "Rise"} or "[" in part
+    return part in {"float", "int", "str", "bool", "constrained-int", "Rise", "Quantile"} or "[" in part
 
 
 def _valid_keys(cls: Any, keys: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Grid, nested_steps
 from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
+from landscaper_hpc.study.presets import expanded
 from landscaper_hpc.study.schema import Strict, read_yaml, validated
 from landscaper_hpc.study.sources import code_sha256
 
@@ -89,6 +90,23 @@ class Rise(Strict):
 
     rise: float = Field(gt=0, allow_inf_nan=False)
 
+    def decides(self) -> list[Any]:
+        return ["rise", self.rise]
+
+
+class Quantile(Strict):
+    """A range that is found along the axis: from -r to r, where the loss at both reaches the `quantile` of the losses
+    of random points `within` so much of the checkpoint along every direction."""
+
+    quantile: float = Field(gt=0, lt=1)
+    within: float = Field(gt=0, allow_inf_nan=False)
+
+    def decides(self) -> list[Any]:
+        return ["quantile", self.quantile, self.within]
+
+
+Found = Rise | Quantile
+
 
 def _above_zero(value: object) -> bool:
     return isinstance(value, float | int) and 0 < value < math.inf
@@ -98,10 +116,10 @@ _BEFORE_IT_IS_FOUND = 0.05
 
 
 class AxisConfig(Strict):
-    """One axis: `range` is r (from -r to r), [lower, upper] or {rise: height of the loss at both ends}; an odd `count`
-    puts the checkpoint on the grid."""
+    """One axis: `range` is r (from -r to r), [lower, upper], {rise: height of the loss at both ends} or {quantile: of
+    the losses of random points, within: a range}; an odd `count` puts the checkpoint on the grid."""
 
-    range: float | list[float] | Rise = 0.05
+    range: float | list[float] | Rise | Quantile = 0.05
     count: int = Field(41, ge=3, le=10**8)
 
     @field_validator("count")
@@ -113,15 +131,25 @@ class AxisConfig(Strict):
 
     @field_validator("range", mode="before")
     @classmethod
-    def _rise(cls, value: object) -> object:
-        if isinstance(value, dict) and (list(value) != ["rise"] or not _above_zero(value["rise"])):
-            raise ValueError("a range that is found along the axis is {rise: height of the loss at its ends, above 0}")
+    def _found_along_the_axis(cls, value: object) -> object:
+        if isinstance(value, dict) and not (
+            (value.keys() == {"rise"} and _above_zero(value["rise"]))
+            or (
+                value.keys() == {"quantile", "within"}
+                and all(map(_above_zero, value.values()))
+                and value["quantile"] < 1
+            )
+        ):
+            raise ValueError(
+                "a range that is found along the axis is {rise: height of the loss at its ends, above 0} or {quantile: "
+                "between 0 and 1, of the losses of random points, within: so much of the checkpoint}"
+            )
         return value
 
     @field_validator("range")
     @classmethod
-    def _not_empty(cls, value: float | list[float] | Rise) -> float | list[float] | Rise:
-        if isinstance(value, Rise):
+    def _not_empty(cls, value: float | list[float] | Found) -> float | list[float] | Found:
+        if isinstance(value, Found):
             return value
         if isinstance(value, list) and len(value) != 2:
             raise ValueError("a list must be [lower, upper]")
@@ -131,13 +159,13 @@ class AxisConfig(Strict):
         return value
 
     @property
-    def rise(self) -> float | None:
-        """How far the loss has to rise to the ends of the axis, where that is what is asked for."""
-        return self.range.rise if isinstance(self.range, Rise) else None
+    def found(self) -> Found | None:
+        """What its range is found by along it, where it is."""
+        return self.range if isinstance(self.range, Found) else None
 
     def axis(self, reach: float | None = None) -> Axis:
-        """The axis; where its range is found by a rise, from -`reach` to `reach`, or a guess before that is known."""
-        found = (reach or _BEFORE_IT_IS_FOUND) if isinstance(self.range, Rise) else self.range
+        """The axis; where its range is found along it, from -`reach` to `reach`, or a guess before that is known."""
+        found = (reach or _BEFORE_IT_IS_FOUND) if isinstance(self.range, Found) else self.range
         return Axis(*_bounds(found), self.count)
 
 
@@ -197,6 +225,9 @@ def _asked(value: Any) -> Any:
 class Study(Strict):
     """The science: task, checkpoints, directions, grid, connectivity, precision and batch shape."""
 
+    preset: str | None = Field(
+        None, exclude=True, description="landscaper: keys as Landscaper 1.3.1 has them; keys beside it win"
+    )
     name: Name
     task: str
     train: str | None = Field(None, description="a file whose train(path, progress, **options) makes a checkpoint")
@@ -236,8 +267,11 @@ class Study(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_error_bars(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("data") is None:
+    def _written_out(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = expanded(data)
+        if data.get("data") is None:
             return data
         if data.get("error_bars") is False:
             raise ValueError("data: what few batches change is told by error_bars; leave error_bars: false out")
@@ -253,9 +287,9 @@ class Study(Strict):
             raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
         if self.grid.scale == "curvature" and self.directions.kind != "hessian":
             raise ValueError("grid.scale: curvature needs eigenvalues; use it with directions.kind: hessian")
-        if self.grid.scale == "curvature" and any(rise is not None for rise in self.rises()):
+        if self.grid.scale == "curvature" and any(found is not None for found in self.found()):
             raise ValueError(
-                "grid.scale: curvature scales ranges that are given; leave it out with a range of {rise: …}"
+                "grid.scale: curvature scales ranges that are given; leave it out where they are found along the axes"
             )
         if self.confirm is not None and self.directions.n > _MOST_CONFIRMED:
             raise ValueError(
@@ -309,15 +343,15 @@ class Study(Strict):
         ignore = [*self.ignore, *(checkpoint.ignore if checkpoint else [])]
         return ({"rename": rename} if rename else {}) | ({"ignore": ignore} if ignore else {})
 
-    def rises(self) -> list[float | None]:
-        """For each axis how far the loss has to rise to its ends, where that decides its range."""
-        return [a.rise for a in self._axes()]
+    def found(self) -> list[Found | None]:
+        """For each axis what its range is found by along it, where it is."""
+        return [a.found for a in self._axes()]
 
     def make_grid(
         self, eigenvalues: NDArray[np.float64] | None = None, reaches: Sequence[float | None] | None = None
     ) -> Grid:
         """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2); with
-        ranges that are found by a rise, `reaches` (n,) are what was found."""
+        ranges that are found along the axes, `reaches` (n,) are what was found."""
         configs = self._axes()
         axes = [self._axis(a, r) for a, r in zip(configs, reaches or [None] * len(configs), strict=True)]
         if self.grid.scale == "curvature" and eigenvalues is not None:
@@ -352,8 +386,8 @@ class Study(Strict):
             "options": checkpoint.options,
             "directions": directions,
             "grid": [
-                [a.lower, a.upper, a.count] if rise is None else ["rise", rise, a.count]
-                for a, rise in zip(self.make_grid().axes, self.rises(), strict=True)
+                [a.lower, a.upper, a.count] if by is None else [*by.decides(), a.count]
+                for a, by in zip(self.make_grid().axes, self.found(), strict=True)
             ],
             "scale": self.grid.scale,
             **({} if self.data is None else {"data": self.data.model_dump(mode="json")}),

@@ -69,7 +69,7 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
     from landscaper_hpc.directions.hessian import proof_of
-    from landscaper_hpc.losses.bracket import reaches
+    from landscaper_hpc.losses.bracket import reaches, rises
     from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
     from landscaper_hpc.work.confirming import refuse_unconfirmable
     from landscaper_hpc.work.error_bars import refuse_unsampled
@@ -92,7 +92,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
     with refused_if_it_hangs(landscape):
-        found_reaches = reaches(objective, directions, study.rises()) if any(study.rises()) else None
+        heights = rises(objective, directions, study.found())
+        found_reaches = reaches(objective, directions, heights) if any(heights) else None
     grid = study.make_grid(directions.eigenvalues, found_reaches)
     with refused_if_it_hangs(landscape):
         prove_for(objective, directions, grid.corners())
