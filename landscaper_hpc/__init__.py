@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from landscaper_hpc.grid import Axis, Grid
     from landscaper_hpc.objective.objective import Task
     from landscaper_hpc.orchestrate import run
+    from landscaper_hpc.sampling.lowest import lowest
     from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.study import Study
@@ -31,6 +32,7 @@ _HOME = {
     "Study": "study.study",
     "Task": "objective.objective",
     "contour_tree": "topology",
+    "lowest": "sampling.lowest",
     "mean_climb": "topology.metrics",
     "merge_tree": "topology",
     "open_landscape": "store.landscape",
@@ -50,6 +52,7 @@ __all__ = [
     "Study",
     "Task",
     "contour_tree",
+    "lowest",
     "mean_climb",
     "merge_tree",
     "open_landscape",

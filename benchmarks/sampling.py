@@ -1,0 +1,150 @@
+"""The lowest part of fields from a part of their points, against the dense merge tree.
+
+    python benchmarks/sampling.py                 fields of 3 to 5 dimensions, lowest 1 % and 10 %; minutes
+    python benchmarks/sampling.py --only 41^5     the field that a dense grid is too dear for: time and memory of ours
+
+The share of the points that are evaluated, random descents among them; how many of the dense tree's minima and pairs
+below the level were found (what was found is checked to be exact); the bound of what was not met; and processor
+microseconds per evaluated vertex of all that is not evaluation, compiling left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.sampling.lowest import lowest
+from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.scope import below, level_of_share
+
+SHARES = (0.01, 0.1)
+
+
+def _coordinates(k: int, n: int) -> list[NDArray[np.float64]]:
+    return np.meshgrid(*[np.linspace(-1, 1, k)] * n, indexing="ij", sparse=True)
+
+
+def fourier(k: int, n: int, most: int, bowl: float = 0.0) -> NDArray[np.float64]:
+    """Twenty waves of up to so many half periods along each axis, and a bowl."""
+    rng = np.random.default_rng(0)
+    x = _coordinates(k, n)
+    field = np.zeros((k,) * n)
+    for _ in range(20):
+        phase = sum(np.pi / 2 * rng.integers(-most, most + 1) * c for c in x) + rng.uniform(0, 2 * np.pi)
+        field += rng.normal() * np.cos(phase)
+    return field + bowl * sum(c**2 for c in x)
+
+
+def rastrigin(k: int, n: int) -> NDArray[np.float64]:
+    return sum((3 * c) ** 2 - 10 * np.cos(2 * np.pi * 3 * c) for c in _coordinates(k, n)) + np.zeros((k,) * n)
+
+
+def wells(k: int, n: int) -> NDArray[np.float64]:
+    """A double well along each axis, which lean."""
+    return sum((d + 1) * ((2 * c) ** 2 - 1) ** 2 + 0.3 * c for d, c in enumerate(_coordinates(k, n)))
+
+
+FIELDS = {
+    "Fourier 41^3": lambda: fourier(41, 3, 8, 1.0),
+    "Rastrigin 41^3": lambda: rastrigin(41, 3),
+    "wells 41^3": lambda: wells(41, 3),
+    "Fourier with bowl 41^4": lambda: fourier(41, 4, 10, 2.0),
+    "Rastrigin 41^4": lambda: rastrigin(41, 4),
+    "Fourier rough 21^4": lambda: fourier(21, 4, 12),
+    "Fourier smooth 21^5": lambda: fourier(21, 5, 4),
+    "wells 21^5": lambda: wells(21, 5),
+}
+
+
+def measure(name: str, share: float) -> dict[str, Any]:
+    field = FIELDS[name]()
+    flat = field.reshape(-1)
+    tree = merge_tree(field, labels=True)
+    assert tree.labels is not None
+    dense = below(tree, field, tree.labels, level_of_share(field, share))
+    begun = time.process_time()
+    found = lowest(lambda ids: flat[ids], field.shape, share=share)
+    spent = time.process_time() - begun
+    met = np.isin(dense.minima, found.tree.minima)
+    if found.level == dense.value_range[1]:
+        mine = np.searchsorted(np.sort(found.tree.minima), dense.minima[met])
+        np.testing.assert_array_equal(
+            found.tree.basin_size[np.argsort(found.tree.minima)][mine], dense.basin_size[met], "a basin is wrong"
+        )
+    pairs = np.isin(dense.minima[dense.death_value < dense.value_range[1]], found.tree.minima[found.tree.parent >= 0])
+    evaluated = sum(found.evaluated.values())
+    return {
+        "share evaluated": evaluated / field.size,
+        "by": found.evaluated,
+        "minima": [int(met.sum()), dense.n_minima],
+        "pairs": [int(pairs.sum()), len(pairs)],
+        "level": [found.level, dense.value_range[1]],
+        "unmet at most": found.unmet,
+        "random descents": found.descents,
+        "microseconds": 1e6 * spent / evaluated,
+    }
+
+
+def large() -> dict[str, Any]:
+    """41^5, never made whole: its values are computed where they are asked for."""
+    shape = (41,) * 5
+    x = np.linspace(-1, 1, 41)
+    along = [(0.5 * x**2 + 0.3 * np.cos(7 * x + d)).astype(np.float32) for d in range(5)]
+    evaluating = 0.0
+
+    def evaluate(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        nonlocal evaluating
+        begun = time.process_time()
+        values = sum(a[i] for a, i in zip(along, np.unravel_index(ids, shape), strict=True))
+        evaluating += time.process_time() - begun
+        return values  # type: ignore[no-any-return]
+
+    begun = time.process_time()
+    found = lowest(evaluate, shape, share=0.01, dtype=np.float32)
+    spent = time.process_time() - begun - evaluating
+    evaluated = sum(found.evaluated.values())
+    return {
+        "share evaluated": evaluated / 41**5,
+        "by": found.evaluated,
+        "minima": found.tree.n_minima,
+        "unmet at most": found.unmet,
+        "microseconds": 1e6 * spent / evaluated,
+        "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="fields whose names have this in them")
+    parser.add_argument("--out", type=Path, help="write the table as JSON")
+    asked = parser.parse_args()
+    warm = np.random.default_rng(0).random((9, 9, 9))
+    for dtype in (np.float32, np.float64):
+        lowest(lambda ids: warm.reshape(-1)[ids], warm.shape, share=0.1, dtype=dtype)
+    table: dict[str, Any] = {}
+    for name in FIELDS:
+        for share in SHARES:
+            if asked.only is None or asked.only in name:
+                row = table[f"{name}, lowest {share:.0%}"] = measure(name, share)
+                pairs, minima = ("{} of {}".format(*row[what]) for what in ("pairs", "minima"))
+                print(
+                    f"{name:24} {share:4.0%}: {row['share evaluated']:6.2%} evaluated, {minima} minima, {pairs} pairs, "
+                    f"unmet ≤ {row['unmet at most']:.1%} ({row['random descents']}), {row['microseconds']:.2f} µs",
+                    flush=True,
+                )
+    if asked.only is None or asked.only in "41^5":
+        table["ripples 41^5, lowest 1%"] = row = large()
+        print(f"ripples 41^5: {row}")
+    if asked.out:
+        asked.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A grid of which some vertices are known: what has been evaluated, and the front from which a flood goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Connectivity, stencil
+from landscaper_hpc.sampling import kernels
+
+Evaluate = Callable[[NDArray[np.int64]], Any]
+"""The values at some vertices, whose flat ids grow and come once: an array of as many real numbers."""
+
+
+class Sample:
+    """The known part of a field on a grid. What is asked for next depends on the values alone, never on who asks.
+
+    Attributes
+    ----------
+    values
+        (vertices,) the field at those that are known.
+    evaluated
+        How many are known.
+    neighbours
+        Of a vertex amid the grid.
+
+    Memory: a value and a byte for every vertex of the grid, whether known or not.
+    """
+
+    def __init__(
+        self, evaluate: Evaluate, shape: tuple[int, ...], connectivity: Connectivity, dtype: DTypeLike
+    ) -> None:
+        self.shape = shape
+        self.connectivity = connectivity
+        self.size = int(np.prod(shape, dtype=np.int64))
+        self.values = np.empty(self.size, dtype)
+        self.evaluated = 0
+        self._evaluate = evaluate
+        self.neighbours = len(stencil(connectivity, len(shape)))
+        self._lengths = np.array(shape, np.int64)
+        self._offsets = stencil(connectivity, len(shape))
+        self._state = np.zeros(self.size, np.uint8)
+        self._ceiling = np.inf
+        self._low: list[NDArray[np.int64]] = []  # what is known below the ceiling
+        self._front = np.empty(0, np.int64)  # of it, what has neighbours that may be unknown
+
+    def take(self, ids: NDArray[np.int64]) -> None:
+        """Evaluate those of some vertices that are not known."""
+        self._evaluate_asked(np.unique(ids[self._state[ids] == kernels.UNKNOWN]))
+
+    def around(self, ids: NDArray[np.int64], stride: int = 1) -> NDArray[np.int64]:
+        """Evaluate all neighbours of known vertices, at a multiple of the usual distance; the lowest of each and its
+        neighbours."""
+        asked = kernels.unknown_neighbours(ids, stride, self._state, self._lengths, self._offsets)
+        self._evaluate_asked(np.sort(asked))
+        lowest: NDArray[np.int64] = kernels.lowest_of(ids, stride, self.values, self._lengths, self._offsets)
+        return lowest
+
+    def flood(self, most: int, below: float = np.inf) -> int:
+        """Evaluate all neighbours of the lowest vertices of the front, which leave it. Returns how many these are: at
+        most so many, more where values are equal, none where none lies below a level."""
+        values = self.values[self._front]
+        level = np.partition(values, most - 1)[most - 1] if most < len(values) else np.inf
+        lowest = (values <= level) & (values < below)
+        ids, self._front = self._front[lowest], self._front[~lowest]
+        self._state[ids] = kernels.FLOODED
+        asked = kernels.unknown_neighbours(np.sort(ids), 1, self._state, self._lengths, self._offsets)
+        self._evaluate_asked(np.sort(asked))
+        return len(ids)
+
+    def front_level(self) -> float:
+        """The lowest value of the front: all that was found below it is complete."""
+        return float(self.values[self._front].min(initial=np.inf))
+
+    def low(self) -> NDArray[np.int64]:
+        """The known vertices below the ceiling, in any order."""
+        self._low = [np.concatenate([*self._low, np.empty(0, np.int64)])]
+        return self._low[0]
+
+    def lower_ceiling(self, level: float) -> None:
+        """From now on nothing at or above this level is asked about."""
+        if level < self._ceiling:
+            self._ceiling = level
+            self._low = [ids[self.values[ids] < level] for ids in self._low]
+            self._front = self._front[self.values[self._front] < level]
+
+    def is_flooded(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of which vertices all neighbours were evaluated by `flood`."""
+        flooded: NDArray[np.bool_] = self._state[ids] == kernels.FLOODED
+        return flooded
+
+    def graph(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """See `kernels.graph_of`."""
+        indptr, indices, way_out = kernels.graph_of(ids, self.values, self._lengths, self._offsets)
+        return indptr, indices, way_out
+
+    def _evaluate_asked(self, ids: NDArray[np.int64]) -> None:
+        if not len(ids):
+            return
+        found = np.asarray(self._evaluate(ids))
+        if found.shape != ids.shape or found.dtype.kind not in "fiu":
+            raise InputError(
+                f"evaluate gave {found.dtype} values of shape {found.shape} for {len(ids)} vertices; give that many "
+                "real numbers"
+            )
+        self.values[ids] = found
+        self._state[ids] = kernels.KNOWN
+        self.evaluated += len(ids)
+        new = ids[self.values[ids] < self._ceiling]
+        self._low.append(new)
+        self._front = np.concatenate([self._front, new])
