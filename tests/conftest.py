@@ -4,7 +4,7 @@ import multiprocessing.util
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy.testing  # noqa: F401 - that of numpy 2.0 starts `lscpu`: before any test that must start nothing
@@ -13,6 +13,10 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from landscaper_hpc.files import publish
+from landscaper_hpc.report import page
+from landscaper_hpc.report.current_page import sealed
+from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.topology.kernels.compiled import cache_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -98,6 +102,25 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         )
     yield
     _forbidden = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _equal_pages_are_drawn_once() -> Iterator[None]:
+    """Most of a small run is the drawing of its page: it is not drawn twice from the same (what tests/report tests)."""
+    drawn: dict[bytes, bytes] = {}
+
+    def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
+        made_of = sealed("", folder)
+        path = StudyFolder(folder).report
+        if made_of in drawn:
+            publish(path, drawn[made_of])
+        else:
+            drawn[made_of] = draw(folder).read_bytes()
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "write_report", write_report)
+        yield
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
