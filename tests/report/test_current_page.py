@@ -16,7 +16,7 @@ from tests.report.test_page import make_study, rough
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, words_only: None) -> Path:
     make_study(tmp_path, {"only": rough(9, 9)})
     write_report(tmp_path)
     return tmp_path

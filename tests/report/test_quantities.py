@@ -57,6 +57,7 @@ def sweep_of(folder: Path, **studies: Any) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_new_metric_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def largest_basin(tree: MergeTree) -> float:
         return float(tree.basin_size.max() / tree.n_vertices)
@@ -148,6 +149,7 @@ def test_numbers_of_the_contour_tree(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [{name: entry["topology"][name] for name in expected[0]} for entry in entries] == expected
 
 
+@pytest.mark.usefixtures("words_only")
 def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
     field = bowl(9, 9)
     field[0, 0] = 0.01  # one spurious minimum, in a corner

@@ -45,15 +45,25 @@ def task(bad=True, **options):
 """
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> tuple[Plan, dict[str, str]]:
-    """A study with its stores ready and no loss in them, and what an undisturbed run leaves."""
-    study = Study.load(network(tmp_path / "study"))
-    run(study, SITE, tmp_path / "undisturbed")
-    plan = Plan.of(study, SITE, tmp_path / "run")
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with a study, its stores without any loss in `run`, and what an undisturbed run leaves."""
+    folder = tmp_path_factory.mktemp("ready")
+    study = Study.load(network(folder / "study"))
+    run(study, SITE, folder / "undisturbed")
+    undisturbed = contents(folder / "undisturbed")
+    shutil.rmtree(folder / "undisturbed")
     with Bars() as bars:
-        prepare_all(plan.landscapes, SerialMapper(), bars)
-    return plan, contents(tmp_path / "undisturbed")
+        prepare_all(Plan.of(study, SITE, folder / "run").landscapes, SerialMapper(), bars)
+    return folder, undisturbed
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, ready: tuple[Path, dict[str, str]]) -> tuple[Plan, dict[str, str]]:
+    """A study with its stores ready and no loss in them, and what an undisturbed run leaves."""
+    folder, undisturbed = ready
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return Plan.of(Study.load(tmp_path / "study/study.yaml"), SITE, tmp_path / "run"), undisturbed
 
 
 def finish(plan: Plan) -> dict[str, str]:
