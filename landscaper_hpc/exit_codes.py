@@ -7,6 +7,7 @@ and to be started again, 1 anything else.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,6 +55,9 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             if comes_of_ctrl_c(error):
                 _fail(_STOPPED, 130)
             frames = user_frames(error)
+            if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
+                # a name that is too long, a folder that may not be entered, a file where a folder should be
+                _fail(f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there", 2)
             if not frames:
                 raise
             hint = _show(user_traceback(error), options)

@@ -19,6 +19,16 @@ from landscaper_hpc.errors import InputError
 PARTIAL = ".partial"
 
 
+def name_on_disk(name: str) -> str:
+    """A file's name from a text in UTF-8, as this process's locale spells the same bytes."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def name_in_utf8(path: str | Path) -> str:
+    """The other way: what the same name is in every locale."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
 def beside(path: Path) -> Path:
     """A name beside `path` to write to, which nobody else has: an orphan and its copy may write the same at once."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PARTIAL}")

@@ -22,7 +22,7 @@ from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.evaluator import evaluator, forget, keep_only
 from landscaper_hpc.losses.probes import widen
 from landscaper_hpc.losses.spotcheck import refuse_wrong
-from landscaper_hpc.objective.device import Peak, out_of_memory
+from landscaper_hpc.objective.device import Peak, free_bytes, out_of_memory
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -102,6 +102,9 @@ def _losses(
     objective: Objective, directions: Directions, points: NDArray[np.float64], batch: int, progress: Progress
 ) -> NDArray[np.float64]:
     evaluate = evaluator(objective, batch)
+    least = evaluate.batch * sum(p.nbytes for p in objective.parameters.values())
+    if evaluate.batch > 1 and least > free_bytes(objective.device):  # a CPU has no other way to say so but to kill
+        raise MemoryError(f"their parameters alone take {least:,} bytes")
     walk = Walk(objective, directions)
     blocks = -(-len(points) // evaluate.batch)
     # on the device until the end: nothing waits for a transfer

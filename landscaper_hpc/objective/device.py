@@ -65,12 +65,17 @@ class Peak:
 
     def free(self) -> int:
         """What is free now."""
-        import psutil
-        import torch
+        return free_bytes(self._device)
 
-        if self._device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self._device)[0])
-        return int(psutil.virtual_memory().available)
+
+def free_bytes(device: torch.device) -> int:
+    """What is free on a device now."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _peak_resident() -> int:

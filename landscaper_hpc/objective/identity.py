@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.digests import content_sha256
+from landscaper_hpc.files import name_in_utf8
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.surroundings import closed_over
 
@@ -45,7 +46,7 @@ def files_sha256(objective: Objective, folder: Path) -> tuple[dict[str, str], li
     words, those that are too large."""
     found, uncovered = dict[str, str](), list[str]()
     for file in objective.files:
-        name = Path(os.path.relpath(file, folder)).as_posix()
+        name = name_in_utf8(Path(os.path.relpath(file, folder)).as_posix())
         if file.stat().st_size > _LARGEST_FILE:
             uncovered.append(f"{name} (more than a gigabyte)")
         else:

@@ -75,13 +75,13 @@ def load_objective(
     with watched([task_file.resolve().parent, *folders]) as files:
         task = load_task(task_file, options or {})
     tensors, notice = read_with_notice(checkpoint, naming.containers)
-    load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
+    left = load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     source = f"task file {task_file}"
     objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, few=few, source=source)
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
     objective.files = files.local
     objective.files_elsewhere = files.elsewhere
-    objective.notices = [notice] if notice else []
+    objective.notices = [said for said in (notice, left) if said]
     return objective
 
 

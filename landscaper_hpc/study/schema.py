@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import re
 import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import name_on_disk
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -26,6 +28,20 @@ class Strict(BaseModel):
     """No unknown keys, no silent conversions, no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+def _of_a_file(name: str) -> str:
+    try:
+        written = os.fsencode(name_on_disk(name))
+    except UnicodeError:
+        written = b""
+    if not written or b"\0" in written:
+        raise ValueError("must be the name of a file")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_of_a_file)]
+"""What a file can be called."""
 
 
 def load_yaml(cls: type[Loaded], file: Path | None, overrides: Sequence[str]) -> Loaded:
@@ -101,6 +117,12 @@ class _Yaml(yaml.SafeLoader):
         self._count(node, {})
         return super().construct_document(node)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        digits = str(self.construct_scalar(node)).lstrip("+-")
+        if re.fullmatch("0[0-9_]+", digits):
+            raise yaml.YAMLError(f"{digits} may be meant to any base; write the number without zeros before it")
+        return int(super().construct_yaml_int(node))
+
     def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
         """How many values a node stands for, aliases written out; refused above what a file of ours can hold."""
         if isinstance(node, yaml.ScalarNode):
@@ -114,6 +136,7 @@ class _Yaml(yaml.SafeLoader):
         return known[id(node)]
 
 
+_Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.construct_yaml_int)
 _NO_COLON = r"(?!.*:)"
 _Yaml.yaml_implicit_resolvers = {
     first: [
@@ -163,6 +186,8 @@ def _one_sentence(cls: type[BaseModel], error: ValidationError) -> str:
         sentence = f"the key {path} is missing"
     else:
         message = first["msg"].removeprefix("Value error, ")
+        if first["loc"][-1:] == ("bool",):  # the first kind of value that was tried
+            message = "must be a finite number, a text, true or false"
         sentence = f"{path}: {message}" if path else message
         if keys and not isinstance(found, dict):
             sentence += f"; found {found!r}"

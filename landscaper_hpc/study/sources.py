@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from landscaper_hpc.digests import content_sha256
+from landscaper_hpc.files import name_in_utf8, name_on_disk
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
@@ -65,8 +66,8 @@ def _named(path: Path, package: str, roots: Sequence[Path]) -> Iterator[tuple[st
         for module in _modules(node, package):
             yield from _resolved(module, roots)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".py"):
-            name = Path(node.value).name
-            if node.value == name and (path.parent / name).is_file():
+            name = Path(name_on_disk(node.value)).name
+            if name_on_disk(node.value) == name and (path.parent / name).is_file():
                 yield str(Path(*package.split("."), name)), (path.parent / name).resolve()
 
 
@@ -97,7 +98,7 @@ def _called(node: ast.Call) -> str:
 
 def _resolved(module: str, roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """The files that importing `module` executes: those of the packages above it, and its own."""
-    parts = module.split(".")
+    parts = name_on_disk(module).split(".")
     for root in roots:
         first = root / parts[0]
         if not (first.is_dir() or first.with_name(f"{parts[0]}.py").is_file()):
@@ -106,6 +107,6 @@ def _resolved(module: str, roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             place = Path(*parts[:depth])
             for name in (place / "__init__.py", place.with_name(f"{place.name}.py")):
                 if (root / name).is_file():
-                    yield name.as_posix(), (root / name).resolve()
+                    yield name_in_utf8(name.as_posix()), (root / name).resolve()
                     break
         return

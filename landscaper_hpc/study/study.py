@@ -19,11 +19,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import name_on_disk
 from landscaper_hpc.grid import Axis, Grid, nested_steps
 from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.presets import expanded
-from landscaper_hpc.study.schema import Strict, read_yaml, validated
+from landscaper_hpc.study.schema import FileName, Strict, read_yaml, validated
 from landscaper_hpc.study.sources import code_sha256
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
@@ -37,7 +38,7 @@ class Checkpoint(Strict):
     """One trained model. `options` are keyword arguments of the task's (and the trainer's) function."""
 
     name: Name
-    file: str
+    file: FileName
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     rename: dict[str, str] = Field({}, description="more of the study's `rename`, for this checkpoint")
     ignore: list[str] = Field([], description="more of the study's `ignore`, for this checkpoint")
@@ -64,11 +65,11 @@ class DirectionsConfig(Strict):
         "are then its tol and, for each vector, its maxIter",
     )
     normalization: Annotated[str, AfterValidator(NORMALIZATIONS.valid)] = "model"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
     max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
-    file: str | None = None
-    trajectory: list[str] = Field([], description="checkpoints of a training run, for their principal components")
+    file: FileName | None = None
+    trajectory: list[FileName] = Field([], description="checkpoints of a training run, for their principal components")
 
     @model_validator(mode="after")
     def _consistent(self) -> DirectionsConfig:
@@ -110,6 +111,10 @@ Found = Rise | Quantile
 
 def _above_zero(value: object) -> bool:
     return isinstance(value, float | int) and 0 < value < math.inf
+
+
+def _bounds(value: float | list[float]) -> tuple[float, float]:
+    return (-value, value) if isinstance(value, float | int) else (value[0], value[1])
 
 
 _BEFORE_IT_IS_FOUND = 0.05
@@ -154,9 +159,18 @@ class AxisConfig(Strict):
         if isinstance(value, list) and len(value) != 2:
             raise ValueError("a list must be [lower, upper]")
         lower, upper = _bounds(value)
+        if not math.isfinite(upper - lower):
+            raise ValueError("the range is wider than numbers go")
         if not lower < upper:
             raise ValueError("the range is empty; give r > 0, or [lower, upper] with lower < upper")
         return value
+
+    @model_validator(mode="after")
+    def _of_different_points(self) -> AxisConfig:
+        lower, upper = (-1.0, 1.0) if isinstance(self.range, Found) else _bounds(self.range)
+        if (upper - lower) / (self.count - 1) <= 2 * math.ulp(max(abs(lower), abs(upper))):
+            raise ValueError(f"range: its ends are too close together for {self.count} different points")
+        return self
 
     @property
     def found(self) -> Found | None:
@@ -229,14 +243,14 @@ class Study(Strict):
         None, exclude=True, description="landscaper: keys as Landscaper 1.3.1 has them; keys beside it win"
     )
     name: Name
-    task: str
-    train: str | None = Field(None, description="a file whose train(path, progress, **options) makes a checkpoint")
+    task: FileName
+    train: FileName | None = Field(None, description="a file whose train(path, progress, **options) makes a checkpoint")
     checkpoints: list[Checkpoint] = Field(min_length=1)
     directions: DirectionsConfig = DirectionsConfig()
     grid: GridConfig = GridConfig()
     connectivity: Annotated[str, AfterValidator(CONNECTIVITIES.valid)] = "axis"
     precision: Precision = "float64"
-    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    batch: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = "auto"
     frozen: bool = Field(False, description="also move parameters with requires_grad=False")
     only: list[str] = Field([], description="move only these parameters: names, or patterns such as 'layers.3.*'")
     hessian: HessianConfig = HessianConfig()
@@ -317,7 +331,7 @@ class Study(Strict):
 
     def path(self, file: str) -> Path:
         """A file of the study; relative names start at the folder of the study's YAML."""
-        return (self._folder / file).resolve()
+        return (self._folder / name_on_disk(file)).resolve()
 
     def check_files(self) -> None:
         """`InputError` for a file that cannot be read; checkpoints may be missing where `train` is given."""
@@ -462,7 +476,3 @@ def _sha256_for(path: Path, key: str) -> str:
         raise InputError(
             f"{key}: cannot read {error.filename or path} ({error.strerror}); correct the key or put the file there"
         ) from None
-
-
-def _bounds(value: float | list[float]) -> tuple[float, float]:
-    return (-value, value) if isinstance(value, float | int) else (value[0], value[1])

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.study.schema import Strict, read_yaml, validated, yaml_list
+from landscaper_hpc.study.schema import FileName, Strict, read_yaml, validated, yaml_list
 from landscaper_hpc.study.study import Name
 
 _MOST = 100  # of a name's characters
@@ -35,7 +35,7 @@ _STEP = re.compile(r"(step|epoch|iter|iteration|checkpoint|ckpt)s?[_=-]?$", re.I
 class SweepFile(Strict):
     """A sweep's YAML file."""
 
-    study: str
+    study: FileName
     name: Name | None = None
     checkpoints: str | None = Field(None, description="a pattern of files, relative to this file")
     product: dict[str, list[Any]] = Field(default_factory=dict)

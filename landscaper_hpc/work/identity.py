@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.digests import content_sha256
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import name_on_disk
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.objective.device import local_device
 from landscaper_hpc.store.heartbeat import whereabouts
@@ -95,7 +96,7 @@ def refuse_other(landscape: Landscape, store: LandscapeStore, checkpoint_sha256:
     store.refuse_other(study.science(landscape.checkpoint, checkpoint_sha256))
     folder = study.path(study.task).parent
     for name, digest in store.attributes.get("identity", {}).get("files", {}).items():
-        file = folder / name
+        file = folder / name_on_disk(name)
         if not file.is_file() or content_sha256(file) != digest:
             raise InputError(
                 f"{landscape}: {name}, which the task reads, "

@@ -202,13 +202,16 @@ def test_doctor(tmp_path: Path) -> None:
         (["report", "nowhere"], "nowhere"),
         (["run", "{study}", "--out", "/proc/nothing"], "/proc/nothing: cannot be written"),
         (["init", "/proc/nothing"], "/proc/nothing: cannot be written"),
+        (["check", "{study}", "--set", f"checkpoints.0.file={'a' * 300}.pt"], "a.pt: file name too long; correct"),
+        (["run", "{study}", "--out", "a" * 300], "file name too long"),
+        (["topology", "a/" * 3000], "a: does not exist|name too long"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
     file = wells(tmp_path / "study")
     done = command(*(a.replace("{study}", str(file)) for a in arguments), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr
+    assert re.search(words, done.stderr)
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().count("\n") == 0
 

@@ -170,6 +170,14 @@ def test_a_notice_is_in_check_in_the_results_and_on_the_page(tmp_path: Path) -> 
     assert "Not covered are packages and files elsewhere" in page
 
 
+def test_what_is_left_as_the_task_makes_it_is_said(state: State, tmp_path: Path) -> None:
+    said = load_into(network(), state, tmp_path, naming=Naming(ignore=["2.*", "*var"]))
+    assert said == "2 parameters are as task() makes them, since ignore: leaves them out: 2.weight, 2.bias"
+    assert load_into(network(), state, tmp_path, naming=Naming(ignore=["*var"])) == ""
+    with pytest.raises(InputError, match="gives nothing to the model: ignore: leaves out all of it"):
+        load_into(network(), state, tmp_path, naming=Naming(ignore=["*"]))
+
+
 def test_a_wrapped_part_of_the_model_itself(state: State, tmp_path: Path) -> None:
     model = network()
     with warnings.catch_warnings():

@@ -96,6 +96,7 @@ def test_streams_that_cannot_be_written(
 def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     code, said = shell(RUN, "", tmp_path, done, **environment)
     assert code == 0, said
+    assert contents(tmp_path / "run") == contents(done)
     assert "5 x 5" in said or "5 × 5" in said or "5 \ufffd 5" in said
     assert shell("status DONE", "", tmp_path / "again", done, **environment)[0] == 0
 
@@ -114,6 +115,38 @@ def test_names_that_the_locale_cannot_say(done: Path, tmp_path: Path, environmen
     assert code == 2, said
     assert "name" in said
     assert "Traceback" not in said
+
+
+def test_what_a_study_is_does_not_depend_on_the_locale(tmp_path: Path) -> None:
+    """Names in UTF-8 in a study, and of files that its task reads, are the same files and the same identity."""
+    found = []
+    for i, environment in enumerate(({}, LETTERS[1])):
+        file = wells(tmp_path / f"{i}" / "a b", count=5)
+        (file.parent / "origin.pt").rename(file.parent / "ürsprung.pt")
+        file.write_text(file.read_text().replace("origin.pt", "ürsprung.pt"), encoding="utf-8")
+        (file.parent / "dätä.txt").write_text("1.0")
+        with (file.parent / "task.py").open("a", encoding="utf-8") as task:
+            task.write(
+                "import os\nopen(os.path.join(os.path.dirname(__file__).encode(), 'dätä.txt'.encode())).read()\n"
+            )
+        code, said = _again(file, **environment)
+        assert code == 0, said
+        found.append(contents(tmp_path / f"{i}/run"))
+    assert found[0] == found[1]
+    assert "u00e4.txt" in (tmp_path / "1/run/study.zarr/origin/zarr.json").read_text()
+
+
+def _again(file: Path, **environment: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--executor", "serial"]
+    for _ in range(2):  # the second finds what the first has made
+        ended = subprocess.run(
+            [*command, "--out", file.parents[1] / "run"],
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=False,
+            timeout=200,
+        )
+    return ended.returncode, ended.stderr.decode(errors="replace")
 
 
 def test_a_pool_whose_task_prints_to_a_full_disk(done: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "a key that is a list": ("[a, b]: 1", "unhashable key"),
     "two documents": ("a: 1\n---\na: 2\n", "expected a single document"),
     "a list": ("- a\n- b\n", "must be a YAML mapping of keys to values, found list"),
+    "a number to the base of eight": ("seed: 0o17\nname: 010", "010 may be meant to any base"),
+    "another of that kind": ("seed: -0_7", "0_7 may be meant to any base"),
     "control characters": ("name: \x07", "special characters are not allowed"),
 }
 
@@ -88,6 +90,33 @@ def test_one_is_not_true_among_the_options_of_slurm() -> None:
     ]
     with pytest.raises(InputError, match="exclusive: false is no value of an option; leave the key out"):
         Site.load(None, ["slurm.options={exclusive: false}"])
+
+
+OVERRIDES = {
+    "a name with a zero byte": (r'checkpoints.0.file="a\0b"', "checkpoints.0.file: must be the name of a file"),
+    "half a letter": (r'task="\uD800.py"', "task: must be the name of a file"),
+    "no name": ("checkpoints.0.file=", "checkpoints.0.file: Input should be a valid string"),
+    "an empty name": ("directions={kind: file, file: ''}", "directions.file: must be the name of a file"),
+    "a range wider than numbers": ("grid.range=1e308", "grid.range: the range is wider than numbers go"),
+    "points that coincide": ("grid.range=[1, 1.0000000000000002]", "too close together for 31 different points"),
+    "points that nearly do": ("grid.range=[1e9, 1000000000.000001]", "too close together for 31 different points"),
+    "an option that is no number": ("checkpoints.0.options.x=.nan", "must be a finite number, a text, true or false"),
+    "an option that is a list": ("checkpoints.0.options.x=[1]", "must be a finite number, a text, true or false"),
+    "a seed that no generator takes": ("directions.seed=9223372036854775808", "directions.seed: Input should be less"),
+    "a batch that no memory holds": ("batch=1000001", "batch: Input should be less than or equal to 1000000"),
+}
+
+
+@pytest.mark.parametrize("what", OVERRIDES)
+def test_odd_values_are_refused_by_their_key(what: str, tmp_path: Path) -> None:
+    override, message = OVERRIDES[what]
+    file = tmp_path / "study.yaml"
+    file.write_text("{name: a, task: t.py, checkpoints: [{name: a, file: a.pt}], grid: {count: 31}}")
+    Study.load(file)
+    with pytest.raises(InputError) as caught:
+        Study.load(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("override", ["directions.n=16", "grid.count=10000001"])

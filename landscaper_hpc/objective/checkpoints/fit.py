@@ -35,8 +35,8 @@ def load_into(
     *,
     naming: Naming = PLAIN,
     dtype: torch.dtype | None = None,
-) -> None:
-    """Copy a checkpoint's tensors into the model, as `matched` to it.
+) -> str:
+    """Copy a checkpoint's tensors into the model, as `matched` to it; in words which parameters it does not give.
 
     With `dtype` the model gets that precision first, so that a float64 checkpoint keeps its digits in a model that was
     made in float32. Tensors on the meta device get memory.
@@ -58,6 +58,12 @@ def load_into(
         module, _, last = name.rpartition(".")
         if last == "_extra_state" and module in modules:
             modules[module].set_extra_state(value)
+    alias = _aliases(target)
+    given = {alias[name] for name in found}
+    left = [name for name, p in model.named_parameters() if name in target and alias[name] not in given]
+    if not left:
+        return ""
+    return f"{len(left)} parameters are as task() makes them, since ignore: leaves them out: {list_some(left)}"
 
 
 def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming: Naming = PLAIN) -> dict[str, Tensor]:
@@ -117,6 +123,8 @@ def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming:
     if problems:
         renaming = naming.advice(list(target), list(tensors))
         raise InputError(f"checkpoint {path} does not fit the model; {'; '.join(problems)}{renaming}")
+    if target and not fitting:
+        raise InputError(f"checkpoint {path} gives nothing to the model: ignore: leaves out all of it; keep some")
     first: dict[str, str] = {}
     for name, tensor in tensors.items():
         other = first.setdefault(alias[name], name)
