@@ -203,8 +203,8 @@ def test_doctor(tmp_path: Path) -> None:
         (["run", "{study}", "--out", "/proc/nothing"], "/proc/nothing: cannot be written"),
         (["init", "/proc/nothing"], "/proc/nothing: cannot be written"),
         (["check", "{study}", "--set", f"checkpoints.0.file={'a' * 300}.pt"], "a.pt: file name too long; correct"),
-        (["run", "{study}", "--out", "a" * 300], "file name too long"),
-        (["topology", "a/" * 3000], "a: does not exist|name too long"),
+        (["run", "{study}", "--out", "a" * 300], "cannot be written .File name too long"),
+        (["topology", "a/" * 3000], "give a study.s folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], words: str) -> None:
