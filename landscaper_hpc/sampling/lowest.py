@@ -31,7 +31,7 @@ _CONFIDENCE = 0.95
 _SURE = 0.8
 """Of the share that is asked for: up to that of the lattice's values the flood needs not be careful."""
 _FEWEST = 64
-_DESCENTS_AT_ONCE = 16
+_DESCENTS_AT_ONCE = 4
 
 OnRound = Callable[[int, float], None]
 """Told after every round how many vertices are known, and the level below which all that was found is complete."""
@@ -133,7 +133,7 @@ def lowest(
     >>> found.tree.n_minima, found.tree.n_vertices
     (1, 84)
     """
-    _check(shape, share, below, points, descents)
+    refuse_bad_scope(shape, share, below, points, descents)
     started = np.asarray(start, np.int64).reshape(-1)
     sample = Sample(evaluate, shape, connectivity, dtype)
     rounds = _Rounds(sample, share, below, points, on_round)
@@ -254,9 +254,10 @@ def _at_most(missed: int, descents: int) -> float:
     return float(beta.ppf(_CONFIDENCE, missed + 1, descents - missed))
 
 
-def _check(
+def refuse_bad_scope(
     shape: tuple[int, ...], share: float | None, below: float | None, points: int | None, descents: int | None
 ) -> None:
+    """`InputError` for a scope that `lowest` does not take."""
     given = {"share": share, "below": below, "points": points}
     named = [f"{name}={value}" for name, value in given.items() if value is not None]
     if len(named) != 1:

@@ -21,7 +21,7 @@ from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
 from landscaper_hpc.exit_codes import guarded
 
-COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect"]
+COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect", "lowest"]
 COMMANDS += ["similarity", "doctor"]
 
 
