@@ -6,10 +6,12 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy.testing  # noqa: F401 - that of numpy 2.0 starts `lscpu`: before any test that must start nothing
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -104,18 +106,33 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     _forbidden = False
 
 
+def _paint_nothing(figure: Figure, file: TextIO, **_: object) -> None:
+    file.write("<svg></svg>")
+
+
+@pytest.fixture
+def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but nothing is painted, which is most of a page's time."""
+    monkeypatch.setattr(Figure, "savefig", _paint_nothing)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _equal_pages_are_drawn_once() -> Iterator[None]:
-    """Most of a small run is the drawing of its page: it is not drawn twice from the same (what tests/report tests)."""
-    drawn: dict[bytes, bytes] = {}
+def _pages_are_painted_once_if_at_all() -> Iterator[None]:
+    """The page is most of a small study's time: what a fixture has painted is not painted again from the same, and what
+    a test runs that starts no other process, which would paint it in full, is painted in tests/report alone."""
+    painted: dict[bytes, bytes] = {}
 
     def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
         made_of = sealed("", folder)
         path = StudyFolder(folder).report
-        if made_of in drawn:
-            publish(path, drawn[made_of])
+        if made_of in painted:
+            publish(path, painted[made_of])
+        elif _forbidden:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Figure, "savefig", _paint_nothing)
+                draw(folder)
         else:
-            drawn[made_of] = draw(folder).read_bytes()
+            painted[made_of] = draw(folder).read_bytes()
         return path
 
     with pytest.MonkeyPatch.context() as patch:
