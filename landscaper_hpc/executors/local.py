@@ -7,6 +7,7 @@ import multiprocessing as mp
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +23,9 @@ from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
+
+_START = 1.5
+"""Seconds that a process takes to start, torch and all."""
 
 
 class SerialMapper:
@@ -45,12 +49,14 @@ class SerialMapper:
 class LocalMapper:
     """A pool of `workers` processes, started fresh (spawn), so that no thread or GPU context is inherited.
 
-    The processes stay from one `map_unordered` to the next, until `close`.
+    The processes stay from one `map_unordered` to the next, until `close`. The first does alone what takes it no longer
+    than others would take to start.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._pools: list[ProcessPoolExecutor] = []  # of one process each: a worker gets what suits it
+        self._used: set[int] = set()  # those whose process has been started
         self._reports: Any = None
         self._listener: threading.Thread | None = None
         self._listening: dict[int, Callable[[int, int], None]] = {}
@@ -65,11 +71,13 @@ class LocalMapper:
         take = items.take if isinstance(items, Dealer) else _in_turn(items)
         running: dict[Future[None], tuple[int, Item]] = {}
         numbers = []
+        began = time.monotonic()
         try:
             while True:
                 busy = {place for place, _ in running.values()}
+                alone = began + _START - time.monotonic() if len(self._used) < self.workers else 0.0
                 for place in range(self.workers):
-                    if place in busy:
+                    if place in busy or (alone > 0 and self._used and place not in self._used):
                         continue
                     if (item := take(place)) is None:
                         break
@@ -79,9 +87,10 @@ class LocalMapper:
                         self._listening[number] = _bind(on_progress, item)
                     with _later(signal.SIGINT):  # a process starts with what is blocked here
                         running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
+                    self._used.add(place)
                 if not running:
                     return
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, alone if alone > 0 else None, FIRST_COMPLETED)
                 for future in finished:
                     _, item = running.pop(future)
                     future.result()
@@ -106,6 +115,7 @@ class LocalMapper:
             with ThreadPoolExecutor(len(self._pools)) as waiting:
                 list(waiting.map(lambda pool: pool.shutdown(cancel_futures=True), self._pools))
             self._pools = []
+            self._used.clear()
             if self._listener is None:
                 self._reports._writer.close()  # the last one: the end is heard, whatever lock was never given back
             else:

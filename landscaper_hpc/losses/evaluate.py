@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from landscaper_hpc.progress import Progress, silent
 log = logging.getLogger(__name__)
 
 _MEASURE_SECONDS = 0.3
+_SHARE, _MOST = 0.02, 5.0
+_TRIAL = 16  # evaluations of a whole batch that a trial takes: proofs, and what is measured
 _SHAPES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -131,32 +133,47 @@ def evaluation_mode(objective: Objective, directions: Directions, batch: int = 2
 
 
 def choose_batch(
-    objective: Objective, directions: Directions, *, memory: int | None = None, seconds: float = _MEASURE_SECONDS
+    objective: Objective,
+    directions: Directions,
+    *,
+    points: float = math.inf,
+    memory: int | None = None,
+    seconds: float = _MEASURE_SECONDS,
 ) -> int:
     """The batch shape with the most points per second, by a short measurement: 1, 4, 16, 32, … while it pays.
 
-    `memory` is the most bytes a batch may take (default: half of what is free now). A shape that does not fit, or is
-    predicted not to, is not taken. The choice is a measurement: record it, results differ in the last bits between
-    shapes.
+    A shape is not tried where the trials would take more than 2 % of what so many `points` cost, or 5 s; each is
+    measured for `seconds` at most. `memory` is the most bytes a batch may take (default: half of what is free now). A
+    shape that does not fit, or is predicted not to, is not taken. The choice is a measurement: record it, results
+    differ in the last bits between shapes.
     """
     if objective.sharded:  # one point at a time; and clocks of several ranks do not agree
         return 1
     peak = Peak(objective.device)
     room = memory or peak.free() // 2
     best, best_rate, worse = 1, 0.0, 0
+    clock = _clock(objective)
+    with one_thread(objective.device):
+        evaluator(objective, 1)  # which is needed in any case
+    began, budget = clock(), math.inf
     for batch, following in zip(_SHAPES, (*_SHAPES[1:], 2 * _SHAPES[-1]), strict=True):
         if worse == 2 and batch > 16:  # small batches cost more than they save; larger ones may still pay
+            break
+        if batch > 1 and clock() - began + _TRIAL * batch / best_rate > budget:
+            log.info("batches of %d points are not tried: %s points take %.2g s", batch, points, points / best_rate)
             break
         try:
             with one_thread(objective.device):
                 if evaluator(objective, batch).batch != batch:
                     break
-            rate = _rate(objective, directions, batch, seconds)
+            rate = _rate(objective, directions, batch, seconds, points)
         except (RuntimeError, MemoryError, InputError) as error:
             if not isinstance(error, InputError) and not out_of_memory(error):
                 raise
             log.info("batches of %d points do not fit: %s", batch, " ".join(str(error).split())[:120])
             break
+        if batch == 1:
+            budget = min(_SHARE * points / rate, _MOST if math.isfinite(points) else math.inf)
         used = peak.bytes()
         if used > room and batch > 1:
             break
@@ -172,14 +189,19 @@ def choose_batch(
     return best
 
 
-def _rate(objective: Objective, directions: Directions, batch: int, seconds: float) -> float:
+def _rate(objective: Objective, directions: Directions, batch: int, seconds: float, points: float) -> float:
     """Points per second at this batch shape: of the best call, and on a CPU of processor time, since others use the
-    machine too."""
+    machine too. Takes little of what `points` cost."""
     alphas = 1e-3 * np.random.default_rng(0).standard_normal((4 * batch, directions.n))
+    clock = _clock(objective)
+    best, begin = math.inf, clock()
     with one_thread(objective.device):
-        _losses(objective, directions, alphas, batch, silent)
-    clock = time.process_time if objective.device.type == "cpu" else time.perf_counter
-    best, calls, start = math.inf, 0, time.perf_counter()
+        _losses(objective, directions, alphas[:batch], batch, silent)
+    first = clock() - begin
+    seconds = min(seconds, _SHARE / 10 * points / batch * first)
+    if first > seconds / 4:
+        alphas = alphas[:batch]
+    calls, start = 0, time.perf_counter()
     while not calls or time.perf_counter() - start < (seconds if calls >= 5 else 10 * seconds):
         begin = clock()
         with one_thread(objective.device):
@@ -187,3 +209,7 @@ def _rate(objective: Objective, directions: Directions, batch: int, seconds: flo
         best = min(best, clock() - begin)
         calls += 1
     return len(alphas) / max(best, 1e-9)
+
+
+def _clock(objective: Objective) -> Callable[[], float]:
+    return time.process_time if objective.device.type == "cpu" else time.perf_counter

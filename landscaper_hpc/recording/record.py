@@ -57,6 +57,10 @@ class NotRecordable(Exception):
     """The function does something that a list of operations cannot say; the message names it."""
 
 
+class _Aliased(Exception):
+    """A tensor is written into that has other names, or that was there before."""
+
+
 class Meta(NamedTuple):
     """What is known of the tensor that a node stands for: `node.meta["tensor_meta"]`."""
 
@@ -81,7 +85,10 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     """
     try:
         try:
-            module = _recorded(functionalize(lambda x: function(x)), example)
+            try:
+                module = _recorded(function, example, without_writes=True)
+            except _Aliased:  # torch knows how to do without such writes, with what its compilers bring along
+                module = _recorded(functionalize(lambda x: function(x)), example)
         except RuntimeError:
             # what calls torch.autograd itself, or writes into a tensor that it closes over, is recorded writes and all
             module = _recorded(function, example)
@@ -98,8 +105,8 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
     return module
 
 
-def _recorded(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
-    recorder = _Recorder(example)
+def _recorded(function: Callable[[Any], Tensor], example: Any, without_writes: bool = False) -> GraphModule:
+    recorder = _Recorder(example, without_writes)
     with recorder, _Exits(recorder), _watching_calls(recorder):
         result = function(example)
     return recorder.module(result)
@@ -150,8 +157,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # else torch imports the compiler to switch it off
 
-    def __init__(self, example: Any) -> None:
+    def __init__(self, example: Any, without_writes: bool) -> None:
+        """`without_writes`: what writes into a tensor is recorded as what makes a new one, or is `_Aliased`."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._without_writes = without_writes
+        self._aliased = False
         self._graph = Graph()
         self._nodes: Any = WeakTensorKeyDictionary()
         self._moving: set[Node] = set()  # what depends on the argument
@@ -183,6 +193,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._without_writes and function._schema.is_mutable:
+            return self._written(function, args, kwargs)
         as_nodes, named = pytree.tree_map_only(Tensor, self._node, (args, kwargs))
         moves = any(leaf in self._moving for leaf in pytree.tree_leaves((as_nodes, named)) if isinstance(leaf, Node))
         if moves and torch.Tag.data_dependent_output in function.tags:
@@ -194,6 +206,25 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             node = self._graph.call_function(function, tuple(as_nodes), named)
             self._keep(node, result, moves)
         return result
+
+    def _written(self, function: Any, args: Any, kwargs: Any) -> Tensor:
+        """What the operation writes, as a new tensor's node; the tensor itself has it as well."""
+        tensor, fresh = args[0] if args else None, _without_write(function)
+        if fresh is not None and isinstance(tensor, Tensor) and self._is_only_name(tensor):
+            new: Tensor = self.__torch_dispatch__(fresh, (), args, kwargs)
+            if Meta.of(new) == Meta.of(tensor):
+                self._is(tensor.copy_(new), self._nodes[new])
+                return tensor
+        self._aliased = True  # even if the function itself catches the exception
+        raise _Aliased
+
+    def _is_only_name(self, tensor: Tensor) -> bool:
+        """Whether an operation made the tensor, and nothing else lies in its memory."""
+        node = self._nodes.get(tensor)
+        if node is None or not isinstance(node.target, torch._ops.OpOverload):
+            return False
+        is_alias: Any = torch._C._is_alias_of  # type: ignore[attr-defined]
+        return not any(is_alias(other, tensor) for other in self._nodes if other is not tensor)
 
     def refuse(self, problem: str) -> None:
         self._refused = self._refused or problem
@@ -232,6 +263,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def module(self, result: Tensor) -> GraphModule:
         if self._refused:
             raise NotRecordable(self._refused)
+        if self._aliased:
+            raise _Aliased
         for node in self._graph.nodes:
             op = node.target
             seeded = isinstance(op, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in op.tags
@@ -239,6 +272,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise NotRecordable(f"it draws random numbers ({op})")
         self._graph.output(self._node(result))
         return GraphModule(self._constants, self._graph)
+
+
+def _without_write(function: Any) -> Any:
+    """The operation that computes for each number what this one writes in its place; None where there is none."""
+    name = function.overloadpacket.__name__
+    packet = getattr(_aten, name.removesuffix("_"), None) if function.namespace == "aten" else None
+    fresh = getattr(packet, function._overloadname, None) if name.endswith("_") else None
+    if fresh is None or fresh._schema.is_mutable or torch.Tag.pointwise not in fresh.tags:
+        return None
+    return fresh
 
 
 def result_bytes(module: GraphModule) -> list[int]:

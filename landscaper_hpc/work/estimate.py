@@ -101,8 +101,8 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int
     directions = random_directions(
         objective, study.directions.n, seed=study.directions.seed, normalization=study.directions.normalization
     )
-    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
     grid = study.make_grid()
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
     shard = next(grid.shards(grid.shard_shape(batch)))
     points = grid.points(shard)
     losses(objective, directions, points, batch)  # the first call warms caches up

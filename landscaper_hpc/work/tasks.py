@@ -80,6 +80,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         identity.refuse_other(landscape, landscape.open())
         return
     progress = _beating(landscape, progress, f"directions of {landscape.name}")
+    _workers.clear()
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape):
@@ -97,7 +98,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     grid = study.make_grid(directions.eigenvalues, found_reaches)
     with refused_if_it_hangs(landscape):
         prove_for(objective, directions, grid.corners())
-        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions)
+        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
         if study.confirm is not None:
             refuse_unconfirmable(objective, directions, grid)
         if study.error_bars is not None:
@@ -129,6 +130,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         },
     )
     resume.unlink(missing_ok=True)
+    # this process goes on as a worker with what it holds
+    _workers[landscape.run, landscape.name] = _proved(landscape, landscape.open(), objective, directions)
 
 
 @contextmanager
@@ -271,7 +274,6 @@ def _start(landscape: Landscape) -> _Worker:
     import torch
 
     from landscaper_hpc.directions.directions import Directions
-    from landscaper_hpc.losses.evaluate import prove_for
 
     store = landscape.open()
     store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
@@ -284,6 +286,13 @@ def _start(landscape: Landscape) -> _Worker:
         normalization=landscape.study.directions.normalization,
         gram=stored.gram,
     )
+    return _proved(landscape, store, objective, directions)
+
+
+def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions) -> _Worker:
+    """What a process works with once it gives the recorded losses."""
+    from landscaper_hpc.losses.evaluate import prove_for
+
     prove_for(objective, directions, store.grid.corners())
     batch, began = store.attributes["batch"], time.monotonic()
     identity.prove_values(landscape, store, objective, directions, batch)

@@ -64,6 +64,19 @@ def slow(item: Item, progress: Progress) -> None:
     touch(item, progress)
 
 
+def writes_its_process(item: Item, progress: Progress) -> None:
+    (item.folder / f"{item.number}.{os.getpid()}").touch()
+
+
+def waits_for_the_others(item: Item, progress: Progress) -> None:
+    """Ends when three processes have one each."""
+    writes_its_process(item, progress)
+    until = time.monotonic() + 120
+    while len(list(item.folder.iterdir())) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def sleeps(item: Item, progress: Progress) -> None:
     (item.folder / f"pid{os.getpid()}").touch()
     time.sleep(600)
@@ -145,6 +158,7 @@ def test_a_second_ctrl_c_ends_what_runs_however_soon_it_comes(
 ) -> None:
     terminal = Presses()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("landscaper_hpc.executors.local._START", 0)  # both begin at once
     items = [Item(tmp_path, i) for i in range(3)]
 
     running = 2 if by == "the mapper" else 1
@@ -199,6 +213,19 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_short_work_is_done_by_the_process_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscaper_hpc.executors.local._START", 1e6)
+    with closing(LocalMapper(3)) as executor:
+        list(executor.map_unordered(writes_its_process, [Item(tmp_path, i) for i in range(20)]))
+    assert len({p.suffix for p in tmp_path.iterdir()}) == 1
+
+
+def test_longer_work_is_done_by_all(tmp_path: Path) -> None:
+    with closing(LocalMapper(3)) as executor:
+        list(executor.map_unordered(waits_for_the_others, [Item(tmp_path, i) for i in range(3)]))
+    assert len({p.suffix for p in tmp_path.iterdir()}) == 3
 
 
 def test_ctrl_c_while_a_process_starts_reaches_this_one_and_not_that() -> None:

@@ -279,6 +279,24 @@ def test_choose_batch_finds_a_shape_and_respects_what_cannot_be_batched() -> Non
     assert choose_batch(other, random_directions(other, 2), seconds=0.01) == 1
 
 
+def test_trials_of_shapes_take_little_of_what_the_points_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shape is even tried for a few points; the more there are, the more are."""
+    tried: list[int] = []
+
+    def rate(objective: Objective, directions: Directions, batch: int, *_: float) -> float:
+        tried.append(batch)
+        return 1000.0
+
+    monkeypatch.setattr("landscaper_hpc.losses.evaluate._rate", rate)
+    found = {}
+    for points in (100, 10_000, 10_000_000):
+        objective = Objective(mlp_task())
+        tried.clear()
+        choose_batch(objective, random_directions(objective, 2), points=points)
+        found[points] = tuple(tried)
+    assert found == {100: (1,), 10_000: (1, 4), 10_000_000: (1, 4, 16)}
+
+
 def test_memory_is_measured_and_limits_the_batch() -> None:
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Linear(3, 4000), nn.Tanh(), nn.Linear(4000, 1))  # 32 MB of results for each point
@@ -298,7 +316,7 @@ def test_a_shape_that_runs_out_of_memory_leaves_the_one_before_it(monkeypatch: p
         return call(self, params)
 
     monkeypatch.setattr("landscaper_hpc.losses.evaluator.Evaluator.__call__", limited)
-    monkeypatch.setattr("landscaper_hpc.losses.evaluate._rate", lambda _o, _d, batch, _s: float(batch))
+    monkeypatch.setattr("landscaper_hpc.losses.evaluate._rate", lambda _o, _d, batch, *_: float(batch))
     assert choose_batch(objective, directions) == 4
 
 

@@ -148,6 +148,46 @@ def test_recording_imports_no_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0
 
 
+@pytest.mark.processes
+def test_recording_writes_into_new_tensors_does_not_import_the_compilers() -> None:
+    """As losses of classifiers and activations do; to do without such writes torch would bring its compilers along."""
+    code = (
+        "import sys, torch; from torch.nn import functional as F; from landscaper_hpc.recording.record import record\n"
+        "def loss(x): return F.binary_cross_entropy_with_logits(F.relu(x + 1, inplace=True).mul_(2), torch.ones(3))\n"
+        "record(loss, torch.ones(3))\n"
+        "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'torch._inductor', 'sympy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["twice", "under another name", "into the argument", "with a wider type"])
+def test_writes_in_place_are_recorded_with_the_bits_of_the_function(name: str) -> None:
+    def twice(x: Tensor) -> Tensor:
+        y = x + 1
+        return (y.mul_(x).add_(y, alpha=2) + y).sum()
+
+    def under_another_name(x: Tensor) -> Tensor:
+        y = x + 1
+        first = y[0]
+        y.mul_(3)
+        return first + y.sum()
+
+    def into_the_argument(x: Tensor) -> Tensor:
+        y = x.clone()
+        (-y).add_(1)
+        return y.detach().mul_(2).sum() + y.sum()
+
+    def with_a_wider_type(x: Tensor) -> Tensor:
+        return (x * 2).add_(torch.ones(3, dtype=torch.float64)).sum()
+
+    functions = (twice, under_another_name, into_the_argument, with_a_wider_type)
+    function = next(f for f in functions if f.__name__ == name.replace(" ", "_"))
+    recorded = record(function, torch.ones(3))
+    for scale in (1.0, -0.7):
+        x = scale * torch.arange(1.0, 4.0)
+        assert torch.equal(recorded(x.clone()), function(x.clone()))
+
+
 @pytest.mark.parametrize("closed_over", [False, True])
 def test_writes_into_tensors_are_recorded_without_side_effects(closed_over: bool) -> None:
     constant = torch.zeros(3)

@@ -66,6 +66,22 @@ def prepared(tmp_path: Path, ready: tuple[Path, dict[str, str]]) -> tuple[Plan, 
     return Plan.of(Study.load(tmp_path / "study/study.yaml"), SITE, tmp_path / "run"), undisturbed
 
 
+def test_the_process_that_found_the_directions_goes_on_without_loading_again(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, expected = prepared
+    last = plan.landscapes[-1]
+
+    def loads(landscape: Landscape) -> None:
+        raise AssertionError(f"{landscape} is loaded again")
+
+    monkeypatch.setattr("landscaper_hpc.work.tasks.load", loads)
+    assert work([last])
+    monkeypatch.undo()
+    assert work(plan.landscapes)
+    assert finish(plan) == expected
+
+
 def finish(plan: Plan) -> dict[str, str]:
     assert verified(plan.landscapes)
     with Bars() as bars:
