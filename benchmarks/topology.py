@@ -55,10 +55,28 @@ def noise(k: int, n: int) -> NDArray[Any]:
     return np.random.default_rng(0).random((k,) * n)
 
 
+def ties(k: int, n: int) -> NDArray[Any]:
+    """Noise of ten values."""
+    return np.floor(10 * noise(k, n))
+
+
+def plateau(k: int, n: int) -> NDArray[Any]:
+    """Noise on seven tenths of a plateau."""
+    return np.where(noise(k, n) < 0.7, 0.5, noise(k, n))
+
+
+def holes(k: int, n: int) -> NDArray[Any]:
+    """Noise of which a hundredth is NaN."""
+    return np.where(np.random.default_rng(1).random((k,) * n) < 0.01, np.nan, noise(k, n))
+
+
+ROUGH = {"noise": noise, "ties": ties, "plateau": plateau, "holes": holes}
+
+
 def field_of(name: str) -> NDArray[Any]:
     kind, size, *dtype = name.split()
     k, n = map(int, size.split("^"))
-    return noise(k, n).astype(*dtype or ["f8"], copy=False) if kind == "noise" else smooth(k, n, *dtype)
+    return ROUGH[kind](k, n).astype(*dtype or ["f8"], copy=False) if kind in ROUGH else smooth(k, n, *dtype)
 
 
 def contour(connectivity: str) -> Callable[[NDArray[Any]], Any]:
@@ -173,6 +191,9 @@ WORK: list[tuple[str, str, str, int]] = [
     ("contour", "smooth 41^4 float32", "ours contour axis", 5),
     ("contour", "smooth 41^4 float32", "ours contour freudenthal", 3),
     ("contour", "noise 41^4 float32", "ours contour axis", 5),
+    ("contour", "ties 41^4 float32", "ours contour axis", 5),
+    ("contour", "plateau 41^4 float32", "ours contour axis", 5),
+    ("contour", "holes 41^4 float32", "ours contour axis", 5),
     ("contour", "smooth 21^2", "ours contour axis", 5),
     ("contour", "smooth 21^2", "landscaper contour", 1),
     ("large", "smooth 41^5 float32", "ours axis", 3),

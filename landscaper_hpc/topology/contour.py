@@ -21,21 +21,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
+from landscaper_hpc.topology.blocks.boxes import MAX_BLOCK
 from landscaper_hpc.topology.contour_result import ContourTree
 from landscaper_hpc.topology.kernels.carr import arcs, combine
 from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.forest import radix_argsort
 from landscaper_hpc.topology.kernels.order import Census, census, ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
-from landscaper_hpc.topology.merge import checked_values, merge_tree
+from landscaper_hpc.topology.merge import checked_values, merge_tree, spanned
+from landscaper_hpc.topology.tree import MergeTree
 
 BYTES = 80
 """Per vertex, at most, that a contour tree needs, its field included."""
 
 
 def contour_tree(
-    values: ArrayLike, connectivity: Connectivity = "axis", labels: bool = False, *, threads: int | None = None
+    values: ArrayLike,
+    connectivity: Connectivity = "axis",
+    labels: bool = False,
+    *,
+    threads: int | None = None,
+    tree: MergeTree | None = None,
 ) -> ContourTree:
     """The exact contour tree of a field on a grid of any dimension, the same bit for bit for any number of threads.
 
@@ -50,6 +58,8 @@ def contour_tree(
         Also give every vertex the index of its minimum and of its maximum.
     threads
         How many to use; by default as many as the process may run on.
+    tree
+        The merge tree of the same values and connectivity with labels, where it is known: it is not computed again.
 
     Returns
     -------
@@ -76,46 +86,72 @@ def contour_tree(
         array = array.reshape(1)
     check_connectivity(connectivity, array.shape)
     seen = census(array.reshape(-1))
-    finite = _as_finite(array, seen)
     _prepare()
-    halves = _halves(finite, connectivity, threads)
-    return _combined(array, finite, seen, connectivity, halves, labels)
+    if tree is not None and (tree.labels is None or tree.direction != "sublevel" or _nonfinite(seen)):
+        tree = None  # of what is not finite it leaves out minima
+    if tree is not None and (tree.shape != array.shape or tree.connectivity != connectivity):
+        raise InputError(
+            f"the merge tree has the shape {tree.shape} and the connectivity {tree.connectivity}, the values have "
+            f"{array.shape} and {connectivity}; give the tree of these values"
+        )
+    return _combined(array, seen, connectivity, _halves(array, seen, connectivity, threads, tree), labels)
 
 
 class _Half(NamedTuple):
-    """What is needed of a merge tree, with all deaths and labels of all vertices."""
+    """What is needed of a merge tree: its minima, a forest that spans them, whose `child` and `parent` meet at the
+    vertex `saddle`, and the labels of all vertices."""
 
-    minima: NDArray[np.int64]
-    death: NDArray[np.int64]
-    parent: NDArray[np.int64]
+    minima: NDArray[Any]
+    child: NDArray[Any]
+    parent: NDArray[Any]
+    saddle: NDArray[Any]
     labels: NDArray[Any]
+
+    @classmethod
+    def of_tree(cls, tree: MergeTree) -> _Half:
+        """Of a merge tree with labels, whose minima are all that there are: of a finite field."""
+        assert tree.labels is not None
+        dies = np.flatnonzero(tree.parent >= 0)
+        return cls(tree.minima, dies, tree.parent[dies], tree.death[dies], tree.labels.reshape(-1))
 
 
 def _half(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> _Half:
-    tree = merge_tree(field, connectivity, labels=True, threads=threads)
-    assert tree.labels is not None
-    return _Half(tree.minima, tree.death, tree.parent, tree.labels.reshape(-1))
+    if field.size > MAX_BLOCK:
+        return _Half.of_tree(merge_tree(field, connectivity, labels=True, threads=threads))
+    _, minima, _, forest, labels = spanned(field, connectivity, True, threads)
+    assert labels is not None
+    return _Half(minima, forest.child, forest.parent, forest.saddle, labels.reshape(-1))
 
 
-def _halves(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> list[_Half]:
-    """Those of the order, and of the same order from its end, whose ids count backwards."""
-    below = _half(field, connectivity, threads)
-    backwards = np.negative(field).reshape(-1)[::-1].reshape(field.shape)
-    return [below, _half(backwards, connectivity, threads)]
+def _backwards(field: NDArray[Any]) -> NDArray[Any]:
+    """The field whose order is the same from its end: ids count backwards."""
+    found = np.empty(field.size, field.dtype)
+    np.negative(field.reshape(-1)[::-1], out=found)
+    return found.reshape(field.shape)
+
+
+def _halves(
+    array: NDArray[Any], seen: Census, connectivity: Connectivity, threads: int | None, tree: MergeTree | None
+) -> list[_Half]:
+    """Those of the order, and of the same order from its end."""
+    field = _as_finite(array, seen)
+    below = _half(field, connectivity, threads) if tree is None else _Half.of_tree(tree)
+    field = _backwards(field)
+    return [below, _half(field, connectivity, threads)]
 
 
 @lru_cache(maxsize=1)
 def _prepare() -> None:
     """Compile or load what a tree needs, while no other process of this host does."""
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
-    halves = _halves(field, "axis", 1)
+    seen = census(field.reshape(-1))
+    halves = _halves(field, seen, "axis", 1, None)
     with compiling():
-        _ = _combined(field, field, census(field.reshape(-1)), "axis", halves, False).branches
+        _ = _combined(field, seen, "axis", halves, False).branches
 
 
 def _combined(
     array: NDArray[Any],
-    finite: NDArray[Any],
     seen: Census,
     connectivity: Connectivity,
     halves: list[_Half],
@@ -125,37 +161,45 @@ def _combined(
     halves.clear()  # nobody else holds them: where critical vertices are many, memory is what counts
     last = array.size - 1
     critical = np.zeros(array.size, np.bool_)
-    for ids in (below.minima, below.death[below.death >= 0]):
+    for ids in (below.minima, below.saddle):
         critical[ids] = True
-    for ids in (above.minima, above.death[above.death >= 0]):
+    for ids in (above.minima, above.saddle):
         critical[last - ids] = True
     nodes = np.flatnonzero(critical)
     del critical
-    nodes = nodes[radix_argsort(ordered_keys(finite.reshape(-1)[nodes]).astype(np.int64))]
+    nodes = nodes[radix_argsort(ordered_keys(array.reshape(-1)[nodes]).astype(np.int64))]
     number = np.empty(array.size, np.int32)  # a tree of more nodes would not fit into memory
     number[nodes] = np.arange(len(nodes))
     join, down = _arcs(below, nodes, number)
+    ascending = descending = None
+    flat = array.reshape(-1)
+    if labels:
+        ascending = _renumbered(below.labels, flat[nodes[down == 0]] < np.inf).reshape(array.shape)
+    del below
     number[nodes] = np.arange(len(nodes))[::-1]
     split, up = _arcs(above, last - nodes[::-1], number[::-1])
-    split, up = np.where(split < 0, -1, len(nodes) - 1 - split)[::-1].copy(), up[::-1].copy()
     del number
-    found = array.reshape(-1)[nodes].astype(np.float64) + 0.0
-    ascending = descending = None
+    split, up = np.where(split < 0, -1, len(nodes) - 1 - split)[::-1].copy(), up[::-1].copy()
     if labels:
-        ascending = _renumbered(below.labels, found[down == 0] < np.inf).reshape(array.shape)
-        descending = _renumbered(above.labels[::-1], found[up == 0][::-1] > -np.inf).reshape(array.shape)
-    del below, above
-    edges = combine(join.copy(), down.copy(), split.copy(), up.copy())
-    edges.sort(axis=1)
-    code = edges[:, 0] * np.int64(len(nodes)) + edges[:, 1]
-    del edges
+        descending = _renumbered(above.labels[::-1], flat[nodes[up == 0]][::-1] > -np.inf).reshape(array.shape)
+    del above
+    taken = combine(join.copy(), down.copy(), split.copy(), up.copy())
+    taken.sort(axis=1)
+    code = taken[:, 0] * np.int64(len(nodes))
+    code += taken[:, 1]
+    del taken
     code.sort()
+    edges = np.empty((len(code), 2), np.int64)
+    edges[:, 0] = nodes[code // len(nodes)]
+    code %= len(nodes)
+    edges[:, 1] = nodes[code]
+    del code
     return ContourTree(
         shape=array.shape,
         connectivity=connectivity,
         nodes=nodes,
-        values=found,
-        edges=nodes[np.stack(np.divmod(code, len(nodes)), 1)],
+        values=flat[nodes].astype(np.float64) + 0.0,
+        edges=edges,
         down=down,
         up=up,
         join=join,
@@ -169,11 +213,28 @@ def _combined(
 
 
 def _as_finite(array: NDArray[Any], seen: Census) -> NDArray[Any]:
-    """The field, or where it is not finite its ranks, equal ones for equal values: the same order."""
-    if not seen.nan + seen.posinf + seen.neginf:
+    """The field, or where it is not finite one with the same order: -inf becomes a value below all, +inf one above all
+    and NaN one above that; where there are no such numbers, all become their ranks."""
+    if not _nonfinite(seen):
         return array
+    ends = _beyond(seen, array.dtype)
+    if np.isfinite(ends).all():
+        found: NDArray[Any] = np.nan_to_num(array, nan=ends[2], posinf=ends[1], neginf=ends[0])
+        return found
     _, rank = np.unique(ordered_keys(array).reshape(-1), return_inverse=True)
     return rank.reshape(array.shape).astype(np.float32 if len(rank) <= 2**24 else np.float64)
+
+
+def _nonfinite(seen: Census) -> int:
+    return seen.nan + seen.posinf + seen.neginf
+
+
+def _beyond(seen: Census, kind: Any) -> list[float]:
+    """A number below all finite values, one above them, and one above that; infinite where the type has none."""
+    low, high = (seen.low, seen.high) if seen.low <= seen.high else (0.0, 0.0)
+    higher = high + max(1.0, abs(high))
+    with np.errstate(over="ignore"):
+        return [float(np.dtype(kind).type(x)) for x in (low - max(1.0, abs(low)), higher, 2 * max(1.0, higher))]
 
 
 def _arcs(
@@ -181,12 +242,11 @@ def _arcs(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pointers from each node to the next one of a merge tree, and how many lead to each; nodes in the tree's order,
     `number` by their ids."""
-    dying = np.flatnonzero(half.death >= 0)
-    at = number[half.death[dying]].astype(np.int64)
-    order = radix_argsort(at)
-    dying, at = dying[order], at[order]
+    at = number[half.saddle]
+    order = radix_argsort(at.astype(np.int64))
+    child, parent, at = (ends[order].astype(np.int32) for ends in (half.child, half.parent, at))
     next_, count = np.full(len(nodes), -1, np.int32), np.zeros(len(nodes), np.int32)
-    arcs(half.labels[nodes], dying, half.parent[dying], at, len(half.minima), next_, count)
+    arcs(half.labels[nodes], child, parent, at, len(half.minima), next_, count)
     return next_, count
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.blocks import boxes
 from landscaper_hpc.topology.blocks.basins import find_basins
-from landscaper_hpc.topology.blocks.block import block_of, values_at
-from landscaper_hpc.topology.blocks.block_forest import block_forest
+from landscaper_hpc.topology.blocks.block import Block, block_of, values_at
+from landscaper_hpc.topology.blocks.block_forest import BlockForest, block_forest
 from landscaper_hpc.topology.blocks.labels import ArrayLabels
 from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
 from landscaper_hpc.topology.build import Edges, build_tree
@@ -81,19 +81,14 @@ def merge_tree(
     check_connectivity(connectivity, array.shape)
     if array.size > boxes.MAX_BLOCK:
         return _in_blocks(array, connectivity, direction, labels, threads)
-    if direction == "superlevel":
-        array = -array
-    prepare(connectivity, array.dtype)
-    with Threads(threads or available_threads()) as pool:
-        block = block_of(array, (0,) * array.ndim, array.shape, connectivity, pool)
-        basins = find_basins(block, pool)
-        labelled = np.invert(basins.root).reshape(array.shape) if labels else None  # before the forest uses it up
-        child, parent, saddle, _ = block_forest(block, basins, pool)
+    block, minima, sizes, forest, labelled = spanned(
+        -array if direction == "superlevel" else array, connectivity, labels, threads
+    )
     return build_tree(
-        basins.minima.astype(np.int64),
-        values_at(block, basins.minima),
-        basins.sizes.astype(np.int64),
-        Edges(child, parent, saddle.astype(np.int64), values_at(block, saddle)),
+        minima.astype(np.int64),
+        values_at(block, minima),
+        sizes.astype(np.int64),
+        Edges(forest.child, forest.parent, forest.saddle.astype(np.int64), values_at(block, forest.saddle)),
         block.census,
         shape=array.shape,
         connectivity=connectivity,
@@ -101,6 +96,27 @@ def merge_tree(
         n_vertices=array.size,
         labels=labelled,
     )
+
+
+class Spanned(NamedTuple):
+    """A field in memory as minima in order, the `sizes` of their basins, and a forest that spans them; `labels`: the
+    index of the minimum of each vertex, int32, in the field's shape."""
+
+    block: Block
+    minima: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+    forest: BlockForest
+    labels: NDArray[np.int32] | None
+
+
+def spanned(array: NDArray[Any], connectivity: Connectivity, labels: bool, threads: int | None) -> Spanned:
+    """What a merge tree follows from, of a field of one block."""
+    prepare(connectivity, array.dtype)
+    with Threads(threads or available_threads()) as pool:
+        block = block_of(array, (0,) * array.ndim, array.shape, connectivity, pool)
+        basins = find_basins(block, pool)
+        labelled = np.invert(basins.root).reshape(array.shape) if labels else None  # before the forest uses it up
+        return Spanned(block, basins.minima, basins.sizes, block_forest(block, basins, pool), labelled)
 
 
 def _in_blocks(

@@ -82,7 +82,7 @@ def measured(
     values = None if labels is None else store.loss()
     field = None if values is None or labels is None else (values, labels)
     small = None if values is None or values.size > CONTOUR_POINTS else values
-    contour = None if small is None else contour_tree(small, tree.connectivity)
+    contour = None if small is None else contour_tree(small, tree.connectivity, tree=replace(tree, labels=labels))
     nested = _nested(store, tree.connectivity)
     subject = Measured(tree, store.attributes["science"]["precision"], store, field, nested, contour)
     numbers = measure(subject, ("tree", "tree of a study", "contour", "landscape"))

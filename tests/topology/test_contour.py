@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import stencil
-from landscaper_hpc.topology import contour_tree, merge_tree
+from landscaper_hpc.topology import contour, contour_tree, merge_tree
 from tests.topology.fields import connectivities, fields
 
 
@@ -203,10 +204,58 @@ def test_branches(seed: int) -> None:
         assert low <= end <= high and leaf != end
 
 
+NAMES = ("nodes", "values", "edges", "down", "up", "join", "split", "ascending", "descending")
+
+
+@settings(max_examples=100)
+@given(f=fields(), connectivity=connectivities)
+def test_a_merge_tree_that_is_known_is_not_computed_again_and_changes_nothing(
+    f: NDArray[Any], connectivity: str
+) -> None:
+    own = contour_tree(f, connectivity, labels=True)
+    tree = merge_tree(f, connectivity, labels=True)
+    computed = []
+    with pytest.MonkeyPatch.context() as patch:
+        half = contour._half
+        patch.setattr(contour, "_half", lambda *a: computed.append(a) or half(*a))
+        found = contour_tree(f, connectivity, labels=True, tree=tree)
+        contour_tree(f, connectivity, tree=replace(tree, labels=None))
+    assert len(computed) == (1 if np.isfinite(f).all() else 2) + 2
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(own, name), getattr(found, name))
+
+
+def test_the_merge_tree_of_other_values_is_refused() -> None:
+    tree = merge_tree(np.random.default_rng(0).random((5, 6)), labels=True)
+    with pytest.raises(InputError, match=r"the merge tree has the shape \(5, 6\) .* give the tree of these values"):
+        contour_tree(np.zeros((6, 5)), tree=tree)
+    with pytest.raises(InputError, match=r"connectivity axis, the values have .* full"):
+        contour_tree(np.zeros((5, 6)), "full", tree=tree)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e37])
+def test_what_is_not_finite_keeps_its_place_in_the_order(dtype: Any, scale: float) -> None:
+    """Also beside the largest numbers that there are, where nothing finite is larger."""
+    rng = np.random.default_rng(5)
+    f = (scale * rng.normal(size=(9, 8, 7))).astype(dtype)
+    for value in (-np.inf, np.inf, np.nan):
+        f[rng.random(f.shape) < 0.05] = value
+    for extreme in (False, True):
+        if extreme:
+            f.flat[[3, 77]] = np.finfo(dtype).max, np.finfo(dtype).min
+        ranks = np.empty(f.size)
+        ranks[in_order(f)] = np.arange(f.size)
+        found = contour_tree(f)
+        expected = contour_tree(ranks.reshape(f.shape))
+        np.testing.assert_array_equal(found.nodes, expected.nodes)
+        np.testing.assert_array_equal(found.edges, expected.edges)
+
+
 def test_threads_change_nothing() -> None:
     f = np.random.default_rng(3).integers(0, 1000, (17, 5, 9, 6)).astype(np.float32)
     one, four = contour_tree(f, threads=1, labels=True), contour_tree(f, threads=4, labels=True)
-    for name in ("nodes", "values", "edges", "down", "up", "join", "split", "ascending", "descending"):
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
 
 

@@ -88,3 +88,33 @@ def test_a_field_that_is_rough_where_nobody_looked_is_refused_before_it_takes_th
     peak, _, _, minima = measured(tmp_path / "f.npy", 480_000_000)
     assert minima > 100_000
     assert peak <= 480_000_000
+
+
+CONTOUR = """
+import sys
+import numpy as np
+from landscaper_hpc.topology import contour_tree
+rng = np.random.default_rng(0)
+field = rng.random((41,) * 4, "f4")
+if sys.argv[1] == "ties":
+    field = np.floor(10 * field)
+if sys.argv[1] == "plateau":
+    field[field < 0.7] = 0.5
+if sys.argv[1] == "nan":
+    field[rng.random(field.shape, "f4") < 0.01] = np.nan
+contour_tree(field[:5, :5, :5, :5].copy(), threads=2)
+
+def status(key):
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
+
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+contour_tree(field, threads=2)
+print((status("VmHWM") - before) / field.nbytes + 1)
+"""
+
+
+@pytest.mark.parametrize(("field", "arrays"), [("noise", 12), ("ties", 12), ("nan", 12), ("plateau", 12)])
+def test_a_contour_tree_takes_so_many_times_its_field(field: str, arrays: float) -> None:
+    done = subprocess.run([sys.executable, "-c", CONTOUR, field], check=True, cwd=ROOT, stdout=subprocess.PIPE)
+    assert float(done.stdout) <= arrays

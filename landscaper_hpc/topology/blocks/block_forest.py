@@ -69,8 +69,9 @@ def _of_candidates(block: Block, root: NDArray[np.int32], n: int, threads: Threa
         if forests:
             child, parent, _ = forests[-1]
             relabel(block, root, component_labels(child, parent, n), everywhere, threads)
-        found = threads.map(partial(_candidates, block, root, band, n), rows, parts)
-        forests.append(_forest_of(block, _together(found), n))
+        found = _together(threads.map(partial(_candidates, block, root, band, n), rows, parts))
+        forests.append(_forest_of(block, found, n))
+        del found
     return tuple(np.concatenate(x) for x in zip(*forests, strict=True))
 
 

@@ -137,21 +137,30 @@ def spanning_forest(keys: Any, candidates: Any, n_labels: int) -> Any:
     while rest.size > _FEW:
         sample = keys[rest[:: rest.size // 1000]]
         pivot = sample[radix_argsort(sample)[sample.size // 5]]
-        low = np.empty(rest.size, np.int32)
-        high = np.empty(rest.size, np.int32)
-        i = 0
-        j = 0
+        below = 0
+        same = 0
         for c in rest:
-            below = keys[c] <= pivot
-            low[i] = c
-            high[j] = c
-            i += below
-            j += not below
-        if j == 0:
-            break
-        order = low[:i][radix_argsort(keys[low[:i]])]
-        n = _sweep(candidates, order, up, edges, n)
-        rest = _still_apart(candidates, up, high[:j])
+            below += keys[c] < pivot
+            same += keys[c] == pivot
+        parts = np.empty(rest.size, np.int32)
+        i = 0
+        j = below
+        k = below + same
+        for c in rest:
+            key = keys[c]
+            if key < pivot:
+                parts[i] = c
+                i += 1
+            elif key == pivot:
+                parts[j] = c
+                j += 1
+            else:
+                parts[k] = c
+                k += 1
+        order = parts[:below]
+        n = _sweep(candidates, order[radix_argsort(keys[order])], up, edges, n)
+        n = _sweep(candidates, parts[below:j], up, edges, n)  # of a plateau: in order already
+        rest = _still_apart(candidates, up, parts[j:])
     n = _sweep(candidates, rest[radix_argsort(keys[rest])], up, edges, n)
     return LabelEdges(edges.child[:n].copy(), edges.parent[:n].copy(), edges.saddle[:n].copy())
 

@@ -21,7 +21,7 @@ from landscaper_hpc.topology.kernels.rows import GROW, columns, first_row, next_
 
 MOST_AXES = 15
 """Up to here the directions of the axis connectivity fit into 32 bits; beyond, `dense_saddles` serves."""
-MOST_CANDIDATES = 1 << 20
+MOST_CANDIDATES = 1 << 18
 """How many are found at a time, a few rows more or less: memory that a field cannot raise."""
 
 

@@ -34,7 +34,8 @@ def kruskal(keys: list[int], stops: list[int], labels: list[int], n: int) -> lis
 
 
 @pytest.mark.parametrize(
-    ("candidates", "n", "ties"), [(0, 3, 9), (1, 2, 9), (40, 9, 5), (300, 80, 10**6), (60_000, 60, 10**9)]
+    ("candidates", "n", "ties"),
+    [(0, 3, 9), (1, 2, 9), (40, 9, 5), (300, 80, 10**6), (60_000, 60, 10**9), (60_000, 60, 1), (60_000, 60, 3)],
 )
 def test_a_forest_is_that_of_kruskal(candidates: int, n: int, ties: int) -> None:
     rng = np.random.default_rng(candidates)
