@@ -139,8 +139,9 @@ def ours(name: str) -> dict[str, Any]:
 
     grid = Grid(tuple(Axis(low, high, count) for low, high in box))
     points = np.stack(np.meshgrid(*grid.coordinates(), indexing="ij"), axis=-1).reshape(-1, grid.ndim)
-    tree = merge_tree(np.array([f(point)[0] for point in points]).reshape(grid.shape))
-    got = confirm(Surface(), grid, tree)
+    values = np.array([f(point)[0] for point in points]).reshape(grid.shape)
+    tree = merge_tree(values)
+    got = confirm(Surface(), grid, values, tree)
     inside = got.points[got.kinds == 0]
     return {
         **score(inside, box, truth()),

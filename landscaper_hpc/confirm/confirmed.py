@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.ends import CLOSE, KINDS, Clusters, End, clustered, pressed
+from landscaper_hpc.confirm.descents import Descents, curvatures
+from landscaper_hpc.confirm.ends import CLOSE, KINDS, End, pressed
 from landscaper_hpc.confirm.result import Confirmed
-from landscaper_hpc.confirm.rows import What, end_of, saddle_of, searching
+from landscaper_hpc.confirm.rows import What, saddle_of, searching
 from landscaper_hpc.confirm.saddles import Saddle
 from landscaper_hpc.confirm.surface import Array, Box, Cost, Surface, search
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.topology.graph import merge_tree_graph
+from landscaper_hpc.topology.readers import ArrayReader, Reader
 from landscaper_hpc.topology.tree import MergeTree
 
-Searcher = Callable[[What, Array], tuple[Array, Cost]]
+Spending = Callable[[What, Array], tuple[Array, Cost]]
 """Runs searches from starts (k, …): a row each (k, width), and what was spent."""
 
 
@@ -37,7 +39,7 @@ class _Pass(NamedTuple):
     saddle: Saddle | None
 
 
-def confirm(surface: Surface, grid: Grid, tree: MergeTree, most: int | None = None) -> Confirmed:
+def confirm(surface: Surface, grid: Grid, values: NDArray[Any], tree: MergeTree, most: int | None = None) -> Confirmed:
     """Follow the minima of a grid, and the saddles between them, in the continuous subspace.
 
     Parameters
@@ -46,8 +48,10 @@ def confirm(surface: Surface, grid: Grid, tree: MergeTree, most: int | None = No
         The loss over alpha, with derivatives.
     grid
         Where it was evaluated; its box is not left.
+    values
+        What was found there, in the grid's shape: curvatures to begin with.
     tree
-        The merge tree of its values.
+        Their merge tree.
     most
         Follow only so many of the most persistent minima; all by default.
 
@@ -66,12 +70,14 @@ def confirm(surface: Surface, grid: Grid, tree: MergeTree, most: int | None = No
         found = search(surface, box, [searching(what, start, box, surface.rounding) for start in starts], cost)
         return np.array(found), cost
 
-    return confirmed_by(run, surface.rounding, grid, tree, most)
+    return confirmed_by(run, surface.rounding, grid, ArrayReader(values), tree, most)
 
 
-def confirmed_by(run: Searcher, rounding: float, grid: Grid, tree: MergeTree, most: int | None) -> Confirmed:
-    """As `confirm`, with searches run by `run`: first all minima, then all saddles, then bands where those failed."""
-    n, cost = grid.ndim, Cost()
+def confirmed_by(
+    run: Spending, rounding: float, grid: Grid, values: Reader, tree: MergeTree, most: int | None
+) -> Confirmed:
+    """As `confirm`, with searches run by `run`: minima, then saddles, then bands where those failed."""
+    cost = Cost()
 
     def searched(what: What, starts: Array) -> Array:
         if not len(starts):
@@ -81,26 +87,29 @@ def confirmed_by(run: Searcher, rounding: float, grid: Grid, tree: MergeTree, mo
         cost.products += spent.products
         return rows
 
+    box, descents = Box.of(grid), Descents(searched, grid.ndim, rounding)
     followed = tree if most is None else most_persistent(tree, most)
-    rows = searched("minima", _steps(followed.minima, tree.shape))
-    minima = clustered([end_of(row, n) for row in rows], rounding)
-    wanted = _passes(followed, minima.of)
+    of = descents.follow(_steps(followed.minima, tree.shape), curvatures(values, followed.minima))
+    wanted = _passes(followed, of)
     over = _steps(followed.death[wanted[:, 0]], tree.shape)
-    ends = minima.ends
-    ways = np.array([(ends[a].point, way, ends[b].point) for way, (_, a, b) in zip(over, wanted.tolist(), strict=True)])
-    rows = searched("saddles", ways)
-    known, passes = _placed(ends, [saddle_of(row, n) for row in rows], rounding)
-    if left := _unjoined(passes, wanted[:, 1:], len(known)):
-        more = [saddle_of(row, n) for row in searched("bands", ways[left])]
-        known, passes = _placed(known, more, rounding, passes)
-        for i in _unjoined(passes, wanted[:, 1:], len(known)):
-            passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(rows[i, -1]), None))
+    seen = list(descents.ends)
+    ways = np.array([(seen[a].point, way, seen[b].point) for way, (_, a, b) in zip(over, wanted.tolist(), strict=True)])
+    passes: list[_Pass] = []
+    left, heights = list(range(len(wanted))), np.empty(0)
+    kinds: tuple[Literal["saddles", "bands"], ...] = ("saddles", "bands")
+    for kind in kinds:
+        rows = searched(kind, ways[left])
+        heights = rows[:, -1] if kind == "saddles" and len(rows) else heights
+        passes += _placed(descents, box, [saddle_of(row, grid.ndim) for row in rows], passes)
+        left = _unjoined(passes, wanted[:, 1:], len(descents.ends))
+    for i in left:
+        passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(heights[i]), None))
+    known = descents.ends
     order = sorted(range(len(known)), key=lambda i: (known[i].value, tuple(known[i].point)))
     place = np.empty(len(known), np.int64)
     place[order] = np.arange(len(known))
     passes = [one._replace(first=int(place[one.first]), last=int(place[one.last])) for one in passes]
-    of = place[minima.of] if len(minima.of) else minima.of
-    return _assembled(grid, tree, followed, [known[i] for i in order], of, passes, cost)
+    return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost)
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:
@@ -122,21 +131,24 @@ def _passes(tree: MergeTree, of: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(found, np.int64).reshape(-1, 3)
 
 
-def _placed(
-    known: Sequence[End], found: Sequence[Saddle | None], rounding: float, before: Sequence[_Pass] = ()
-) -> tuple[list[End], list[_Pass]]:
-    """Saddles as passes between ends, after those `before`; what a side leads to and no minimum of the grid does is an
-    end, too."""
-    saddles = [saddle for saddle in found if saddle is not None]
-    sides: Clusters = clustered([end for saddle in saddles for end in saddle.sides], rounding, known)
-    passes = list(before)
-    for i, saddle in enumerate(saddles):
-        a, b = int(sides.of[2 * i]), int(sides.of[2 * i + 1])
-        others = (one.saddle for one in passes if one.saddle is not None)
-        known_already = any(np.abs(saddle.point - other.point).max() <= CLOSE for other in others)
-        if not known_already and a != b and saddle.value >= max(sides.ends[a].value, sides.ends[b].value):
-            passes.append(_Pass(a, b, saddle.value, saddle))
-    return sides.ends, passes
+def _placed(descents: Descents, box: Box, found: Sequence[Saddle | None], before: Sequence[_Pass]) -> list[_Pass]:
+    """New saddles as passes between the ends that their sides lead to."""
+    saddles: list[Saddle] = []
+    known = [one.saddle.point for one in before if one.saddle is not None]
+    for saddle in found:
+        if saddle is not None and not any(np.abs(saddle.point - other).max() <= CLOSE for other in known):
+            saddles.append(saddle)
+            known.append(saddle.point)
+    if not saddles:
+        return []
+    sides = np.concatenate([saddle.sides(box) for saddle in saddles])
+    models = np.repeat([saddle.hessian for saddle in saddles], 2, axis=0)
+    of = descents.follow(sides, models).reshape(-1, 2).tolist()
+    return [
+        _Pass(a, b, saddle.value, saddle)
+        for saddle, (a, b) in zip(saddles, of, strict=True)
+        if a != b and saddle.value >= max(descents.ends[a].value, descents.ends[b].value)
+    ]
 
 
 def _unjoined(passes: Sequence[_Pass], wanted: NDArray[np.int64], count: int) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.kinks import JUMP, descend_kinks
-from landscaper_hpc.confirm.newton import Stop, newton
+from landscaper_hpc.confirm.newton import Here, Stop, begin, newton
 from landscaper_hpc.confirm.surface import Array, Box, Request, Search
 
 Kind = Literal["interior", "edge", "kink", "flat", "saddle", "unresolved"]
@@ -47,41 +47,34 @@ class End(NamedTuple):
     kind: Kind
 
 
-def follow(start: Array, box: Box, rounding: float, *, model: Array | None = None) -> Search[End]:
-    """Follow the loss from a grid minimum down to a minimum in the box, and say what that is.
+def follow(here: Here, box: Box, rounding: float) -> Search[End]:
+    """Follow the loss from where a descent is to a minimum in the box, and say what that is.
 
     Parameters
     ----------
-    start
-        (n,), in steps.
+    here
+        Where it is.
     box
         What is never left.
     rounding
         Relative error of a value.
-    model
-        (n, n), a first Hessian.
 
     Returns
     -------
     End
     """
-    stop: Stop = yield from newton(start, box, rounding, model=model)
+    stop: Stop = yield from newton(here, box, rounding)
     if stop.settled or not np.isfinite(stop.value):
         return classified(stop, box, rounding)
     kink = yield from descend_kinks(stop.point, box)
+    n = len(here.point)
     if kink.jump < JUMP:  # nothing jumps here: once more, from what may be a better place
-        stop = yield from newton(kink.point, box, rounding, radius=0.1, largest=0.5)
+        again = yield from begin(kink.point, box, np.full((n, n), np.nan), radius=0.1)
+        stop = yield from newton(again, box, rounding, largest=0.5)
         return classified(stop, box, rounding)
     H = (yield Request(kink.point[None], hessian=True)).hessians[0]
-    n = len(start)
     kind: Kind = "kink" if kink.stationary else "unresolved"
     return End(kink.point, kink.value, kink.gradient, np.full(n, np.nan), H, kind)
-
-
-def follow_from(start: Array, box: Box, rounding: float, model: Array) -> Search[End]:
-    """As `follow`, from close to a saddle: in short steps, so that it stays on the side that it begins on."""
-    stop = yield from newton(start, box, rounding, model=model, radius=0.25, largest=1.0)
-    return classified(stop, box, rounding)
 
 
 def classified(stop: Stop, box: Box, rounding: float) -> End:

@@ -19,10 +19,36 @@ from landscaper_hpc.confirm.surface import Answer, Array, Box, Request, Search
 
 STEP = 1e-5
 """In steps of the grid: a search ends where the next Newton step would be no longer."""
-_RADIUS, _LARGEST, _SMALLEST = 0.5, 1.0, 1e-8
+FIRST = 0.25
+"""In steps of the grid: how long the first step is. Longer ones step over shallow minima."""
+_LARGEST, _SMALLEST = 1.0, 1e-8
 _SURE, _FAR = 0.1, 8.0
 _MOST = 200
+ROUND = 2
+"""Gradients of a descent in a round."""
+_EVEN = 0.25
 _SEEN = 8.0  # roundings: a difference of values below so many tells nothing
+
+
+class Here(NamedTuple):
+    """Where a descent is, in steps: `point` (n,), `value`, `gradient` (n,), `model` (n, n) of the Hessian, `radius` of
+    trust, and whether it is `going` on; where not, `close` says whether its model has its minimum here."""
+
+    point: Array
+    value: float
+    gradient: Array
+    model: Array
+    radius: float
+    going: bool = True
+    close: bool = False
+
+
+class Passed(NamedTuple):
+    """A point that a descent came through, (n,), in steps, with its value and gradient (n,)."""
+
+    point: Array
+    value: float
+    gradient: Array
 
 
 class Stop(NamedTuple):
@@ -36,78 +62,154 @@ class Stop(NamedTuple):
     settled: bool
 
 
-def newton(
-    start: Array,
-    box: Box,
-    rounding: float,
-    *,
-    model: Array | None = None,
-    radius: float = _RADIUS,
-    largest: float = _LARGEST,
-) -> Search[Stop]:
-    """Follow the loss down from a point of the box to a minimum in it.
-
-    Parameters
-    ----------
-    start
-        (n,), in steps.
-    box
-        What is never left.
-    rounding
-        Relative error of a value.
-    model
-        (n, n), a first Hessian; without, the exact one is asked for.
-    radius, largest
-        The first and the largest length of a step along any axis.
-
-    Returns
-    -------
-    Stop
-        Not settled where the values did not go down as any model of them said: at a kink, say.
-    """
+def begin(start: Array, box: Box, model: Array, radius: float) -> Search[Here]:
+    """A descent that has not gone yet, from a point (n,) of the box, with a first model (n, n); where that is not
+    finite, with the exact Hessian."""
     x = np.clip(start, 0, box.far)
     here = yield Request(x[None])
     f, g = float(here.values[0]), here.gradients[0]
     if not np.isfinite(f) or not np.isfinite(g).all():
-        return Stop(x, f, g, np.full((len(x), len(x)), np.nan), False)
-    exact = model is None
-    H = (yield _hessian(x)).hessians[0] if model is None else model
-    for _ in range(_MOST):
-        if not np.isfinite(H).all():
-            return Stop(x, f, g, H, False)
-        lower, upper = np.maximum(-x, -radius), np.minimum(box.far - x, radius)
-        step, fall = lowest(g, H, lower, upper)
-        noise = _SEEN * rounding * abs(f)
-        if np.abs(step).max() <= STEP or -fall <= noise * 1e-2:
-            if exact:
-                return Stop(x, f, g, H, radius > _SMALLEST)
-            H, exact = (yield _hessian(x)).hessians[0], True
-            radius = max(radius, STEP * 10)
-            continue
+        return Here(x, f, g, np.full_like(model, np.nan), radius, going=False)
+    if not np.isfinite(model).all():
+        model = (yield _hessian(x)).hessians[0]
+    return Here(x, f, g, model, radius, going=bool(np.isfinite(model).all()))
+
+
+def descend(
+    here: Here, box: Box, rounding: float, *, most: int = _MOST, largest: float = _LARGEST
+) -> Search[tuple[Here, list[Passed]]]:
+    """Follow the loss down, with no more than so many gradients, as far as the model leads.
+
+    Parameters
+    ----------
+    here
+        Where it is.
+    box
+        What is never left.
+    rounding
+        Relative error of a value.
+    most
+        Gradients.
+    largest
+        The largest length of a step along any axis, where the model holds no better than usual.
+
+    Returns
+    -------
+    here
+        Not going on and not close where the values did not go down as any model of them said: at a kink, say.
+    passed
+        Where it came through, each lower than the one before.
+    """
+    passed: list[Passed] = []
+    if not here.going:
+        return here, passed
+    x, f, g, H, radius = here[:5]
+    for _ in range(most):
+        step, fall = _step(x, g, H, radius, box)
+        if _nothing_left(step, fall, f, rounding):
+            return Here(x, f, g, H, radius, False, True), passed
         there = within(x, step, box)
         step = there - x
         answer: Answer = yield Request(there[None])
         value, slope = float(answer.values[0]), answer.gradients[0]
         if not np.isfinite(value) or not np.isfinite(slope).all():
-            radius = np.abs(step).max() / 4
+            radius = float(np.abs(step).max()) / 4
         else:
             fallen = f - value
-            if abs(fall) < 1e3 * noise:  # the values say little: what the slopes say, by the trapezoidal rule
-                fallen = -float((g + slope) @ step) / 2
+            if abs(fall) < 1e3 * _SEEN * rounding * abs(f):  # the values say little: what the slopes say
+                fallen = -float((g + slope) @ step) / 2  # by the trapezoidal rule
             ratio = fallen / -fall
-            improved, H_exact = rank_one(H, step, slope - g), False
+            H = rank_one(H, step, slope - g)
             if ratio < 0.25:
                 radius = float(np.abs(step).max()) / 4
             elif ratio > 0.75 and np.abs(step).max() > 0.9 * radius:
                 # further than one step of the grid only where the model holds: in a straight valley, say
                 radius = min(2 * radius, largest if abs(ratio - 1) > _SURE else _FAR * largest)
-            H, exact = improved, H_exact
             if ratio > 0.05:
                 x, f, g = there, value, slope
-        if radius <= _SMALLEST:
-            break
-    H = (yield _hessian(x)).hessians[0]
-    return Stop(x, f, g, H, False)
+                passed.append(Passed(x, f, g))
+        if radius <= _SMALLEST or not np.isfinite(H).all():
+            return Here(x, f, g, H, radius, False), passed
+    return Here(x, f, g, H, radius), passed
+
+
+def a_round(here: Here, target: Passed | None, box: Box, rounding: float) -> Search[tuple[Here, bool, list[Passed]]]:
+    """One round of a descent: where it is then, whether the loss leads down to the target, and what it came through.
+
+    Parameters
+    ----------
+    here
+        Where it is; with a value of NaN, where it begins.
+    target
+        A lower point close by, of another's way.
+    box
+        What is never left.
+    rounding
+        Relative error of a value.
+    """
+    passed: list[Passed] = []
+    if np.isnan(here.value):
+        here = yield from begin(here.point, box, here.model, here.radius)
+        passed.append(Passed(here.point, here.value, here.gradient))
+    if target is not None:
+        half = (target.point - here.point) / 2
+        answer = yield Request((here.point + half)[None])
+        middle = Passed(here.point + half, float(answer.values[0]), answer.gradients[0])
+        if leads_down(here, middle) and leads_down(middle, target):
+            return here, True, passed
+    here, more = yield from descend(here, box, rounding, most=ROUND)
+    return here, False, passed + more
+
+
+def leads_down(first: Here | Passed, last: Here | Passed) -> bool:
+    """Whether the loss seems to fall all the way between two points: its slopes at both are downhill, and make about
+    what it falls, as those of a quadratic would."""
+    step, fall = last.point - first.point, last.value - first.value
+    begins, ends = float(first.gradient @ step), float(last.gradient @ step)
+    return fall < 0 and begins <= 0 and ends <= 0 and abs(fall - (begins + ends) / 2) <= -_EVEN * fall
+
+
+def newton(here: Here, box: Box, rounding: float, *, largest: float = _LARGEST) -> Search[Stop]:
+    """Follow the loss down to a minimum in the box, and end there by an exact Hessian.
+
+    Parameters
+    ----------
+    here
+        Where the descent is.
+    box
+        What is never left.
+    rounding
+        Relative error of a value.
+    largest
+        As in `descend`.
+
+    Returns
+    -------
+    Stop
+        Not settled where the values did not go down as any model of them said.
+    """
+    for _ in range(_MOST):
+        here, _ = yield from descend(here, box, rounding, largest=largest)
+        if not np.isfinite(here.value) or not np.isfinite(here.gradient).all():
+            return Stop(here.point, here.value, here.gradient, np.full_like(here.model, np.nan), False)
+        H = (yield _hessian(here.point)).hessians[0]
+        stop = Stop(here.point, here.value, here.gradient, H, False)
+        if not here.close or not np.isfinite(H).all():
+            return stop
+        radius = max(here.radius, STEP * 10)
+        step, fall = _step(here.point, here.gradient, H, radius, box)
+        if _nothing_left(step, fall, here.value, rounding):
+            return stop._replace(settled=True)
+        here = Here(here.point, here.value, here.gradient, H, radius)
+    return stop
+
+
+def _step(x: Array, g: Array, H: Array, radius: float, box: Box) -> tuple[Array, float]:
+    return lowest(g, H, np.maximum(-x, -radius), np.minimum(box.far - x, radius))
+
+
+def _nothing_left(step: Array, fall: float, value: float, rounding: float) -> bool:
+    return bool(np.abs(step).max() <= STEP or -fall <= _SEEN * rounding * abs(value) * 1e-2)
 
 
 def within(x: Array, step: Array, box: Box) -> Array:

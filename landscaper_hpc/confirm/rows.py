@@ -8,19 +8,24 @@ from typing import Any, Literal
 import numpy as np
 
 from landscaper_hpc.confirm.ends import KINDS, End, follow
+from landscaper_hpc.confirm.newton import ROUND, Here, Passed, a_round
 from landscaper_hpc.confirm.saddles import Saddle, band, saddle_between, saddle_near
 from landscaper_hpc.confirm.surface import Array, Box, Search
 
-What = Literal["minima", "saddles", "bands"]
-"""What is looked for: minima from points (n,); saddles between minima, and the same by bands, from a minimum, a saddle
-of the grid and the other minimum (3, n)."""
+What = Literal["descents", "minima", "saddles", "bands"]
+"""What is looked for: a round of a descent, from its row and that of a point below it; the minimum that a descent leads
+to, from its row; saddles between minima, and the same by bands, from a minimum, a saddle of the grid and the other
+minimum (3, n)."""
 
 
 def searching(what: What, start: Array, box: Box, rounding: float) -> Search[Array]:
     """The search from one start, which returns its row."""
+    n = len(box.far)
+    if what == "descents":
+        here, target = here_of(start[: here_width(n)], n), passed_of(start[here_width(n) :], n)
+        return _rows(a_round(here, target, box, rounding), lambda found: round_row(found, n))
     if what == "minima":
-        return _rows(follow(start, box, rounding), end_row)
-    n = start.shape[1]
+        return _rows(follow(here_of(start, n), box, rounding), end_row)
     if what == "saddles":
         return _rows(
             saddle_between(start[0], start[1], start[2], box, rounding),
@@ -38,6 +43,50 @@ def _over_band(points: Array, box: Box, rounding: float) -> Search[Saddle | None
     return (yield from saddle_near(top, box, rounding))
 
 
+# ---- descents -------------------------------------------------------------------------------------------------------
+
+
+def here_width(n: int) -> int:
+    return 2 * n + n * n + 4
+
+
+def here_row(here: Here) -> Array:
+    parts = [here.point, here.gradient, here.model.reshape(-1)]
+    return np.concatenate([*parts, np.array([here.value, here.radius, here.going, here.close])])
+
+
+def here_of(row: Array, n: int) -> Here:
+    value, radius, going, close = row[-4:].tolist()
+    return Here(row[:n], value, row[n : 2 * n], row[2 * n : -4].reshape(n, n), radius, bool(going), bool(close))
+
+
+def passed_row(passed: Passed | None, n: int) -> Array:
+    """(2 n + 1,): point, gradient, value; NaN for none."""
+    if passed is None:
+        return np.full(2 * n + 1, np.nan)
+    return np.concatenate([passed.point, passed.gradient, np.array([passed.value])])
+
+
+def passed_of(row: Array, n: int) -> Passed | None:
+    return None if np.isnan(row[-1]) else Passed(row[:n], float(row[-1]), row[n : 2 * n])
+
+
+def round_row(found: tuple[Here, bool, list[Passed]], n: int) -> Array:
+    """The row of where it is, whether it joined, and the rows of what was passed, as many as there may be."""
+    here, joined, passed = found
+    ways = [passed_row(one, n) for one in passed] + [passed_row(None, n)] * (ROUND + 1 - len(passed))
+    return np.concatenate([here_row(here), np.array([joined]), *ways])
+
+
+def round_of(row: Array, n: int) -> tuple[Here, bool, list[Passed]]:
+    width = here_width(n)
+    ways = (passed_of(way, n) for way in row[width + 1 :].reshape(-1, 2 * n + 1))
+    return here_of(row[:width], n), bool(row[width]), [way for way in ways if way is not None]
+
+
+# ---- ends and saddles -----------------------------------------------------------------------------------------------
+
+
 def end_row(end: End) -> Array:
     """(3 n + n² + 2,): point, gradient, eigenvalues, Hessian, value, kind."""
     kind = KINDS.index(end.kind)
@@ -51,17 +100,16 @@ def end_of(row: Array, n: int) -> End:
 
 
 def saddle_row(saddle: Saddle | None, n: int) -> Array:
-    """Point, gradient, eigenvalues, value, and the rows of both sides; NaN throughout for none."""
+    """(4 n + n² + 1,): point, gradient, eigenvalues, mode, Hessian, value; NaN throughout for none."""
     if saddle is None:
-        return np.full(3 * n + 1 + 2 * (3 * n + n * n + 2), np.nan)
-    own = [saddle.point, saddle.gradient, saddle.eigenvalues, np.array([saddle.value])]
-    return np.concatenate([*own, *map(end_row, saddle.sides)])
+        return np.full(4 * n + n * n + 1, np.nan)
+    parts = [saddle.point, saddle.gradient, saddle.eigenvalues, saddle.mode, saddle.hessian.reshape(-1)]
+    return np.concatenate([*parts, np.array([saddle.value])])
 
 
 def saddle_of(row: Array, n: int) -> Saddle | None:
     """Of a row with a height behind it."""
-    if np.isnan(row[:-1]).all():
+    if np.isnan(row[0]):
         return None
-    first, last = np.split(row[3 * n + 1 : -1], 2)
-    sides = end_of(first, n), end_of(last, n)
-    return Saddle(row[:n], float(row[3 * n]), row[n : 2 * n], row[2 * n : 3 * n], sides)
+    point, gradient, eigenvalues, mode = row[: 4 * n].reshape(4, n)
+    return Saddle(point, float(row[-2]), gradient, eigenvalues, row[4 * n : -2].reshape(n, n), mode)

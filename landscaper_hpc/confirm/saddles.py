@@ -1,4 +1,4 @@
-"""From a saddle of the grid to the saddle of the loss, and down on both sides to the minima that it joins.
+"""From a saddle of the grid to the saddle of the loss.
 
 Eigenvector following: uphill along one mode, downhill along all others, which is Newton's method on the loss with that
 mode turned over. Cerjan, Miller, J. Chem. Phys. 75 (1981); Wales, *Energy Landscapes* (2003), chapter 6. It starts at
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from landscaper_hpc.confirm.ends import End, follow_from, pressed
+from landscaper_hpc.confirm.ends import pressed
 from landscaper_hpc.confirm.newton import STEP, rank_one, within
 from landscaper_hpc.confirm.quadratic import lowest
 from landscaper_hpc.confirm.surface import Array, Box, Request, Search
@@ -27,13 +27,18 @@ _IMAGES, _ROUNDS = 5, 10
 
 class Saddle(NamedTuple):
     """A saddle of the loss in the box, in steps: `point`, `value`, `gradient`, `eigenvalues` (n,) along the faces it
-    lies on, the first of them negative and no other; `sides`: where the loss leads down from it, both ways."""
+    lies on, the first of them negative and no other; `hessian` (n, n), and `mode` (n,), the way it leads down."""
 
     point: Array
     value: float
     gradient: Array
     eigenvalues: Array
-    sides: tuple[End, End]
+    hessian: Array
+    mode: Array
+
+    def sides(self, box: Box) -> Array:
+        """Points beside it, both ways down, (2, n)."""
+        return np.array([within(self.point, sign * _ASIDE * self.mode, box) for sign in (1, -1)])
 
 
 def saddle_between(
@@ -73,7 +78,7 @@ def saddle_between(
 
 
 def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = None) -> Search[Saddle | None]:
-    """Follow the loss from a point to a saddle near by, and from there down both ways.
+    """Follow the loss from a point to a saddle near by.
 
     Parameters
     ----------
@@ -141,11 +146,9 @@ def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = N
         return None
     direction = np.zeros_like(x)
     direction[free] = mode * np.sign(mode[np.argmax(np.abs(mode))])
-    up = yield from follow_from(within(x, _ASIDE * direction, box), box, rounding, H)
-    down = yield from follow_from(within(x, -_ASIDE * direction, box), box, rounding, H)
     eigenvalues = np.full(len(x), np.nan)
     eigenvalues[: len(values)] = values
-    return Saddle(x, f, g, eigenvalues, (up, down))
+    return Saddle(x, f, g, eigenvalues, H, direction)
 
 
 def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:

@@ -44,6 +44,7 @@ def confirmed(item: Landscape, deal: Deal) -> Answer:
     from landscaper_hpc.objective.precision import epsilon
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology.readers import ZarrReader
 
     assert item.study.confirm is not None
     store = item.open()
@@ -57,7 +58,8 @@ def confirmed(item: Landscape, deal: Deal) -> Answer:
         return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
 
     tree = store.tree()
-    found = confirmed_by(run, epsilon(item.study.precision, device), store.grid, tree, item.study.confirm.minima)
+    values, rounding = ZarrReader(store.losses), epsilon(item.study.precision, device)
+    found = confirmed_by(run, rounding, store.grid, values, tree, item.study.confirm.minima)
     log.info("%s: %s", item, found.sentence())
     numbers = measure(Measured(tree, item.study.precision, store, confirmed=found), ("confirmed",))
     return Answer(found.to_arrays(), numbers, _drawing(found, tree))

@@ -16,7 +16,7 @@ from landscaper_hpc.work.tasks import load
 
 _MEASURE_SECONDS = 2.0
 _GRADIENT = 3.0  # of a point's time
-_PER_MINIMUM, _PER_DIRECTION = 50, 10  # gradients for a minimum and the saddle beside it, and more for each direction
+_PER_MINIMUM, _PER_DIRECTION = 30, 10  # gradients for a minimum and the saddle beside it, and more for each direction
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,19 @@ def mueller_brown(x: Tensor) -> Tensor:
 MUELLER_BROWN = Grid((Axis(-1.5, 1.2, 41), Axis(-0.2, 2.0, 41)))
 
 
+def bends(seed: int) -> Callable[[Tensor], Tensor]:
+    """A valley that winds through the plane, with shallow minima along it."""
+    draw = np.random.default_rng(seed)
+    K, a = torch.from_numpy(draw.normal(0, 2, (6, 2))), torch.from_numpy(draw.uniform(0.2, 1, 6))
+    phase, tilt = torch.from_numpy(draw.uniform(0, 6.28, 6)), torch.from_numpy(draw.normal(0, 0.3, 2))
+
+    def f(x: Tensor) -> Tensor:
+        floor = 0.4 * torch.sin(2 * x[0] + phase[0])
+        return 30 * (x[1] - floor).square() + (a * torch.cos(K @ x + phase)).sum() + (x * tilt).sum()
+
+    return f
+
+
 def valley(n: int, stiff: float = 1e5) -> Callable[[Tensor], Tensor]:
     """A quadratic that is flat along one slanted line and steep across it; its one minimum is at 0.1 on every axis."""
     rotation = np.linalg.qr(np.column_stack([np.arange(1, n + 1) ** 0.5, np.eye(n)[:, 1:]]))[0]

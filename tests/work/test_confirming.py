@@ -110,7 +110,7 @@ def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
 def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     done = command("plan", confirmed(tmp_path, more="confirm: {minima: 7}\n"))
     assert done.returncode == 0, done.stderr
-    assert "confirm     up to 7 minima, about 490 gradients" in done.stdout
+    assert "confirm     up to 7 minima, about 350 gradients" in done.stdout
     assert "confirm" not in command("plan", wells(tmp_path / "plain")).stdout
 
 
