@@ -103,6 +103,21 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     return [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether an error is one of the program: not what it says in words, nor the user's code or machine."""
+    told = isinstance(error, InputError | TaskFailed | OSError | MemoryError)
+    return isinstance(error, Exception) and not told and not user_frames(error) and not comes_of_ctrl_c(error)
+
+
+def said_of_fault(error: BaseException) -> str:
+    """A fault of the program in a part of a sentence: what, and where."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300].removesuffix(": ")
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_PACKAGE)]
+    if not own:
+        return what
+    return f"{what} (a fault of landscaper-hpc, in {Path(own[-1].filename).name}, line {own[-1].lineno})"
+
+
 def user_traceback(error: BaseException) -> str:
     """An error's traceback, with what led to it, through the user's own frames; through all where there are none."""
     shown = traceback.TracebackException.from_exception(error)

@@ -19,6 +19,8 @@ from landscaper_hpc.errors import (
     TaskFailed,
     comes_of_ctrl_c,
     ctrl_c_is_certain,
+    is_fault,
+    said_of_fault,
     user_frames,
     user_traceback,
 )
@@ -58,6 +60,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
                 _fail(f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there", 2)
+            if is_fault(error) and options.get("traceback") is False:
+                _fail(f"{said_of_fault(error)}; please report it with what --traceback shows", 1)
             if not frames:
                 raise
             hint = _show(user_traceback(error), options)

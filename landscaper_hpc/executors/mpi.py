@@ -69,6 +69,8 @@ def run_on_ranks(
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
         _once(comm, lambda: _enter(stack, campaign, retry_failed, stop, locked or part == "evaluate"))
+        if comm.rank > 0:
+            stack.enter_context(log_to(campaign.inside, first=False))
         stages.perform(campaign, Ranks(comm, stop, bars), part)
     return comm.rank == 0 and (part is None or "conclude" in stages.PARTS[part].stages)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+from landscaper_hpc.errors import InputError, Stopped, TaskFailed, is_fault, said_of_fault
 from landscaper_hpc.parallel.pmi import start_relay
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -146,15 +148,13 @@ class MpiComm:
         if self.size == 1:
             raise error
         words = " ".join(str(error).split()) or type(error).__name__
+        if is_fault(error):
+            words = said_of_fault(error)
+            if log.hasHandlers():  # else it would go to the terminal
+                log.critical("rank %d: %s", self.rank, words, exc_info=error)
         print(f"landscaper-hpc: rank {self.rank}: {words}", file=sys.stderr, flush=True)
-        if not isinstance(error, _SAID):
-            traceback.print_exception(error)
         codes = {InputError: 2, KeyboardInterrupt: 130}
         self._comm.Abort(codes.get(type(error), 1))
-
-
-# What is no fault of ours: the words are enough.
-_SAID = (InputError, TaskFailed, Stopped, KeyboardInterrupt, OSError, MemoryError)
 
 
 def _wait_for(request: Any) -> None:
@@ -211,7 +211,8 @@ def agree(comm: Comm, error: BaseException | None) -> None:
     except (KeyboardInterrupt, Stopped) as interrupted:  # those that are waited for come all the same
         error = error or interrupted
     kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
-    mine = None if error is None else (kind, f"{error or type(error).__name__}", getattr(error, "traceback", ""))
+    said = "" if error is None else said_of_fault(error) if is_fault(error) else f"{error or type(error).__name__}"
+    mine = None if error is None else (kind, said, getattr(error, "traceback", ""))
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
     if error is not None:
         raise error

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from landscaper_hpc.errors import InputError, Stopped
+from landscaper_hpc.errors import InputError, Stopped, is_fault
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.store.heartbeat import end_heartbeats
 
@@ -83,16 +83,19 @@ def restarts() -> int:
 
 
 @contextmanager
-def log_to(inside: RunFolder) -> Iterator[None]:
-    """Times and events go to `logs/run.log`, so that results hold none; and how to go on to a file beside it."""
+def log_to(inside: RunFolder, first: bool = True) -> Iterator[None]:
+    """Times and events go to `logs/run.log`, so that results hold none; and how to go on to a file beside it. Of ranks
+    the first does so, and the others tell of nothing but faults of the program."""
     inside.logs.mkdir(parents=True, exist_ok=True)
-    if Path(sys.argv[0]).name in _PROGRAM:
+    if first and Path(sys.argv[0]).name in _PROGRAM:
         with suppress(OSError):
             words = ["landscaper-hpc", *sys.argv[1:]]
             inside.command.write_text(json.dumps({"folder": str(Path.cwd()), "words": words}) + "\n")
     handler = logging.FileHandler(inside.log)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not add to the error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if not first:
+        handler.setLevel(logging.CRITICAL)
     logger = logging.getLogger("landscaper_hpc")
     before = logger.level
     logger.addHandler(handler)
@@ -103,6 +106,8 @@ def log_to(inside: RunFolder) -> Iterator[None]:
         log.error("stopped: %s: %s", type(error).__name__, error)
         if way := getattr(error, "traceback", ""):
             log.error("the way to it:\n%s", way)
+        if is_fault(error):
+            log.critical("the way to it:", exc_info=error)
         raise
     finally:
         end_heartbeats()

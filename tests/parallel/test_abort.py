@@ -1,13 +1,17 @@
-"""What ends all ranks is told by the one that met it: in a sentence, unless it is a fault of ours."""
+"""What ends all ranks is told by the one that met it: in a sentence. The way to a fault of ours is in the log."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.parallel.comm import MpiComm
+from landscaper_hpc.grid import Axis
+from landscaper_hpc.parallel.comm import MpiComm, RankError, SerialComm, agree
+from landscaper_hpc.store.folder import RunFolder
+from landscaper_hpc.store.lock import log_to
 
 ENDS: list[tuple[BaseException, int, bool]] = [
     (InputError("a.npy: is empty"), 2, False),
@@ -19,15 +23,36 @@ ENDS: list[tuple[BaseException, int, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "shown"), ENDS, ids=lambda value: type(value).__name__)
-def test_an_abort_is_one_line(error: BaseException, code: int, shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("error", "code", "logged"), ENDS, ids=lambda value: type(value).__name__)
+def test_an_abort_is_one_line(
+    error: BaseException, code: int, logged: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     codes: list[int] = []
     comm: Any = MpiComm.__new__(MpiComm)
     comm.rank, comm.size = 1, 2
     comm._comm = type("World", (), {"Abort": staticmethod(codes.append)})
-    comm.abort(error)
+    with log_to(RunFolder(tmp_path), first=False):
+        comm.abort(error)
     first, *more = capsys.readouterr().err.splitlines()
     assert codes == [code]
     assert first.startswith("landscaper-hpc: rank 1: ")
     assert (str(error) or type(error).__name__) in first
-    assert bool(more) == shown
+    assert not more
+    log = (tmp_path / "logs/run.log").read_text()
+    assert log.count("rank 1: ZeroDivisionError: division by zero\nZeroDivisionError") == logged
+    assert bool(log) == logged
+
+
+def test_a_fault_of_ours_is_told_to_all_ranks_with_its_place() -> None:
+    told: list[Any] = []
+    failing: Any = SerialComm()
+    failing.gather = lambda mine: told.append(mine) or [mine]
+    with pytest.raises(TypeError) as fault:
+        Axis(0.0, 1.0, "5").coordinates()  # type: ignore[arg-type]
+    inside = fault.value.with_traceback(fault.tb.tb_next)  # without this file, which is a user's
+    with pytest.raises(TypeError):
+        agree(failing, inside)
+    other: Any = SerialComm()
+    other.gather = lambda mine: [mine, *told]
+    with pytest.raises(RankError, match=r"rank 1: TypeError: .* \(a fault of landscaper-hpc, in grid\.py, line \d+\)"):
+        agree(other, None)
