@@ -40,7 +40,7 @@ AcceptVersions = Annotated[
     ),
 ]
 
-Traceback = Annotated[bool, typer.Option("--traceback", help="show the way to a mistake in the task's code, or to a fault of ours")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="show the way to a mistake in the task's code, or ours")]
 """`exit_codes.guarded` looks at it."""
 
 Executor = Annotated[

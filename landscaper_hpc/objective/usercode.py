@@ -132,8 +132,8 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
         writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
     elif event == "exec":
         name, writes = getattr(args[0], "co_filename", None), False
-    elif event == "import":
-        name, writes = args[1], False
+    elif event in ("import", "sqlite3.connect"):
+        name, writes = args[event == "import"], False
     else:
         return
     if isinstance(name, str | bytes | os.PathLike):
