@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STUDY := workflow/pinn_convection/study.yaml
 
 OLDEST := .venv-oldest
+# bytecode is kept whatever the shell says: tests start hundreds of processes that import all this
+export PYTHONDONTWRITEBYTECODE =
 FAST := 'not slow and not slurm and not mpi and not processes'
 
 .PHONY: help demo test test-fast test-slow test-oldest lint docs clean

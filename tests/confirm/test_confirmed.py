@@ -37,16 +37,14 @@ def roots(f, low: float, high: float) -> list[float]:
     """Where the derivative of a function of one number changes its sign, to rounding."""
     x = torch.linspace(low, high, 4001, dtype=torch.float64)
     slope = torch.func.vmap(torch.func.grad(f))
-    at = slope(x).numpy()
-    found = []
-    for i in np.flatnonzero(np.sign(at[1:]) != np.sign(at[:-1])):
-        a, b = float(x[i]), float(x[i + 1])
-        for _ in range(60):
-            middle = (a + b) / 2
-            same = np.sign(float(slope(torch.tensor([middle], dtype=torch.float64))[0])) == np.sign(at[i])
-            a, b = (middle, b) if same else (a, middle)
-        found.append((a + b) / 2)
-    return found
+    signs = slope(x).sign()
+    (before,) = torch.where(signs[1:] != signs[:-1])
+    a, b = x[before], x[before + 1]
+    for _ in range(60):
+        middle = (a + b) / 2
+        same = slope(middle).sign() == signs[before]
+        a, b = torch.where(same, middle, a), torch.where(same, b, middle)
+    return ((a + b) / 2).tolist()
 
 
 # ---- minima, and what they are --------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_every_mode_gives_the_loss_of_the_displaced_model(name: str) -> None:
 def test_a_value_has_the_same_bits_in_any_company(name: str, batch: int, precision: str) -> None:
     objective = Objective(TASKS[name](), precision=precision)
     directions = random_directions(objective, 3)
-    points = grid_points()
+    points = grid_points(k=3)
     values = losses(objective, directions, points, batch)
     order = np.random.default_rng(0).permutation(len(points))
     assert losses(objective, directions, points[order], batch).tobytes() == values[order].tobytes()

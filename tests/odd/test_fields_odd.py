@@ -228,7 +228,7 @@ def test_damage_is_a_sentence_or_values_and_never_wrong_ones_under_a_checksum(na
     refused = 0
     for file in files[:: max(1, len(files) // 6)]:
         whole = file.read_bytes()
-        for place in rng.integers(0, max(1, len(whole)), 8).tolist():
+        for place in rng.integers(0, max(1, len(whole)), 5).tolist():
             flipped = bytearray(whole or b"\0")
             flipped[place] ^= 1 << (place % 8)
             for content in (whole[:place], bytes(flipped)):
@@ -242,7 +242,7 @@ def test_damage_is_a_sentence_or_values_and_never_wrong_ones_under_a_checksum(na
                     checked = name in CHECKED and file.suffix != ".json"
                     assert not checked or np.array_equal(found, FIELD), (file, place)
         file.write_bytes(whole)
-    assert refused >= 8  # what is cut, at least
+    assert refused >= 5  # what is cut, at least
     np.testing.assert_array_equal(read(path), FIELD)
 
 
