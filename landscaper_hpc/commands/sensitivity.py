@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from landscaper_hpc.commands.options import Out, Set, SetSite, SiteFile, StudyFile, load_site, load_study
 
 if TYPE_CHECKING:
-    from landscaper_hpc.store.folder import StudyFolder
     from landscaper_hpc.store.landscape import LandscapeStore
+    from landscaper_hpc.work.landscape import Landscape
 
 
 def sensitivity(
@@ -17,27 +17,26 @@ def sensitivity(
 ) -> None:
     """Say how a finished study's numbers depend on range, resolution, connectivity and number of directions.
 
-    Parts of its one grid are compared, so nothing is evaluated. Leaves a table (CSV) and a figure beside the report.
+    Parts of its one grid are compared, so no point is evaluated; with `confirm` in the study their minima are followed
+    by gradients. Leaves a table (CSV) and a figure beside the report.
 
     \b
     Example:
       landscaper-hpc sensitivity study.yaml
     """
     from landscaper_hpc.errors import InputError
-    from landscaper_hpc.store.folder import StudyFolder
-    from landscaper_hpc.store.landscape import LandscapeStore
+    from landscaper_hpc.work.campaign import Plan
 
-    loaded = load_study(study, set_)
-    inside = StudyFolder(load_site(site, overrides=set_site).folder(loaded.name, out))
-    for checkpoint in loaded.checkpoints:
-        store = LandscapeStore(inside.store, checkpoint.name)
-        store.refuse_other(loaded.science(checkpoint))
+    loaded, where = load_study(study, set_), load_site(site, overrides=set_site)
+    for item in Plan.of(loaded, where, where.folder(loaded.name, out)).landscapes:
+        store = item.open()
+        store.refuse_other(loaded.science(item.checkpoint))
         if store.n_done() < store.n_shards():
             raise InputError(f"{store.folder}: not all of it is evaluated; `landscaper-hpc run {study}` does it")
-        _tell(store, inside)
+        _tell(item, store)
 
 
-def _tell(store: LandscapeStore, inside: StudyFolder) -> None:
+def _tell(item: Landscape, store: LandscapeStore) -> None:
     import csv
     import io
 
@@ -51,21 +50,28 @@ def _tell(store: LandscapeStore, inside: StudyFolder) -> None:
     from landscaper_hpc.topology.drawing import PROFILE_POINTS
     from landscaper_hpc.topology.sensitivity import sensitivity as compared
 
+    inside, confirm = item.inside, None
     if store.grid.size > PROFILE_POINTS:
         raise InputError(f"{store.folder}: {store.grid.size:,} points are more than are compared ({PROFILE_POINTS:,})")
     place = [int(np.argmin(np.abs(c))) for c in store.grid.coordinates()]
-    rows = compared(store.loss(), place)
+    if item.study.confirm is not None:
+        from landscaper_hpc.work.confirmed_parts import ConfirmedParts  # torch
+
+        confirm = ConfirmedParts(item)
+    rows = compared(store.loss(), place, confirm)
     if not rows:
         raise InputError(f"{store.folder}: no part of the grid has 5 points about its middle; give a count such as 17")
     table = Table(title=store.name)
-    heads = ("directions", "range", "points", "connectivity", "minima", "mean climb", "SMAD")
-    for head in heads:
+    followed = ("confirmed_minima",) if confirm else ()
+    names = ("n_minima", *followed, "mean_climb", "smad")
+    heads = ("minima", *(("confirmed minima",) if confirm else ()), "mean climb", "SMAD")
+    for head in ("directions", "range", "points", "connectivity", *heads):
         table.add_column(head, justify="right")
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(("directions", "share_of_range", "shape", "connectivity", "n_minima", "mean_climb", "smad"))
+    writer.writerow(("directions", "share_of_range", "shape", "connectivity", *names))
     for row in rows:
-        numbers = row.n_minima, row.mean_climb, row.smad
+        numbers = [getattr(row, name) for name in names]
         said = str(row.directions), text.percent(row.share), text.shape(row.shape), row.connectivity
         table.add_row(*said, *map(text.number, numbers))
         writer.writerow((row.directions, row.share, "x".join(map(str, row.shape)), row.connectivity, *numbers))

@@ -6,7 +6,7 @@ every second or fourth; its values are the whole grid's, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb, smad
+from landscaper_hpc.topology.tree import MergeTree
 
 HALVINGS = (0, 1, 2)
 STEPS = (1, 2, 4)
@@ -34,7 +35,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Row:
-    """What a part shows with a connectivity."""
+    """What a part shows with a connectivity; `confirmed_minima`: to how many minima of the loss its own lead, where
+    they were followed."""
 
     directions: int
     share: float
@@ -43,6 +45,7 @@ class Row:
     n_minima: int
     mean_climb: float
     smad: float
+    confirmed_minima: int | None = None
 
 
 def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
@@ -65,8 +68,11 @@ def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
                 )
 
 
-def sensitivity(values: NDArray[Any], checkpoint: Sequence[int]) -> list[Row]:
-    """The numbers of every part of a field with every connectivity; `checkpoint` is the index of its place.
+def sensitivity(
+    values: NDArray[Any], checkpoint: Sequence[int], confirm: Callable[[Part, MergeTree], int] | None = None
+) -> list[Row]:
+    """The numbers of every part of a field with every connectivity; `checkpoint` is the index of its place. `confirm`
+    counts the minima of the loss that those of a part lead to; it is asked part by part.
 
     Returns
     -------
@@ -79,5 +85,6 @@ def sensitivity(values: NDArray[Any], checkpoint: Sequence[int]) -> list[Row]:
         for connectivity in CONNECTIVITIES.own:
             tree = merge_tree(field, connectivity)
             numbers = tree.n_minima, mean_climb(tree), smad(tree)
-            rows.append(Row(part.directions, part.share, part.shape, connectivity, *numbers))
+            confirmed = None if confirm is None else confirm(part, tree)
+            rows.append(Row(part.directions, part.share, part.shape, connectivity, *numbers, confirmed))
     return rows

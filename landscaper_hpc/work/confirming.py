@@ -91,7 +91,7 @@ class Searches(Batch):
         from landscaper_hpc.confirm.rows import searching
         from landscaper_hpc.confirm.surface import Box, Cost, search
 
-        surface, box = _surface(self.landscape), Box.of(self.landscape.open().grid)
+        surface, box = surface_of(self.landscape), Box.of(self.landscape.open().grid)
         cost = Cost()
         searches = [searching(self.kind, start, box, surface.rounding) for start in self.starts]
         rows = search(surface, box, searches, cost)
@@ -101,7 +101,8 @@ class Searches(Batch):
 _surfaces: dict[tuple[str, str], ObjectiveSurface] = {}
 
 
-def _surface(item: Landscape) -> ObjectiveSurface:
+def surface_of(item: Landscape) -> ObjectiveSurface:
+    """The loss of a landscape over its directions, proved once for all that this process does with it."""
     from landscaper_hpc.confirm.of_objective import ObjectiveSurface
     from landscaper_hpc.confirm.surface import Box
 

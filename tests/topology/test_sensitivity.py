@@ -14,6 +14,7 @@ from landscaper_hpc.grid import Axis
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.sensitivity import parts, sensitivity
+from landscaper_hpc.work.confirmed_parts import Slice
 
 
 def test_parts_are_grids_of_their_own() -> None:
@@ -79,6 +80,47 @@ def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: 
     other = command("sensitivity", file, "--set", "grid.range=1.0", "--out", out)
     assert other.returncode != 0
     assert "another study" in other.stderr
+
+
+def test_minima_of_parts_are_followed_where_the_study_says_confirm(tmp_path: Path) -> None:
+    """The wells lie near ±1 along each direction: within the whole range, and outside of its middle half."""
+    file, out = wells(tmp_path, count=17), tmp_path / "run"
+    file.write_text(file.read_text() + "confirm: true\n")
+    assert command("run", file, "--executor", "serial", "--out", out).returncode == 0
+    told = command("sensitivity", file, "--out", out)
+    assert told.returncode == 0, told.stderr
+    assert "confirmed" in told.stdout
+    table = pd.read_csv(out / "sensitivity.origin.csv")
+    assert list(table.columns[4:]) == ["n_minima", "confirmed_minima", "mean_climb", "smad"]
+    assert set(table["shape"]) == {"17", "9", "5", "17x17", "9x9", "5x5"}
+    for row in table.itertuples():
+        expected = 2**row.directions if row.share_of_range == 1 else 0
+        assert row.confirmed_minima == expected, row
+    whole = table.query("shape == '17x17' and connectivity == 'axis'")
+    (entry,) = json.loads((out / "results.json").read_text())["landscapes"]
+    assert whole["confirmed_minima"].item() == entry["confirmed"]["interior"] == 4
+    figure = (out / "sensitivity.origin.png").read_bytes()
+    assert command("sensitivity", file, "--out", out).returncode == 0
+    assert (out / "sensitivity.origin.png").read_bytes() == figure
+
+
+def test_a_slice_has_the_derivatives_of_its_directions() -> None:
+    class Quadratic:
+        rounding = 2e-16
+        H = np.array([[2.0, 0.5, 1.0], [0.5, 3.0, -1.0], [1.0, -1.0, 4.0]])
+
+        def gradients(self, points):
+            return np.einsum("bi,ij,bj->b", points, self.H, points) / 2, points @ self.H
+
+        def hessians(self, points):
+            return np.broadcast_to(self.H, (len(points), 3, 3))
+
+    points = np.array([[0.3, -0.2], [1.0, 2.0]])
+    whole, part = Quadratic(), Slice(Quadratic(), np.array([0.7]))
+    at = np.hstack([points, np.full((2, 1), 0.7)])
+    np.testing.assert_array_equal(part.gradients(points)[0], whole.gradients(at)[0])
+    np.testing.assert_array_equal(part.gradients(points)[1], whole.gradients(at)[1][:, :2])
+    np.testing.assert_array_equal(part.hessians(points), np.broadcast_to(whole.H[:2, :2], (2, 2, 2)))
 
 
 @pytest.mark.parametrize("name", ["axis", "full"])

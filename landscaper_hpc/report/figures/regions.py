@@ -15,17 +15,21 @@ _DASHES = ["-", "--", ":"]
 
 
 def draw_sensitivity(rows: Sequence[Row]) -> Figure:
-    """One column for each number of directions; minima, mean climb and SMAD below each other. Colours are shares of the
-    range, dashes connectivities; a line joins the grids of one range."""
+    """One column for each number of directions; minima, those that were confirmed where they were followed, mean climb
+    and SMAD below each other. Colours are shares of the range, dashes connectivities; a line joins the grids of one
+    range."""
+    labels = {"n_minima": "minima", "confirmed_minima": "confirmed minima", "mean_climb": "mean climb", "smad": "SMAD"}
+    if all(row.confirmed_minima is None for row in rows):
+        del labels["confirmed_minima"]
     directions = sorted({row.directions for row in rows})
     shares = sorted({row.share for row in rows}, reverse=True)
     connectivities = list(dict.fromkeys(row.connectivity for row in rows))
-    figure = Figure(figsize=(3.2 * len(directions) + 1.6, 6.5), layout="constrained")
-    axes = figure.subplots(3, len(directions), sharex="col", squeeze=False)
+    figure = Figure(figsize=(3.2 * len(directions) + 1.6, 0.5 + 2 * len(labels)), layout="constrained")
+    axes = figure.subplots(len(labels), len(directions), sharex="col", squeeze=False)
     for column, n in enumerate(directions):
         axes[0, column].set_title(f"{n} direction{'s' if n > 1 else ''}")
-        axes[2, column].set_xlabel("points along the first")
-        for place, name in enumerate(("n_minima", "mean_climb", "smad")):
+        axes[-1, column].set_xlabel("points along the first")
+        for place, name in enumerate(labels):
             ax = axes[place, column]
             for share in shares:
                 for connectivity in connectivities:
@@ -41,9 +45,10 @@ def draw_sensitivity(rows: Sequence[Row]) -> Figure:
                     )
             ax.set_ylim(bottom=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    for place, label in enumerate(("minima", "mean climb", "SMAD")):
+    for place, (name, label) in enumerate(labels.items()):
         axes[place, 0].set_ylabel(label)
-    axes[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
+        if "minima" in name:
+            axes[place, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
     lines = [line for line in axes[0, 0].get_lines() if len(line.get_xdata())]
     figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside right upper")
     return figure

@@ -1,0 +1,62 @@
+"""Confirmed minima of parts of a grid: its minima followed within the part's own box and directions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from landscaper_hpc.confirm.ends import End, clustered
+from landscaper_hpc.confirm.rows import end_of, searching
+from landscaper_hpc.confirm.surface import Array, Box, Surface, search
+from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.topology.drawing import most_persistent
+from landscaper_hpc.topology.sensitivity import Part
+from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.work.confirming import surface_of
+from landscaper_hpc.work.landscape import Landscape
+
+
+class Slice:
+    """A surface over its first directions, the others held at `rest`."""
+
+    def __init__(self, whole: Surface, rest: Array) -> None:
+        self._whole, self._rest = whole, rest
+        self.rounding = whole.rounding
+
+    def gradients(self, points: Array) -> tuple[Array, Array]:
+        values, slopes = self._whole.gradients(self._in_whole(points))
+        return values, slopes[:, : points.shape[1]]
+
+    def hessians(self, points: Array) -> Array:
+        n = points.shape[1]
+        return self._whole.hessians(self._in_whole(points))[:, :n, :n]
+
+    def _in_whole(self, points: Array) -> Array:
+        return np.hstack([points, np.broadcast_to(self._rest, (len(points), len(self._rest)))])
+
+
+class ConfirmedParts:
+    """Counts the interior minima of the loss that the minima of a part lead to, as `confirm` does for the whole grid:
+    of the most persistent, as many as the study says. Connectivities of one part share what was followed."""
+
+    def __init__(self, item: Landscape) -> None:
+        assert item.study.confirm is not None
+        self._surface = surface_of(item)
+        self._most = item.study.confirm.minima
+        self._coordinates = item.open().grid.coordinates()
+        self._part: Part | None = None
+        self._followed: dict[int, End] = {}
+
+    def __call__(self, part: Part, tree: MergeTree) -> int:
+        if part is not self._part:
+            self._part, self._followed = part, {}
+        n = part.directions
+        along = [c[where] for c, where in zip(self._coordinates, part.region, strict=True)]
+        box = Box.of(Grid(tuple(Axis(float(c[0]), float(c[-1]), len(c)) for c in along[:n])))
+        surface = Slice(self._surface, np.array(along[n:], np.float64))
+        minima = most_persistent(tree, self._most).minima
+        new = np.array([v for v in minima.tolist() if v not in self._followed], np.int64)
+        starts = np.stack(np.unravel_index(new, part.shape), axis=1).astype(np.float64)
+        rows = search(surface, box, [searching("minima", start, box, surface.rounding) for start in starts])
+        self._followed |= {v: end_of(row, n) for v, row in zip(new.tolist(), rows, strict=True)}
+        ends = clustered([self._followed[v] for v in minima.tolist()], surface.rounding).ends
+        return sum(end.kind == "interior" for end in ends)
