@@ -43,7 +43,11 @@ class TaskFailed(Exception):
         return f"{first.removesuffix(':')}: {why.removesuffix(':')}" if why else first
 
 
-class Stopped(BaseException):
+class Ending(BaseException):
+    """What of ours ends work in the midst of the user's code, and may not be caught there."""
+
+
+class Stopped(Ending):
     """A worker has to end before the work does (walltime, preemption) and wants to be started again; exit code 75.
 
     No `Exception`: what is dropped for it is no failure.
@@ -92,6 +96,12 @@ def comes_of_ctrl_c(error: BaseException) -> bool:
     for link in links:
         links += [o for o in (link.__cause__, link.__context__) if o is not None and o not in links]
     return any(isinstance(link, Interrupted) for link in links)
+
+
+def leaves(error: BaseException) -> bool:
+    """Whether an error is what the user's code raised to get out of its process: `SystemExit` or another one that is no
+    `Exception`."""
+    return not isinstance(error, Exception | Ending) and not pressed(error)
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

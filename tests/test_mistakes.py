@@ -38,6 +38,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
+ENDINGS = ("sys.exit(0)", "os._exit(0)", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseExc", "Cancelled")
 LEAVING = [
     {"deeper": "raise SystemExit(0)"},
     {"deeper": "__import__('sys').exit(0)"},
@@ -45,6 +46,9 @@ LEAVING = [
     {"deeper": "__import__('os')._exit(0)"},
     {"deeper": "float(model.x[0]) > 0.9 and __import__('os')._exit(0)"},
     {"deeper": "raise KeyboardInterrupt"},
+    {"deeper": "raise GeneratorExit"},
+    {"deeper": "float(model.x[0]) > 0.9 and exec('raise BaseException')"},
+    {"building": "raise __import__('asyncio').CancelledError"},
     {"deeper": "float(model.x[0]) > 0.9 and exec('raise KeyboardInterrupt')"},
     {"building": "__import__('sys').exit(0)"},
     {"building": "raise KeyboardInterrupt"},
@@ -60,7 +64,7 @@ def test_a_task_that_ends_the_process_is_an_error(tmp_path: Path, code: dict[str
     more = ["--out", tmp_path / "run", "--executor", "serial"] if name == "run" else []
     done = call(name, file, *more)
     assert done.exit_code == 2, done.output
-    assert any(word in done.stderr for word in ("sys.exit(0)", "os._exit(0)", "SystemExit", "KeyboardInterrupt"))
+    assert any(word in done.stderr for word in ENDINGS)
     assert done.stderr.splitlines()[-1].startswith("landscaper-hpc: task file")
     assert not (tmp_path / "run/results.json").exists()
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, TaskFailed, pressed, user_traceback
+from landscaper_hpc.errors import InputError, TaskFailed, leaves, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
@@ -231,8 +231,8 @@ def _call(function: Function[Item], item: Item, progress: Progress) -> None:
         function(item, progress)
     except InputError:
         raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a task that ends the process would pass for done
-        if pressed(error):
+    except BaseException as error:  # a task that ends the process would pass for done
+        if not isinstance(error, Exception) and not leaves(error):
             raise
         raise TaskFailed(f"{item}\n{user_traceback(error)}") from None
 

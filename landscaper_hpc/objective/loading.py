@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from landscaper_hpc.errors import InputError, pressed
+from landscaper_hpc.errors import InputError, leaves
 from landscaper_hpc.objective.checkpoints import read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
@@ -101,8 +101,8 @@ def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
             task = function(**options)
     except InputError:
         raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        if pressed(error):
+    except BaseException as error:
+        if not isinstance(error, Exception) and not leaves(error):
             raise
         where = line_in(error, str(task_file))
         message = f"task file {task_file} failed{where} with {type(error).__name__}: {one_line(error)}"

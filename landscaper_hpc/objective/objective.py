@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.errors import InputError, pressed
+from landscaper_hpc.errors import InputError, leaves
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
 from landscaper_hpc.objective.data import batches_of, examples_of, few_of, is_batch, placed
@@ -207,15 +207,15 @@ class Objective:
         """What the task's loss returns."""
         try:
             return self._called(self._writes.protected(params), batch)
-        except (SystemExit, KeyboardInterrupt) as leaving:
-            if pressed(leaving):
+        except BaseException as leaving:
+            if not leaves(leaving):
                 raise
             raise self._left(leaving) from leaving
 
     def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
         return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
 
-    def _left(self, leaving: SystemExit | KeyboardInterrupt) -> InputError:
+    def _left(self, leaving: BaseException) -> InputError:
         """A loss that ends the process would end a run as if it were done, or stopped by somebody."""
         where = line_in(leaving, self.source)
         return mistake(
@@ -241,8 +241,8 @@ class Objective:
         with arithmetic(self.precision, self.device):
             try:
                 self._task.loss(model, batch)
-            except (SystemExit, KeyboardInterrupt) as leaving:
-                if pressed(leaving):
+            except BaseException as leaving:
+                if not leaves(leaving):
                     raise
                 raise self._left(leaving) from leaving
 

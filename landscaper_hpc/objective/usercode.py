@@ -54,9 +54,11 @@ def mistake(message: str, error: BaseException) -> InputError:
     return found
 
 
-def ended(leaving: SystemExit | KeyboardInterrupt) -> str:
+def ended(leaving: BaseException) -> str:
     """What the user's code did to end its process."""
-    return f"called sys.exit({leaving.code!r})" if isinstance(leaving, SystemExit) else "raised KeyboardInterrupt"
+    return (
+        f"called sys.exit({leaving.code!r})" if isinstance(leaving, SystemExit) else f"raised {type(leaving).__name__}"
+    )
 
 
 _really_exit, _process = os._exit, os.getpid()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from landscaper_hpc.errors import pressed
+from landscaper_hpc.errors import leaves
 
 
 class Writes:
@@ -24,8 +24,8 @@ class Writes:
         before = {name: copy._version for name, copy in copies.items()}
         try:
             run(copies)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # it will be met again, and told better
-            if pressed(error):
+        except BaseException as error:  # it will be met again, and told better
+            if not isinstance(error, Exception) and not leaves(error):
                 raise
         # BatchNorm does not count its writes, and a rescaled weight may not have changed yet
         self.names = frozenset(

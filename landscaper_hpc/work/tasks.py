@@ -17,7 +17,7 @@ import numpy as np
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
-from landscaper_hpc.errors import InputError, pressed, user_traceback
+from landscaper_hpc.errors import InputError, leaves, user_traceback
 from landscaper_hpc.objective.device import local_device
 from landscaper_hpc.objective.usercode import ended, mistake, user_module
 from landscaper_hpc.progress import Progress
@@ -55,8 +55,8 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
             raise InputError(f"train: {file} has no function train(path, progress, **options)")
         try:
             module.train(landscape.file, progress, **landscape.checkpoint.options)
-        except (SystemExit, KeyboardInterrupt) as leaving:
-            if pressed(leaving):
+        except BaseException as leaving:
+            if not leaves(leaving):
                 raise
             raise mistake(f"train: {file} {ended(leaving)}; let train() return", leaving) from leaving
     if not landscape.file.exists():

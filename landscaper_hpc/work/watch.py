@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from landscaper_hpc.errors import user_stack
+from landscaper_hpc.errors import Ending, user_stack
 from landscaper_hpc.study.site import Site
 
 TIMES_THE_MEDIAN = 20.0
@@ -39,7 +39,7 @@ _SIGNAL = signal.SIGVTALRM  # nobody else's: ALRM and USR1 are people's own
 HUNG = "it had not ended after"
 
 
-class Hung(BaseException):
+class Hung(Ending):
     """A shard took longer than it may; `stack` says where it was. No `Exception`: the user's code must not catch it."""
 
     def __init__(self, seconds: float, stack: str) -> None:
