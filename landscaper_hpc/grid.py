@@ -33,8 +33,9 @@ class Axis:
 
     @classmethod
     def of_landscaper(cls, distance: float, count: int) -> Axis:
-        """The points at which Landscaper 1.3.1 evaluates `count` steps of `distance`: (i − count // 2) · distance /
-        (count / 2). For an odd count its ends lie at (count − 1) / count of the distance that it writes on the axis."""
+        """The points at which Landscaper 1.3.1 evaluates `count` steps of `distance`, but for the rounding of its sums:
+        (i − count // 2) · distance / (count / 2). For an odd count its ends lie at (count − 1) / count of the distance
+        that it writes on the axis."""
         step = distance / (count / 2)
         return cls(-(count // 2) * step, (count - 1 - count // 2) * step, count)
 

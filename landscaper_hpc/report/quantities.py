@@ -308,8 +308,8 @@ ROWS: tuple[Quantity, ...] = (
         "vertices above all their neighbours in the order (value, id)", "",
         _CONTOUR, COUNT, lambda m: None if m.contour is None else len(m.contour.maxima), _in("topology", "page")),
     Quantity("topology.smad_landscaper", "SMAD as Landscaper 1.3.1 computes it", "",
-        "from arcs of the contour tree: another scale than SMAD, large where there is a lone minimum; – where "
-        "Landscaper defines none",
+        "from arcs of the contour tree: another scale than SMAD, large where there is a lone minimum; equal to "
+        "Landscaper's where the connectivity is axis and all axes have one length; – where it defines none",
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f) · |basin(m)| / N", _LANDSCAPERS,
         _CONTOUR, NUMBER, _as_landscaper, _in("topology", "page")),
     Quantity("topology.smad_landscaper_normalized", "SMAD as Landscaper 1.3.1, not weighted", "",
@@ -354,7 +354,8 @@ ROWS: tuple[Quantity, ...] = (
         _TREE, COUNT, lambda m: m.persistence.infinite_pairs),
     Quantity("topology.persistence.range", "persistence range", "loss",
         "the largest persistence, that of the deepest basin (the range of losses) among them, less the smallest",
-        "max − min of all persistences", "Landscaper 1.3.1",
+        "max − min of all persistences; Landscaper's is the larger one of those of sublevel and superlevel sets",
+        "after Landscaper 1.3.1",
         _TREE, NUMBER, lambda m: m.persistence.persistence_range),
     Quantity("topology.noise_floor", "noise floor", "loss",
         "distance between neighbouring numbers at the largest loss, in the precision of the evaluation: "

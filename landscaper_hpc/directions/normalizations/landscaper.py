@@ -1,7 +1,8 @@
-"""`landscaper`: the directions of Landscaper 1.3.1, exactly: its `landscaper.compute.compute_loss_landscape`.
+"""`landscaper`: the directions of Landscaper 1.3.1, of its `landscaper.compute.compute_loss_landscape`.
 
 They are scaled per tensor to the root of the number of entries, then as a whole to ‖theta*‖. The points on them are
-`grid.Axis.of_landscaper`.
+`grid.Axis.of_landscaper`. They are Landscaper's to rounding, which scales in the model's precision, where all of the
+model's parameters move: with frozen ones it takes tensors for each other's directions.
 """
 
 from __future__ import annotations
