@@ -35,6 +35,9 @@ def lowest(
         int | None,
         typer.Option(help="random descents that bound what was not met; default: 300, or 1 % of the grid"),
     ] = None,
+    climb: Annotated[
+        int | None, typer.Option(help="also estimate the mean climb of the whole grid, from so many random points")
+    ] = None,
     set_: Set = None,
     site: SiteFile = None,
     set_site: SetSite = None,
@@ -55,12 +58,14 @@ def lowest(
       landscaper-hpc lowest study.yaml --share 0.01
       landscaper-hpc lowest study.yaml --share 0.01 --set grid.count=41 --out runs/fine
       landscaper-hpc lowest study.yaml --points 200000 --executor dask
+      landscaper-hpc lowest study.yaml --share 0.01 --climb 1000
     """
     from contextlib import closing
 
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.registry import EXECUTORS
+    from landscaper_hpc.sampling.climb import refuse_bad_starts
     from landscaper_hpc.sampling.lowest import refuse_bad_scope
     from landscaper_hpc.store.lock import log_to, only_one
     from landscaper_hpc.work import stages
@@ -73,6 +78,8 @@ def lowest(
     where = load_site(site, workers, device, executor, set_site, accept_versions)
     scope = {"share": share, "below": below, "points": points, "descents": descents}
     refuse_bad_scope(loaded.make_grid().shape, **scope)  # type: ignore[arg-type]
+    if climb is not None:
+        refuse_bad_starts(climb)
     made = EXECUTORS.load(where.executor)
     if isinstance(made, Launcher):
         raise InputError(
@@ -84,7 +91,7 @@ def lowest(
     with closing(mapper), only_one(campaign.folder), log_to(campaign.inside), Bars() as bars:
         stages.perform(campaign, Mapped(mapper, bars), "prepare")
         for item in campaign.landscapes:
-            lowest_of(item, mapper, bars, **scope)
+            lowest_of(item, mapper, bars, climb, **scope)
     for item in campaign.landscapes:
         _tell(item)
 
@@ -116,4 +123,9 @@ def _tell(item: Landscape) -> None:
         f"{found['ended_elsewhere']} of {found['random_descents']} random descents ended in a minimum below the level "
         f"that had not been met: before them at most {found['unmet_at_most']:.1%} of the grid descended to such (95 %)"
     )
+    if "whole_grid" in found:
+        whole = found["whole_grid"]
+        said = f"{text.number(whole['mean'])}, {text.bounds(whole['interval'])} (95 %)"
+        drawn = f"{whole['starts']:,} random points, which descend to {whole['minima']:,} minima"
+        print(f"mean climb of the whole grid: {said}, from {drawn}")
     print(f"\nnumbers: {file}\ntree:    {item.inside.lowest_tree(item.name)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,38 @@ def graph_of(ids: Any, values: Any, shape: Any, offsets: Any) -> Any:
                 way_out[k] = other
         indptr[k + 1] = used
     return indptr, indices[:used], way_out
+
+
+@jit
+def first_saddle(minimum: int, values: Any, state: Any, shape: Any, offsets: Any) -> Any:
+    """Where the component of a minimum first meets another, by a flood that takes the lowest vertex of its front first.
+
+    Returns the saddle and nothing; or -1 and vertices whose neighbours have to be known first, the lowest quarter of
+    the front; or -1 and nothing where the component fills the grid.
+    """
+    front: Any = [(np.float64(values[minimum]), 0, minimum)]
+    seen = {minimum}
+    at = np.empty(shape.size, np.int64)
+    near: Any = np.empty(len(offsets), np.int64)
+    while len(front):
+        _, _, vertex = heapq.heappop(front)
+        _place(vertex, shape, at)
+        unknown = False
+        for i in range(len(offsets)):
+            near[i] = _neighbour(at, offsets[i], 1, shape)
+            unknown = unknown or (near[i] >= 0 and state[near[i]] == UNKNOWN)
+        if unknown:
+            needed = np.empty(1 + len(front) // 4, np.int64)
+            needed[0] = vertex
+            for k in range(1, needed.size):
+                needed[k] = heapq.heappop(front)[2]
+            return -1, needed
+        for other in near:
+            if other >= 0 and other not in seen and _lower(values[other], other, values[vertex], vertex):
+                return vertex, np.empty(0, np.int64)
+        for other in near:
+            if other >= 0 and other not in seen:
+                seen.add(other)
+                last = np.isnan(values[other])  # behind +inf
+                heapq.heappush(front, (np.inf if last else np.float64(values[other]), int(last), other))
+    return -1, np.empty(0, np.int64)

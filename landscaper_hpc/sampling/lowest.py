@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
@@ -80,7 +80,6 @@ def lowest(
     start: ArrayLike = (),
     descents: int | None = None,
     seed: int = 0,
-    dtype: DTypeLike = np.float64,
     on_round: OnRound | None = None,
 ) -> Lowest:
     """The lowest part of a landscape, exact in what was met, from a small part of its points.
@@ -107,8 +106,6 @@ def lowest(
         more than a hundredth of the grid.
     seed
         Of their starts.
-    dtype
-        The type in which values are kept.
     on_round
         Called after every round of evaluations.
 
@@ -135,7 +132,7 @@ def lowest(
     """
     refuse_bad_scope(shape, share, below, points, descents)
     started = np.asarray(start, np.int64).reshape(-1)
-    sample = Sample(evaluate, shape, connectivity, dtype)
+    sample = Sample(evaluate, shape, connectivity)
     rounds = _Rounds(sample, share, below, points, on_round)
     lattice = _lattice(shape)
     sample.take(np.concatenate([lattice.reshape(-1), started]))
@@ -153,7 +150,7 @@ def lowest(
     level = rounds.level()
     sample.lower_ceiling(level)
     ids = np.sort(sample.low())
-    values = sample.values[ids].astype(np.float64)
+    values = sample.values[ids]
     return Lowest(
         restricted_tree(sample, ids, level), level, rounds.evaluated, done, missed, _at_most(missed, done), ids, values
     )

@@ -34,7 +34,7 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
     MergeTree
         `n_vertices` are those below the level, `value_range` runs from the smallest finite value to the level.
     """
-    values = sample.values[ids].astype(np.float64)
+    values = sample.values[ids]
     finite = values[np.isfinite(values)]
     high = level if np.isfinite(level) else finite.max(initial=-np.inf)
     own = {
@@ -59,7 +59,7 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
             **own,  # type: ignore[arg-type]
         )
     indptr, indices, way_out = sample.graph(ids)
-    tree = merge_tree_graph(sample.values[ids], indptr, indices, labels=True)
+    tree = merge_tree_graph(values, indptr, indices, labels=True)
     assert tree.labels is not None
     first, first_value = _globally(tree.first_saddle, ids), tree.first_saddle_value.copy()
     alone = (first < 0) & (tree.n_minima > 1)

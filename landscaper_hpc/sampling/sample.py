@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity, stencil
@@ -22,22 +22,20 @@ class Sample:
     Attributes
     ----------
     values
-        (vertices,) the field at those that are known.
+        (vertices,) the field at those that are known, in float64.
     evaluated
         How many are known.
     neighbours
         Of a vertex amid the grid.
 
-    Memory: a value and a byte for every vertex of the grid, whether known or not.
+    Memory: nine bytes for every vertex of the grid, whether known or not.
     """
 
-    def __init__(
-        self, evaluate: Evaluate, shape: tuple[int, ...], connectivity: Connectivity, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, evaluate: Evaluate, shape: tuple[int, ...], connectivity: Connectivity) -> None:
         self.shape = shape
         self.connectivity = connectivity
         self.size = int(np.prod(shape, dtype=np.int64))
-        self.values = np.empty(self.size, dtype)
+        self.values = np.empty(self.size)
         self.evaluated = 0
         self._evaluate = evaluate
         self.neighbours = len(stencil(connectivity, len(shape)))
@@ -92,6 +90,17 @@ class Sample:
         """Of which vertices all neighbours were evaluated by `flood`."""
         flooded: NDArray[np.bool_] = self._state[ids] == kernels.FLOODED
         return flooded
+
+    def first_saddle(self, minimum: int) -> tuple[int, NDArray[np.int64]]:
+        """See `kernels.first_saddle`."""
+        saddle, needed = kernels.first_saddle(minimum, self.values, self._state, self._lengths, self._offsets)
+        return saddle, needed
+
+    def value_range(self) -> tuple[float, float]:
+        """The smallest and the largest finite value that is known; NaN where there is none."""
+        values = self.values[self._state != kernels.UNKNOWN]
+        values = values[np.isfinite(values)]
+        return (float(values.min()), float(values.max())) if len(values) else (np.nan, np.nan)
 
     def graph(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """See `kernels.graph_of`."""

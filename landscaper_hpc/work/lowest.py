@@ -8,7 +8,7 @@ import logging
 import math
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 _WHOLE = "known.npz"
 
 
-def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, **scope: Any) -> Lowest:
-    """`sampling.lowest` of a prepared landscape, and what is found on disk.
+def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, starts: int | None, **scope: Any) -> Lowest:
+    """`sampling.lowest` of a prepared landscape, and of the whole of it its mean climb by so many `starts`, to disk.
 
     Points that an earlier call evaluated are not evaluated again, whatever it asked for.
     """
@@ -52,12 +52,22 @@ def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, **scope: Any) -> Lowe
         on_round=lambda evaluated, level: bars.update(f"points of {item.name}", evaluated, grid.size),
         **scope,
     )
+    told = numbers(found)
+    if starts is not None:
+        from landscaper_hpc.sampling.climb import climb
+
+        bars.update(f"mean climb of {item.name}", 0, starts)
+        whole = climb(
+            known, grid.shape, starts=starts, connectivity=item.study.connectivity, seed=item.study.directions.seed
+        )
+        bars.update(f"mean climb of {item.name}", starts, starts)
+        told["whole_grid"] = asdict(whole)
     known.merge()
     content = io.BytesIO()
     arrays: Arrays = {"ids": found.ids, "losses": found.values, **found.tree.to_arrays()}
     np.savez(content, **arrays)  # type: ignore[arg-type]
     publish(item.inside.lowest_tree(item.name), content.getvalue())
-    publish(item.inside.lowest_numbers(item.name), (strict_json.dumps(numbers(found), indent=2) + "\n").encode())
+    publish(item.inside.lowest_numbers(item.name), (strict_json.dumps(told, indent=2) + "\n").encode())
     return found
 
 

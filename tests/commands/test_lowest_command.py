@@ -12,6 +12,8 @@ from studies import command, wells
 
 from landscaper_hpc.errors import Interrupted
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.metrics import mean_climb
 from landscaper_hpc.topology.scope import below
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -48,7 +50,7 @@ def evaluated(file: Path) -> int:
 
 
 def test_it_says_what_the_dense_landscape_says(study: Path, tmp_path: Path) -> None:
-    done = command("lowest", study, *LOWEST, "--out", tmp_path / "part")
+    done = command("lowest", study, *LOWEST, "--climb", "200", "--out", tmp_path / "part")
     assert done.returncode == 0, done.stderr
     assert "of the grid's" in done.stdout
     assert "0 of 20 random descents" in done.stdout
@@ -61,11 +63,12 @@ def test_it_says_what_the_dense_landscape_says(study: Path, tmp_path: Path) -> N
     numbers = json.loads((tmp_path / "part/lowest.origin.json").read_text())
     assert (numbers["minima"], numbers["points_below"]) == (4, tree.n_vertices)
     assert numbers["share_evaluated"] < 0.5
-    from landscaper_hpc.topology import merge_tree
-
     whole = merge_tree(store.loss(), labels=True)
     assert whole.labels is not None
     expected = below(whole, store.loss(), whole.labels, numbers["level"])
+    assert "mean climb of the whole grid" in done.stdout
+    low, high = numbers["whole_grid"]["interval"]
+    assert low <= mean_climb(whole, normalize=False) <= high
     for name in ("minima", "values", "basin_size"):
         np.testing.assert_array_equal(getattr(tree, name), getattr(expected, name))
 
@@ -133,6 +136,7 @@ def test_a_higher_level_goes_on_from_a_lower_one(study: Path, tmp_path: Path, as
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--share", "0.1", "--climb", "1"), "from 1 random points; give at least 2"),
         ((), "no scope given; give one of share, below and points"),
         (("--share", "2"), "share is 2.0; give a share of the points between 0 and 1"),
         (("--share", "0.1", "--points", "900"), "share=0.1 and points=900 given"),
