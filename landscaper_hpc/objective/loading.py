@@ -29,6 +29,7 @@ def load_objective(
     frozen: bool = False,
     only: Sequence[str] = (),
     few: int | None = None,
+    one_channel_last: bool = True,
     folders: Sequence[Path] = (),
     naming: Naming = PLAIN,
 ) -> Objective:
@@ -52,6 +53,8 @@ def load_objective(
         Move only the parameters that match these names or patterns.
     few
         Take the mean over so many batches of the data, instead of all.
+    one_channel_last
+        Let images of one channel lie as those of several do; False for losses with the bits of earlier versions.
     folders
         Whose files, besides those of the task's own folder, are noted where the task reads them.
     naming
@@ -77,7 +80,16 @@ def load_objective(
     tensors, notice = read_with_notice(checkpoint, naming.containers)
     left = load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     source = f"task file {task_file}"
-    objective = Objective(task, precision=precision, device=device, frozen=frozen, only=only, few=few, source=source)
+    objective = Objective(
+        task,
+        precision=precision,
+        device=device,
+        frozen=frozen,
+        only=only,
+        few=few,
+        one_channel_last=one_channel_last,
+        source=source,
+    )
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
     objective.files = files.local
     objective.files_elsewhere = files.elsewhere

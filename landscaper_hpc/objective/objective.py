@@ -77,8 +77,10 @@ class Objective:
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
     `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
     has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). With `few` the
-    data are that many of the task's batches. `files` are what of its own folders the task read as it was built,
-    `files_elsewhere` what of others; `notices` what a user should know of how it was loaded.
+    data are that many of the task's batches. With `one_channel_last` images of one channel say by their strides that
+    channels are to lie together: convolutions on a CPU take the quicker way then. `files` are what of its own folders
+    the task read as it was built, `files_elsewhere` what of others; `notices` what a user should know of how it was
+    loaded.
     """
 
     def __init__(
@@ -90,10 +92,12 @@ class Objective:
         frozen: bool = False,
         only: Sequence[str] = (),
         few: int | None = None,
+        one_channel_last: bool = True,
         source: str = "the task",
     ) -> None:
         self.precision, self.device, self.source = precision, usable_device(device), source
         self.dtype = dtype_of(precision)
+        self._one_channel_last = one_channel_last
         self._task = task
         self.files: list[Path] = []
         self.files_elsewhere: list[Path] = []
@@ -154,9 +158,12 @@ class Objective:
 
         def place(t: Tensor) -> Tensor:
             t = cast(t.detach(), self.dtype, self.device)
-            if images and t.ndim == 4 and t.is_floating_point():
-                return t.contiguous(memory_format=torch.channels_last)
-            return t
+            if not (images and t.ndim == 4 and t.is_floating_point()):
+                return t
+            if t.shape[1] == 1 and self._one_channel_last and t.is_contiguous():
+                # the same numbers at the same places: only the strides say how images with more channels would lie
+                return t.as_strided(t.shape, (t.stride(0), 1, *t.stride()[2:]))
+            return t.contiguous(memory_format=torch.channels_last)
 
         return pytree.tree_map_only(Tensor, place, batch)
 

@@ -18,7 +18,7 @@ import numpy as np
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
 from landscaper_hpc.errors import InputError, leaves, user_traceback
-from landscaper_hpc.objective.device import local_device
+from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.objective.usercode import ended, mistake, user_module
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.failures import ATTEMPTS
@@ -124,6 +124,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "iterations": directions.iterations,
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
+            "one_channel_last": True,
             **proof_of(objective),
             **({"notices": notices} if notices else {}),
             "provenance": made_with,
@@ -178,6 +179,7 @@ def load(landscape: Landscape) -> Objective:
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.objective.loading import load_objective
 
+    keep_freed_memory()
     study = landscape.study
     return load_objective(
         study.path(study.task),
@@ -188,6 +190,8 @@ def load(landscape: Landscape) -> Objective:
         frozen=study.frozen,
         only=study.only,
         few=None if study.data is None else study.data.batches,
+        # stores of earlier versions keep their bits
+        one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
         folders=[study.path(".")],
         naming=Naming(**study.naming(landscape.checkpoint)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -363,3 +364,27 @@ def test_running_out_of_memory_says_what_to_do(error: Exception, monkeypatch: py
     with pytest.raises(InputError, match=r"ran out of memory with batches of 4 points .*a new study with a smaller"):
         losses(objective, directions, grid_points(2), 4)
     assert choose_batch(objective, directions, seconds=0.01) == 1
+
+
+def test_images_of_one_channel_take_the_way_of_several() -> None:
+    """Their strides are ambiguous; the values are the plain loss's, and whatever lies differently is the same."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(128, 3))
+    images, labels = torch.randn(16, 1, 8, 8), torch.randint(3, (16,))
+    found = {}
+    for last in (False, True):
+        lies = []
+
+        def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], lies: list[bool] = lies) -> torch.Tensor:
+            inside = model[0](batch[0])
+            lies.append(inside.is_contiguous(memory_format=torch.channels_last))
+            assert batch[0].view(16, -1).shape == (16, 64)
+            return nn.functional.cross_entropy(model[1:](inside), batch[1])
+
+        task = Task(copy.deepcopy(model), loss, (images, labels))
+        objective = Objective(task, precision="float32", one_channel_last=last)
+        assert torch.equal(objective.batches[0][0], images)
+        directions = random_directions(objective, 2)
+        found[last] = losses(objective, directions, grid_points(2), 1)
+        assert lies[-1] == last
+        np.testing.assert_allclose(found[last], reference(objective, directions, grid_points(2)), rtol=1e-5)
