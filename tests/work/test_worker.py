@@ -69,7 +69,10 @@ def prepared(tmp_path: Path, ready: tuple[Path, dict[str, str]]) -> tuple[Plan, 
 def test_the_process_that_found_the_directions_goes_on_without_loading_again(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, expected = prepared
+    copied, expected = prepared
+    plan = Plan.of(copied.study, SITE, copied.folder.parent / "another")
+    with Bars() as bars:
+        prepare_all(plan.landscapes, SerialMapper(), bars)
     last = plan.landscapes[-1]
 
     def loads(landscape: Landscape) -> None:
