@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -180,6 +181,12 @@ def dense_hessian(objective: Objective) -> Tensor:
         row = torch.autograd.grad(entry, leaves, retain_graph=True, materialize_grads=True)
         rows.append(torch.cat([r.reshape(-1) for r in row]))
     return torch.stack(rows)
+
+
+@cache
+def dense_hessian_of(name: str) -> Tensor:
+    """That of one of the `TASKS`, made once for all tests: not to be written to."""
+    return dense_hessian(Objective(TASKS[name]()))
 
 
 def compact(objective: Objective, vectors: dict[str, Tensor]) -> Tensor:

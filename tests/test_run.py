@@ -33,7 +33,8 @@ def go(file: Path, folder: Path, *overrides: str, site: Site = SERIAL) -> dict:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_double_wells_have_their_minima_saddles_and_smad(tmp_path: Path, n: int) -> None:
     """sum_i i (x_i² - 1)² without tilt: 2ⁿ minima of value 0 at (±1, …), lowest passes where one x_i crosses 0."""
-    results = go(wells(tmp_path, n, tilt=0.0, count=13), tmp_path / "run")  # range 1.5: ±1 is on the grid
+    count = 13 if n < 3 else 7  # range 1.5: ±1 is on the grid
+    results = go(wells(tmp_path, n, tilt=0.0, count=count), tmp_path / "run")
     store = open_landscape(tmp_path / "run")
     grids = np.meshgrid(*store.grid.coordinates(), indexing="ij")
     expected = sum((i + 1) * (x**2 - 1) ** 2 for i, x in enumerate(grids))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, cnn_task, compact, dense_hessian, mlp_task, quadratic, transformer_task
+from problems import TASKS, cnn_task, compact, dense_hessian_of, mlp_task, quadratic, transformer_task
 from safetensors.torch import save_file
 
 from landscaper_hpc.directions.directions import (
@@ -29,7 +29,7 @@ def length(vectors: torch.Tensor) -> np.ndarray:
 def test_eigenvectors_against_the_dense_hessian(name: str) -> None:
     objective = Objective(TASKS[name]())
     found = hessian_directions(objective, 3, tolerance=1e-7, max_iterations=500, normalization="unit")
-    values, vectors = np.linalg.eigh(dense_hessian(objective).numpy())
+    values, vectors = np.linalg.eigh(dense_hessian_of(name).numpy())
     order = np.argsort(-np.abs(values))[:3]
     np.testing.assert_allclose(found.eigenvalues, values[order], rtol=1e-5)
     ours = compact(objective, found.vectors).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import TASKS, dense_hessian
+from problems import TASKS, dense_hessian_of
 
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.directions.spectrum import spectral_density, trace
@@ -68,7 +68,7 @@ def test_density_of_a_known_spectrum() -> None:
 
 def test_of_a_network() -> None:
     objective = Objective(TASKS["transformer"]())
-    eigenvalues = np.linalg.eigvalsh(dense_hessian(objective).numpy())
+    eigenvalues = np.linalg.eigvalsh(dense_hessian_of("transformer").numpy())
     h = Hessian(objective)
     found = trace(h.__matmul__, h.random, h.layout.dimension, products=60)
     assert abs(found.value - eigenvalues.sum()) <= 5 * found.standard_error

@@ -186,7 +186,7 @@ def test_the_first_sentence_says_what_settled(tmp_path: Path) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two landscapes, and its page."""
     folder = tmp_path_factory.mktemp("pair")
-    make_study(folder, {"smooth": bowl(7, 5, 3), "rough": rough(7, 5, 3)})
+    make_study(folder, {"smooth": bowl(7, 5), "rough": rough(7, 5)})
     return write_report(folder)
 
 

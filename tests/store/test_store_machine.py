@@ -275,4 +275,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=30, stateful_step_count=25, phases=[Phase.generate])
+TestStoreMachine.settings = settings(max_examples=20, stateful_step_count=25, phases=[Phase.generate])

@@ -31,7 +31,7 @@ class Labels:
         self.array[region] = labels
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_any_cut_gives_the_same_bytes(data: st.DataObject) -> None:
     values = data.draw(fields(max_size=1000))
