@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from fuzz import functions
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from landscaper_hpc.objective.objective import Task
 
 functional = nn.functional
+
+MORE = 10_000
+"""Seeds from here on draw from `functions` too."""
 
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -72,6 +76,7 @@ class _Checkpointed(nn.Module):
 def case(seed: int) -> Case:
     """The case of a seed."""
     choose = np.random.default_rng(seed)
+    smooth, jumping = (SMOOTH, KINKED) if seed < MORE else (SMOOTH | functions.SMOOTH, KINKED | functions.KINKED)
     torch.manual_seed(seed)
     width, examples = int(choose.integers(2, 7)), int(choose.integers(2, 24))
     words, kinked = [f"{examples} examples"], False
@@ -91,9 +96,9 @@ def case(seed: int) -> Case:
         if norm is not None:
             model.append(norm)
             words.append(type(norm).__name__)
-        name = str(choose.choice([*SMOOTH, *KINKED]))
-        kinked |= name in KINKED
-        model.append(_Layer((SMOOTH | KINKED)[name]))
+        name = str(choose.choice([*smooth, *jumping]))
+        kinked |= name in jumping
+        model.append(_Layer((smooth | jumping)[name]))
         words.append(name)
     loss, data, said = _loss(choose, features, x)
     if "loss" in said and any(isinstance(m, nn.Linear) for m in model):
