@@ -52,9 +52,9 @@ class Change:
         """The same in words."""
         few, all_of_them = self.batches
         return (
-            f"all {all_of_them:,} batches instead of {few:,} make {self.other_pairs:,} of {self.pairs:,} pairs others "
-            f"and move heights by up to {self.height:.3g}: {self.stand:,} minima stand instead of {self.stood:,} "
-            f"({self.other_verdicts:,} verdicts differ), mean climb is {self.mean_climb[1]:.4g} instead of "
+            f"all {all_of_them:,} batches instead of {few:,} change {self.other_pairs:,} of {self.pairs:,} pairs and "
+            f"move heights by up to {self.height:.3g}; minima that stand: {self.stand:,} instead of "
+            f"{self.stood:,} (other verdicts: {self.other_verdicts:,}), mean climb {self.mean_climb[1]:.4g} instead of "
             f"{self.mean_climb[0]:.4g}, SMAD {self.smad[1]:.4g} instead of {self.smad[0]:.4g}"
         )
 

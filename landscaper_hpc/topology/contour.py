@@ -244,9 +244,12 @@ def _arcs(
     `number` by their ids."""
     at = number[half.saddle]
     order = radix_argsort(at.astype(np.int64))
-    child, parent, at = (ends[order].astype(np.int32) for ends in (half.child, half.parent, at))
+    # one type for all: a tree that is known may be of ranks, with others
+    leaf, child, parent, at = (
+        x.astype(np.int32) for x in (half.labels[nodes], half.child[order], half.parent[order], at[order])
+    )
     next_, count = np.full(len(nodes), -1, np.int32), np.zeros(len(nodes), np.int32)
-    arcs(half.labels[nodes], child, parent, at, len(half.minima), next_, count)
+    arcs(leaf, child, parent, at, len(half.minima), next_, count)
     return next_, count
 
 
