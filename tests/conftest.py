@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +17,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from landscaper_hpc.files import publish
-from landscaper_hpc.report import page
+from landscaper_hpc.report import page, sweep_page
 from landscaper_hpc.report.current_page import sealed
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.topology.kernels.compiled import cache_folder
@@ -106,14 +107,21 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     _forbidden = False
 
 
-def _paint_nothing(figure: Figure, file: TextIO, **_: object) -> None:
-    file.write("<svg></svg>")
+@contextmanager
+def _nothing_painted() -> Iterator[None]:
+    def savefig(figure: Figure, file: TextIO, **_: object) -> None:
+        file.write("<svg></svg>")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield
 
 
 @pytest.fixture
-def words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def words_only() -> Iterator[None]:
     """Figures are made, but nothing is painted, which is most of a page's time."""
-    monkeypatch.setattr(Figure, "savefig", _paint_nothing)
+    with _nothing_painted():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -128,15 +136,19 @@ def _pages_are_painted_once_if_at_all() -> Iterator[None]:
         if made_of in painted:
             publish(path, painted[made_of])
         elif _forbidden:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Figure, "savefig", _paint_nothing)
+            with _nothing_painted():
                 draw(folder)
         else:
             painted[made_of] = draw(folder).read_bytes()
         return path
 
+    def write_sweep(folder: Path, draw: Callable[[Path], Path] = sweep_page.write_sweep) -> Path:
+        with _nothing_painted() if _forbidden else nullcontext():
+            return draw(folder)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "write_report", write_report)
+        patch.setattr(sweep_page, "write_sweep", write_sweep)
         yield
 
 
