@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.watch import Hung, Limit, watched
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,6 +52,20 @@ class Batch(ABC):
     @abstractmethod
     def find(self) -> Arrays:
         """What is asked, computed in this process."""
+
+    @contextmanager
+    def in_time(self, points: float) -> Iterator[None]:
+        """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
+        where that is not possible, leave why for the next one to do this batch, before the process ends."""
+        store = self.landscape.open()
+        times = max(1, math.ceil(points / math.prod(store.shard_shape)))
+        with watched(Limit(self.landscape.site, 0.0, times), lambda why: publish(self.hung, why.encode())):
+            yield
+
+    @property
+    def hung(self) -> Path:
+        """The file that says where it hung."""
+        return self.file.with_suffix(".hung")
 
     def read(self) -> Arrays:
         """What was found."""
@@ -88,14 +106,29 @@ def answer_here(questions: Sequence[Question], item: Landscape) -> None:
 
 
 def do_batch(batch: Batch, progress: Progress) -> None:
-    """Do a batch and publish what it finds. Does nothing where that is there."""
+    """Do a batch and publish what it finds. Does nothing where that is there. `InputError` where it hangs, or did so in
+    a process that could not go on."""
     if batch.file.exists():
         return
+    if batch.hung.exists():
+        why = batch.hung.read_text()
+        batch.hung.unlink()
+        raise _refused(batch, why)
     batch.landscape.heartbeat.begin_phase(f"{batch.what} of {batch.landscape.name}")
     content = io.BytesIO()
-    arrays: dict[str, Any] = batch.find()
+    try:
+        arrays: dict[str, Any] = batch.find()
+    except Hung as hung:
+        raise _refused(batch, str(hung)) from None
     np.savez(content, **arrays)
     publish(batch.file, content.getvalue())
+
+
+def _refused(batch: Batch, why: str) -> InputError:
+    first, *stack = why.splitlines()
+    error = InputError(f"{batch}: {first}; mend what hangs in the task, or give it more time")
+    error.traceback = "\n".join(stack)
+    return error
 
 
 def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:

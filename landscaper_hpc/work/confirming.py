@@ -91,11 +91,31 @@ class Searches(Batch):
         from landscaper_hpc.confirm.rows import searching
         from landscaper_hpc.confirm.surface import Box, Cost, search
 
-        surface, box = surface_of(self.landscape), Box.of(self.landscape.open().grid)
+        surface, box = _InTime(surface_of(self.landscape), self), Box.of(self.landscape.open().grid)
         cost = Cost()
         searches = [searching(self.kind, start, box, surface.rounding) for start in self.starts]
         rows = search(surface, box, searches, cost)
         return {"rows": np.array(rows), "cost": np.array([cost.gradients, cost.products])}
+
+
+_GRADIENT, _PRODUCT = 3, 6
+"""As many losses take about as long."""
+
+
+class _InTime:
+    """A surface whose every call is watched."""
+
+    def __init__(self, surface: ObjectiveSurface, batch: Searches) -> None:
+        self._surface, self._batch = surface, batch
+        self.rounding = surface.rounding
+
+    def gradients(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with self._batch.in_time(_GRADIENT * len(points)):
+            return self._surface.gradients(points)
+
+    def hessians(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        with self._batch.in_time(_PRODUCT * points.size):
+            return self._surface.hessians(points)
 
 
 _surfaces: dict[tuple[str, str], ObjectiveSurface] = {}

@@ -105,8 +105,9 @@ class Groups(Batch):
         if self.all_data:
             objective, reference = objective.on_all_data, reference.on_all_data
         prove_for(objective, worker.directions, worker.store.grid.corners())
-        groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
-        exact = compared(objective, reference, worker.directions, self.starts, worker.batch)
+        with self.in_time(20 * len(self.starts)):  # in float64 as well, which may be much slower
+            groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
+            exact = compared(objective, reference, worker.directions, self.starts, worker.batch)
         return {
             "of": np.array(few_of_all),
             "values": groups.values,

@@ -25,7 +25,7 @@ CLI = [sys.executable, "-m", "landscaper_hpc.cli"]
 
 # values as of `wells`, but while there is a file of that name the task waits (HOLD; HELD tells that it does), hangs or
 # ends its process at a point that nothing but its shard asks for, and fails at others (FAIL); a branch on the value
-# keeps it from being recorded
+# keeps it from being recorded. The same (HOLD_GRADIENT, HANG_GRADIENT) for the gradient at a minimum of the grid
 TASK = """
 import sys, time
 from pathlib import Path
@@ -54,6 +54,12 @@ def task(n=2, tilt=0.1):
                 hangs()
             if (PLACE / "LEAVE").exists():
                 leaves()
+        if value.requires_grad and abs(x - 1) + abs(y - 1) < 1e-9:
+            while (PLACE / "HOLD_GRADIENT").exists():
+                (PLACE / "HELD").touch()
+                time.sleep(0.05)
+            if (PLACE / "HANG_GRADIENT").exists():
+                hangs()
         return value
     return Task(model=made.model, loss=loss, data=made.data)
 """
@@ -119,9 +125,10 @@ def wait_for(what: str, condition: Callable[[], object], process: subprocess.Pop
 
 
 @cache
-def _study(folder: Path) -> tuple[Path, dict[str, str]]:
+def _study(folder: Path, more: str = "") -> tuple[Path, dict[str, str]]:
     """A study, and what an undisturbed serial run leaves of it: one for all executors."""
     file = wells(folder / "study", count=7)
+    file.write_text(file.read_text() + more)
     (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK)
     done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
     assert done.returncode == 0, done.stderr
@@ -135,17 +142,23 @@ class ExecutorContract:
     def study(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
         return _study(tmp_path_factory.getbasetemp() / "contract")
 
+    @pytest.fixture
+    def confirming(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+        """A study that asks for work of small batches after its merge trees."""
+        return _study(tmp_path_factory.getbasetemp() / "contract_confirm", "confirm: true\n")
+
     @pytest.fixture(autouse=True)
     @classmethod
-    def no_files(cls, study: tuple[Path, dict[str, str]]) -> Iterator[Callable[[str], Path]]:
-        """Nothing is told to the task at the beginning and at the end of a test."""
+    def no_files(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Nothing is told to a task at the beginning and at the end of a test."""
 
         def remove() -> None:
-            for name in ("HOLD", "HELD", "HANG", "LEAVE", "FAIL"):
-                study[0].with_name(name).unlink(missing_ok=True)
+            for name in ("HOLD", "HELD", "HANG", "LEAVE", "FAIL", "HOLD_GRADIENT", "HANG_GRADIENT"):
+                for file in tmp_path_factory.getbasetemp().glob(f"contract*/study/{name}"):
+                    file.unlink()
 
         remove()
-        yield study[0].with_name
+        yield
         remove()
 
     def ended(self, process: subprocess.Popen[str], code: int = 0) -> str:
@@ -182,6 +195,33 @@ class ExecutorContract:
         assert wait_for("a shard waits", held.exists, process)
         way.kill(process)
         hold.unlink()
+        self.ended(way.start(file, tmp_path / "run"))
+        assert contents(tmp_path / "run") == expected
+
+    def test_killed_in_the_midst_of_confirming_it_goes_on_to_the_bytes_of_a_serial_run(
+        self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        file, expected = confirming
+        assert any("/confirmed/" in name for name in expected)
+        hold, held = file.with_name("HOLD_GRADIENT"), file.with_name("HELD")
+        hold.touch()
+        process = way.start(file, tmp_path / "run")
+        assert wait_for("a descent waits", held.exists, process)
+        way.kill(process)
+        hold.unlink()
+        self.ended(way.start(file, tmp_path / "run"))
+        assert contents(tmp_path / "run") == expected
+
+    def test_confirming_that_hangs_is_one_sentence_and_goes_on_when_that_is_mended(
+        self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        file, expected = confirming
+        file.with_name("HANG_GRADIENT").touch()
+        said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 2)
+        assert "confirming descents: it had not ended after" in said
+        assert "(site.shard_timeout), and was here" in said
+        assert "mend what hangs in the task, or give it more time" in said
+        file.with_name("HANG_GRADIENT").unlink()
         self.ended(way.start(file, tmp_path / "run"))
         assert contents(tmp_path / "run") == expected
 
