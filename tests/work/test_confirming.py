@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.store.landscape import open_landscape
@@ -143,3 +144,60 @@ def test_more_directions_than_can_be_followed_are_refused(tmp_path: Path) -> Non
     done = command("plan", study)
     assert done.returncode == 2
     assert "confirm: minima are followed in up to 8 directions; found directions.n: 9" in done.stderr
+
+
+RELU = """
+import torch
+from torch import nn
+from landscaper_hpc import Task
+
+def task():
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.5], [-0.7]]))
+        model[0].bias.zero_()
+        model[2].weight.fill_(1.0)
+    x = torch.tensor([[-1.0], [0.2], [1.0]], dtype=torch.float64)
+
+    def loss(u, x):
+        return (u(x) + 1).square().mean() + 0.25 * (u[0].bias - 0.3).square().sum()
+    return Task(model=model, loss=loss, data=x)
+"""
+
+
+def test_a_relu_networks_minimum_lies_on_a_kink(tmp_path: Path) -> None:
+    """The loss pushes both units down until none is active at any input, and the decay pulls them up: they end where
+    the first input would switch each on, at biases of -0.5 and -0.7."""
+    study = confirmed(tmp_path)
+    (tmp_path / "task.py").write_text(RELU)
+    exec(RELU, space := {})
+    model = space["task"]().model
+    torch.save(model.state_dict(), tmp_path / "origin.pt")
+    axes = {name: torch.zeros(2, *p.shape, dtype=p.dtype) for name, p in model.named_parameters()}
+    axes["0.bias"] = torch.eye(2, dtype=torch.float64)
+    torch.save(axes, tmp_path / "axes.pt")
+    study.write_text(study.read_text().replace(", options: {n: 2, tilt: 0.1}", ""))
+    said = run(study, tmp_path / "run")
+    assert "0 minima of the loss and 1 on kinks\n" in said
+    found = open_landscape(tmp_path / "run").answer("confirmed", {"minima": 100})
+    assert found is not None
+    np.testing.assert_allclose(Confirmed.from_arrays(found.arrays).points, [[-0.5, -0.7]], atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "off"), [("float32", 1e-4), ("bf16", 0.02)])
+def test_minima_in_low_precision_are_the_same_to_its_rounding(tmp_path: Path, precision: str, off: float) -> None:
+    said = run(confirmed(tmp_path), tmp_path / "run", "--set", f"precision={precision}")
+    assert "4 minima of the grid are 4 minima of the loss\n" in said
+    found = open_landscape(tmp_path / "run").answer("confirmed", {"minima": 100})
+    assert found is not None
+    points = Confirmed.from_arrays(found.arrays).points
+    expected = np.array([(x, y) for x in _outer(1) for y in _outer(2)])
+    apart = np.abs(points[:, None] - expected).max(axis=2)
+    assert sorted(apart.argmin(axis=1).tolist()) == [0, 1, 2, 3]
+    assert apart.min(axis=1).max() < off
+
+
+def _outer(weight: int) -> list[float]:
+    """The minima of weight (x² - 1)² + x / 10."""
+    found = sorted(np.roots([4 * weight, 0, -4 * weight, 0.1]).real.tolist())
+    return [found[0], found[2]]
