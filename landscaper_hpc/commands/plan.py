@@ -46,7 +46,8 @@ def plan(
         return
     loaded = load_study(study, set_)
     where = load_site(site, workers, device)
-    found = estimate(loaded, where)
+    folder = where.folder(loaded.name, out)
+    found = estimate(loaded, where, folder)
     shape = " × ".join(map(str, found.shape))
     print(f"points      {found.points:,} ({found.landscapes} × {shape})")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
@@ -62,11 +63,11 @@ def plan(
         "directions and training come before it"
     )
     if found.confirmed:
+        most = "" if found.counted else "up to "
         print(
-            f"confirm     up to {found.confirmed:,} minima, about {found.gradients:,} gradients, about "
-            f"{duration(found.confirm_seconds)}; fewer where there are fewer minima"
+            f"confirm     {most}{found.confirmed:,} minima, about {found.gradients:,} gradients, about "
+            f"{duration(found.confirm_seconds)}" + ("" if found.counted else "; fewer where there are fewer minima")
         )
-    folder = where.folder(loaded.name, out)
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))

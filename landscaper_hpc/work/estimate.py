@@ -8,9 +8,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
+from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.tasks import load
 
@@ -35,7 +37,9 @@ class Estimate:
     points_per_second: float
     workers: int
     confirmed: int
-    """Minima that are followed, at most, in all landscapes; 0 where that is not asked for."""
+    """Minima that are followed, in all landscapes; 0 where that is not asked for."""
+    counted: bool
+    """Whether that is their number: the merge trees are there; or else it is the most."""
     gradients: int
     """What following so many costs, about: a gradient takes about as long as three points."""
 
@@ -53,8 +57,8 @@ class Estimate:
         return self.points / self.points_per_second / 3600
 
 
-def estimate(study: Study, site: Site) -> Estimate:
-    """Count, and measure the rate of evaluation for about two seconds on the first checkpoint.
+def estimate(study: Study, site: Site, folder: Path) -> Estimate:
+    """Count, and measure the rate of evaluation for about two seconds on the first checkpoint. In `folder` it will run.
 
     The directions are random ones: what a point costs does not depend on them. Of a checkpoint that has still to be
     trained, the task's untrained model is measured.
@@ -62,8 +66,10 @@ def estimate(study: Study, site: Site) -> Estimate:
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)
+    minima = [_minima(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
     # a grid of N points has at most N / 2 minima
-    most = 0 if study.confirm is None else min(study.confirm.minima, grid.size // 2)
+    asked = 0 if study.confirm is None else study.confirm.minima
+    followed = sum(min(asked, grid.size // 2 if found is None else found) for found in minima)
     parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
     n = len(study.checkpoints)
     return Estimate(
@@ -78,9 +84,22 @@ def estimate(study: Study, site: Site) -> Estimate:
         batch=batch,
         points_per_second=rate,
         workers=site.planned_workers(),
-        confirmed=n * most,
-        gradients=n * most * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
+        confirmed=followed,
+        counted=None not in minima,
+        gradients=followed * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
     )
+
+
+def _minima(landscape: Landscape) -> int | None:
+    """How many minima the grid of a landscape has, where its merge tree is there."""
+    if not landscape.prepared():
+        return None
+    store = landscape.open()
+    try:
+        refuse_other(landscape, store)
+    except InputError:
+        return None
+    return store.tree().n_minima if store.has_sound_tree() else None
 
 
 def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:

@@ -115,6 +115,16 @@ def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     assert "confirm" not in command("plan", wells(tmp_path / "plain")).stdout
 
 
+def test_plan_knows_the_minima_of_a_tree_that_is_there(tmp_path: Path) -> None:
+    """Within a factor of two of what is spent."""
+    study = confirmed(tmp_path, n=4, count=9)
+    run(study, tmp_path / "run")
+    done = command("plan", study, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "confirm     16 minima, about 1,120 gradients" in done.stdout
+    assert 1120 / 2 < entry(tmp_path / "run")["confirmed"]["gradients"] < 1120 * 2
+
+
 @pytest.mark.parametrize(
     ("loss", "why"),
     [
