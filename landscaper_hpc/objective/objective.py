@@ -126,8 +126,6 @@ class Objective:
         self._few, given = few, batches_of(task.data, source)
         self._all = None if few is None else given
         self._take(few_of(given, few, source))
-        if self._shards is not None:
-            self._shards.refuse_unequal(self.examples)
         if not self.sharded:
             with arithmetic(precision, self.device):
                 self._writes = Writes(self.model, lambda tensors: self._called(tensors, self.batches[0]))
@@ -135,6 +133,8 @@ class Objective:
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
         self.examples = [examples_of(batch, self.source) for batch in given]
+        if self._shards is not None:
+            self._shards.refuse_unequal(self.examples)
         self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
 
     @cached_property
