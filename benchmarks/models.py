@@ -9,6 +9,7 @@ a trained network.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from math import pi
 from typing import Any
@@ -88,9 +89,59 @@ def transformer(
     return model, [(tokens[:, :-1], tokens[:, 1:].contiguous())], loss
 
 
+def digits(channels: int = 1, average: bool = False, images: int = 512) -> Problem:
+    """A small CNN on images of 8 × 8, of one channel like the digits of scikit-learn or of more."""
+    torch.manual_seed(0)
+    pool = nn.AvgPool2d if average else nn.MaxPool2d
+    model = nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), pool(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), pool(2),
+        nn.Flatten(), nn.Linear(128, 10),
+    )  # fmt: skip
+    data = [(torch.randn(images, channels, 8, 8), torch.randint(10, (images,)))]
+    return model, data, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
+
+
+def normed(norm: Callable[[int], nn.Module], images: int = 512) -> Problem:
+    """An MLP on images of 8 × 8 with a normalisation after each layer."""
+    torch.manual_seed(0)
+    layers = [part for _ in range(2) for part in (nn.Linear(64, 64), norm(64), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(64, 10)).eval()
+    data = [(torch.randn(images, 64), torch.randint(10, (images,)))]
+    return model, data, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
+
+
+def unet(images: int = 16) -> Problem:
+    """A UNet of two levels with GroupNorm, mean square error."""
+    torch.manual_seed(0)
+    model = UNet()
+    data = [(torch.randn(images, 3, 16, 16), torch.randn(images, 3, 16, 16))]
+    return model, data, lambda model, batch: F.mse_loss(model(batch[0]), batch[1])
+
+
+def lstm(sequences: int = 64, length: int = 16) -> Problem:
+    """An LSTM that reads rows of numbers and names a class."""
+    torch.manual_seed(0)
+    model = Reader()
+    data = [(torch.randn(sequences, length, 8), torch.randint(10, (sequences,)))]
+    return model, data, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "mlp": mlp, "pinn": pinn, "resnet20": resnet20, "cnn": cnn, "transformer": transformer,
 }  # fmt: skip
+
+
+EVERYDAY: dict[str, Callable[[], Problem]] = {
+    **PROBLEMS,
+    "digits": digits,
+    "digits, three channels": partial(digits, channels=3),
+    "digits, average pooling": partial(digits, average=True),
+    "MLP with BatchNorm": partial(normed, nn.BatchNorm1d),
+    "MLP with LayerNorm": partial(normed, nn.LayerNorm),
+    "UNet": unet,
+    "LSTM": lstm,
+}
+"""Those that `everyday.py` measures."""
 
 
 def trained(problem: Problem, steps: int, rate: float = 1e-2) -> Problem:
@@ -111,6 +162,33 @@ def _tanh_network() -> nn.Sequential:
     widths = [2, 50, 50, 50, 50]
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(50, 1))
+
+
+class UNet(nn.Module):
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.enter = self._layer(3, width)
+        self.down = self._layer(width, 2 * width)
+        self.up = self._layer(3 * width, width)
+        self.leave = nn.Conv2d(width, 3, 1)
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs), nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        below = F.interpolate(self.down(F.avg_pool2d(x, 2)), scale_factor=2)
+        return self.leave(self.up(torch.cat([x, below], dim=1)))
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 32, batch_first=True), nn.Linear(32, 10)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.lstm(rows)[0][:, -1])
 
 
 class Block(nn.Module):
