@@ -27,6 +27,15 @@ def loads(text: str | bytes) -> Any:
     return _read(json.loads(text, parse_constant=_refuse))
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `object_pairs_hook`: an object; `ValueError` for a key that is given twice, of which readers take either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice} is given twice")
+    return found
+
+
 def number(value: float) -> float | str:
     """A number as it is written: itself, or one of the three strings."""
     if math.isfinite(value):

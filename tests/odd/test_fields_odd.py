@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,22 @@ def _study_of_other_shape(folder: Path) -> Path:
     return folder / "study"
 
 
+def _copied(zarr_format: Any) -> Callable[[Path], Path]:
+    """The metadata of an array altered, and not their copy in the group."""
+
+    def make(folder: Path) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that format 3 does not know of such copies
+            xr.Dataset({"loss": (("a", "b"), SMALL)}).to_zarr(
+                folder / "g.zarr", zarr_format=zarr_format, consolidated=True
+            )
+        file = folder / "g.zarr/loss" / ("zarr.json" if zarr_format == 3 else ".zarray")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "shape": [2, 4]}))
+        return folder / "g.zarr/loss"
+
+    return make
+
+
 SMALL = np.arange(12.0).reshape(3, 4)
 HOLES = np.where(SMALL > 5, SMALL, np.nan)
 REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
@@ -141,6 +158,13 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("nothing in the archive", _npz(), "not a readable|holds no .npy but nothing"),
     ("an archive larger than its array", _bomb, "not a readable .npy"),
     ("a torn zarr.json", _damaged("zstd.zarr", "zarr.json", lambda b: b[: len(b) // 2]), "torn Zarr metadata"),
+    (
+        "a shape twice",
+        _damaged("zstd.zarr", "zarr.json", lambda b: b[:-2] + b', "shape": [3, 6, 7]}'),
+        "the key shape is given twice",
+    ),
+    ("a group's copy says otherwise", _copied(3), "metadata and the copy of them in .*g.zarr differ in shape; restore"),
+    ("a copy of format 2", _copied(2), "metadata and the copy of them in .*g.zarr differ in shape"),
     ("a zarr.json of another kind", _damaged("zstd.zarr", "zarr.json", lambda b: b"[[]]"), "torn Zarr metadata"),
     ("deep metadata", _damaged("zstd.zarr", "zarr.json", lambda b: b"[" * 10**6), "torn Zarr metadata"),
     ("a torn .zarray", _damaged("two.zarr", ".zarray", lambda b: b[:40]), "torn Zarr metadata"),

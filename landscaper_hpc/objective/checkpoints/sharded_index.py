@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.strict_json import once
 
 _END = ".index.json"
 READABLE = f"an {_END} of shards"
@@ -52,15 +53,7 @@ def _shards(index: Path) -> list[str]:
 
 def _places(index: Path) -> dict[str, str]:
     try:
-        content = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        content = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=once)
         return {name: str(file) for name, file in content["weight_map"].items()}
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"checkpoint index {index} has no valid weight_map") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping of JSON; `ValueError` for a key that is given twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found

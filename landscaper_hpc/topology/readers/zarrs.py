@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.strict_json import once
 from landscaper_hpc.topology.readers.base import Region, check_shape
 from landscaper_hpc.topology.readers.conventions import Missing, refuse_packed
 from landscaper_hpc.topology.readers.raw import beginning, open_regular, read_box, refuse_pointer
@@ -49,10 +50,31 @@ def metadata(folder: Path) -> dict[str, Any] | None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_bytes())
+    found = json.loads(file.read_bytes(), object_pairs_hook=once)
     if not isinstance(found, dict):
         raise ValueError(f"{file.name} holds no object")
     return found
+
+
+def _refuse_other_copy(path: Path, found: dict[str, Any]) -> None:
+    """InputError where a group above has a copy of the array's metadata that says other values: neither has a checksum,
+    so one of them is altered or out of date."""
+    keys = ("shape", "data_type", "chunk_grid") if found.get("zarr_format") == 3 else ("shape", "dtype", "chunks")
+    for group in itertools.islice(path.absolute().parents, 3):
+        name = path.absolute().relative_to(group).as_posix()
+        try:
+            if found.get("zarr_format") == 3:
+                copy = _json(group / "zarr.json")["consolidated_metadata"]["metadata"][name]
+            else:
+                copy = _json(group / ".zmetadata")["metadata"][f"{name}/.zarray"]
+            differing = [key for key in keys if copy[key] != found.get(key)]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if differing:
+            raise InputError(
+                f"{path}: its metadata and the copy of them in {group} differ in {', '.join(differing)}; restore them, "
+                f"or write the copy anew with zarr.consolidate_metadata('{group}')"
+            )
 
 
 class ZarrReader:
@@ -66,6 +88,7 @@ class ZarrReader:
         found = metadata(path)
         if found is None or found["node_type"] != "array":
             raise InputError(f"{path}: not a readable Zarr array; give the folder that holds the array's metadata")
+        _refuse_other_copy(path, found)
         try:
             self._open(found)
         except InputError:
