@@ -4,22 +4,15 @@ import multiprocessing.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import numpy.testing  # noqa: F401 - that of numpy 2.0 starts `lscpu`: before any test that must start nothing
 import pytest
 from hypothesis import settings
-from matplotlib.figure import Figure
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from landscaper_hpc.files import publish
-from landscaper_hpc.report import page, sweep_page
-from landscaper_hpc.report.current_page import sealed
-from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.topology.kernels.compiled import cache_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -107,48 +100,22 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     _forbidden = False
 
 
-@contextmanager
-def _nothing_painted() -> Iterator[None]:
-    def savefig(figure: Figure, file: TextIO, **_: object) -> None:
-        file.write("<svg></svg>")
+@pytest.fixture(scope="session", autouse=True)
+def _pages_are_painted_once_if_at_all() -> Iterator[None]:
+    """A page is most of a small study's time: what a fixture has painted is not painted again from the same, and what
+    a test runs that starts no other process, which would paint it in full, is painted in tests/report alone."""
+    from painting import painted_once  # not in the process that only hands out tests
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+    with painted_once(lambda: _forbidden):
         yield
 
 
 @pytest.fixture
 def words_only() -> Iterator[None]:
     """Figures are made, but nothing is painted, which is most of a page's time."""
-    with _nothing_painted():
-        yield
+    from painting import nothing_painted
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _pages_are_painted_once_if_at_all() -> Iterator[None]:
-    """The page is most of a small study's time: what a fixture has painted is not painted again from the same, and what
-    a test runs that starts no other process, which would paint it in full, is painted in tests/report alone."""
-    painted: dict[bytes, bytes] = {}
-
-    def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
-        made_of = sealed("", folder)
-        path = StudyFolder(folder).report
-        if made_of in painted:
-            publish(path, painted[made_of])
-        elif _forbidden:
-            with _nothing_painted():
-                draw(folder)
-        else:
-            painted[made_of] = draw(folder).read_bytes()
-        return path
-
-    def write_sweep(folder: Path, draw: Callable[[Path], Path] = sweep_page.write_sweep) -> Path:
-        with _nothing_painted() if _forbidden else nullcontext():
-            return draw(folder)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "write_report", write_report)
-        patch.setattr(sweep_page, "write_sweep", write_sweep)
+    with nothing_painted():
         yield
 
 

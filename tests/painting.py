@@ -1,0 +1,55 @@
+"""Painting the figures of a page takes more time than all else that a small study does: tests paint what they test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+from matplotlib.figure import Figure
+
+from landscaper_hpc.files import publish
+from landscaper_hpc.report import page, sweep_page
+from landscaper_hpc.report.current_page import sealed
+from landscaper_hpc.store.folder import StudyFolder
+
+
+@contextmanager
+def nothing_painted() -> Iterator[None]:
+    """Figures are made, and empty elements stand for them."""
+
+    def savefig(figure: Figure, file: TextIO, **_: object) -> None:
+        file.write("<svg></svg>")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield
+
+
+@contextmanager
+def painted_once(unpainted: Callable[[], bool]) -> Iterator[None]:
+    """Runs within this process paint no page again that was painted from the same, and none at all if `unpainted`."""
+    painted: dict[bytes, bytes] = {}
+
+    def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
+        made_of = sealed("", folder)
+        path = StudyFolder(folder).report
+        if made_of in painted:
+            publish(path, painted[made_of])
+        elif unpainted():
+            with nothing_painted():
+                draw(folder)
+        else:
+            painted[made_of] = draw(folder).read_bytes()
+        return path
+
+    def write_sweep(folder: Path, draw: Callable[[Path], Path] = sweep_page.write_sweep) -> Path:
+        with nothing_painted() if unpainted() else nullcontext():
+            return draw(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "write_report", write_report)
+        patch.setattr(sweep_page, "write_sweep", write_sweep)
+        yield
