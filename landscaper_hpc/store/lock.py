@@ -79,7 +79,8 @@ def is_locked(folder: Path) -> bool:
 def restarts() -> int:
     """How often Slurm has started this job again. Where it has, the job's former self may be still at work, on a node
     that Slurm has lost."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    count = os.environ.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from landscaper_hpc import Study
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
 from landscaper_hpc.exit_codes import guarded
+from landscaper_hpc.store.lock import restarts
 
 COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect", "lowest"]
 COMMANDS += ["similarity", "doctor"]
@@ -271,6 +272,21 @@ def test_what_python_makes_of_ctrl_c_is_ctrl_c(capsys: pytest.CaptureFixture[str
         guarded(makes_a_class)()
     assert ended.value.code == 130
     assert capsys.readouterr().err.startswith("landscaper-hpc: stopped; everything")
+
+
+def test_a_link_that_leads_to_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(SystemExit) as ended:
+        guarded(lambda: (tmp_path / "loop").resolve() and None)()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "loop" in said
+    assert said.endswith(": is a link that leads to itself; remove it\n")
+
+
+def test_a_count_of_restarts_that_is_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "x")
+    assert restarts() == 0
 
 
 @pytest.mark.processes
