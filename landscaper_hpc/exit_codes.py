@@ -26,6 +26,8 @@ from landscaper_hpc.errors import (
 )
 
 _STOPPED = "stopped; everything finished so far is kept, the same command goes on from there"
+_LOOP = "Symlink loop from "
+"""What Python 3.11 says of a link that leads to itself."""
 
 
 def guarded(command: Callable[..., None], output: bool = False) -> Callable[..., None]:
@@ -60,10 +62,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
                 _fail(f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there", 2)
-            if isinstance(error, RuntimeError) and str(error).startswith(
-                "Symlink loop from "
-            ):  # Python 3.11's own words
-                _fail(f"{str(error).removeprefix('Symlink loop from ')}: is a link that leads to itself; remove it", 2)
+            if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+                _fail(f"{str(error).removeprefix(_LOOP)}: is a link that leads to itself; remove it", 2)
             if is_fault(error) and options.get("traceback") is False:
                 _fail(f"{said_of_fault(error)}; please report it with what --traceback shows", 1)
             if not frames:
