@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscaper_hpc.confirm.ends import End, clustered
-from landscaper_hpc.confirm.rows import end_of, searching
+from landscaper_hpc.confirm.descents import Descents, curvatures
+from landscaper_hpc.confirm.rows import What, searching
 from landscaper_hpc.confirm.surface import Array, Box, Surface, search
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.topology.drawing import most_persistent
+from landscaper_hpc.topology.readers import ArrayReader
 from landscaper_hpc.topology.sensitivity import Part
 from landscaper_hpc.topology.tree import MergeTree
 from landscaper_hpc.work.confirming import surface_of
@@ -36,27 +37,26 @@ class Slice:
 
 class ConfirmedParts:
     """Counts the interior minima of the loss that the minima of a part lead to, as `confirm` does for the whole grid:
-    of the most persistent, as many as the study says. Connectivities of one part share what was followed."""
+    of the most persistent, as many as the study says."""
 
     def __init__(self, item: Landscape) -> None:
         assert item.study.confirm is not None
+        store = item.open()
         self._surface = surface_of(item)
         self._most = item.study.confirm.minima
-        self._coordinates = item.open().grid.coordinates()
-        self._part: Part | None = None
-        self._followed: dict[int, End] = {}
+        self._coordinates, self._values = store.grid.coordinates(), store.loss()
 
     def __call__(self, part: Part, tree: MergeTree) -> int:
-        if part is not self._part:
-            self._part, self._followed = part, {}
         n = part.directions
         along = [c[where] for c, where in zip(self._coordinates, part.region, strict=True)]
         box = Box.of(Grid(tuple(Axis(float(c[0]), float(c[-1]), len(c)) for c in along[:n])))
         surface = Slice(self._surface, np.array(along[n:], np.float64))
+
+        def run(what: What, starts: Array) -> Array:
+            return np.array(search(surface, box, [searching(what, start, box, surface.rounding) for start in starts]))
+
+        descents = Descents(run, n, surface.rounding)
         minima = most_persistent(tree, self._most).minima
-        new = np.array([v for v in minima.tolist() if v not in self._followed], np.int64)
-        starts = np.stack(np.unravel_index(new, part.shape), axis=1).astype(np.float64)
-        rows = search(surface, box, [searching("minima", start, box, surface.rounding) for start in starts])
-        self._followed |= {v: end_of(row, n) for v, row in zip(new.tolist(), rows, strict=True)}
-        ends = clustered([self._followed[v] for v in minima.tolist()], surface.rounding).ends
-        return sum(end.kind == "interior" for end in ends)
+        starts = np.stack(np.unravel_index(minima, part.shape), axis=1).astype(np.float64)
+        of = descents.follow(starts, curvatures(ArrayReader(self._values[part.region]), minima))
+        return sum(descents.ends[i].kind == "interior" for i in set(of.tolist()))

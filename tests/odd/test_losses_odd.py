@@ -61,7 +61,7 @@ WAYS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "dlpack, by NumPy": (lambda v: torch.from_numpy(np.from_dlpack(v).copy()), "values leave torch"),
     "set_ to a storage": (_to_storage, "values leave torch"),
     "set_ to a tensor": (_to_tensor, ""),
-    "data": (_to_data, ""),
+    "data": (_to_data, "unrecorded"),
     "address": (_by_address, r"values leave torch \(data_ptr\)"),
     "apply_": (lambda v: v.clone().apply_(lambda number: number), r"values leave torch \(apply_\)"),
     "map_": (lambda v: v.clone().map_(v, lambda number, other: other), r"values leave torch \(map_\)"),
