@@ -52,17 +52,19 @@ def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, starts: int | None, *
         on_round=lambda evaluated, level: bars.update(f"points of {item.name}", evaluated, grid.size),
         **scope,
     )
+    known.merge()
     told = numbers(found)
     if starts is not None:
         from landscaper_hpc.sampling.climb import climb
 
+        known = Known(item, partial(_deal, mapper=mapper))
         bars.update(f"mean climb of {item.name}", 0, starts)
         whole = climb(
             known, grid.shape, starts=starts, connectivity=item.study.connectivity, seed=item.study.directions.seed
         )
         bars.update(f"mean climb of {item.name}", starts, starts)
+        known.merge()
         told["whole_grid"] = asdict(whole)
-    known.merge()
     content = io.BytesIO()
     arrays: Arrays = {"ids": found.ids, "losses": found.values, **found.tree.to_arrays()}
     np.savez(content, **arrays)  # type: ignore[arg-type]
@@ -176,7 +178,9 @@ class Points(Batch):
         from landscaper_hpc.losses.evaluate import losses
 
         worker = worker_for(self.landscape)
-        return {"ids": self.ids, "losses": losses(worker.objective, worker.directions, self.starts, worker.batch)}
+        with self.in_time(len(self.ids)):
+            found = losses(worker.objective, worker.directions, self.starts, worker.batch)
+        return {"ids": self.ids, "losses": found}
 
 
 def _decides(item: Landscape) -> tuple[Any, ...]:
