@@ -61,7 +61,7 @@ def power_iteration_directions(
 
     References
     ----------
-    Yao et al., *PyHessian: Neural Networks Through the Lens of the Hessian* (2020); https://pypi.org/project/pyhessian/.
+    Yao et al., *PyHessian: Neural Networks Through the Lens of the Hessian* (2020).
     """
     try:
         from pyhessian.hessian import hessian as PyHessian  # noqa: N812

@@ -1,7 +1,6 @@
 """Compiled kernels of topopy 1.0.4, on which Landscaper 1.3.1 stands: merge trees in which a vertex meets only
-neighbours that are strictly lower, and descent along the steepest edge, both in single precision.
-
-https://pypi.org/project/topopy/1.0.4/, MergeTree.cpp and MorseComplex.cpp.
+neighbours that are strictly lower, and descent along the steepest edge, both in single precision (its MergeTree.cpp and
+MorseComplex.cpp).
 """
 
 from __future__ import annotations
