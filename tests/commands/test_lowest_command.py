@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from studies import command, wells
+from studies import command, need_jobqueue, process, wells
 
 from landscaper_hpc.errors import Interrupted
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -85,6 +87,19 @@ def test_a_pool_of_processes_gives_the_same_bytes(study: Path, tmp_path: Path) -
     assert command("lowest", study, *LOWEST, "--out", tmp_path / "a").returncode == 0
     pool = ("--executor", "local", "--workers", "2", "--out", tmp_path / "b")
     assert command("lowest", study, *LOWEST[:4], *pool).returncode == 0
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+@pytest.mark.processes
+def test_dask_gives_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    need_jobqueue()
+    from tests.executors.test_dask import Dask
+
+    assert command("lowest", study, *LOWEST, "--out", tmp_path / "a").returncode == 0
+    with closing(Dask(tmp_path)) as dask:
+        where = ("--executor", "dask", "--set-site", f"dask.scheduler={dask.file}", "--out", tmp_path / "b")
+        done = process("lowest", study, *LOWEST[:4], *where, env={**os.environ, **dask.tls})
+    assert done.returncode == 0, done.stderr
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
