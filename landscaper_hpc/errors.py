@@ -98,10 +98,15 @@ def comes_of_ctrl_c(error: BaseException) -> bool:
     return any(isinstance(link, Interrupted) for link in links)
 
 
+def ends_work(error: BaseException) -> bool:
+    """Whether an error ends work from outside the user's code, and is to be let through."""
+    return isinstance(error, Ending) or pressed(error)
+
+
 def leaves(error: BaseException) -> bool:
     """Whether an error is what the user's code raised to get out of its process: `SystemExit` or another one that is no
     `Exception`."""
-    return not isinstance(error, Exception | Ending) and not pressed(error)
+    return not isinstance(error, Exception) and not ends_work(error)
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

@@ -106,6 +106,15 @@ batch: 4
     return folder / "study.yaml"
 
 
+def wells_with(folder: Path, task: str, more: str, options: str, precision: str) -> Path:
+    """The study of `wells` with another task file, its options, and more keys."""
+    study = wells(folder)
+    (folder / "task.py").write_text(task)
+    text = study.read_text().replace("options: {n: 2, tilt: 0.1}", f"options: {options}")
+    study.write_text(f"{text}precision: {precision}\n{more}")
+    return study
+
+
 def network(folder: Path, slow: float = 0.0) -> Path:
     """A tiny network with two checkpoints, one of them still to be trained; 2 Hessian eigenvectors, 7 × 7 points."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -90,21 +90,17 @@ def lowest(
     mapper = made(where, campaign)
     with closing(mapper), only_one(campaign.folder), log_to(campaign.inside), Bars() as bars:
         stages.perform(campaign, Mapped(mapper, bars), "prepare")
-        for item in campaign.landscapes:
-            lowest_of(item, mapper, bars, climb, **scope)
-    for item in campaign.landscapes:
-        _tell(item)
+        told = [lowest_of(item, mapper, bars, climb, **scope) for item in campaign.landscapes]
+    for item, numbers in zip(campaign.landscapes, told, strict=True):
+        _tell(item, numbers)
 
 
-def _tell(item: Landscape) -> None:
+def _tell(item: Landscape, found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from landscaper_hpc import strict_json
     from landscaper_hpc.report import text
 
-    file = item.inside.lowest_numbers(item.name)
-    found: dict[str, Any] = strict_json.loads(file.read_bytes())
     table = Table("below the level", "", title=item.name)
     rows = {
         "points evaluated": f"{sum(found['evaluated'].values()):,}, {found['share_evaluated']:.2%} of the grid's",
@@ -128,4 +124,4 @@ def _tell(item: Landscape) -> None:
         said = f"{text.number(whole['mean'])}, {text.bounds(whole['interval'])} (95 %)"
         drawn = f"{whole['starts']:,} random points, which descend to {whole['minima']:,} minima"
         print(f"mean climb of the whole grid: {said}, from {drawn}")
-    print(f"\nnumbers: {file}\ntree:    {item.inside.lowest_tree(item.name)}")
+    print(f"\nnumbers: {item.inside.lowest_numbers(item.name)}\ntree:    {item.inside.lowest_tree(item.name)}")

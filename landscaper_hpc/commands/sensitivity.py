@@ -53,12 +53,13 @@ def _tell(item: Landscape, store: LandscapeStore) -> None:
     inside, confirm = item.inside, None
     if store.grid.size > PROFILE_POINTS:
         raise InputError(f"{store.folder}: {store.grid.size:,} points are more than are compared ({PROFILE_POINTS:,})")
+    values = store.loss()
     place = [int(np.argmin(np.abs(c))) for c in store.grid.coordinates()]
     if item.study.confirm is not None:
         from landscaper_hpc.work.confirmed_parts import ConfirmedParts  # torch
 
-        confirm = ConfirmedParts(item)
-    rows = compared(store.loss(), place, confirm)
+        confirm = ConfirmedParts(item, values)
+    rows = compared(values, place, confirm)
     if not rows:
         raise InputError(f"{store.folder}: no part of the grid has 5 points about its middle; give a count such as 17")
     table = Table(title=store.name)

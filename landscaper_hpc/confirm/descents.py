@@ -57,12 +57,13 @@ class Descents:
         while going:
             asked = [[rows.here_row(states[i]), rows.passed_row(near[i][1] if i in near else None, n)] for i in going]
             found = self._run("descents", np.array([np.concatenate(one) for one in asked]))
+            known = len(self._ways)
             for i, row in zip(going, found, strict=True):
                 states[i], joined, passed = rows.round_of(row, n)
                 if joined:
                     self._into[i] = near[i][0]
                 self._ways += [(i, one) for one in passed]
-                self._points = np.vstack([self._points, *(one.point for one in passed)])
+            self._points = np.vstack([self._points, *(one.point for _, one in self._ways[known:])])
             going = [i for i in going if self._into[i] is None and states[i].going]
             near = {i: way for i in going if (way := self._below(i, states[i])) is not None}
         alone = [i for i in states if self._into[i] is None]

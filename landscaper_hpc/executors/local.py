@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, TaskFailed, leaves, user_traceback
+from landscaper_hpc.errors import InputError, TaskFailed, ends_work, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
@@ -232,7 +232,7 @@ def _call(function: Function[Item], item: Item, progress: Progress) -> None:
     except InputError:
         raise
     except BaseException as error:  # a task that ends the process would pass for done
-        if not isinstance(error, Exception) and not leaves(error):
+        if ends_work(error):
             raise
         raise TaskFailed(f"{item}\n{user_traceback(error)}") from None
 

@@ -36,11 +36,14 @@ def rises(objective: Objective, directions: Directions, found_by: Sequence[Found
     walk = Walk(objective, directions)
     drawn = np.random.default_rng(0).uniform(-1, 1, (POINTS, directions.n))
     found: list[float | None] = []
+    samples: dict[float, list[float]] = {}  # by how far they lie out: the axes often ask for the same
     with torch.no_grad(), one_thread(objective.device):
         for by in found_by:
             if isinstance(by, Quantile):
-                start = float(objective.loss(walk.one(np.zeros(directions.n))))
-                sample = [float(objective.loss(walk.one(by.within * alpha))) for alpha in drawn]
+                if by.within not in samples:
+                    alphas = [np.zeros(directions.n), *(by.within * drawn)]
+                    samples[by.within] = [float(objective.loss(walk.one(alpha))) for alpha in alphas]
+                start, *sample = samples[by.within]
                 height = np.sort(np.nan_to_num(sample, nan=np.inf, posinf=np.inf, neginf=-np.inf))[
                     math.ceil(POINTS * by.quantile) - 1
                 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from landscaper_hpc.errors import InputError, leaves
+from landscaper_hpc.errors import InputError, ends_work
 from landscaper_hpc.objective.checkpoints import read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
@@ -114,7 +114,7 @@ def load_task(task_file: Path, options: Mapping[str, Any]) -> Task:
     except InputError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and not leaves(error):
+        if ends_work(error):
             raise
         where = line_in(error, str(task_file))
         message = f"task file {task_file} failed{where} with {type(error).__name__}: {one_line(error)}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from landscaper_hpc.topology.kernels.compiled import jit
+from landscaper_hpc.topology.kernels.ids import place
 
 UNKNOWN, ASKED, KNOWN, FLOODED = 0, 1, 2, 3
 
@@ -18,13 +19,6 @@ def _lower(v: float, a: int, w: float, b: int) -> bool:
     if v == w or (np.isnan(v) and np.isnan(w)):
         return a < b
     return v < w or np.isnan(w)
-
-
-@jit
-def _place(vertex: int, shape: Any, at: Any) -> None:
-    for d in range(shape.size - 1, -1, -1):
-        at[d] = vertex % shape[d]
-        vertex //= shape[d]
 
 
 @jit
@@ -46,7 +40,7 @@ def unknown_neighbours(ids: Any, stride: int, state: Any, shape: Any, offsets: A
     count = 0
     at = np.empty(shape.size, np.int64)
     for vertex in ids:
-        _place(vertex, shape, at)
+        place(vertex, shape, at)
         for i in range(len(offsets)):
             other = _neighbour(at, offsets[i], stride, shape)
             if other >= 0 and state[other] == UNKNOWN:
@@ -64,7 +58,7 @@ def lowest_of(ids: Any, stride: int, values: Any, shape: Any, offsets: Any) -> A
     lowest = np.empty_like(ids)
     at = np.empty(shape.size, np.int64)
     for k, vertex in enumerate(ids):
-        _place(vertex, shape, at)
+        place(vertex, shape, at)
         best = vertex
         for i in range(len(offsets)):
             other = _neighbour(at, offsets[i], stride, shape)
@@ -87,7 +81,7 @@ def graph_of(ids: Any, values: Any, shape: Any, offsets: Any) -> Any:
     at = np.empty(shape.size, np.int64)
     used = 0
     for k, vertex in enumerate(ids):
-        _place(vertex, shape, at)
+        place(vertex, shape, at)
         for i in range(len(offsets)):
             other = _neighbour(at, offsets[i], stride=1, shape=shape)
             if other < 0:
@@ -115,7 +109,7 @@ def first_saddle(minimum: int, values: Any, state: Any, shape: Any, offsets: Any
     near: Any = np.empty(len(offsets), np.int64)
     while len(front):
         _, _, vertex = heapq.heappop(front)
-        _place(vertex, shape, at)
+        place(vertex, shape, at)
         unknown = False
         for i in range(len(offsets)):
             near[i] = _neighbour(at, offsets[i], 1, shape)

@@ -38,9 +38,9 @@ class Sample:
         self.values = np.empty(self.size)
         self.evaluated = 0
         self._evaluate = evaluate
-        self.neighbours = len(stencil(connectivity, len(shape)))
         self._lengths = np.array(shape, np.int64)
         self._offsets = stencil(connectivity, len(shape))
+        self.neighbours = len(self._offsets)
         self._state = np.zeros(self.size, np.uint8)
         self._ceiling = np.inf
         self._low: list[NDArray[np.int64]] = []  # what is known below the ceiling

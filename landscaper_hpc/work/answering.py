@@ -57,10 +57,13 @@ class Batch(ABC):
     def in_time(self, points: float) -> Iterator[None]:
         """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
         where that is not possible, leave why for the next one to do this batch, before the process ends."""
-        store = self.landscape.open()
-        times = max(1, math.ceil(points / math.prod(store.shard_shape)))
+        times = max(1, math.ceil(points / self._points_of_a_shard))
         with watched(Limit(self.landscape.site, 0.0, times), lambda why: publish(self.hung, why.encode())):
             yield
+
+    @cached_property
+    def _points_of_a_shard(self) -> int:
+        return math.prod(self.landscape.open().shard_shape)
 
     @property
     def hung(self) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.descents import Descents, curvatures
 from landscaper_hpc.confirm.rows import What, searching
@@ -39,12 +42,11 @@ class ConfirmedParts:
     """Counts the interior minima of the loss that the minima of a part lead to, as `confirm` does for the whole grid:
     of the most persistent, as many as the study says."""
 
-    def __init__(self, item: Landscape) -> None:
+    def __init__(self, item: Landscape, values: NDArray[Any]) -> None:
         assert item.study.confirm is not None
-        store = item.open()
         self._surface = surface_of(item)
         self._most = item.study.confirm.minima
-        self._coordinates, self._values = store.grid.coordinates(), store.loss()
+        self._coordinates, self._values = item.open().grid.coordinates(), values
 
     def __call__(self, part: Part, tree: MergeTree) -> int:
         n = part.directions

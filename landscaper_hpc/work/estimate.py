@@ -66,10 +66,12 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)
-    minima = [_minima(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
-    # a grid of N points has at most N / 2 minima
-    asked = 0 if study.confirm is None else study.confirm.minima
-    followed = sum(min(asked, grid.size // 2 if found is None else found) for found in minima)
+    followed, counted = 0, True
+    if study.confirm is not None:
+        minima = [_minima(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
+        # a grid of N points has at most N / 2 minima
+        followed = sum(min(study.confirm.minima, grid.size // 2 if found is None else found) for found in minima)
+        counted = None not in minima
     parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
     n = len(study.checkpoints)
     return Estimate(
@@ -85,7 +87,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         points_per_second=rate,
         workers=site.planned_workers(),
         confirmed=followed,
-        counted=None not in minima,
+        counted=counted,
         gradients=followed * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
     )
 

@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 _WHOLE = "known.npz"
 
 
-def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, starts: int | None, **scope: Any) -> Lowest:
+def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, starts: int | None, **scope: Any) -> dict[str, Any]:
     """`sampling.lowest` of a prepared landscape, and of the whole of it its mean climb by so many `starts`, to disk.
+    Returns the numbers.
 
     Points that an earlier call evaluated are not evaluated again, whatever it asked for.
     """
@@ -70,7 +71,7 @@ def lowest_of(item: Landscape, mapper: Mapper, bars: Bars, starts: int | None, *
     np.savez(content, **arrays)  # type: ignore[arg-type]
     publish(item.inside.lowest_tree(item.name), content.getvalue())
     publish(item.inside.lowest_numbers(item.name), (strict_json.dumps(told, indent=2) + "\n").encode())
-    return found
+    return told
 
 
 def numbers(found: Lowest) -> dict[str, Any]:

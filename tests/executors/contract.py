@@ -172,10 +172,20 @@ class ExecutorContract:
         assert not alive
         return said
 
+    def killed_it_goes_on(self, way: Way, study: tuple[Path, dict[str, str]], hold: Path, folder: Path) -> None:
+        """Killed while the task waits, a run goes on to the bytes of a serial one when it waits no more."""
+        file, expected = study
+        process = way.start(file, folder)
+        assert wait_for("the task waits", file.with_name("HELD").exists, process)
+        way.kill(process)
+        hold.unlink()
+        self.ended(way.start(file, folder))
+        assert contents(folder) == expected
+
     def test_stopped_and_killed_in_the_midst_it_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
-        file, expected = study
+        file, _ = study
         hold, held = file.with_name("HOLD"), file.with_name("HELD")
         hold.touch()
         process = way.start(file, tmp_path / "run")
@@ -191,26 +201,16 @@ class ExecutorContract:
         assert state["at_work"] == way.others
         assert bool(state["held"]) == (way.others and not way.finishes)
         held.unlink()
-        process = way.start(file, tmp_path / "run")
-        assert wait_for("a shard waits", held.exists, process)
-        way.kill(process)
-        hold.unlink()
-        self.ended(way.start(file, tmp_path / "run"))
-        assert contents(tmp_path / "run") == expected
+        self.killed_it_goes_on(way, study, hold, tmp_path / "run")
 
     def test_killed_in_the_midst_of_confirming_it_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
         file, expected = confirming
         assert any("/confirmed/" in name for name in expected)
-        hold, held = file.with_name("HOLD_GRADIENT"), file.with_name("HELD")
+        hold = file.with_name("HOLD_GRADIENT")
         hold.touch()
-        process = way.start(file, tmp_path / "run")
-        assert wait_for("a descent waits", held.exists, process)
-        way.kill(process)
-        hold.unlink()
-        self.ended(way.start(file, tmp_path / "run"))
-        assert contents(tmp_path / "run") == expected
+        self.killed_it_goes_on(way, confirming, hold, tmp_path / "run")
 
     def test_confirming_that_hangs_is_one_sentence_and_goes_on_when_that_is_mended(
         self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path

@@ -13,7 +13,7 @@ from scipy import stats
 
 from landscaper_hpc.objective.loading import load_task
 from landscaper_hpc.store.landscape import open_landscape
-from tests.studies import command, contents, wells
+from tests.studies import command, contents, wells_with
 
 TASK = """
 import torch
@@ -41,11 +41,7 @@ def task(batches=False, mean=False):
 
 
 def waves(folder: Path, more: str = "error_bars: true\n", options: str = "{}", precision: str = "float64") -> Path:
-    study = wells(folder)
-    (folder / "task.py").write_text(TASK)
-    text = study.read_text().replace("options: {n: 2, tilt: 0.1}", f"options: {options}")
-    study.write_text(f"{text}precision: {precision}\n{more}")
-    return study
+    return wells_with(folder, TASK, more, options, precision)
 
 
 def run(study: Path, out: Path, *more: str) -> dict:

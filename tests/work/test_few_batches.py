@@ -15,7 +15,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.loading import load_objective, load_task
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.study.study import Study
-from tests.studies import command, contents, wells
+from tests.studies import command, contents, wells_with
 
 TASK = """
 import torch
@@ -42,11 +42,7 @@ def task(mean=False, scale=0.3):
 
 
 def waves(folder: Path, more: str = "data: {batches: 4}\n", options: str = "{}", precision: str = "float64") -> Path:
-    study = wells(folder)
-    (folder / "task.py").write_text(TASK)
-    text = study.read_text().replace("options: {n: 2, tilt: 0.1}", f"options: {options}")
-    study.write_text(f"{text}precision: {precision}\n{more}")
-    return study
+    return wells_with(folder, TASK, more, options, precision)
 
 
 def run(study: Path, out: Path, *more: str) -> dict:

@@ -1,4 +1,4 @@
-"""Compiled functions of vertices by their ids: followed to where they lead, and counted.
+"""Compiled functions of vertices by their ids: where they are, followed to where they lead, and counted.
 
 Compiled, because there can be as many as a face has vertices, and numpy would make half a dozen copies.
 """
@@ -11,6 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.topology.kernels.compiled import jit
+
+
+@jit
+def place(vertex: int, shape: Any, at: Any) -> None:
+    """Write the index of a vertex along each axis to `at`."""
+    for d in range(shape.size - 1, -1, -1):
+        at[d] = vertex % shape[d]
+        vertex //= shape[d]
 
 
 @jit

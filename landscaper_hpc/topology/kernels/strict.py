@@ -11,13 +11,7 @@ import numpy as np
 
 from landscaper_hpc.topology.kernels.compiled import jit
 from landscaper_hpc.topology.kernels.forest import find
-
-
-@jit
-def _place(v: int, shape: Any, at: Any) -> None:
-    for d in range(shape.size - 1, -1, -1):
-        at[d] = v % shape[d]
-        v //= shape[d]
+from landscaper_hpc.topology.kernels.ids import place
 
 
 @jit
@@ -41,7 +35,7 @@ def strict_tree(y: Any, order: Any, shape: Any, steps: Any, dist: Any, end: Any,
     top = np.full(y.size, -1, np.int32)
     at = np.empty(shape.size, np.int64)
     for v in order:
-        _place(v, shape, at)
+        place(v, shape, at)
         own = np.int32(v)
         met = 0
         for k in range(dist.size):
@@ -114,7 +108,7 @@ def steepest(y: Any, x: Any, shape: Any, steps: Any, dist: Any) -> Any:
     root = np.empty(y.size, np.int32)
     at = np.empty(shape.size, np.int64)
     for v in range(y.size):
-        _place(v, shape, at)
+        place(v, shape, at)
         best = np.float32(0)
         to = -1
         for k in range(dist.size):
