@@ -124,7 +124,7 @@ class Cluster:
         (self.state / "owner").write_text("" if owner is None else f"{owner} {_birth(owner)}")
         (self.state / "nodes.txt").write_text(str(nodes))
         (self.state / "hosts").write_text(settings.hosts(nodes))
-        for name in ("etc", "log", "controller", "munge", "database", "gpus"):
+        for name in ("etc", "log", "controller", "munge", "database", "database.tmp", "gpus"):
             (self.state / name).mkdir()
         (self.state / "munge").chmod(0o755)
         key = self.state / "munge/key"
@@ -169,7 +169,7 @@ class Cluster:
         done = self._client(*make, seconds=120)
         if done.returncode:
             said = (done.stderr + done.stdout).splitlines()
-            reasons = [line for line in said if "[ERROR]" in line] or said[-1:]
+            reasons = [line for line in said if "ERROR" in line] or said[-1:]
             raise TestbedError(f"mariadb-install-db failed: {'; '.join(map(str.strip, reasons))}")
         self._start("mariadbd", self._enter("mariadbd", f"--defaults-file={state}/etc/mariadb.cnf"))
         wait_for("munged", lambda: _answers(state / "munge/socket"), 30)

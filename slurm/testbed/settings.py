@@ -98,6 +98,8 @@ StorageLoc=slurm
 [mariadbd]
 user=root
 datadir={state}/database
+# Not /tmp: a server that starts removes there the temporary tables of all the others.
+tmpdir={state}/database.tmp
 socket={state}/database.socket
 pid-file={state}/controller/mariadbd.pid
 bind-address=127.0.0.1

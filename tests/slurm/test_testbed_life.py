@@ -56,7 +56,10 @@ def test_a_cluster_that_is_up_is_not_started_again(cluster: SlurmCluster) -> Non
 
 
 def test_two_clusters_side_by_side(cluster: SlurmCluster, another: SlurmCluster, tmp_path: Path) -> None:
+    temporary = Path("/tmp") / f"#sql-temptable-{os.getpid()}.MAI"  # as of the database of another machine-wide one
+    temporary.touch()
     another.up()
+    temporary.unlink()
     theirs, ours = (c.sbatch("sleep 1000", cwd=tmp_path) for c in (another, cluster))
     elsewhere = another.wait_for_node(theirs)
     cluster.crash(cluster.wait_for_node(ours))
