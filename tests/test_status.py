@@ -26,7 +26,7 @@ from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.deal import Deal
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.tasks import evaluate_shard
-from landscaper_hpc.work.worker import _tour
+from landscaper_hpc.work.worker import tour
 
 
 @pytest.fixture
@@ -227,12 +227,12 @@ def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals
 
 
 def test_workers_begin_apart_and_visit_every_landscape() -> None:
-    assert list(_tour(1, 2, 4)) == [(0, 0.5)]
-    assert [next(iter(_tour(100, place, 4))) for place in range(4)] == [(25 * place, 0.0) for place in range(4)]
-    assert [next(iter(_tour(2, place, 4))) for place in range(4)] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    assert list(tour(1, 2, 4)) == [(0, 0.5)]
+    assert [next(iter(tour(100, place, 4))) for place in range(4)] == [(25 * place, 0.0) for place in range(4)]
+    assert [next(iter(tour(2, place, 4))) for place in range(4)] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
     for place in range(3):
-        assert sorted(number for number, _ in _tour(7, place, 3)) == list(range(7))
-    assert list(_tour(0, 1, 3)) == []
+        assert sorted(number for number, _ in tour(7, place, 3)) == list(range(7))
+    assert list(tour(0, 1, 3)) == []
 
 
 def test_a_deal_keeps_workers_at_their_rows() -> None:

@@ -141,7 +141,7 @@ class DaskMapper:
         under_way: dict[str, list[Item]] = {}
         futures: dict[str, Future] = {}
         finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        size = _Size()
+        size = TaskSize()
         if on_progress is not None:
             client.subscribe_topic(run, functools.partial(_pass_on, on_progress, under_way))
         try:
@@ -207,17 +207,18 @@ class DaskMapper:
             self._tended = time.monotonic()
 
 
-class _Size:
+class TaskSize:
     """How many items make a task: the scheduler costs milliseconds a task, so quick items go together."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.finished = 0
-        self._since = time.monotonic()
+        self._clock = clock
+        self._since = clock()
         self._size = 1
 
     def now(self, workers: int) -> int:
         """By what was finished since the last call; grows by steps, as what comes first is no measure of the rest."""
-        now = time.monotonic()
+        now = self._clock()
         if self.finished:
             quick = _TASK_SECONDS * self.finished / (max(1, workers) * (now - self._since))
             self._size = max(1, min(int(quick), 2 * self._size, _MOST_IN_A_TASK))

@@ -106,7 +106,7 @@ class Jobs:
             python=self._python,
             worker_extra_args=[
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK, "--preload-nanny", dask_gone.__name__),
-                *_lifetime(slurm),
+                *lifetime(slurm),
             ],
             local_directory=shlex.quote(str(self._keys / _SCRATCH)),
             death_timeout=_START_SECONDS,
@@ -325,7 +325,7 @@ _ROLES = ("client", "scheduler", "worker")
 # ---- the job's script -----------------------------------------------------------------------------------------------
 
 
-def _lifetime(slurm: Slurm) -> list[str]:
+def lifetime(slurm: Slurm) -> list[str]:
     """Workers end before their job does, and not all at once: Dask varies each one's time by the stagger, both ways."""
     seconds = slurm.seconds - slurm.warning_s
     stagger = min(300, seconds // 20)

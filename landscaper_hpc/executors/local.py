@@ -85,7 +85,7 @@ class LocalMapper:
                     if on_progress is not None:
                         numbers.append(number)
                         self._listening[number] = _bind(on_progress, item)
-                    with _later(signal.SIGINT):  # a process starts with what is blocked here
+                    with later(signal.SIGINT):  # a process starts with what is blocked here
                         running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
                     self._used.add(place)
                 if not running:
@@ -175,7 +175,7 @@ _reports: Any = None
 
 
 @contextmanager
-def _later(number: signal.Signals) -> Iterator[None]:
+def later(number: signal.Signals) -> Iterator[None]:
     """A signal that comes inside is handled at the end, and not at all by processes that are started inside."""
     came: list[FrameType | None] = []
     handler = None

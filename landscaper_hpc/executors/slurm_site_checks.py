@@ -39,7 +39,7 @@ def site_findings(site: Site) -> Iterator[Finding]:
     yield "controller", answered and "UP" in text, text or "does not answer"
     yield _arrays(site)
     yield _partition(site)
-    nodes = _nodes(site)
+    nodes = usable_nodes(site)
     yield nodes
     yield _association("account", site.slurm.account, "assoc", f"user={getpass.getuser()}", "account")
     yield _association("qos", site.slurm.qos, "qos", None, "name")
@@ -107,7 +107,7 @@ def _partition(site: Site) -> Finding:
     )
 
 
-def _nodes(site: Site) -> Finding:
+def usable_nodes(site: Site) -> Finding:
     """The nodes of the partition that cannot be used, and why."""
     where = [] if site.slurm.partition is None else [f"--partition={site.slurm.partition}"]
     answered, text = _ask("sinfo", "--noheader", "--Node", *where, "--format=%N|%T|%a|%E")

@@ -42,11 +42,11 @@ class SharedDirections:
 
         objective = load(landscape)
         prove_objective(landscape, objective)
-        resume = self.file.with_name(f".{self.file.stem}.{self._science()[:16]}.resume")
+        resume = self.file.with_name(f".{self.file.stem}.{self.science()[:16]}.resume")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         found = make_directions(landscape.study, objective, progress, resume)
         tensors = {name: vector.cpu().contiguous() for name, vector in found.vectors.items()}
-        publish(self.file, save(tensors, {_SCIENCE: self._science()}))
+        publish(self.file, save(tensors, {_SCIENCE: self.science()}))
         resume.unlink(missing_ok=True)
 
     def refuse_other(self) -> None:
@@ -60,13 +60,13 @@ class SharedDirections:
                 made_from = (content.metadata() or {}).get(_SCIENCE)
         except SafetensorError as error:
             raise InputError(f"{self.file}: cannot be read ({error}); remove it, it is made again") from None
-        if made_from != self._science():
+        if made_from != self.science():
             raise InputError(
                 f"{self.file}: holds directions of another task, checkpoint or configuration; "
                 "choose another folder with --out"
             )
 
-    def _science(self) -> str:
+    def science(self) -> str:
         """SHA-256 of everything that decides the directions."""
         science = self.landscape.study.science(self.landscape.checkpoint)
         return canonical_sha256(

@@ -79,7 +79,7 @@ def work(
     complete: set[int] = set()
     while True:
         pending = finished = 0
-        for number, begin in _tour(len(landscapes), place, places):
+        for number, begin in tour(len(landscapes), place, places):
             if number in complete:
                 continue
             item = landscapes[number]
@@ -112,7 +112,7 @@ def work(
             _wait(stop, LIFETIME / 10)
 
 
-def _tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
+def tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
     """The order in which a worker visits `count` landscapes, and at which part of its shards it begins in each.
 
     Workers begin at equal distances in the row of all shards; those who come to a landscape later, to help, begin at

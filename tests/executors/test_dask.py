@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import signal
@@ -25,7 +26,7 @@ from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskMapper, Given, _Size, regardless_of_loss
+from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize, regardless_of_loss
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
@@ -170,7 +171,7 @@ def in_no_time(item: Item, progress: Progress) -> None:
 def test_a_task_that_takes_long_gives_back_the_rest(
     executor: DaskMapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Size, "now", lambda size, workers: 5)
+    monkeypatch.setattr(TaskSize, "now", lambda size, workers: 5)
     items = [Item(tmp_path, i) for i in range(23)]
     seen: list[tuple[int, int]] = []
     finished = list(
@@ -182,16 +183,15 @@ def test_a_task_that_takes_long_gives_back_the_rest(
 
 
 def test_quick_items_go_together_and_slow_ones_alone() -> None:
-    size = _Size()
+    times = itertools.chain(range(9), [100])
+    size = TaskSize(clock=lambda: next(times))
     assert size.now(2) == 1
     found = []
     for finished in (10**6,) * 7:
         size.finished = finished
-        size._since -= 1
         found.append(size.now(2))
     assert found == [2, 4, 8, 16, 32, 64, 64]
     size.finished = 1
-    size._since -= 60
     assert size.now(2) == 1
 
 
@@ -406,11 +406,11 @@ def test_no_scheduler_is_one_sentence(
 @pytest.mark.parametrize("walltime", ["0:04:00", "6:00:00", "2-00:00:00"])
 def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
     need_jobqueue()
-    from landscaper_hpc.executors.dask_slurm import _lifetime
+    from landscaper_hpc.executors.dask_slurm import lifetime
 
     slurm = Site.model_validate({"slurm": {"walltime": walltime}}).slurm
-    (_, lifetime, _, stagger) = _lifetime(slurm)
-    seconds, vary = (float(text.removesuffix("s")) for text in (lifetime, stagger))
+    (_, mean, _, stagger) = lifetime(slurm)
+    seconds, vary = (float(text.removesuffix("s")) for text in (mean, stagger))
     assert slurm.seconds / 3 < seconds - vary < seconds + vary <= slurm.seconds - slurm.warning_s
 
 

@@ -19,7 +19,7 @@ import pytest
 from landscaper_hpc import InputError
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors import LocalMapper, Mapper, SerialMapper, WorkerLost
-from landscaper_hpc.executors.local import _later
+from landscaper_hpc.executors.local import later
 from landscaper_hpc.progress import Progress
 
 pytestmark = pytest.mark.processes
@@ -230,7 +230,7 @@ def test_longer_work_is_done_by_all(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_a_process_starts_reaches_this_one_and_not_that() -> None:
     began = False
-    with pytest.raises(KeyboardInterrupt), _later(signal.SIGINT):
+    with pytest.raises(KeyboardInterrupt), later(signal.SIGINT):
         os.kill(os.getpid(), signal.SIGINT)
         status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
         began = True

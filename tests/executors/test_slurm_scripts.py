@@ -205,7 +205,7 @@ NODES = {
 def test_doctor_names_nodes_that_cannot_be_used(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, works, told = NODES[what]
     monkeypatch.setattr(slurm_site_checks, "_ask", lambda *command, **more: (True, text))
-    assert slurm_site_checks._nodes(Site.load("testbed")) == ("nodes", works, told)
+    assert slurm_site_checks.usable_nodes(Site.load("testbed")) == ("nodes", works, told)
 
 
 def test_a_plan_counts_the_workers_that_a_site_asks_for() -> None:

@@ -61,7 +61,7 @@ def test_a_sweep_comes_back_with_the_studies_that_it_had(tmp_path: Path) -> None
     for was, now in zip(before.shared, after.shared, strict=True):
         assert now.file == was.file
         assert now.landscape.study == was.landscape.study
-        assert now._science() == was._science()
+        assert now.science() == was.science()
         assert (now.landscape.store, now.landscape.workers) == (was.landscape.store, was.landscape.workers)
     assert {item.workers for item in after.landscapes} == {tmp_path / "sweep/logs/workers"}
 
