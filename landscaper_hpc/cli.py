@@ -6,6 +6,8 @@ the scheduler and to be started again, 1 anything else.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from landscaper_hpc import streams
@@ -24,14 +26,16 @@ from landscaper_hpc.commands.sweep import sweep
 from landscaper_hpc.commands.topology import topology
 from landscaper_hpc.exit_codes import guarded
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="landscaper-hpc",
     help="Loss landscapes in 2 to 5 dimensions and more: directions, sharded evaluation, exact merge trees, SMAD.",
     epilog="Start with: landscaper-hpc init my_study, then landscaper-hpc run my_study/study.yaml",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings=_HELP,
 )
 
 
@@ -40,7 +44,24 @@ _MAKE_FILES = (init, run, sweep, report, sensitivity, lowest)  # the others are 
 _COMMANDS = (init, check, plan, run, lowest, sweep, status, topology, report, sensitivity, connect, similarity, doctor)
 
 for _command in _COMMANDS:
-    app.command()(guarded(_command, output=_command not in _MAKE_FILES))
+    app.command(context_settings=_HELP)(guarded(_command, output=_command not in _MAKE_FILES))
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"landscaper-hpc {version('landscaper_hpc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_say_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

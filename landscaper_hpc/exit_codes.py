@@ -24,6 +24,7 @@ from landscaper_hpc.errors import (
     user_frames,
     user_traceback,
 )
+from landscaper_hpc.progress import heard
 
 _STOPPED = "stopped; everything finished so far is kept, the same command goes on from there"
 _LOOP = "Symlink loop from "
@@ -40,7 +41,7 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
-            with ctrl_c_is_certain():
+            with ctrl_c_is_certain(), heard(bool(options.get("quiet")), bool(options.get("verbose"))):
                 command(*arguments, **options)
             if output and (why := streams.lost_output()):
                 _fail(f"standard output could not be written: {why}", 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +17,37 @@ Progress = Callable[[int, int], None]
 """`progress(done, total)`: what a long computation calls; `done` counts from the start of the work."""
 
 _SECONDS_BETWEEN_LINES = 5.0
+
+
+_quiet = False
+
+
+@contextmanager
+def heard(quiet: bool, verbose: bool) -> Iterator[None]:
+    """How much is told on standard error inside: without progress where `quiet`, with the log's lines where `verbose`.
+
+    Results, warnings and errors are told in any case.
+    """
+    global _quiet
+    before, _quiet = _quiet, quiet
+    logger = logging.getLogger("landscaper_hpc")
+    level, handler = logger.level, _Told()
+    if verbose:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        _quiet = before
+
+
+class _Told(logging.Handler):
+    """Looks for standard error at every line, which bars take over while they are drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.name.removeprefix('landscaper_hpc.')}: {record.getMessage()}", file=sys.stderr)
 
 
 def silent(done: int, total: int) -> None:
@@ -29,7 +62,7 @@ class Bars:
         self._bars: dict[str, _Line] = {}
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -52,6 +85,8 @@ class Bars:
             self._rich.stop()
 
     def update(self, label: str, done: int, total: int) -> None:
+        if _quiet:
+            return
         if label not in self._bars:
             # work found finished already (a resumed run) says nothing about the rate
             task = None if self._rich is None else self._rich.add_task(label, total=total, completed=done, rate="")

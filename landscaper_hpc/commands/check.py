@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
+from landscaper_hpc import strict_json
+from landscaper_hpc.commands.options import (
+    Device,
+    Json,
+    Set,
+    SetSite,
+    SiteFile,
+    StudyFile,
+    Traceback,
+    load_site,
+    load_study,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,14 +28,21 @@ _BATCH = 16
 
 
 def check(
-    study: StudyFile, set_: Set = None, site: SiteFile = None, device: Device = None, traceback: Traceback = False
+    study: StudyFile,
+    set_: Set = None,
+    site: SiteFile = None,
+    set_site: SetSite = None,
+    device: Device = None,
+    as_json: Json = False,
+    traceback: Traceback = False,
 ) -> None:
     """Try everything that `run` will do: load what a study names, prove that the loss is deterministic and its Hessian
     right, and evaluate some points.
 
     \b
-    Example:
+    Examples:
       landscaper-hpc check study.yaml
+      landscaper-hpc check study.yaml --set precision=float64 --json
     """
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.objective.checkpoints import list_some
@@ -33,19 +51,29 @@ def check(
 
     loaded = load_study(study, set_)
     grid = loaded.make_grid()
-    print(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {grid.size:,} points for each checkpoint")
+    say = _silent if as_json else print
+    found: dict[str, dict[str, Any]] = {}
+    say(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {grid.size:,} points for each checkpoint")
     missing = []
-    where = load_site(site, device=device)
+    where = load_site(site, device=device, overrides=set_site)
     for landscape in Plan.of(loaded, where, where.runs() / loaded.name).landscapes:
         if loaded.train is not None and not landscape.file.exists():
             missing.append(landscape.name)
-            print(f"{landscape.name:<9} checkpoint not there yet: `landscaper-hpc run` trains it with {loaded.train}")
+            say(f"{landscape.name:<9} checkpoint not there yet: `landscaper-hpc run` trains it with {loaded.train}")
             continue
         objective = tasks.load(landscape)
         not_covered = identity.data_identity(landscape, objective)["not_covered"]
         loss, notices = identity.prove_objective(landscape, objective)
         moving = sum(p.numel() for p in objective.parameters.values())
-        print(
+        found[landscape.name] = {
+            "loss": loss,
+            "parameters": moving,
+            "tensors": len(objective.parameters),
+            "examples": sum(objective.examples),
+            "batches": len(objective.batches),
+            "notices": notices,
+        }
+        say(
             f"{landscape.name:<9} loss {loss:.6g}, the same twice; {moving:,} parameters in "
             f"{len(objective.parameters)} tensors move; {sum(objective.examples):,} examples in "
             f"{len(objective.batches)} batches; {loaded.precision} on {landscape.site.device}"
@@ -58,35 +86,47 @@ def check(
                 "the data is covered by a hash, and changes of all else are noticed by losses alone"
             )
         for notice in notices:
-            print(f"{'':<9} notice: {notice}")
-        _say_hessian(landscape, objective)
-        _say_noise(tasks, landscape, objective)
-    if len(missing) < len(loaded.checkpoints):
-        print("ok")
-    else:
+            say(f"{'':<9} notice: {notice}")
+        found[landscape.name]["hessian"], words = _hessian(landscape, objective)
+        if words:
+            say(f"{'':<9} {words}")
+        found[landscape.name]["rounding"], words = _noise(tasks, landscape, objective)
+        say(f"{'':<9} {words}")
+    if len(missing) == len(loaded.checkpoints):
         raise InputError(f"checkpoints: none is there yet ({', '.join(missing)}); `landscaper-hpc run` trains them")
+    say("ok")
+    if as_json:
+        about = {"study": loaded.name, "shape": list(grid.shape), "points": grid.size, "precision": loaded.precision}
+        print(strict_json.dumps({**about, "device": where.device, "checkpoints": found, "not_there_yet": missing}))
 
 
-def _say_hessian(landscape: Landscape, objective: Objective) -> None:
-    """Prove the derivatives that the study needs, one Hessian-vector product included."""
+def _silent(words: str) -> None:
+    """Says nothing."""
+
+
+def _hessian(landscape: Landscape, objective: Objective) -> tuple[dict[str, Any] | None, str]:
+    """Prove the derivatives that the study needs, one Hessian-vector product included: what was found, and in words."""
     from landscaper_hpc.directions.from_study import make_directions, needs_hessian
     from landscaper_hpc.directions.hessian import Hessian
     from landscaper_hpc.objective.precision import arithmetic, one_thread
     from landscaper_hpc.progress import silent
 
     study = landscape.study
+    facts, words = None, ""
     if needs_hessian(study):
         with one_thread(objective.device), arithmetic("float32", objective.device):
             hessian = Hessian(objective)
             hessian @ hessian.start(study.directions.seed)
         agreement = "cannot be told here" if hessian.agreement is None else f"{hessian.agreement:.1g}"
-        print(f"{'':<9} Hessian-vector products by {hessian.described}; against differences of losses: {agreement}")
+        words = f"Hessian-vector products by {hessian.described}; against differences of losses: {agreement}"
+        facts = {"products": hessian.described, "agreement": hessian.agreement}
     if study.directions.kind in ("gradient", "trajectory", "file"):
         make_directions(study, objective, silent)
+    return facts, words
 
 
-def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) -> None:
-    """What rounding does to the losses, along random directions of the study's range."""
+def _noise(tasks: ModuleType, landscape: Landscape, objective: Objective) -> tuple[dict[str, Any], str]:
+    """What rounding does to the losses, along random directions of the study's range: as numbers, and in words."""
     from dataclasses import replace
 
     import numpy as np
@@ -108,7 +148,8 @@ def _say_noise(tasks: ModuleType, landscape: Landscape, objective: Objective) ->
     batch = _BATCH if study.batch == "auto" else study.batch
     prove_for(objective, directions, grid.corners())
     found = precision_report(objective, wide, directions, points, batch)
-    print(
-        f"{'':<9} rounding in {study.precision} moves losses by up to {found.error:.2g} ({found.relative:.1g} of the "
+    words = (
+        f"rounding in {study.precision} moves losses by up to {found.error:.2g} ({found.relative:.1g} of the "
         f"loss; {found.points} random points): pairs that persist less than {found.noise_persistence:.2g} are noise"
     )
+    return {"error": found.error, "relative": found.relative, "noise_persistence": found.noise_persistence}, words

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from landscaper_hpc import strict_json
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
+from landscaper_hpc.commands.options import (
+    Device,
+    Json,
+    Set,
+    SetSite,
+    SiteFile,
+    StudyFile,
+    Traceback,
+    load_site,
+    load_study,
+)
 
 
 def connect(
@@ -18,8 +28,9 @@ def connect(
     set_: Set = None,
     points: Annotated[int, typer.Option(min=3, help="points along each path")] = 25,
     steps: Annotated[int, typer.Option(min=1, help="training steps of the curve")] = 200,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
     site: SiteFile = None,
+    set_site: SetSite = None,
     device: Device = None,
     traceback: Traceback = False,
 ) -> None:
@@ -42,7 +53,10 @@ def connect(
     from landscaper_hpc.work.campaign import Plan
 
     loaded = load_study(study, set_)
-    landscapes = {item.name: item for item in Plan.of(loaded, load_site(site, device=device), Path()).landscapes}
+    landscapes = {
+        item.name: item
+        for item in Plan.of(loaded, load_site(site, device=device, overrides=set_site), Path()).landscapes
+    }
     for name in (first, second):
         if name not in landscapes:
             raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")

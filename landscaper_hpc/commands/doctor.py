@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landscaper_hpc import strict_json
-from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
+from landscaper_hpc.commands.options import (
+    Json,
+    SetSite,
+    SiteFile,
+    load_site,
+)
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
@@ -26,7 +31,7 @@ def doctor(
     ] = None,
     site: SiteFile = None,
     set_site: SetSite = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with a Slurm site: print the sbatch scripts that its jobs get, no more")
     ] = False,

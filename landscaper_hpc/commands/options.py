@@ -40,6 +40,11 @@ AcceptVersions = Annotated[
     ),
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress: nothing but results, warnings and errors")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="tell on standard error what goes to the log, too")]
+"""`exit_codes.guarded` looks at both."""
+
 Traceback = Annotated[bool, typer.Option("--traceback", help="show the way to a mistake in the task's code, or ours")]
 """`exit_codes.guarded` looks at it."""
 

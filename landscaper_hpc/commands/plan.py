@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import (
     Device,
+    Json,
     Out,
     Set,
+    SetSite,
     SiteFile,
     StudyFile,
     Traceback,
@@ -22,9 +26,11 @@ def plan(
     study: StudyFile,
     set_: Set = None,
     site: SiteFile = None,
+    set_site: SetSite = None,
     out: Out = None,
     workers: Workers = None,
     device: Device = None,
+    as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
@@ -35,19 +41,27 @@ def plan(
     Examples:
       landscaper-hpc plan study.yaml
       landscaper-hpc plan study.yaml --set grid.count=41 --device cuda
+      landscaper-hpc plan study.yaml --site perlmutter --set-site slurm.nodes=8 --json
     """
     from landscaper_hpc.status import duration
     from landscaper_hpc.study.schema import read_yaml
     from landscaper_hpc.study.sweep_file import SweepConfig
     from landscaper_hpc.work.estimate import estimate
 
+    where = load_site(site, workers, device, overrides=set_site)
     if "study" in read_yaml(study):
-        plan_sweep(SweepConfig.load(study, set_ or ()), load_site(site, workers, device), out)
+        plan_sweep(SweepConfig.load(study, set_ or ()), where, out, as_json)
         return
     loaded = load_study(study, set_)
-    where = load_site(site, workers, device)
     folder = where.folder(loaded.name, out)
     found = estimate(loaded, where, folder)
+    existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
+    free = shutil.disk_usage(existing).free
+    if as_json:
+        derived = {name: getattr(found, name) for name in ("seconds", "device_hours", "confirm_seconds")}
+        where_to = {"folder": str(folder), "free_bytes": free}
+        print(strict_json.dumps({**asdict(found), **derived, **where_to, "device": where.device}))
+        return
     shape = " × ".join(map(str, found.shape))
     print(f"points      {found.points:,} ({found.landscapes} × {shape})")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
@@ -68,8 +82,6 @@ def plan(
             f"confirm     {most}{found.confirmed:,} minima, about {found.gradients:,} gradients, about "
             f"{duration(found.confirm_seconds)}" + ("" if found.counted else "; fewer where there are fewer minima")
         )
-    existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
-    free = shutil.disk_usage(existing).free
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
 
 

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import (
     AcceptVersions,
     Device,
     Executor,
+    Json,
     Out,
+    Quiet,
     Set,
     SetSite,
     SiteFile,
     StudyFile,
     Traceback,
+    Verbose,
     Workers,
     load_site,
     load_study,
@@ -51,6 +55,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with a Slurm site: print the sbatch scripts and do nothing")
     ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     traceback: Traceback = False,
 ) -> None:
     """Run a study: directions, losses, merge tree, report. Run it again to resume.
@@ -62,6 +69,7 @@ def run(
       landscaper-hpc run study.yaml
       landscaper-hpc run study.yaml --set grid.count=41 --out runs/fine
       landscaper-hpc run study.yaml --workers 8 --device cuda
+      landscaper-hpc run study.yaml --quiet --json > numbers.json
       mpiexec -n 16 landscaper-hpc run study.yaml --executor mpi
       landscaper-hpc run study.yaml --site perlmutter --set-site slurm.account=m1234 --detach
     """
@@ -78,6 +86,9 @@ def run(
     results = orchestrate.run(loaded, where, folder, retry_failed, stage, detach)
     if results is None:
         return  # another rank tells, or there is nothing to tell yet
+    if as_json:
+        print(strict_json.dumps(results))
+        return
     print_table(results)
     print_refinement(results)
     for item in results["landscapes"]:

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from landscaper_hpc import strict_json
-from landscaper_hpc.commands.options import Device, Set, SiteFile, StudyFile, Traceback, load_site, load_study
+from landscaper_hpc.commands.options import (
+    Device,
+    Json,
+    Set,
+    SetSite,
+    SiteFile,
+    StudyFile,
+    Traceback,
+    load_site,
+    load_study,
+)
 
 
 def similarity(
@@ -20,11 +30,12 @@ def similarity(
         typer.Option("--layers", metavar="PATTERN", help="only layers with such names, e.g. 'blocks.*'; repeatable"),
     ] = None,
     examples: Annotated[int, typer.Option(min=2, help="how many examples of the task's data are compared")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="also draw it, as .svg or .png")
     ] = None,
     site: SiteFile = None,
+    set_site: SetSite = None,
     device: Device = None,
     traceback: Traceback = False,
 ) -> None:
@@ -45,7 +56,7 @@ def similarity(
 
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise InputError(f"--figure {figure}: give a name that ends in .svg or .png")
-    landscapes = Plan.of(load_study(study, set_), load_site(site, device=device), Path()).landscapes
+    landscapes = Plan.of(load_study(study, set_), load_site(site, device=device, overrides=set_site), Path()).landscapes
     if len(landscapes) < 2:
         raise InputError(f"{study} has one checkpoint; list two or more under checkpoints to compare them")
     names = [item.name for item in landscapes]

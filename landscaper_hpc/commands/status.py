@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from landscaper_hpc import streams, strict_json
+from landscaper_hpc.commands.options import Json
 
 _BETWEEN_LOOKS = 5.0
 _LOOKS_AT_NOBODY = 2
@@ -22,7 +23,7 @@ def status(
     key: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="with --failed: only this one", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="look every few seconds, while somebody works on it")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="print the errors of what failed, and their logs")] = False,
 ) -> None:

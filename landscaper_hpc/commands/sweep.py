@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import (
     AcceptVersions,
     Device,
     Executor,
+    Json,
+    Quiet,
     SetSite,
     SiteFile,
     Traceback,
+    Verbose,
     Workers,
     load_site,
 )
@@ -53,6 +57,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="list the studies, points and files, and run nothing")
     ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     traceback: Traceback = False,
 ) -> None:
     """Run a study for many values and checkpoints, from one pool of shards.
@@ -78,17 +85,22 @@ def sweep(
     where = load_site(site, workers, device, executor, set_site, accept_versions)
     folder = where.folder(config.name, out)
     if dry_run:
-        plan_sweep(config, where, out)
+        plan_sweep(config, where, out, as_json)
         return
     campaign = open_sweep(config, where, folder)
     if run_campaign(campaign, where, retry_failed, detach=detach):
-        print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         inside = SweepFolder(folder)
+        if as_json:
+            files = {"report": inside.page, "table": inside.csv, "parquet": inside.parquet, "studies": inside.studies}
+            counts = {"count": len(campaign.entries), "worked_on": len(campaign.plans)}
+            print(strict_json.dumps({**{key: str(file) for key, file in files.items()}, **counts}))
+            return
+        print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         print(f"report:  {inside.page}\ntable:   {inside.csv}, {inside.parquet}")
         print(f"studies: {inside.studies}\ntook {time.monotonic() - start:.0f} s")
 
 
-def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
+def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool) -> None:
     """Print what a sweep consists of, before anything is written."""
     from landscaper_hpc.work.estimate import files_of
     from landscaper_hpc.work.sweep import Studies
@@ -103,6 +115,10 @@ def plan_sweep(config: SweepConfig, site: Site, out: Path | None) -> None:
         files += files_of(landscapes, count)
     points = sum(entry.points for entry in made.entries)
     names = [entry.name for entry in made.entries]
+    if as_json:
+        counts = {"points": points, "shards": shards, "files": files, "shared_directions": len(made.shared)}
+        print(strict_json.dumps({"studies": names, **counts, "folder": str(folder)}))
+        return
     print(f"studies     {len(names):,}: {', '.join(names[:3])}{', …, ' + names[-1] if len(names) > 3 else ''}")
     print(f"points      {points:,}")
     print(f"shards      {shards:,}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from landscaper_hpc.commands.options import Json
 from landscaper_hpc.registry import CONNECTIVITIES
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def topology(
         bool,
         typer.Option("--contour", help="also maxima, and SMAD as Landscaper 1.3.1 computes it, from the contour tree"),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Json = False,
 ) -> None:
     """Exact merge tree, basins, persistence and SMAD of a landscape.
 

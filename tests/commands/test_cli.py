@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 from studies import Gate, command, contents, network, on_a_small_disk, wells
 from typer.testing import CliRunner
 
-from landscaper_hpc import Study
+from landscaper_hpc import Study, strict_json
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
 from landscaper_hpc.exit_codes import guarded
@@ -30,6 +31,7 @@ COMMANDS += ["similarity", "doctor"]
 def test_help_has_every_command_and_imports_nothing_heavy() -> None:
     script = """
 import sys
+from importlib.metadata import version
 from landscaper_hpc.cli import app
 try:
     app(["--help"])
@@ -300,3 +302,40 @@ def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) ->
     assert "no space left" in last
     assert "Traceback" not in done.stderr
     assert ".partial" not in done.stdout  # the list of what is left
+
+
+def test_a_command_that_is_asked_for_json_prints_one_object(tmp_path: Path) -> None:
+    file = wells(tmp_path / "study")
+    out = ("--out", str(tmp_path / "run"))
+    asked = [("check", file), ("plan", file, *out), ("run", file, *out, "--executor", "serial", "--quiet")]
+    found = {}
+    for words in asked:
+        done = command(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        found[words[0]] = strict_json.loads(done.stdout)
+    assert found["check"]["points"] == found["plan"]["points"]
+    assert found["run"] == strict_json.loads((tmp_path / "run/results.json").read_text())
+    (checked,) = found["check"]["checkpoints"].values()
+    assert checked["parameters"] == 2
+    assert checked["rounding"]["error"] == 0.0  # float64
+    assert done.stderr == ""
+
+
+def test_what_is_told_grows_from_quiet_to_verbose(tmp_path: Path) -> None:
+    file = wells(tmp_path / "study")
+    told = [
+        command("run", file, "--out", tmp_path / f"run{i}", "--executor", "serial", *options).stderr
+        for i, options in enumerate(([], ["-q"], ["-v"]))
+    ]
+    assert "points: " in told[0]
+    assert told[1] == ""
+    assert "points: " in told[2]
+    assert "orchestrate: done" in told[2]
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--version"], ["-V"], ["run", "-h"]])
+def test_what_every_command_line_has(words: list[str]) -> None:
+    done = command(*words)
+    assert done.returncode == 0
+    expected = f"landscaper-hpc {version('landscaper_hpc')}\n" if "V" in words[0] or "v" in words[0] else "Usage: "
+    assert done.stdout.startswith(expected)
