@@ -22,11 +22,15 @@ class Failures:
 
     def quarantine(self, key: str, error: str) -> None:
         """Record what needs no second attempt: it would end the same, and cost as much."""
-        for _ in range(ATTEMPTS):
-            self.record(key, error)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        publish(self.last(key), error.encode(errors="backslashreplace"))
+
+    def last(self, key: str) -> Path:
+        """The file whose presence quarantines it."""
+        return self._folder / f"{key}.{ATTEMPTS}"
 
     def is_quarantined(self, key: str) -> bool:
-        return (self._folder / f"{key}.{ATTEMPTS}").exists()
+        return self.last(key).exists()
 
     def quarantined(self) -> dict[str, str]:
         """Key and last error of everything that failed as often as it may."""

@@ -28,6 +28,7 @@ from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.watchdog import Place
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -58,7 +59,7 @@ class Batch(ABC):
         """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
         where that is not possible, leave why for the next one to do this batch, before the process ends."""
         times = max(1, math.ceil(points / self._points_of_a_shard))
-        with watched(Limit(self.landscape.site, 0.0, times), lambda why: publish(self.hung, why.encode())):
+        with watched(Limit(self.landscape.site, 0.0, times), Place(self.hung, "")):
             yield
 
     @cached_property

@@ -25,7 +25,7 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preparation import prepare_all, share_directions
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.tasks import evaluate_shard
-from landscaper_hpc.work.watch import HUNG
+from landscaper_hpc.work.watchdog import HUNG
 
 if TYPE_CHECKING:
     from landscaper_hpc.parallel.comm import Comm

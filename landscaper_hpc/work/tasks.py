@@ -21,13 +21,13 @@ from landscaper_hpc.errors import InputError, leaves, user_traceback
 from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.objective.usercode import ended, mistake, user_module
 from landscaper_hpc.progress import Progress
-from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
@@ -140,7 +140,7 @@ def refused_if_it_hangs(landscape: Landscape) -> Iterator[None]:
     """`InputError` where a few losses take much longer than the site lets a shard take; it must say so in seconds."""
     limit = Limit(landscape.site, math.inf, times=20)
     try:
-        with watched(limit, lambda why: log.error("%s: %s", landscape, why)):
+        with watched(limit, Place(landscape.inside.log, f"{landscape}: ")):
             yield
     except Hung as hung:
         error = InputError(
@@ -157,9 +157,9 @@ def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:
         prepare(landscape, progress)
     except InputError as error:
         # it would be the same again
-        for _ in range(ATTEMPTS):
-            found = f"{landscape} on {whereabouts()}\n{error}\n{error.traceback}".rstrip()
-            landscape.failures.record(landscape.key, found)
+        landscape.failures.quarantine(
+            landscape.key, f"{landscape} on {whereabouts()}\n{error}\n{error.traceback}".rstrip()
+        )
     except Exception as error:
         landscape.failures.record(landscape.key, f"{landscape} on {whereabouts()}\n{user_traceback(error)}")
 
@@ -238,22 +238,20 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
         own.beat(task.key, done * task.shard.size // max(total, 1))
         progress(done, total)
 
-    def on_hang(why: object) -> None:
-        failures.quarantine(task.key, f"{task} on {whereabouts()}\n{why}")
-
+    where = f"{task} on {whereabouts()}\n"
     try:
-        with watched(worker.limit, on_hang):
+        with watched(worker.limit, Place(failures.last(task.key), where)):
             values = losses(worker.objective, worker.directions, points, worker.batch, report)
     except InputError:
         raise
     except Hung as hung:
         _workers.clear()  # its objective was left in the midst of something
-        on_hang(hung)
+        failures.quarantine(task.key, f"{where}{hung}")
         return
     except Exception as failed:
         error = user_traceback(failed)
         worker.prove(task.landscape)
-        failures.record(task.key, f"{task} on {whereabouts()}\n{error}")
+        failures.record(task.key, f"{where}{error}")
         return
     if not np.isfinite(values).any():
         worker.prove(task.landscape)

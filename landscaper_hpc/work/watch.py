@@ -3,8 +3,9 @@
 One thread of each process looks every second whether the shard under way has taken longer than it may. Where it runs in
 the main thread, as it does on every way but Dask's, a signal raises `Hung` in the midst of it, and the process goes on
 with other shards. What cannot be interrupted (another thread, compiled code that does not return) is quarantined as
-well, and ends its process with exit code 75: whatever started that replaces it. Seconds are counted while the process
-runs: one that Slurm suspends is not late.
+well, and ends its process with exit code 75: whatever started that replaces it. Where the interpreter's lock is never
+given back this thread does not run either: that is for the `watchdog`. Seconds are counted while the process runs: one
+that Slurm suspends is not late.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -24,27 +25,21 @@ from typing import NoReturn
 
 from landscaper_hpc.errors import Ending, user_stack
 from landscaper_hpc.study.site import Site
+from landscaper_hpc.work.watchdog import GRACE, Place, Watchdog, say, sentence
 
 TIMES_THE_MEDIAN = 20.0
 FLOOR = 600.0
 """Seconds and multiples of the median shard's duration that a shard may take where the site does not say."""
 
-GRACE = 10.0
-"""Seconds after which what was interrupted, and has not ended, ends with its process."""
-
 _TICK = 1.0
 _SIGNAL = signal.SIGVTALRM  # nobody else's: ALRM and USR1 are people's own
-
-
-HUNG = "it had not ended after"
 
 
 class Hung(Ending):
     """A shard took longer than it may; `stack` says where it was. No `Exception`: the user's code must not catch it."""
 
     def __init__(self, seconds: float, stack: str) -> None:
-        place = next((line.strip() for line in reversed(stack.splitlines()) if line.startswith("  File ")), "nowhere")
-        super().__init__(f"{HUNG} {seconds:.0f} s (site.shard_timeout), and was here: {place}\n{stack}")
+        super().__init__(sentence(seconds, stack))
 
 
 class Limit:
@@ -71,7 +66,7 @@ class Limit:
 class _Watched:
     thread: int
     seconds: float
-    on_lost: Callable[[str], None]
+    place: Place
     ticks: float = 0.0
     stack: str = ""
 
@@ -79,27 +74,31 @@ class _Watched:
 _watched: _Watched | None = None
 _began = threading.Event()
 _watching: int | None = None
+_watchdog: Watchdog | None = None
 
 
 @contextmanager
-def watched(limit: Limit, on_lost: Callable[[str], None]) -> Iterator[None]:
-    """Raise `Hung` in what takes longer than `limit`. Where that is not possible, `on_lost(why)` is called by another
-    thread before the process ends."""
-    global _watched, _watching
+def watched(limit: Limit, place: Place) -> Iterator[None]:
+    """Raise `Hung` in what takes longer than `limit`. Where that is not possible, it is left at a place why, and the
+    process ends."""
+    global _watched, _watching, _watchdog
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(_SIGNAL) is not _raise:
         signal.signal(_SIGNAL, _raise)
     if _watching != os.getpid():  # threads are not inherited
         threading.Thread(target=_watch, daemon=True, name="watch").start()
-        _watching = os.getpid()
+        _watchdog, _watching = Watchdog(), os.getpid()
+    assert _watchdog is not None
     began = time.monotonic()
-    _watched = _Watched(threading.get_ident(), limit.seconds, on_lost)
+    _watched = _Watched(threading.get_ident(), limit.seconds, place)
+    _watchdog.begin(threading.get_ident(), limit.seconds, place)
     _began.set()
     try:
         yield
         limit.took(time.monotonic() - began)
     finally:
         _watched = None
+        _watchdog.end()
 
 
 def in_time() -> bool:
@@ -141,10 +140,8 @@ def _watch() -> None:
 
 
 def _leave(now: _Watched) -> NoReturn:
-    why = str(Hung(now.seconds, now.stack))
+    why = sentence(now.seconds, now.stack)
     with suppress(Exception):
-        now.on_lost(why)
-    with suppress(Exception):
-        said = f"a shard hangs and cannot be interrupted, so its process ends: {why.splitlines()[0]}"
-        print(f"landscaper-hpc: {said}", file=sys.stderr)
+        now.place.leave(why)
+    say(why)
     os._exit(75)

@@ -21,7 +21,9 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import stencil
 from landscaper_hpc.topology import merge_tree, merge_tree_graph
 from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes
-from landscaper_hpc.topology.readers import NpyReader, open_npz
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+from landscaper_hpc.topology.blocks.labels import ZarrLabels
+from landscaper_hpc.topology.readers import ArrayReader, NpyReader, open_npz
 from tests.odd.field_files import CHECKED, FIELD, FORMATS, read
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -98,6 +100,15 @@ def _bomb(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("loss.npy", np.lib.format.magic(1, 0) + bytes(50_000_000))
     return folder / "b.npz"
+
+
+def _packed(kind: int) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "b.npz", "w", kind) as archive, archive.open("loss.npy", "w") as file:
+            np.save(file, SMALL)
+        return folder / "b.npz"
+
+    return make
 
 
 def _looped(folder: Path) -> Path:
@@ -191,6 +202,8 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("another mark", _attributes(2, missing_value=[3.0, 99.0]), "holds missing_value = 3.0"),
     ("out of range", _attributes(3, valid_range=[0.0, 10.5]), "outside of its valid range, 0.0 to 10.5"),
     ("below the range", _attributes(3, valid_min=0.5), "outside of its valid range, 0.5 to None"),
+    ("an archive that is unpacked as a whole", _packed(zipfile.ZIP_BZIP2), "is compressed by bzip2; save the field"),
+    ("another one", _packed(zipfile.ZIP_LZMA), "is compressed by lzma; save the field"),
     ("above the range", _attributes(2, valid_max=10), "outside of its valid range, None to 10"),
     ("unsigned", _attributes(2, "i1", _Unsigned="true"), "_Unsigned = true"),
     ("a mark in words", _attributes(3, missing_value="none"), "is no number"),
@@ -295,6 +308,31 @@ def test_an_archive_is_not_unpacked_into_memory(save: Any, tmp_path: Path) -> No
     assert peak < 10_000_000  # of 57.6 MB
 
 
+def test_chunks_that_are_decoded_whole_are_counted(tmp_path: Path) -> None:
+    """Before they are read: they take more than the values of any block."""
+    _one_chunk(tmp_path / "whole.zarr", chunks=(80, 300, 300))
+    _one_chunk(tmp_path / "cut.zarr", chunks=(8, 300, 300))
+    _one_chunk(tmp_path / "inner.zarr", chunks=(8, 300, 300), shards=(80, 300, 300))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="115200000 of them for chunks, which are decoded whole"):
+            merge_tree_blocks(open_field(tmp_path / "whole.zarr")[0], max_memory=300_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000  # of 57.6 MB
+    for name in ("cut.zarr", "inner.zarr"):
+        found = merge_tree_blocks(open_field(tmp_path / name)[0], max_memory=300_000_000)
+        assert found.planned_bytes <= 300_000_000
+        assert found.tree is not None
+        assert found.tree.n_minima == 1
+
+
+def _one_chunk(path: Path, **options: Any) -> None:
+    array = zarr.create_array(path, shape=(80, 300, 300), dtype="f8", config={"write_empty_chunks": True}, **options)
+    array[...] = 0.0
+
+
 def test_an_archive_for_which_the_disk_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FORMATS["packed.npz"](tmp_path / "f.npz")
     usage = type("usage", (), {"free": 1000})
@@ -329,6 +367,11 @@ def test_too_many_neighbours_are_refused_before_memory_is_spent(connectivity: An
     with pytest.raises(InputError, match="choose axis"):
         merge_tree(np.zeros((2,) * (most + 1)), connectivity)
     assert merge_tree(np.zeros((2,) * 3 + (1,) * 20), connectivity).n_minima == 1
+
+
+def test_labels_of_more_axes_than_can_be_written_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="labels of 33 axes cannot be written"):
+        merge_tree_blocks(ArrayReader(np.zeros((1,) * 30 + (2,) * 3)), labels=ZarrLabels(tmp_path / "l.zarr"))
 
 
 def test_integers_that_float64_cannot_tell_apart_are_refused() -> None:

@@ -19,6 +19,7 @@ from landscaper_hpc.work import watch
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
+from landscaper_hpc.work.watchdog import Place
 
 HANGING = """
 
@@ -39,6 +40,7 @@ def task(**options):
     return Task(made.model, loss, made.data)
 """
 HANGS = "origin.3.0"
+NOWHERE = Place(Path("/dev/null"), "")
 
 
 def hanging(folder: Path, how: str = "time.sleep(1000)") -> Path:
@@ -77,14 +79,22 @@ def test_a_shard_that_hangs_is_quarantined_and_the_process_goes_on(tmp_path: Pat
     assert_the_others_are_done(tmp_path / "run", file, site)
 
 
+SWALLOWS = "exec('while True:\\n  try:\\n    time.sleep(1000)\\n  except BaseException:\\n    pass')"
+HOLDS = ["1 in __import__('itertools').repeat(0)", "sum(range(10**15))"]
+"""Compiled code that never gives the interpreter's lock back: no thread of its process runs."""
+
+
 @pytest.mark.processes
-def test_a_process_that_cannot_be_interrupted_is_replaced(tmp_path: Path) -> None:
-    """Code that swallows everything, for ever: the pool has a new process for it."""
-    stubborn = "exec('while True:\\n  try:\\n    time.sleep(1000)\\n  except BaseException:\\n    pass')"
-    file = hanging(tmp_path / "study", stubborn)
+@pytest.mark.parametrize("how", [SWALLOWS, *HOLDS])
+def test_a_process_that_cannot_be_interrupted_is_replaced(
+    tmp_path: Path, how: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Code that swallows everything, or lets nothing run, for ever: the pool has a new process for it."""
+    file = hanging(tmp_path / "study", how)
     options = ("--set-site", "shard_points=5", "--set-site", "shard_timeout=3", "--workers", 2)
     done = command("run", file, "--out", tmp_path / "run", *options)
     assert done.returncode == 1, done.stderr
+    assert capfd.readouterr().err.count("a shard hangs and cannot be interrupted") == 1
     assert "a worker process died" in (tmp_path / "run/logs/run.log").read_text()
     assert_the_others_are_done(tmp_path / "run", file, Site(shard_points=5))
 
@@ -130,12 +140,12 @@ def test_what_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(watch, "_TICK", 0.01)
     limit = Limit(Site(shard_timeout=0.2), 0)
     for _ in range(5):
-        with watched(limit, lambda why: None):
+        with watched(limit, NOWHERE):
             assert in_time()
     before = signal.getsignal(signal.SIGVTALRM)
     os.kill(os.getpid(), signal.SIGVTALRM)  # comes too late, after the end: nobody is raised at
     assert before is watch._raise
-    with pytest.raises(Hung, match="test_what_ends_in_time"), watched(limit, lambda why: None):
+    with pytest.raises(Hung, match="test_what_ends_in_time"), watched(limit, NOWHERE):
         time.sleep(10)
     assert in_time()
 
@@ -145,11 +155,12 @@ def test_another_thread_is_not_interrupted_but_left() -> None:
     """As Dask's workers do: the shard is quarantined, and its process ends."""
     script = """
 import threading, time
+from pathlib import Path
 from landscaper_hpc import Site
-from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import Limit, watched
+from landscaper_hpc.work.watchdog import Place
 def shard():
-    with watched(Limit(Site(shard_timeout=0.2), 0), lambda why: print(why, flush=True)):
+    with watched(Limit(Site(shard_timeout=0.2), 0), Place(Path("/dev/stdout"), "")):
         time.sleep(100)
 thread = threading.Thread(target=shard)
 thread.start()
@@ -161,3 +172,26 @@ thread.join()
     (said,) = done.stderr.splitlines()
     assert "cannot be interrupted" in said
     assert said.endswith("in shard")  # one line, which says where
+
+
+@pytest.mark.processes
+def test_a_process_that_is_stopped_or_waits_is_not_late(tmp_path: Path) -> None:
+    """A signal stops it alone, for longer than it may take; then, with nothing under way, it is left alone."""
+    script = f"""
+import time
+from landscaper_hpc.work import watchdog
+own = watchdog.Watchdog()
+own.begin(0, -watchdog._LAST + 1, watchdog.Place({str(tmp_path / "why")!r}, ""))
+print("begun", flush=True)
+time.sleep(0.5)
+own.end()
+time.sleep(4)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(60) == 0
+    assert not (tmp_path / "why").exists()

@@ -159,9 +159,9 @@ LABEL_BYTES = 8
 """For a vertex of a block whose label is written: the label, and the copy that goes to the store."""
 
 
-def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool = False) -> int:
+def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool = False, held: int = 0) -> int:
     """Peak memory of a process for blocks of this size and `density` minima per vertex, which only the values can tell;
-    with `keep` for two walks over the blocks.
+    with `keep` for two walks over the blocks; `held`: what reading takes beside the values.
 
     For each vertex of the largest block with its ghosts: its value, a 32-bit label, and half a value for what is
     read in pieces. Besides, the labels on the faces that blocks to come will ask for, all that waits between the blocks
@@ -179,7 +179,7 @@ def planned_bytes(boxes: Boxes, itemsize: int, density: float = 0.0, keep: bool 
         surface += KEPT_BYTES * sum(2 * (c - 1) * (whole // k) for c, k in zip(boxes.counts, boxes.shape, strict=True))
     noise = int(density * MINIMUM_BYTES * whole) + min(int(density * CANDIDATE_BYTES * ghosted), 2 * CANDIDATES_BYTES)
     block = max(int(ghosted * (1.5 * itemsize + 4)), ghosted * 4 + core * LABEL_BYTES if keep else 0)
-    return BASE_BYTES + block + surface + noise
+    return BASE_BYTES + held + block + surface + noise
 
 
 def choose_boxes(
@@ -189,6 +189,7 @@ def choose_boxes(
     max_memory: int | None = None,
     density: float = 0.0,
     keep: bool = False,
+    held: int = 0,
 ) -> Boxes:
     """The cut with the least work for the busiest rank, ghost vertices included, that fits into `max_memory` bytes per
     process, see `planned_bytes`. As few axes are cut as will do, the first ones: rows stay long and contiguous."""
@@ -201,7 +202,7 @@ def choose_boxes(
             if math.prod(min(k, b + 2) for b, k in zip(block, shape, strict=True)) > MAX_BLOCK:
                 continue
             boxes = Boxes(shape, block, ranks)
-            needed = planned_bytes(boxes, itemsize, density, keep)
+            needed = planned_bytes(boxes, itemsize, density, keep, held)
             least = min(least or needed, needed)
             if max_memory is not None and needed > max_memory:
                 continue
@@ -216,7 +217,8 @@ def choose_boxes(
         return best[1]
     tree = int(density * MINIMUM_BYTES * math.prod(shape))
     raise InputError(
-        f"max-memory is {max_memory} bytes; at least {max(least, BASE_BYTES)} are needed"
+        f"max-memory is {max_memory} bytes; at least {max(least, BASE_BYTES + held)} are needed"
+        + (f", {held} of them for chunks, which are decoded whole" if held else "")
         + (f", {tree} of them for the tree: about {density:.1%} of the vertices are minima" if density else "")
     )
 

@@ -34,7 +34,7 @@ from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.order import ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
-from landscaper_hpc.topology.readers import ArrayReader, Reader, check_shape, read_block, working_type
+from landscaper_hpc.topology.readers import ArrayReader, Reader, check_shape, held_by, read_block, working_type
 from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
@@ -139,12 +139,14 @@ def merge_tree_blocks(
     threads = threads or max(1, available_threads() // comm.ranks_on_node())
     negate, keep = direction == "superlevel", labels is not None
     density = 0.0
+    held = held_by(reader)
     if max_memory is not None:
+        choose_boxes(shape, dtype.itemsize, comm.size, max_memory, 0.0, keep, held)  # refused before anything is read
         density = _broadcast(comm, lambda: probe(reader, connectivity, negate))
     boxes = (
         Boxes(shape, block_shape, comm.size)
         if block_shape is not None
-        else choose_boxes(shape, dtype.itemsize, comm.size, max_memory, density, keep)
+        else choose_boxes(shape, dtype.itemsize, comm.size, max_memory, density, keep, held)
     )
     phases: Phases = {}
     with Threads(threads) as pool:
@@ -174,7 +176,7 @@ def merge_tree_blocks(
     mine = boxes.of_rank(comm.rank)
     vertices = sum(math.prod(s.stop - s.start for s in boxes.core(b)) for b in mine)
     stats = RankStats(comm.rank, len(mine), vertices, rounds, comm.bytes_sent, phases)
-    return Result(tree, comm.gather(stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep))
+    return Result(tree, comm.gather(stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep, held))
 
 
 def _tree(part: Part, shape: tuple[int, ...], connectivity: Connectivity, direction: Direction) -> MergeTree:

@@ -47,6 +47,10 @@ class ZarrLabels:
     def create(self, shape: tuple[int, ...], block: tuple[int, ...], dtype: Any) -> None:
         import zarr
 
+        if len(shape) > 32:  # numpy broadcasts no more at once, as zarr does for every chunk
+            raise InputError(
+                f"{self.path}: labels of {len(shape)} axes cannot be written, only of 32; leave out --labels"
+            )
         with full_disk_refused(self.path):
             zarr.create_array(
                 self.path, shape=shape, chunks=block, dtype=dtype, fill_value=-1, compressors=None,

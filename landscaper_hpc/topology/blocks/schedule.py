@@ -27,7 +27,7 @@ from landscaper_hpc.topology.kernels.forest import Forest
 from landscaper_hpc.topology.kernels.ids import follow, summed
 from landscaper_hpc.topology.kernels.order import Census
 from landscaper_hpc.topology.kernels.threads import Threads
-from landscaper_hpc.topology.readers import Reader, read_block, working_type
+from landscaper_hpc.topology.readers import Reader, held_by, read_block, working_type
 from landscaper_hpc.topology.tree import MergeTree
 
 _NONE = np.empty(0, np.int64)
@@ -55,7 +55,8 @@ class Schedule:
     @property
     def fixed_bytes(self) -> int:
         """What is needed whatever the field is like."""
-        return planned_bytes(self.boxes, working_type(np.dtype(self.reader.dtype)).itemsize, keep=self.keep)
+        itemsize = working_type(np.dtype(self.reader.dtype)).itemsize
+        return planned_bytes(self.boxes, itemsize, keep=self.keep, held=held_by(self.reader))
 
 
 @dataclass(frozen=True)

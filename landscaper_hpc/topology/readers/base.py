@@ -25,6 +25,11 @@ class Reader(Protocol):
     def read(self, region: Region) -> NDArray[Any]: ...
 
 
+def held_by(reader: Reader) -> int:
+    """Bytes that a reader needs for itself while it reads a box, however small."""
+    return int(getattr(reader, "held", 0))
+
+
 def working_type(dtype: np.dtype[Any], what: str = "values") -> np.dtype[Any]:
     """The type the kernels work in: float32 and float64 as they are, other real types as float64."""
     if dtype.kind not in "fiub" or dtype.itemsize > 8:

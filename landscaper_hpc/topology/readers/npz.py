@@ -48,6 +48,11 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 
 def _open_member(stream: IO[bytes], member: zipfile.ZipInfo, path: Path) -> NpyReader:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others are unpacked as a whole
+        kind = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}.get(member.compress_type, "another method")
+        raise InputError(
+            f"{path}: {member.filename} is compressed by {kind}; save the field with numpy.savez_compressed, or as .npy"
+        )
     head = stream.read(HEAD)
     header = npy_header(head, path)
     if header.size != member.file_size:

@@ -25,6 +25,8 @@ Index = tuple[int, ...]
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _NEVER = np.uint64(2**64 - 1)
 _SMALL = 1024
+_TOGETHER = 1 << 23
+"""Bytes of chunks that are decoded at the same time, where more than one is."""
 
 
 def metadata(folder: Path) -> dict[str, Any] | None:
@@ -117,6 +119,9 @@ class ZarrReader:
         self._blosc = names[-1:] == ["blosc"] or (found.get("compressor") or {}).get("id") == "blosc"
         # what the store writes: a chunk file is the chunk's bytes, and can be read in place
         self._raw = names == ["bytes"] and self.dtype.isnative and "big" not in str(codecs)
+        # … and a codec is given a whole chunk, or an inner one, and makes all of it, whatever is asked for
+        chunk = math.prod(array.chunks) * self.dtype.itemsize
+        self.held = 0 if self._raw else 2 * chunk
         self._index = _ShardIndex(codecs[0]["configuration"], self._stored) if "sharding_indexed" in names else None
         if self._index is not None and (len(names) > 1 or self._index.nested):
             raise InputError(f"{self.path}: shards within other codecs are not read; write the array with one sharding")
@@ -147,8 +152,12 @@ class ZarrReader:
         return values
 
     def _decoded(self, region: Region, boxes: list[range]) -> NDArray[Any]:
+        import zarr
+
         try:
-            return np.asarray(self._array[region])
+            # zarr decodes ten chunks at a time, which is for small ones
+            with zarr.config.set({"async.concurrency": max(1, min(10, _TOGETHER // self.held))}):
+                return np.asarray(self._array[region])
         except Exception as error:  # codecs raise whatever they stumble on
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         for index in itertools.product(*boxes):  # which one?
