@@ -61,15 +61,30 @@ MUELLER_BROWN = Grid((Axis(-1.5, 1.2, 41), Axis(-0.2, 2.0, 41)))
 
 def bends(seed: int) -> Callable[[Tensor], Tensor]:
     """A valley that winds through the plane, with shallow minima along it."""
-    draw = np.random.default_rng(seed)
-    K, a = torch.from_numpy(draw.normal(0, 2, (6, 2))), torch.from_numpy(draw.uniform(0.2, 1, 6))
-    phase, tilt = torch.from_numpy(draw.uniform(0, 6.28, 6)), torch.from_numpy(draw.normal(0, 0.3, 2))
+    K, a, phase, tilt = map(torch.from_numpy, _drawn(seed))
 
     def f(x: Tensor) -> Tensor:
         floor = 0.4 * torch.sin(2 * x[0] + phase[0])
         return 30 * (x[1] - floor).square() + (a * torch.cos(K @ x + phase)).sum() + (x * tilt).sum()
 
     return f
+
+
+def _drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return draw.normal(0, 2, (6, 2)), draw.uniform(0.2, 1, 6), draw.uniform(0, 6.28, 6), draw.normal(0, 0.3, 2)
+
+
+def bends_slopes(seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The gradients of `bends` at points (m, 2), written out: a hundred times quicker than those that torch derives."""
+    K, a, phase, tilt = _drawn(seed)
+
+    def slopes(x: np.ndarray) -> np.ndarray:
+        across = 60 * (x[:, 1] - 0.4 * np.sin(2 * x[:, 0] + phase[0]))
+        valley = np.stack([-0.8 * np.cos(2 * x[:, 0] + phase[0]) * across, across], axis=1)
+        return valley - (a * np.sin(x @ K.T + phase)) @ K + tilt
+
+    return slopes
 
 
 def valley(n: int, stiff: float = 1e5) -> Callable[[Tensor], Tensor]:
