@@ -30,19 +30,18 @@ def nothing_painted() -> Iterator[None]:
 
 @contextmanager
 def painted_once(unpainted: Callable[[], bool]) -> Iterator[None]:
-    """Runs within this process paint no page again that was painted from the same, and none at all if `unpainted`."""
-    painted: dict[bytes, bytes] = {}
+    """Runs within this process make no page again that was made from the same, and paint none at all if `unpainted`."""
+    made: dict[tuple[bytes, bool], bytes] = {}
 
     def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
-        made_of = sealed("", folder)
+        made_of, bare = sealed("", folder), unpainted()
+        found = made.get((made_of, False)) or (made.get((made_of, True)) if bare else None)
         path = StudyFolder(folder).report
-        if made_of in painted:
-            publish(path, painted[made_of])
-        elif unpainted():
-            with nothing_painted():
-                draw(folder)
+        if found:
+            publish(path, found)
         else:
-            painted[made_of] = draw(folder).read_bytes()
+            with nothing_painted() if bare else nullcontext():
+                made[made_of, bare] = draw(folder).read_bytes()
         return path
 
     def write_sweep(folder: Path, draw: Callable[[Path], Path] = sweep_page.write_sweep) -> Path:

@@ -139,7 +139,7 @@ def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]],
     assert contents(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize("points", [1, 3, 5, 14, 1000])
+@pytest.mark.parametrize("points", [3, 1000, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 5, 14))])
 def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, points: int) -> None:
     file, expected = undisturbed
     go(file, tmp_path / "run", site=Site(executor="serial", shard_points=points))

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
+@cache
 def environment() -> Environment:
     """Where templates of pages are found, and how they write numbers."""
     made = Environment(

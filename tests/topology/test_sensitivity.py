@@ -82,6 +82,7 @@ def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: 
     assert "another study" in other.stderr
 
 
+@pytest.mark.thorough
 def test_minima_of_parts_are_followed_where_the_study_says_confirm(tmp_path: Path) -> None:
     """The wells lie near ±1 along each direction: within the whole range, and outside of its middle half."""
     file, out = wells(tmp_path, count=17), tmp_path / "run"

@@ -61,9 +61,19 @@ def test_two_runs_two_executors_and_a_later_question_give_the_same_bytes(tmp_pat
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "three")
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = confirmed(tmp_path, n=4, count=9)
-    run(study, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of 16 minima in four directions; beside it, its `whole` run."""
+    folder = tmp_path_factory.mktemp("sixteen")
+    study = confirmed(folder, n=4, count=9)
+    run(study, folder / "whole")
+    return study
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_batches(
+    sixteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = sixteen
     asked = []
     do_batch = answering.do_batch
 
@@ -87,7 +97,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_batches(tmp_path: Path, monkeyp
     run(study, tmp_path / "run")
     assert asked[0] not in again
     assert not (tmp_path / "run" / "resume").exists()
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "run") == contents(study.with_name("whole"))
 
 
 def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
@@ -115,14 +125,13 @@ def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     assert "confirm" not in command("plan", wells(tmp_path / "plain")).stdout
 
 
-def test_plan_knows_the_minima_of_a_tree_that_is_there(tmp_path: Path) -> None:
+def test_plan_knows_the_minima_of_a_tree_that_is_there(sixteen: Path) -> None:
     """Within a factor of two of what is spent."""
-    study = confirmed(tmp_path, n=4, count=9)
-    run(study, tmp_path / "run")
-    done = command("plan", study, "--out", tmp_path / "run")
+    whole = sixteen.with_name("whole")
+    done = command("plan", sixteen, "--out", whole)
     assert done.returncode == 0, done.stderr
     assert "confirm     16 minima, about 1,120 gradients" in done.stdout
-    assert 1120 / 2 < entry(tmp_path / "run")["confirmed"]["gradients"] < 1120 * 2
+    assert 1120 / 2 < entry(whole)["confirmed"]["gradients"] < 1120 * 2
 
 
 @pytest.mark.parametrize(

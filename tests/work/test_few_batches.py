@@ -76,12 +76,21 @@ def standing(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_points_see_the_few_and_what_all_data_change_is_what_a_loop_over_them_finds(tmp_path: Path) -> None:
-    told = run(waves(tmp_path), tmp_path / "run")
-    store = open_landscape(tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The folder of a study and of its run, and what that tells."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(waves(folder), folder / "run")
+
+
+def test_points_see_the_few_and_what_all_data_change_is_what_a_loop_over_them_finds(
+    finished: tuple[Path, dict],
+) -> None:
+    folder, told = finished
+    store = open_landscape(folder / "run")
     tree, coordinates = store.tree(), store.grid.coordinates()[0]
     grid = np.stack(np.meshgrid(coordinates, coordinates, indexing="ij"), axis=-1).reshape(-1, 2)
-    batches, few = losses_of_batches(tmp_path, grid)
+    batches, few = losses_of_batches(folder, grid)
     assert few[0] > 0 or few[-1] < 23
     on_few = np.concatenate([batches[i] for i in few], axis=1)
     on_all = np.concatenate(batches, axis=1)
@@ -104,7 +113,7 @@ def test_points_see_the_few_and_what_all_data_change_is_what_a_loop_over_them_fi
     assert change["mean_climb"] == pytest.approx(climb, rel=1e-9)
     assert change["smad"] == pytest.approx(climb / tree.n_minima, rel=1e-9)
     assert change["mean_climb"] != pytest.approx(told["topology"]["mean_climb"], rel=1e-2)
-    assert html.escape(change["sentence"]) in (tmp_path / "run" / "report.html").read_text()
+    assert html.escape(change["sentence"]) in (folder / "run" / "report.html").read_text()
 
 
 def test_minima_that_stand_are_those_of_a_paired_test_on_the_few_and_on_all(tmp_path: Path) -> None:
@@ -134,18 +143,20 @@ def test_float32_batches_of_means_give_the_same_bytes_on_two_executors(tmp_path:
     assert contents(tmp_path / "run") == contents(tmp_path / "two")
 
 
-def test_how_many_batches_is_part_of_the_science_and_of_the_identity_all_data_are(tmp_path: Path) -> None:
-    study = waves(tmp_path)
+def test_how_many_batches_is_part_of_the_science_and_of_the_identity_all_data_are(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    study = folder / "study.yaml"
     ids = {Study.load(study, [f"data.batches={count}"]).study_id() for count in (4, 5)}
     plain = Study.load(study, ["data=null"])
     assert "data" not in plain.science(plain.checkpoints[0])
     assert len(ids | {plain.study_id()}) == 3
-    run(study, tmp_path / "run")
-    other = command("run", study, "--set", "data.batches=5", "--out", tmp_path / "run", "--executor", "serial")
+    other = command("run", study, "--set", "data.batches=5", "--out", folder / "run", "--executor", "serial")
     assert other.returncode == 2
     assert "data differ" in str(other.stderr)
-    found = open_landscape(tmp_path / "run").attributes["identity"]["data_sha256"]
-    run(waves(tmp_path / "five", "data: {batches: 5}\n"), tmp_path / "five" / "run")
+    found = open_landscape(folder / "run").attributes["identity"]["data_sha256"]
+    run(waves(tmp_path / "five", "data: {batches: 5}\n"), tmp_path / "five" / "run", "--set", "grid.count=7")
     assert found == open_landscape(tmp_path / "five" / "run").attributes["identity"]["data_sha256"]
 
 
