@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from landscaper_hpc import streams
+from landscaper_hpc import streams, variables
 from landscaper_hpc.errors import (
     InputError,
     Stopped,
@@ -41,6 +41,7 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
+            variables.settle()
             with ctrl_c_is_certain(), heard(bool(options.get("quiet")), bool(options.get("verbose"))):
                 command(*arguments, **options)
             if output and (why := streams.lost_output()):
@@ -59,6 +60,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
         except (Exception, SystemExit) as error:
             if comes_of_ctrl_c(error):
                 _fail(_STOPPED, 130)
+            if why := variables.refused(error):
+                _fail(why, 2)
             frames = user_frames(error)
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
@@ -72,7 +75,7 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             hint = _show(user_traceback(error), options)
             # what the user's code ends in its midst would pass for done
             said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else " ".join(str(error).split())[:300]
-            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 1)
+            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 2)
 
     return wrapped
 

@@ -128,7 +128,7 @@ class Objective:
         self._take(few_of(given, few, source))
         if not self.sharded:
             with arithmetic(precision, self.device):
-                self._writes = Writes(self.model, lambda tensors: self._called(tensors, self.batches[0]))
+                self._writes = Writes(self.model, self.batches[0], self._called)
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
@@ -213,7 +213,7 @@ class Objective:
     def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
         """What the task's loss returns."""
         try:
-            return self._called(self._writes.protected(params), batch)
+            return self._called(self._writes.protected(params), self._writes.protected_data(batch))
         except BaseException as leaving:
             if not leaves(leaving):
                 raise

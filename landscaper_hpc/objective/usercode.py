@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from landscaper_hpc.errors import InputError, is_users, user_traceback
+from landscaper_hpc import variables
+from landscaper_hpc.errors import InputError, is_users, user_frames, user_traceback
 from landscaper_hpc.study.sources import is_local
 
 
@@ -52,6 +53,22 @@ def mistake(message: str, error: BaseException) -> InputError:
     found = InputError(message)
     found.traceback = user_traceback(error)
     return found
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """What fails inside in the user's own code, or for its environment, is `InputError`: the same mistake is the same
+    sentence and exit code wherever it is met."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if why := variables.refused(error):
+            raise InputError(why) from error
+        if said := of_users(error):
+            raise mistake(said, error) from error
+        raise
 
 
 def ended(leaving: BaseException) -> str:
@@ -141,6 +158,14 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     if isinstance(name, str | bytes | os.PathLike):
         for watch in _watches:
             (watch.written if writes else watch.read).add(os.fsdecode(name))
+
+
+def of_users(error: BaseException) -> str:
+    """An error that passed through the user's own code in a sentence with the last place there; nothing for others."""
+    frames = user_frames(error)
+    if not frames:
+        return ""
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {one_line(error)}"
 
 
 def one_line(error: BaseException) -> str:

@@ -1,36 +1,46 @@
-"""A loss that writes into parameters or buffers of its model is given copies of them.
+"""A loss that writes into parameters or buffers of its model, or into its data, is given copies of them.
 
-`Embedding(max_norm=1)` rescales its weight where it is used, BatchNorm in training mode moves its statistics: theta*
-would change with every evaluation. What is written is found by running the loss once on copies of everything.
+`Embedding(max_norm=1)` rescales its weight where it is used, BatchNorm in training mode moves its statistics, a loss
+scales its batch in place: theta*, or the data, would change with every evaluation. What is written is found by running
+the loss once on copies of everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import ends_work
 
 
 class Writes:
-    """What a loss of `model` writes into. `run` evaluates it with tensors, by name, in place of the model's."""
+    """What a loss of `model` writes into. `run` evaluates it with tensors, by name, in place of the model's, and a
+    batch in place of `batch`."""
 
-    def __init__(self, model: nn.Module, run: Callable[[dict[str, Tensor]], object]) -> None:
+    def __init__(self, model: nn.Module, batch: Any, run: Callable[[dict[str, Tensor], Any], object]) -> None:
         self._model = model
         held = _tensors(model)
         copies = {name: tensor.detach().clone() for name, tensor in held.items()}
+        data = _leaves(batch)
+        copied = pytree.tree_map_only(Tensor, torch.clone, batch)
         before = {name: copy._version for name, copy in copies.items()}
         try:
-            run(copies)
+            run(copies, copied)
         except BaseException as error:  # it will be met again, and told better
             if ends_work(error):
                 raise
-        # BatchNorm does not count its writes, and a rescaled weight may not have changed yet
+        # BatchNorm does not count its writes, and a rescaled weight may not have changed yet; requires_grad_() is a
+        # write too, into what later calls are given
         self.names = frozenset(
-            name for name, t in copies.items() if t._version != before[name] or not torch.equal(t, held[name])
+            name
+            for name, t in copies.items()
+            if t._version != before[name] or t.requires_grad or not _same(t, held[name])
         )
+        self.data = any(copy._version or not _same(copy, of) for copy, of in zip(_leaves(copied), data, strict=True))
 
     def protected(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The parameters, with copies of what is written into."""
@@ -39,6 +49,21 @@ class Writes:
         held = _tensors(self._model) | dict(params)
         return dict(params) | {name: held[name].clone() for name in sorted(self.names)}
 
+    def protected_data(self, batch: Any) -> Any:
+        """The batch, or a copy where batches are written into."""
+        return pytree.tree_map_only(Tensor, torch.clone, batch) if self.data else batch
+
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _leaves(batch: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    try:
+        return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+    except (RuntimeError, NotImplementedError):  # some types have no comparison
+        return True

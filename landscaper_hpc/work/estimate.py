@@ -7,14 +7,22 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.tasks import load
+from landscaper_hpc.work.trial import try_out
+
+if TYPE_CHECKING:
+    from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.grid import Grid
+    from landscaper_hpc.objective.objective import Objective
 
 _MEASURE_SECONDS = 2.0
 _GRADIENT = 3.0  # of a point's time
@@ -60,8 +68,8 @@ class Estimate:
 def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     """Count, and measure the rate of evaluation for about two seconds on the first checkpoint. In `folder` it will run.
 
-    The directions are random ones: what a point costs does not depend on them. Of a checkpoint that has still to be
-    trained, the task's untrained model is measured.
+    That checkpoint is tried out as `check` does it. Of one that has still to be trained, the task's untrained model is
+    measured.
     """
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
@@ -72,7 +80,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         # a grid of N points has at most N / 2 minima
         followed = sum(min(study.confirm.minima, grid.size // 2 if found is None else found) for found in minima)
         counted = None not in minima
-    parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0])
+    parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0], folder)
     n = len(study.checkpoints)
     return Estimate(
         landscapes=n,
@@ -110,20 +118,15 @@ def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
     return landscapes * (2 * shards + 3 * parameters + 135) + 20
 
 
-def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int, int, int, float]:
-    from landscaper_hpc.directions.directions import random_directions
-    from landscaper_hpc.losses.evaluate import choose_batch, losses
+def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> tuple[int, int, int, int, float]:
+    from landscaper_hpc.losses.evaluate import losses
 
-    with tempfile.TemporaryDirectory() as scratch:
-        landscape = Landscape(study, checkpoint, StudyFolder(Path(scratch)), site, run="plan")
-        if study.train is not None and not landscape.file.exists():
-            landscape = replace(landscape, checkpoint=_untrained(study, checkpoint, Path(scratch)))
-        objective = load(landscape)
-    directions = random_directions(
-        objective, study.directions.n, seed=study.directions.seed, normalization=study.directions.normalization
-    )
-    grid = study.make_grid()
-    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
+    landscape = Landscape(study, checkpoint, StudyFolder(folder), site, run="plan")
+    if study.train is not None and not landscape.file.exists():
+        objective, directions, grid, batch = _untrained(landscape)
+    else:
+        trial = try_out(landscape)
+        objective, directions, grid, batch = trial.objective, trial.directions, trial.grid, trial.batch
     shard = next(grid.shards(grid.shard_shape(batch)))
     points = grid.points(shard)
     losses(objective, directions, points, batch)  # the first call warms caches up
@@ -136,11 +139,23 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint) -> tuple[int, int
     return sum(t.numel() for t in tensors), len(tensors), tensors[0].element_size(), batch, rate
 
 
-def _untrained(study: Study, checkpoint: Checkpoint, scratch: Path) -> Checkpoint:
+@in_words()
+def _untrained(landscape: Landscape) -> tuple[Objective, Directions, Grid, int]:
+    """What there is to measure of a checkpoint that has still to be trained: it may be of any loss."""
     import torch
 
+    from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.losses.evaluate import choose_batch
     from landscaper_hpc.objective.loading import load_task
 
-    file = scratch / "untrained.pt"
-    torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
-    return checkpoint.model_copy(update={"file": str(file)})
+    study, checkpoint = landscape.study, landscape.checkpoint
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "untrained.pt"
+        torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
+        objective = load(replace(landscape, checkpoint=checkpoint.model_copy(update={"file": str(file)})))
+    objective.prove_deterministic()
+    kind = study.directions
+    directions = random_directions(objective, kind.n, seed=kind.seed, normalization=kind.normalization)
+    grid = study.make_grid()
+    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
+    return objective, directions, grid, batch

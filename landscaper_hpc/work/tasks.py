@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
 from landscaper_hpc.errors import InputError, leaves, user_traceback
 from landscaper_hpc.objective.device import keep_freed_memory, local_device
-from landscaper_hpc.objective.usercode import ended, mistake, user_module
+from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_module
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -31,6 +31,7 @@ from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.grid import Grid
     from landscaper_hpc.objective.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 # ---- train ----------------------------------------------------------------------------------------------------------
 
 
+@in_words()
 def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
     """Make a missing checkpoint with the study's `train` file."""
     import torch
@@ -66,13 +68,11 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 # ---- prepare --------------------------------------------------------------------------------------------------------
 
 
+@in_words()
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
     from landscaper_hpc.directions.hessian import proof_of
-    from landscaper_hpc.losses.bracket import reaches, rises
-    from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, prove_for
-    from landscaper_hpc.work.confirming import refuse_unconfirmable
-    from landscaper_hpc.work.error_bars import refuse_unsampled
+    from landscaper_hpc.losses.evaluate import evaluation_mode
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
@@ -92,18 +92,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     directions = make_directions(study, objective, progress, resume)
-    with refused_if_it_hangs(landscape):
-        heights = rises(objective, directions, study.found())
-        found_reaches = reaches(objective, directions, heights) if any(heights) else None
-    grid = study.make_grid(directions.eigenvalues, found_reaches)
-    with refused_if_it_hangs(landscape):
-        prove_for(objective, directions, grid.corners())
-        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
-        if study.confirm is not None:
-            refuse_unconfirmable(objective, directions, grid)
-        if study.error_bars is not None:
-            refuse_unsampled(objective)
-        proofs = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
+    grid = chosen_grid(landscape, objective, directions)
+    batch, proofs = tried(landscape, objective, directions, grid)
     found = spectrum(study, objective, progress)
     if directions.eigenvalues is not None and directions.residuals is not None:
         found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
@@ -133,6 +123,36 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     resume.unlink(missing_ok=True)
     # this process goes on as a worker with what it holds
     _workers[landscape.run, landscape.name] = _proved(landscape, landscape.open(), objective, directions)
+
+
+def chosen_grid(landscape: Landscape, objective: Objective, directions: Directions) -> Grid:
+    """The study's grid along these directions, as far out as the study says or has it found."""
+    from landscaper_hpc.losses.bracket import reaches, rises
+
+    with refused_if_it_hangs(landscape):
+        heights = rises(objective, directions, landscape.study.found())
+        found = reaches(objective, directions, heights) if any(heights) else None
+    return landscape.study.make_grid(directions.eigenvalues, found)
+
+
+def tried(
+    landscape: Landscape, objective: Objective, directions: Directions, grid: Grid
+) -> tuple[int, list[list[Any]]]:
+    """The batch shape that is used on this grid, and losses at some of its points to prove others by. `InputError` for
+    what the study asks and this loss cannot give."""
+    from landscaper_hpc.losses.evaluate import choose_batch, prove_for
+    from landscaper_hpc.work.confirming import refuse_unconfirmable
+    from landscaper_hpc.work.error_bars import refuse_unsampled
+
+    study = landscape.study
+    with refused_if_it_hangs(landscape):
+        prove_for(objective, directions, grid.corners())
+        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
+        if study.confirm is not None:
+            refuse_unconfirmable(objective, directions, grid)
+        if study.error_bars is not None:
+            refuse_unsampled(objective)
+        return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
 
 
 @contextmanager

@@ -46,12 +46,13 @@ def cache_folder() -> Path:
 
 def jit(function: Any) -> Any:
     """Compile on first call, without the interpreter lock, cached in `cache_folder`."""
-    before = _config.CACHE_DIR
-    _config.CACHE_DIR = str(cache_folder())
+    before = _config.CACHE_DIR, _config.DISABLE_JIT
+    # as Python, kernels would be of other arithmetic: NUMBA_DISABLE_JIT is for the user's own code
+    _config.CACHE_DIR, _config.DISABLE_JIT = str(cache_folder()), 0
     try:
         compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
-        _config.CACHE_DIR = before
+        _config.CACHE_DIR, _config.DISABLE_JIT = before
     save = compiled._cache.save_overload
 
     def save_if_possible(*what: Any) -> None:

@@ -1,0 +1,47 @@
+"""Variables of the environment that packages read as they are imported, and may end their import by.
+
+What cannot hurt is put right; what can be told at once is told before anything is spent; the rest where it happens.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+from landscaper_hpc.errors import InputError, is_users
+
+_BEGINNINGS = {"torch": ("TORCH", "PYTORCH"), "numba": ("NUMBA",), "matplotlib": ("MPL", "MATPLOTLIB")}
+
+
+def settle() -> None:
+    """To be called before anything is imported that reads them; `InputError` for what some package will refuse when it
+    is needed at last."""
+    if "MPLBACKEND" in os.environ:
+        os.environ["MPLBACKEND"] = "agg"  # figures become files; a name that matplotlib does not know ends its import
+    threads = os.environ.get("NUMBA_NUM_THREADS", "").strip()
+    if threads.lstrip("+-").isdigit() and int(threads) < 1:
+        raise InputError(f"NUMBA_NUM_THREADS={threads} in the environment: numba needs at least 1; correct or unset it")
+
+
+def refused(error: BaseException) -> str:
+    """An import that failed, in a sentence with the variables that may be to blame; nothing for other errors, and
+    where no such variable is set."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(is_users(frame.filename) for frame in frames):
+        return ""
+    for frame in frames:
+        parts = Path(frame.filename).parts
+        inside = [parts[i + 1] for i, part in enumerate(parts[:-1]) if part in ("site-packages", "dist-packages")]
+        if frame.name != "<module>" or not inside or inside[-1] not in _BEGINNINGS:
+            continue
+        beginnings = _BEGINNINGS[inside[-1]]
+        found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(beginnings)]
+        if found:
+            # torch answers with pages
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            return (
+                f"{inside[-1]} cannot be imported with {', '.join(found)} in the environment ({why}); correct or unset "
+                f"{'it' if len(found) == 1 else 'the wrong one of them'}"
+            )
+    return ""
