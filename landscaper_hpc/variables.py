@@ -19,9 +19,11 @@ def settle() -> None:
     is needed at last."""
     if "MPLBACKEND" in os.environ:
         os.environ["MPLBACKEND"] = "agg"  # figures become files; a name that matplotlib does not know ends its import
-    threads = os.environ.get("NUMBA_NUM_THREADS", "").strip()
-    if threads.lstrip("+-").isdigit() and int(threads) < 1:
-        raise InputError(f"NUMBA_NUM_THREADS={threads} in the environment: numba needs at least 1; correct or unset it")
+    threads = os.environ.get("NUMBA_NUM_THREADS")
+    if threads is not None and not (threads.strip().isdecimal() and int(threads) > 0):
+        raise InputError(
+            f"NUMBA_NUM_THREADS={threads} in the environment: numba needs a number from 1 on; correct or unset it"
+        )
 
 
 def refused(error: BaseException) -> str:

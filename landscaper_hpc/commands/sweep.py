@@ -102,10 +102,12 @@ def sweep(
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool) -> None:
     """Print what a sweep consists of, before anything is written."""
+    from landscaper_hpc.store.place import refuse_inside
     from landscaper_hpc.work.estimate import files_of
     from landscaper_hpc.work.sweep import Studies
 
     folder = site.folder(config.name, out)
+    refuse_inside(folder.resolve())
     made = Studies(config, site, folder.resolve())
     shards = files = 0
     for study in made.studies:

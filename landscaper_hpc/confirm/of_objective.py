@@ -17,7 +17,7 @@ from torch import Tensor
 from landscaper_hpc.confirm.surface import Array
 from landscaper_hpc.directions.decompose import Decomposed
 from landscaper_hpc.directions.directions import Directions
-from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
+from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions, value_and_gradient
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.losses.displacement import Walk
@@ -76,15 +76,8 @@ class ObjectiveSurface:
     def _of_batch(self, params: Parameters, batch: object, count: int) -> tuple[Tensor, Tensor, int]:
         """Value, slopes along the directions (n,) and weight of one batch of data."""
         objective = self._objective
-        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        with in_place(objective, leaves):
-            value, weight = objective.part(leaves, batch, count)
-            if not value.requires_grad:
-                return value, torch.zeros(len(self._u), dtype=torch.float64, device=objective.device), weight
-            with arithmetic(objective.precision, objective.device, autocast=False):
-                found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-        flat = self._walk.layout.flatten(dict(zip(leaves, found, strict=True)))
-        return value.detach(), self._u.double() @ flat.double(), weight
+        value, found, weight = value_and_gradient(objective, params, batch, count)
+        return value, self._u.double() @ self._walk.layout.flatten(found).double(), weight
 
     def _hessian(self, point: Array) -> NDArray[np.float64]:
         objective, params = self._objective, self._parameters(point)

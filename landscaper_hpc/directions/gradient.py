@@ -50,17 +50,31 @@ def batch_gradient(
 ) -> tuple[dict[str, Tensor], int]:
     """Gradient of one batch's mean loss at `at`, whose tensors are or become leaves that require gradients; with
     `keep` it can be differentiated again."""
+    _, parts, weight = value_and_gradient(objective, at, batch, count, keep=keep, buffers=buffers)
+    return parts, weight
+
+
+def value_and_gradient(
+    objective: Objective,
+    at: Mapping[str, Tensor],
+    batch: Any,
+    count: int,
+    *,
+    keep: bool = False,
+    buffers: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, dict[str, Tensor], int]:
+    """One batch's mean loss with its gradient, as `batch_gradient`, and its weight."""
     params = {name: p if keep else p.detach().requires_grad_() for name, p in at.items()}
 
-    def found() -> tuple[dict[str, Tensor], int]:
+    def found() -> tuple[Tensor, dict[str, Tensor], int]:
         with in_place(objective, params | dict(buffers or {})):
             value, weight = objective.part(params | dict(buffers or {}), batch, count)
             if not value.requires_grad:
-                return {name: torch.zeros_like(p) for name, p in params.items()}, weight
+                return value, {name: torch.zeros_like(p) for name, p in params.items()}, weight
             with arithmetic(objective.precision, objective.device, autocast=False):
                 leaves = list(params.values())
                 gradients = torch.autograd.grad(value, leaves, create_graph=keep, materialize_grads=True)
-        return dict(zip(params, gradients, strict=True)), weight
+        return value.detach(), dict(zip(params, gradients, strict=True)), weight
 
     try:
         return found()

@@ -15,6 +15,7 @@ from landscaper_hpc.report.current_page import is_current
 from landscaper_hpc.report.results import results, write_results
 from landscaper_hpc.store.folder import RunFolder, StudyFolder
 from landscaper_hpc.store.layout import consolidate_root
+from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
@@ -93,6 +94,8 @@ class Campaign:
     @classmethod
     def of(cls, study: Study, site: Site, folder: Path) -> Campaign:
         plan = Plan.of(study, site, folder)
+        refuse_inside(plan.folder)
+        refuse_sweep(plan.folder)
         return cls(plan.folder, (plan,))
 
     @property

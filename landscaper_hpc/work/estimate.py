@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.identity import refuse_other
@@ -71,6 +72,8 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     That checkpoint is tried out as `check` does it. Of one that has still to be trained, the task's untrained model is
     measured.
     """
+    refuse_inside(folder.resolve())
+    refuse_sweep(folder.resolve())
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)

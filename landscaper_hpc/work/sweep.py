@@ -20,6 +20,7 @@ from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
 from landscaper_hpc.store.lock import only_one
+from landscaper_hpc.store.place import refuse_inside
 from landscaper_hpc.store.sweep_record import Entry, Recorded, is_sweep, read_sweep, write_record
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
@@ -56,6 +57,7 @@ class Sweep(Campaign):
         as by `only_one`.
         """
         folder = folder.resolve()
+        refuse_inside(folder)
         made = Studies(config, site, folder)
         with only_one(folder, stop):
             before = read_sweep(folder) if is_sweep(folder) else None

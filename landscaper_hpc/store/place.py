@@ -1,0 +1,38 @@
+"""Where the folder of a study or a sweep may lie: not among what others keep, nor in its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.store.folder import StudyFolder, SweepFolder
+
+_ZARR = ("zarr.json", ".zgroup", ".zarray")
+
+
+def refuse_inside(folder: Path) -> None:
+    """`InputError` where `folder`, resolved, is a Zarr store, or lies in one, in a study's folder, or in a sweep's,
+    but for the place of that sweep's studies."""
+    if folder.parent == SweepFolder(folder.parent.parent).studies:
+        return
+    for holder in (folder, *folder.parents):
+        if any((holder / name).exists() for name in _ZARR):
+            what = "a Zarr store"
+        elif holder == folder:
+            continue
+        elif StudyFolder(holder).store.exists():
+            what = "the folder of a study"
+        elif SweepFolder(holder).record.exists():
+            what = "the folder of a sweep"
+        else:
+            continue
+        raise InputError(
+            f"{folder}: {'is' if holder == folder else f'lies in {holder}, which is'} {what}; choose a folder outside "
+            "of it with --out"
+        )
+
+
+def refuse_sweep(folder: Path) -> None:
+    """`InputError` where a study would share its folder with a sweep."""
+    if SweepFolder(folder).record.exists():
+        raise InputError(f"{folder}: holds a sweep; choose another folder for the study with --out")

@@ -1,0 +1,98 @@
+"""Odd surroundings of a study: variables that packages read, folders that hold something else. A row is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import command, process, wells
+
+VARIABLES: dict[str, tuple[str, int, str]] = {
+    "NUMBA_NUM_THREADS=0": ("plan", 2, "NUMBA_NUM_THREADS=0 in the environment: numba needs a number from 1 on"),
+    "NUMBA_NUM_THREADS=-2": ("topology", 2, "NUMBA_NUM_THREADS=-2 in the environment: numba needs a number from 1 on"),
+    "NUMBA_NUM_THREADS=two": ("check", 2, "NUMBA_NUM_THREADS=two in the environment: numba needs a number from 1 on"),
+    "NUMBA_DISABLE_JIT=1": ("topology", 0, ""),
+    "MPLBACKEND=nope": ("run", 0, ""),
+    "TORCH_LOGS=xx": ("check", 2, "torch cannot be imported with TORCH_LOGS=xx in the environment"),
+    "PYTORCH_JIT=maybe": ("run", 2, "torch cannot be imported with PYTORCH_JIT=maybe in the environment"),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_a_package_does_not_take(variable: str, tmp_path: Path) -> None:
+    name, code, told = VARIABLES[variable]
+    study = wells(tmp_path / "study", count=5)
+    np.save(tmp_path / "field.npy", np.random.default_rng(0).standard_normal((9, 9)))
+    words = {
+        "topology": [tmp_path / "field.npy"],
+        "run": [study, "--out", tmp_path / "run", "--executor", "serial"],
+    }.get(name, [study])
+    ended = process(name, *words, env={**os.environ, **dict([variable.split("=")])})
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    if code:
+        assert len(ended.stderr.strip().splitlines()) == 1
+
+
+PLACES: dict[str, tuple[str, str]] = {
+    "its own store": ("run/study.zarr", "run/study.zarr: is a Zarr store; choose"),
+    "a landscape": ("run/study.zarr/origin", "lies in {0}/run/study.zarr, which is a Zarr store; choose"),
+    "a part of a study": ("run/logs", "lies in {0}/run, which is the folder of a study; choose"),
+    "far inside of a study": ("run/a/b/c", "lies in {0}/run, which is the folder of a study; choose"),
+    "through a link": ("link/study.zarr/x", "lies in {0}/run/study.zarr, which is a Zarr store; choose"),
+    "a sweep": ("sweep", "holds a sweep; choose"),
+    "in a sweep": ("sweep/logs/x", "lies in {0}/sweep, which is the folder of a sweep; choose"),
+    "somebody's data": ("data.zarr", "is a Zarr store; choose"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+@pytest.mark.parametrize("name", ["plan", "run"])
+def test_a_folder_that_holds_something_else(what: str, name: str, tmp_path: Path) -> None:
+    out, told = PLACES[what]
+    study = wells(tmp_path / "study", count=5)
+    for made in ("run/study.zarr/origin", "sweep", "data.zarr"):
+        (tmp_path / made).mkdir(parents=True)
+    for file in ("run/study.zarr/zarr.json", "sweep/sweep.json", "data.zarr/.zgroup"):
+        (tmp_path / file).write_text("{}")
+    (tmp_path / "link").symlink_to("run")
+    before = sorted(tmp_path.rglob("*"))
+    ended = command(name, study, "--out", tmp_path / out)
+    assert ended.returncode == 2
+    assert told.format(tmp_path) in ended.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    if what != "a sweep":
+        swept = command("sweep", study, "--checkpoint", tmp_path / "study/origin.pt", "--out", tmp_path / out)
+        assert (swept.returncode, told.format(tmp_path) in swept.stderr) == (2, True)
+
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    "in the loss": ("raise KeyError('x')", ""),
+    "in its derivatives": (
+        "model.x.requires_grad and model.x.register_hook(lambda g: {}['x'])",
+        "{grid: {range: 0.5, count: 3}, directions: {kind: hessian, n: 2}}",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_one_mistake_is_one_sentence_of_all_commands(what: str, tmp_path: Path) -> None:
+    line, more = MISTAKES[what]
+    study = wells(tmp_path / "study", count=5)
+    task = tmp_path / "study/task.py"
+    task.write_text(task.read_text().replace("        x = model.x\n", f"        x = model.x\n        {line}\n"))
+    if more:
+        text = study.read_text()
+        study.write_text(text[: text.index("directions:")] + more[1:-1].replace("}, d", "}\nd") + "\n")
+    said = set()
+    for words in (["check", study], ["plan", study], ["run", study, "--executor", "serial", "--out", tmp_path / "run"]):
+        ended = command(*words)
+        assert ended.returncode == 2, ended.stderr
+        assert "task.py" in ended.stderr
+        assert "KeyError: 'x'" in ended.stderr
+        said.add(ended.stderr.strip().splitlines()[-1])
+    assert len(said) == 1
