@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from landscaper_hpc.errors import InputError
@@ -16,13 +17,13 @@ def refuse_inside(folder: Path) -> None:
     if folder.parent == SweepFolder(folder.parent.parent).studies:
         return
     for holder in (folder, *folder.parents):
-        if any((holder / name).exists() for name in _ZARR):
+        if any(_is_there(holder / name) for name in _ZARR):
             what = "a Zarr store"
         elif holder == folder:
             continue
-        elif StudyFolder(holder).store.exists():
+        elif _is_there(StudyFolder(holder).store):
             what = "the folder of a study"
-        elif SweepFolder(holder).record.exists():
+        elif _is_there(SweepFolder(holder).record):
             what = "the folder of a sweep"
         else:
             continue
@@ -34,5 +35,9 @@ def refuse_inside(folder: Path) -> None:
 
 def refuse_sweep(folder: Path) -> None:
     """`InputError` where a study would share its folder with a sweep."""
-    if SweepFolder(folder).record.exists():
+    if _is_there(SweepFolder(folder).record):
         raise InputError(f"{folder}: holds a sweep; choose another folder for the study with --out")
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  # False for a name that cannot be, where Path raises an error
