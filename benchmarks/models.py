@@ -9,7 +9,6 @@ a trained network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from math import pi
 from typing import Any
@@ -129,19 +128,6 @@ def lstm(sequences: int = 64, length: int = 16) -> Problem:
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "mlp": mlp, "pinn": pinn, "resnet20": resnet20, "cnn": cnn, "transformer": transformer,
 }  # fmt: skip
-
-
-EVERYDAY: dict[str, Callable[[], Problem]] = {
-    **PROBLEMS,
-    "digits": digits,
-    "digits, three channels": partial(digits, channels=3),
-    "digits, average pooling": partial(digits, average=True),
-    "MLP with BatchNorm": partial(normed, nn.BatchNorm1d),
-    "MLP with LayerNorm": partial(normed, nn.LayerNorm),
-    "UNet": unet,
-    "LSTM": lstm,
-}
-"""Those that `everyday.py` measures."""
 
 
 def trained(problem: Problem, steps: int, rate: float = 1e-2) -> Problem:

@@ -32,6 +32,7 @@ from landscaper_hpc.recording.padding import VECTOR, pad
 from landscaper_hpc.recording.products import align
 from landscaper_hpc.recording.record import NotRecordable, record
 from landscaper_hpc.recording.rewrite import rewrite
+from landscaper_hpc.recording.scripted import scripted
 from landscaper_hpc.recording.slabs import Pieces, divide
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class Evaluator:
             self.rewrites += [what for what in done if what not in self.rewrites]
         if self.batch > 1 and (operation := align(recorded, argument) or pad(recorded)):
             raise NotRecordable(f"a value would depend on its place in the batch ({operation})")
-        return recorded.forward  # without what calls of modules do around it
+        return scripted(recorded, argument)
 
 
 _evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
