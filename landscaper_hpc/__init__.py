@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.grid import Axis, Grid
+    from landscaper_hpc.in_memory import landscape
     from landscaper_hpc.objective.objective import Task
     from landscaper_hpc.orchestrate import run
     from landscaper_hpc.sampling.lowest import lowest
@@ -32,6 +33,7 @@ _HOME = {
     "Study": "study.study",
     "Task": "objective.objective",
     "contour_tree": "topology",
+    "landscape": "in_memory",
     "lowest": "sampling.lowest",
     "mean_climb": "topology.metrics",
     "merge_tree": "topology",
@@ -52,6 +54,7 @@ __all__ = [
     "Study",
     "Task",
     "contour_tree",
+    "landscape",
     "lowest",
     "mean_climb",
     "merge_tree",

@@ -1,0 +1,243 @@
+"""landscape(model, loss, data): a landscape of what is in memory, as from a study, in a few lines.
+
+What was given is written as a study in a temporary folder and run there in this process, so that it is the same
+landscape as from files, and can be kept as an ordinary study's folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.objective import Task
+from landscaper_hpc.orchestrate import run
+from landscaper_hpc.progress import heard
+from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.study.study import Study
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from torch import Tensor, nn
+
+    from landscaper_hpc.topology import MergeTree
+
+_TASK = '''"""Stands for a model, a loss and data that were in memory: {what}."""
+
+from landscaper_hpc.in_memory import given
+
+
+def task():
+    return given("{token}")
+'''
+
+_given: dict[str, Task] = {}
+
+
+def landscape(
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    data: Any,
+    *,
+    directions: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    **keys: Any,
+) -> LandscapeInMemory:
+    """The loss landscape around a model, in this process.
+
+    Parameters
+    ----------
+    model
+        The trained model. It stays as it is: a copy is worked on, in evaluation mode.
+    loss
+        `loss(model, batch)`, which returns the losses of the batch's examples, or their mean; or a criterion of torch
+        (`nn.CrossEntropyLoss()`), which is then called with the model's outputs and the second part of each batch.
+    data
+        One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a DataLoader in fixed order.
+    directions, grid
+        As in a study: `{"kind": "hessian", "n": 2, …}`, `{"count": 41, "range": 0.05, …}`.
+    device
+        Where it is evaluated: `cpu`, `cuda` or `cuda:<number>`.
+    progress
+        Whether progress is told on standard error.
+    **keys
+        More keys of a study: `precision`, `connectivity`, `only`, `confirm`, `hessian`, `name`, …
+
+    Returns
+    -------
+    LandscapeInMemory
+
+    Raises
+    ------
+    InputError
+        For what the user can mend: one sentence.
+    TaskFailed
+        For what the loss raised.
+
+    Examples
+    --------
+    >>> made = landscape(model, nn.CrossEntropyLoss(), (images, labels), grid={"count": 31})  # doctest: +SKIP
+    >>> made.results["topology"]["mean_climb"]  # doctest: +SKIP
+    """
+    import torch
+
+    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data)
+    token = _token(task.loss)
+    inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
+    made = LandscapeInMemory(StudyFolder(inside / "run"))
+    remove = weakref.finalize(made, shutil.rmtree, inside, ignore_errors=True)
+    _given[token] = task
+    hearing: AbstractContextManager[None] = nullcontext() if progress else heard(quiet=True, verbose=False)
+    try:
+        what = f"{type(model).__name__}, {getattr(loss, '__qualname__', type(loss).__name__)}"
+        (inside / "task.py").write_text(_TASK.format(what=what, token=token))
+        torch.save(model.state_dict(), inside / "model.pt")
+        asked = {"directions": directions, "grid": grid}
+        science = {
+            "name": "landscape",
+            "task": "task.py",
+            "checkpoints": [{"name": "model", "file": "model.pt"}],
+            **{key: dict(value) for key, value in asked.items() if value is not None},
+            **keys,
+        }
+        study = Study.of(science, inside / "landscape()")
+        with hearing:
+            run(study, Site(executor="serial", device=device), made.inside.path)
+    except BaseException:
+        remove()
+        raise
+    finally:
+        del _given[token]
+    return made
+
+
+def given(token: str) -> Task:
+    """What `landscape()` was called with, for the task file that stands for it."""
+    if token not in _given:
+        raise InputError(
+            "this landscape is of a model, a loss and data that were in memory, and can be evaluated no further; write "
+            "a task file (`landscaper-hpc init`) for a study that can"
+        )
+    task = _given[token]
+    return Task(copy.deepcopy(task.model), task.loss, task.data)
+
+
+@dataclass(frozen=True, eq=False)
+class LandscapeInMemory:
+    """What `landscape()` made. Its files are removed with the object; `save` keeps them."""
+
+    inside: StudyFolder
+
+    @cached_property
+    def store(self) -> LandscapeStore:
+        """All that was stored: directions, losses, trees."""
+        return open_landscape(self.inside.path)
+
+    @cached_property
+    def loss(self) -> xr.DataArray:
+        """The losses, one for each grid point, with the axes' coordinates, names and units."""
+        import xarray as xr
+
+        with xr.open_zarr(self.inside.store, group=self.store.name) as dataset:
+            loss: xr.DataArray = dataset["loss"].load()
+        return loss
+
+    @cached_property
+    def tree(self) -> MergeTree:
+        """The merge tree of the sublevel sets."""
+        return self.store.tree()
+
+    @property
+    def eigenvalues(self) -> NDArray[np.float64] | None:
+        """Of the Hessian, shape (n,), in the order of the directions; None for directions that are none of its."""
+        found = self.store.directions().hessian.get("eigenvalues")
+        return None if found is None else np.asarray(found)
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """The numbers of the landscape: its part of `results.json`."""
+        from landscaper_hpc.report.results import read_results
+
+        return dict(read_results(self.inside.results)["landscapes"][0])
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss over the first two axes (or the only one), through the checkpoint, on a matplotlib Axes."""
+        from landscaper_hpc.report.figures import plot_line, plot_slice
+
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots(layout="constrained")[1]
+        shown, *others = self.loss.dims[:2], *self.loss.dims[2:]
+        cut = self.loss.sel(dict.fromkeys(others, 0.0), method="nearest")
+        places = [np.asarray(self.loss[axis].values, dtype=np.float64) for axis in shown]
+        labels = [f"{axis} [{self.loss[axis].attrs.get('units', '1')}]" for axis in shown]
+        finite = self.loss.values[np.isfinite(self.loss.values)]
+        limits = (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
+        if len(shown) == 1:
+            plot_line(ax, places[0], cut.values, limits, labels[0])
+        else:
+            plot_slice(ax, places[0], places[1], cut.values, limits, (labels[0], labels[1]))
+        return ax
+
+    def report(self, path: str | Path) -> None:
+        """Write the page, one self-contained HTML file."""
+        shutil.copyfile(self.inside.report, path)
+
+    def save(self, folder: str | Path) -> None:
+        """Keep it as a study's folder, for every command that reads one; `InputError` where there is something."""
+        if Path(folder).exists():
+            raise InputError(f"{folder}: there is something already; give a folder that is not there yet")
+        shutil.copytree(self.inside.path, folder)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the numbers of the report's table, and the page's picture of the loss."""
+        from landscaper_hpc.report.figures import new_figure, style, svg
+        from landscaper_hpc.report.quantities import shown
+
+        with style():
+            figure, ax = new_figure(4.2, 3.2)
+            self.plot(ax)
+            picture = svg(figure)
+        rows = [("grid", " × ".join(map(str, self.loss.shape)))]
+        rows += [(row.label, row.text(value)) for row in shown("run") if (value := row.value(self.results)) is not None]
+        table = "".join(f"<tr><td>{escape(label)}</td><td>{escape(text)}</td></tr>" for label, text in rows)
+        return f"<div>{picture}<table>{table}</table></div>"
+
+
+def _of_outputs(criterion: nn.Module) -> Callable[[Any, Any], Tensor]:
+    def loss(model: nn.Module, batch: Any) -> Any:
+        inputs, targets = batch
+        return criterion(model(inputs), targets)
+
+    loss.__qualname__ = type(criterion).__name__
+    return loss
+
+
+def _token(loss: Callable[[Any, Any], Tensor]) -> str:
+    """Of the loss's code, so that a call that is repeated gives the same study."""
+    code = getattr(loss, "__code__", None)
+    parts = [
+        getattr(loss, "__qualname__", type(loss).__name__),
+        getattr(code, "co_code", b""),
+        getattr(code, "co_consts", ()),
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

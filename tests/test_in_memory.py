@@ -1,0 +1,141 @@
+"""landscape(model, loss, data) against the same study from files, and what it leaves of what it was given."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from landscaper_hpc import InputError, Site, Study, landscape, open_landscape, run
+from landscaper_hpc.topology import merge_tree
+from tests.studies import command
+
+TASK = """
+import torch
+from torch import nn
+from landscaper_hpc import Task
+
+def task():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20,), generator=generator)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2))
+    return Task(model, lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]), (x, y))
+"""
+KEYS: dict[str, Any] = {"directions": {"n": 3}, "grid": {"count": 5, "range": 0.5}}
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+@pytest.fixture
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20,), generator=generator)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_it_is_the_landscape_of_the_same_study_from_files(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = landscape(model, nn.CrossEntropyLoss(), data, progress=False, **KEYS)
+    assert capsys.readouterr() == ("", "")
+    (tmp_path / "task.py").write_text(TASK)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    science = {"name": "s", "task": "task.py", "checkpoints": [{"name": "model", "file": "model.pt"}], **KEYS}
+    results = run(Study.of(science, tmp_path / "study.yaml"), Site(executor="serial"), tmp_path / "run")
+    assert results is not None
+    np.testing.assert_array_equal(made.loss.values, open_landscape(tmp_path / "run").loss())
+    assert made.results["topology"] == results["landscapes"][0]["topology"]
+    assert made.loss.dims == ("alpha_0", "alpha_1", "alpha_2")
+    np.testing.assert_allclose(made.loss["alpha_1"], np.linspace(-0.5, 0.5, 5))
+    np.testing.assert_array_equal(made.tree.minima, merge_tree(made.loss.values).minima)
+    assert made.eigenvalues is not None
+    assert made.eigenvalues.shape == (3,)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_the_model_stays_as_it_is(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    model.half().train()
+    model[3].requires_grad_(False)
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    made = landscape(
+        model,
+        lambda model, batch: (model(batch[0]) ** 2).sum(dim=1),
+        DataLoader(TensorDataset(*data), batch_size=8),
+        directions={"kind": "random", "n": 1},
+        grid={"count": 3},
+        progress=False,
+    )
+    assert made.eigenvalues is None
+    assert model.training
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
+    torch.testing.assert_close(model[0].weight.grad, torch.ones_like(model[0].weight))
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float16
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_what_is_saved_is_an_ordinary_folder_that_goes_no_further(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    made = landscape(model, nn.CrossEntropyLoss(), data, progress=False, **KEYS)
+    made.save(tmp_path / "kept")
+    made.report(tmp_path / "page.html")
+    own = made.inside.path
+    assert (tmp_path / "page.html").read_bytes() == (own / "report.html").read_bytes()
+    with pytest.raises(InputError, match="there is something already"):
+        made.save(tmp_path / "kept")
+    shutil.copy(own.parent / "task.py", tmp_path)
+    del made
+    gc.collect()
+    assert not own.exists()
+    done = command("topology", tmp_path / "kept", "--connectivity", "full")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "task.py").write_text(
+        "from landscaper_hpc.in_memory import given\ndef task():\n    return given('x')\n"
+    )
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "study.yaml").write_text("{name: s, task: task.py, checkpoints: [{name: m, file: model.pt}]}")
+    done = command("check", tmp_path / "study.yaml")
+    assert done.returncode == 2
+    assert "were in memory, and can be evaluated no further" in done.stderr
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.usefixtures("words_only")
+def test_it_is_drawn_on_axes_that_are_given(n: int, model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    keys = {"directions": {"kind": "random", "n": n}, "grid": {"count": 3}}
+    made = landscape(model, nn.CrossEntropyLoss(), data, progress=False, **keys)
+    ax = Figure().subplots()
+    assert made.plot(ax) is ax
+    assert ax.get_xlabel().startswith("alpha_0")
+    shown = made._repr_html_()
+    assert "<svg" in shown
+    assert "mean climb" in shown
+
+
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(InputError, match=r"grid.count"):
+        landscape(model, nn.CrossEntropyLoss(), data, grid={"count": 4})
+    with pytest.raises(InputError, match="draws random numbers"):
+        landscape(model, lambda model, batch: model(batch[0]).sum() + torch.rand(()), data, progress=False)
+    with pytest.raises(InputError, match=r"Task.model is a str"):
+        landscape("model", nn.CrossEntropyLoss(), data)  # type: ignore[arg-type]
+    gc.collect()
+    assert not list(tmp_path.iterdir())
