@@ -6,6 +6,7 @@ and to be started again, 1 anything else.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -28,7 +29,7 @@ from landscaper_hpc.progress import heard
 
 _STOPPED = "stopped; everything finished so far is kept, the same command goes on from there"
 _LOOP = "Symlink loop from "
-"""What Python 3.11 says of a link that leads to itself."""
+"""What Python before 3.13 says of a link that leads to itself."""
 
 
 def guarded(command: Callable[..., None], output: bool = False) -> Callable[..., None]:
@@ -63,11 +64,11 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             if why := variables.refused(error):
                 _fail(why, 2)
             frames = user_frames(error)
+            if loop := _link_to_itself(error):
+                _fail(f"{loop}: is a link that leads to itself; remove it", 2)
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
                 _fail(f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there", 2)
-            if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
-                _fail(f"{str(error).removeprefix(_LOOP)}: is a link that leads to itself; remove it", 2)
             if is_fault(error) and options.get("traceback") is False:
                 _fail(f"{said_of_fault(error)}; please report it with what --traceback shows", 1)
             if not frames:
@@ -78,6 +79,15 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 2)
 
     return wrapped
+
+
+def _link_to_itself(error: BaseException) -> str:
+    """The link, where the error is of one that leads to itself."""
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+        return str(error).removeprefix(_LOOP)
+    if isinstance(error, OSError) and error.errno == errno.ELOOP and error.filename is not None:
+        return os.fsdecode(error.filename)
+    return ""
 
 
 def _show(traceback: str, options: Mapping[str, Any]) -> str:

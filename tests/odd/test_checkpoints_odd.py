@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import html
+import io
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from typer.testing import CliRunner
 from landscaper_hpc import InputError, Study, Task
 from landscaper_hpc.cli import app
 from landscaper_hpc.objective.checkpoints import read_checkpoint, read_with_notice
+from landscaper_hpc.objective.checkpoints.distributed import MetadataUnpickler
 from landscaper_hpc.objective.checkpoints.fit import load_into
 from landscaper_hpc.objective.checkpoints.names import Naming
 from landscaper_hpc.objective.loading import load_objective
@@ -388,6 +390,13 @@ def test_what_deepspeed_writes_without_zero(state: State, tmp_path: Path) -> Non
     model = network().half()
     load_into(model, read_checkpoint(path), path)
     assert torch.equal(model[0].weight, state["0.weight"].half())
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_a_checkpoint_may_have_been_written_under_another_python(module: str) -> None:
+    """Which have moved the class of the folder's name to and fro."""
+    metadata = f"c{module}\nPosixPath\n(Vsaved\ntR.".encode()
+    assert MetadataUnpickler(io.BytesIO(metadata)).load() == Path("saved")
 
 
 def test_a_part_of_the_model_may_be_called_optimal(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.errors import InputError
@@ -81,7 +81,7 @@ def _reader(path: Path) -> Any:
     class Reader(FileSystemReader):
         def read_metadata(self, *_: Any, **__: Any) -> Metadata:
             with Path(self.path, _METADATA).open("rb") as stream:
-                metadata: Metadata = _MetadataUnpickler(stream).load()
+                metadata: Metadata = MetadataUnpickler(stream).load()
             metadata.storage_meta = metadata.storage_meta or StorageMeta()
             metadata.storage_meta.load_id = self.load_id
             return metadata
@@ -89,7 +89,7 @@ def _reader(path: Path) -> Any:
     return Reader(path)
 
 
-class _MetadataUnpickler(pickle.Unpickler):
+class MetadataUnpickler(pickle.Unpickler):
     """The metadata of a distributed checkpoint is a pickle: only classes that describe tensors are allowed in it."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -100,9 +100,10 @@ class _MetadataUnpickler(pickle.Unpickler):
             ("torch", "device"),
             ("collections", "OrderedDict"),
             ("builtins", "set"),
-            ("pathlib", "PosixPath"),
             ("torch.serialization", "_get_layout"),
         }
+        if (module, name) in {("pathlib", "PosixPath"), ("pathlib._local", "PosixPath")}:
+            return PosixPath  # whose home is another one in Python 3.13
         if plain or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout)):
             return super().find_class(module, name)
         if module.startswith(("torch.distributed.checkpoint.", "torch.distributed._shard.")) and "." not in name:
