@@ -16,6 +16,16 @@ from torch.utils import _pytree as pytree
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.precision import dtype_in
 
+_UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
+    ("nested", lambda tensor: tensor.is_nested, "give a padded tensor with its lengths or a mask"),
+    (
+        "sparse",
+        lambda tensor: tensor.layout is not torch.strided,
+        "give it whole, with to_dense(), or its indices and values",
+    ),
+    ("on the meta device, which holds no numbers", lambda tensor: tensor.is_meta, "make it on the CPU"),
+)
+
 
 def is_batch(data: Any) -> bool:
     """Whether Task.data is one batch, and not several."""
@@ -118,8 +128,12 @@ def few_of(batches: list[Any], few: int | None, source: str) -> list[Any]:
 
 
 def examples_of(batch: Any, source: str) -> int:
-    """Number of examples in a batch: the leading length of its first tensor."""
+    """Number of examples in a batch: the leading length of its first tensor. `InputError` for what cannot be moved."""
     tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    for i, tensor in enumerate(tensors, 1):
+        for what, is_such, advice in _UNFIT:
+            if is_such(tensor):
+                raise InputError(f"{source}: tensor {i} of a batch of Task.data is {what}; {advice}")
     if not tensors:
         raise InputError(
             f"{source}: a batch of Task.data is a {type(batch).__name__} that holds no tensor; give tensors, "

@@ -123,6 +123,27 @@ def test_data_without_tensors(data: Any) -> None:
         Objective(Task(_model(), lambda m, b: m(b).mean(), data))
 
 
+UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
+    "nested": (
+        lambda: (torch.nested.nested_tensor([X[:5], X[5:]], layout=torch.jagged), Y),
+        "tensor 1 of .* is nested",
+    ),
+    "sparse": (
+        lambda: {"y": Y, "x": X.relu().to_sparse()},
+        "tensor 2 of a batch of Task.data is sparse; give it whole",
+    ),
+    "sparse, in a record": (lambda: Record(X.relu().to_sparse(), Y), "tensor 1 of .* is sparse"),
+    "meta": (lambda: [(X, Y), (X.to("meta"), Y)], "tensor 1 of .* is on the meta device, which holds no numbers"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_tensors_that_data_cannot_be(what: str) -> None:
+    make, said = UNFIT[what]
+    with pytest.raises(InputError, match=said):
+        Objective(Task(_model(), lambda m, b: m(b[0]).mean(), make()))
+
+
 class Scaled(nn.Module):
     """With parameters of no axis, one of no element, and a complex one of no axis."""
 
