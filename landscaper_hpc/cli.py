@@ -15,7 +15,6 @@ from landscaper_hpc.commands.check import check
 from landscaper_hpc.commands.connect import connect
 from landscaper_hpc.commands.doctor import doctor
 from landscaper_hpc.commands.init import init
-from landscaper_hpc.commands.lowest import lowest
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
 from landscaper_hpc.commands.run import run
@@ -39,9 +38,9 @@ app = typer.Typer(
 )
 
 
-_MAKE_FILES = (init, run, sweep, report, sensitivity, lowest)  # the others are for what they print
+_MAKE_FILES = (init, run, sweep, report, sensitivity)  # the others are for what they print
 
-_COMMANDS = (init, check, plan, run, lowest, sweep, status, topology, report, sensitivity, connect, similarity, doctor)
+_COMMANDS = (init, check, plan, run, sweep, status, topology, report, sensitivity, connect, similarity, doctor)
 
 for _command in _COMMANDS:
     app.command(context_settings=_HELP)(guarded(_command, output=_command not in _MAKE_FILES))

@@ -61,6 +61,15 @@ def nested_steps(shape: tuple[int, ...]) -> list[int]:
     return steps[::-1]
 
 
+LATTICE = 4
+"""Every so manieth vertex along each axis is where a search for the lowest part of a grid begins."""
+
+
+def lattice_size(shape: tuple[int, ...]) -> int:
+    """How many vertices of a grid of this shape the lattice has."""
+    return math.prod(-(-k // LATTICE) for k in shape)
+
+
 @dataclass(frozen=True)
 class Shard:
     """A box of grid points, `start` (inclusive) to `stop` (exclusive) per axis, and its place in the shard grid."""

@@ -7,6 +7,7 @@ Of what is finished nothing is listed, so that a thousand studies of a thousand 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import time
@@ -15,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from landscaper_hpc import strict_json
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent, over
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import RunFolder, StudyFolder, SweepFolder
 from landscaper_hpc.store.heartbeat import State, at_work, rate_of, read_heartbeats
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
-from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.store.leases import CONDUCTOR, Leases
 from landscaper_hpc.store.lock import is_locked
 from landscaper_hpc.store.sweep_record import is_sweep, read_sweep
 
@@ -46,7 +48,8 @@ def status(folder: Path) -> dict[str, Any]:
     dead = {(state.host, state.pid) for state in heartbeats} - {(state.host, state.pid) for state in alive}
     held = {key: holder for key, holder in found["held"].items() if _process(holder) not in dead}
     found["held"] = held
-    evaluating = sum(not state.phase for state in alive) if found["shards_done"] < found["shards"] else 0
+    unfinished = found["shards_done"] < found["shards"] or (found["scoped"] and not finished(found))
+    evaluating = sum(not state.phase for state in alive) if unfinished else 0
     found["running"] = len(held) or evaluating
     # failed shards and those that someone holds are not done and will not be begun
     found["pending"] = max(0, found["shards"] - found["shards_done"] - found["running"] - len(found["failed"]))
@@ -54,7 +57,8 @@ def status(folder: Path) -> dict[str, Any]:
     return found | {
         "points_per_second": rate,
         "shards_per_minute": sum(_shards_per_minute(state) for state in alive),
-        "seconds_left": (found["points"] - found["points_done"]) / rate if rate else None,
+        # of a lowest part nobody knows how many points it takes
+        "seconds_left": (found["points"] - found["points_done"]) / rate if rate and not found["scoped"] else None,
         "nodes": _nodes(alive),
         "phases": sorted({state.current for state in alive if state.phase}),
         "at_work": bool(alive or held or any(job.active for job in known_jobs) or is_locked(folder)),
@@ -141,30 +145,60 @@ def _study(folder: Path) -> dict[str, Any]:
             "shards_done": store.n_done(),
             "points": store.grid.size,
             "topology": store.has_tree(),
+            "scope": None,
         }
+        | _scope(inside, store)
         for store in stores
     ]
     return {
         "kind": "study",
         "landscapes": landscapes,
+        "scoped": any(item["scope"] is not None for item in landscapes),
         "shards": sum(item["shards"] for item in landscapes),
         "shards_done": sum(item["shards_done"] for item in landscapes),
         "points": sum(item["points"] for item in landscapes),
         "points_done": sum(map(_points_done, landscapes)),
         "failed": _failed(folder),
-        "held": _held(folder),
+        "held": {key: holder for key, holder in _held(folder).items() if not key.endswith(CONDUCTOR)},
         "report": str(report) if report.exists() else None,
     }
 
 
+def _scope(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
+    """What is other where the lowest part is sought, or was found; nothing where the whole is evaluated."""
+    if store.n_done():
+        return {}
+    try:
+        told = strict_json.loads(inside.so_far(store.name).read_bytes()) | {"found": False}
+    except (OSError, ValueError, TypeError):
+        numbers = store.scope_numbers()
+        if numbers is None:
+            return {}
+        told = {name: numbers[f"scope.{name}"] for name in _TOLD} | {"found": True}
+    whole = {"shards": 0, "shards_done": 0, "scope": told}
+    return whole | ({"points": told["evaluated"]} if told["found"] else {})
+
+
+_TOLD = ("evaluated", "level", "points_below", "n_minima", "pairs", "components", "next_tenth")
+
+
 def _points_done(item: dict[str, Any]) -> int:
+    if item["scope"] is not None:
+        return int(item["scope"]["evaluated"])
     return int(item["points"] * item["shards_done"] // item["shards"])
 
 
 def _sweep(folder: Path) -> dict[str, Any]:
     inside, recorded = SweepFolder(folder), read_sweep(folder)
     states: Counter[str] = Counter()
-    found: dict[str, Any] = {"kind": "sweep", "shards": 0, "shards_done": 0, "points": 0, "points_done": 0}
+    found: dict[str, Any] = {
+        "kind": "sweep",
+        "scoped": False,
+        "shards": 0,
+        "shards_done": 0,
+        "points": 0,
+        "points_done": 0,
+    }
     active: list[dict[str, Any]] = []
     held: dict[str, str] = {}
     for entry in recorded.entries:
@@ -270,6 +304,9 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield from _sweep_lines(found)
     else:
         for item in found["landscapes"]:
+            if item["scope"] is not None:
+                yield f"{item['name']:<20} {_scope_line(item)}"
+                continue
             yield (
                 f"{item['name']:<20} {item['shards_done']:>8,}/{item['shards']:,} shards "
                 f"({100 * item['shards_done'] // item['shards']} %), "
@@ -286,8 +323,8 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         )
     if found["points_per_second"] and found["points_done"] < found["points"]:
         yield (
-            f"rate: {found['points_per_second']:,.4g} points/s, {found['shards_per_minute']:,.3g} shards/min, "
-            f"about {duration(found['seconds_left'])} left"
+            f"rate: {found['points_per_second']:,.4g} points/s, {found['shards_per_minute']:,.3g} shards/min"
+            + ("" if found["seconds_left"] is None else f", about {duration(found['seconds_left'])} left")
         )
         for node in found["nodes"]:
             yield f"  {node['host']:<20} {node['workers']:>3} workers, {node['points_per_second']:,.4g} points/s"
@@ -309,6 +346,21 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"nobody works on it; go on with: {found['command'] or 'the same command again'}"
     elif abandoned(found):
         yield "nobody works on it"
+
+
+def _scope_line(item: dict[str, Any]) -> str:
+    """How far the search for a lowest part is: what it says of the landscape below a level is exact."""
+    scope, shape = item["scope"], " × ".join(map(str, item["shape"]))
+    said = f"{scope['evaluated']:,} points of {shape} evaluated"
+    if scope.get("level") is None:
+        return f"{said}; the search begins"
+    level = scope["level"]
+    below = "everywhere" if level == math.inf else f"below {level:.6g}"
+    return (
+        f"{said}; {below}{'' if scope['found'] else ', so far'}: {scope['n_minima']:,} minima and "
+        f"{scope['pairs']:,} pairs in {scope['components']:,} components and {scope['points_below']:,} points, exact "
+        f"in what was met; the next 10 % would take about {scope['next_tenth']:,} evaluations"
+    )
 
 
 def finished(found: dict[str, Any]) -> bool:

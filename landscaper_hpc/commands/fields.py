@@ -74,6 +74,7 @@ def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:
     from landscaper_hpc.store.landscape import open_landscape
 
     store = open_landscape(path, landscape)
+    store.refuse_lowest()
     pending = store.n_shards() - store.n_done()
     if pending:
         raise InputError(

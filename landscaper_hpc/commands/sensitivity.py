@@ -31,6 +31,7 @@ def sensitivity(
     for item in Plan.of(loaded, where, where.folder(loaded.name, out)).landscapes:
         store = item.open()
         store.refuse_other(loaded.science(item.checkpoint))
+        store.refuse_lowest()
         if store.n_done() < store.n_shards():
             raise InputError(f"{store.folder}: not all of it is evaluated; `landscaper-hpc run {study}` does it")
         _tell(item, store)

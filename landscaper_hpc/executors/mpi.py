@@ -18,6 +18,7 @@ from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked, Mapper
 from landscaper_hpc.work.landscape import Landscape, ShardItem
+from landscaper_hpc.work.seeking import seek_together
 from landscaper_hpc.work.worker import Stop, work
 
 log = logging.getLogger(__name__)
@@ -99,8 +100,6 @@ class Ranks:
         place, places = _place(comm)
         total = sum(item.open().grid.size for item in shards.landscapes) if comm.rank == 0 else 0
         points = 0
-        last_chance = restarts() >= _RESTARTS_IN_VAIN
-        before = _shards_done(shards.landscapes) if last_chance else 0
 
         def on_done(item: ShardItem) -> None:
             nonlocal points
@@ -111,8 +110,8 @@ class Ranks:
             # every rank counts its own; an even share is what rank 0 can tell of the others
             self.bars.update(f"points (1 of {places} ranks)", min(points, total // places), total // places)
 
-        finished = _together(
-            comm,
+        self._to_the_end(
+            shards.landscapes,
             lambda: work(
                 shards.landscapes,
                 place=place,
@@ -123,14 +122,26 @@ class Ranks:
                 finished_already=shards.over,
             ),
         )
+
+    def _to_the_end(self, landscapes: Sequence[Landscape], do: Callable[[], bool]) -> None:
+        """Have every rank do what says whether it came to its end; `Stopped` on all where one had to stop."""
+        comm, stop = self._comm, self._stop
+        last_chance = restarts() >= _RESTARTS_IN_VAIN
+        before = _advance(landscapes) if last_chance else 0
+        finished = _together(comm, do)
         if not all(comm.gather(finished)):
             taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
-            if last_chance and not taken_away and not any(comm.gather(_shards_done(shards.landscapes) - before)):
+            if last_chance and not taken_away and not any(comm.gather(_advance(landscapes) - before)):
                 raise InputError(
                     f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
                     "give it more walltime, or the study smaller shards (shard_points) in a new folder"
                 )
             raise Stopped
+
+    def seek(self, landscapes: Sequence[Landscape]) -> None:
+        place, places = _place(self._comm)
+        bars = None if self._comm.rank else self.bars
+        self._to_the_end(landscapes, lambda: seek_together(landscapes, place, places, self._stop, bars))
 
     def once(self, do: Callable[[], T]) -> T:
         return _once(self._comm, do)
@@ -144,8 +155,9 @@ class Ranks:
         stages.topology(item, self.bars, self._comm)
 
 
-def _shards_done(landscapes: Sequence[Landscape]) -> int:
-    return sum(item.open().n_done() for item in landscapes)
+def _advance(landscapes: Sequence[Landscape]) -> int:
+    """How many shards, and bytes of points, there are."""
+    return sum(item.open().n_done() + item.inside.points_bytes(item.name) for item in landscapes)
 
 
 def _place(comm: Comm) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from landscaper_hpc.digests import canonical_sha256, combined_sha256
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.study.study import Study
 
 
@@ -43,8 +44,11 @@ def _last_line(page: bytes, folder: Path) -> bytes:
     stores = [LandscapeStore(inside.store, item["name"]) for item in results["landscapes"]]
     sources = [hashlib.sha256(inside.results.read_bytes()).hexdigest(), _version()]
     for store in stores:
-        answers = (store.answer(*question) for question in asked.items())
-        drawn = (store.drawing(), *(answer.drawing for answer in answers if answer is not None))
+        answers = [answer for question in asked.items() if (answer := store.answer(*question)) is not None]
+        if SCOPE in asked:  # the page is of that alone
+            sources += [_arrays_sha256(answer.drawing) for answer in answers]
+            continue
+        drawn = (store.drawing(), *(answer.drawing for answer in answers))
         sources += [store.losses_sha256(), *map(_arrays_sha256, drawn)]
     return _START + f"{canonical_sha256(sources)}, {hashlib.sha256(page).hexdigest()} -->\n".encode()
 

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.report import quantities
+from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.results import SCHEMA
+from landscaper_hpc.store.layout import SCOPE
 
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
 
@@ -25,6 +28,32 @@ _NUMBER = {
 
 def schema() -> dict[str, Any]:
     """The JSON schema of `results.json`, strict: every key is there, and no other."""
+    whole = _landscape([row for row in quantities.ROWS if row.origin != SCOPE])
+    lowest = _landscape([row for row in quantities.ROWS if row.origin in ("landscape", SCOPE)])
+    landscape = {"if": {"required": ["scope"]}, "then": lowest, "else": whole}
+    found = _object(
+        schema={"const": SCHEMA},
+        study=_TEXT,
+        study_id=_SHA256,
+        landscapes={"type": "array", "minItems": 1, "items": landscape},
+        provenance=_object(
+            versions={"type": "object", "additionalProperties": _TEXT},
+            device=_TEXT,
+            seed=_COUNT,
+            configuration={"type": "object", "description": "the study as it was read, defaults included"},
+        ),
+    )
+    found["properties"]["provenance"]["additionalProperties"] = True
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"results.json of landscaper-hpc, format {SCHEMA}",
+        "$defs": {"number": _NUMBER},
+        **found,
+    }
+
+
+def _landscape(rows: Sequence[Quantity]) -> dict[str, Any]:
+    """An entry of a landscape that these quantities are told of."""
     landscape = _object(
         name=_TEXT,
         options={"type": "object", "description": "keyword arguments of the task's function"},
@@ -48,7 +77,7 @@ def schema() -> dict[str, Any]:
             ranges={"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
         ),
     )
-    for row in quantities.ROWS:
+    for row in rows:
         *folders, name = row.key.split(".")
         at = landscape
         for folder in folders:
@@ -56,25 +85,7 @@ def schema() -> dict[str, Any]:
         unit = f", in units of {row.unit}" if row.unit else ""
         said = ": ".join(filter(None, [row.label, row.meaning])) + unit
         _add(at, name, {"description": said, "oneOf": [row.kind.schema, {"type": "null"}]})
-    found = _object(
-        schema={"const": SCHEMA},
-        study=_TEXT,
-        study_id=_SHA256,
-        landscapes={"type": "array", "minItems": 1, "items": landscape},
-        provenance=_object(
-            versions={"type": "object", "additionalProperties": _TEXT},
-            device=_TEXT,
-            seed=_COUNT,
-            configuration={"type": "object", "description": "the study as it was read, defaults included"},
-        ),
-    )
-    found["properties"]["provenance"]["additionalProperties"] = True
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"results.json of landscaper-hpc, format {SCHEMA}",
-        "$defs": {"number": _NUMBER},
-        **found,
-    }
+    return landscape
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -101,7 +112,8 @@ Every number that is told of a landscape: made by `python -m landscaper_hpc.repo
 `landscaper_hpc/report/quantities.py`, over which `results.json`, the commands, the pages and the figures iterate as
 well. *f* is the loss, *v* a grid point, *m* a minimum, *N* the number of grid points, (birth, death) a pair of the
 elder rule. Numbers that are not finite are written `"NaN"`, `"Infinity"` and `"-Infinity"`; null means that there is
-no value. The JSON schema of `results.json` is `landscaper_hpc/report/results.schema.json`.
+no value. A study with `scope` has the rows of the checkpoint, the directions and the Hessian, and those of `scope`, and
+no others. The JSON schema of `results.json` is `landscaper_hpc/report/results.schema.json`.
 
 | in `results.json` | called | unit | meaning | definition | source |
 |---|---|---|---|---|---|

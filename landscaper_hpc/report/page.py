@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
 from landscaper_hpc.directions.numbers import described
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.current_page import sealed
@@ -30,6 +31,7 @@ from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
@@ -78,9 +80,57 @@ def write_report(folder: Path) -> Path:
     results = read_results(inside.results)
     with figures.style():
         asked = Study.asked_in(results["provenance"]["configuration"])
+        if SCOPE in asked:
+            return _write_scope(inside, results, asked)
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, sealed(page, inside.path))
     return inside.report
+
+
+def _write_scope(inside: StudyFolder, results: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The page of a study of which the lowest part was evaluated, and nothing is known of the whole."""
+    found = []
+    for item in results["landscapes"]:
+        answer = LandscapeStore(inside.store, item["name"]).answer(SCOPE, asked[SCOPE])
+        if answer is None:
+            raise InputError(f"{inside.store / item['name'] / SCOPE}: is missing or damaged; run the study again")
+        found.append(_scope_figures(item, Drawing.from_arrays(answer.drawing)))
+    page = (
+        environment()
+        .get_template("scope.html.j2")
+        .render(
+            results=results,
+            landscapes=results["landscapes"],
+            directions=described(results["landscapes"][0]["directions"]),
+            rows=_rows(results["landscapes"]),
+            figures=found,
+            shown=LEAVES,
+        )
+    )
+    publish(inside.report, sealed(page, inside.path))
+    return inside.report
+
+
+def _scope_figures(entry: Mapping[str, Any], drawing: Drawing) -> dict[str, Markup]:
+    name, scope = entry["name"], entry["scope"]
+    level = scope["level"]
+    if not math.isfinite(level):  # all that was met is below it
+        ends = np.concatenate([drawing.bars.birth, drawing.bars.death])
+        level = float(ends[np.isfinite(ends)].max(initial=-math.inf))
+    minima, limits = scope["n_minima"], (scope["lowest"], level)
+    said = f"{name}: {refined.basins(minima)} below a loss of {text.number(scope['level'])}"
+    return {
+        "barcode": draw(
+            lambda ax: figures.plot_barcode(ax, drawing.bars, limits, 0.0, minima),
+            f"barcode-{name}",
+            f"Persistence barcode of {said}",
+        ),
+        "tree": draw(
+            lambda ax: figures.plot_merge_tree(ax, drawing.branches, limits, minima),
+            f"tree-{name}",
+            f"Merge tree of {said}",
+        ),
+    }
 
 
 def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> _Landscape:

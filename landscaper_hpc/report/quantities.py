@@ -34,6 +34,7 @@ from landscaper_hpc.report.quantity import (
     Place,
     Quantity,
 )
+from landscaper_hpc.sampling.lowest import Lowest
 from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.error_bars import ErrorBars
@@ -98,6 +99,11 @@ def _bars(m: Measured) -> ErrorBars:
     return m.error_bars
 
 
+def _lowest(m: Measured) -> Lowest:
+    assert m.lowest is not None
+    return m.lowest
+
+
 def _largest(values: NDArray[np.float64]) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max(initial=0.0))
@@ -136,6 +142,7 @@ _CONTOUR: Origin = "contour"
 _OWN: Origin = "landscape"
 _CONFIRMED: Origin = "confirmed"
 _BARS: Origin = "error_bars"
+_SCOPE: Origin = "scope"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -153,11 +160,11 @@ ROWS: tuple[Quantity, ...] = (
     Quantity("grid.shape", "grid", "",
         "points along each direction",
         "k₁ × … × kₙ", "",
-        _CURVE, SHAPE, lambda m: m.tree.shape, _in("run")),
+        _OWN, SHAPE, lambda m: m.grid.shape, _in("run")),
     Quantity("grid.points", "points", "",
         "of the grid",
         "N = Π kᵢ", "",
-        _CURVE, COUNT, lambda m: m.tree.n_vertices, frozenset(), "points"),
+        _OWN, COUNT, lambda m: m.grid.size, frozenset(), "points"),
     Quantity("directions.eigenvalues", "Hessian eigenvalues λ", "loss/‖Δθ‖²",
         "curvature of the loss along each direction",
         "Hu = λu", "",
@@ -559,5 +566,112 @@ ROWS: tuple[Quantity, ...] = (
         "",
         "", "",
         _BARS, TEXT, lambda m: _of(m.change, lambda c: c.sentence())),
+    Quantity("scope.level", "level L", "loss",
+        "the scope is what lies below it; all that follows is of what was met there, and exact",
+        "{v: f(v) < L}", "",
+        _SCOPE, NUMBER, lambda m: _lowest(m).level, _in("run", "page"), "scope_level"),
+    Quantity("scope.evaluated", "points evaluated", "",
+        "of the grid, to find what lies below the level",
+        "", "",
+        _SCOPE, COUNT, lambda m: sum(_lowest(m).evaluated.values()), _in("run", "page")),
+    Quantity("scope.share_evaluated", "points evaluated, as a share", "",
+        "of the grid's",
+        "evaluated / N", "",
+        _SCOPE, SHARE, lambda m: sum(_lowest(m).evaluated.values()) / m.grid.size, _in("run", "page")),
+    Quantity("scope.lattice", "points of the lattice", "",
+        "with which the search begins",
+        "", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).evaluated["lattice"]),
+    Quantity("scope.descents", "points of descents", "",
+        "from the lattice's minima, and from the checkpoint",
+        "", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).evaluated["descents"]),
+    Quantity("scope.flood", "points of the flood", "",
+        "neighbours of points below the level",
+        "", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).evaluated["flood"]),
+    Quantity("scope.random", "points of random descents", "",
+        "by which what was not met is bounded",
+        "", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).evaluated["random descents"]),
+    Quantity("scope.points_below", "points below the level", "",
+        "that were met",
+        "N_L = #{v met: f(v) < L}", "",
+        _SCOPE, COUNT, lambda m: m.tree.n_vertices, _in("run", "page")),
+    Quantity("scope.lowest", "lowest loss", "loss",
+        "of what was met",
+        "min f", "",
+        _SCOPE, NUMBER, lambda m: m.tree.value_range[0], _in("run", "page")),
+    Quantity("scope.n_minima", "minima in the scope", "",
+        "that were met",
+        "m_L = #{m met: f(m) < L}", "",
+        _SCOPE, COUNT, lambda m: m.tree.n_minima, _in("run", "page")),
+    Quantity("scope.components", "components below the level", "",
+        "that were met, each complete; where its deepest basin ends, at or above the level, is not known",
+        "of {v: f(v) < L}", "",
+        _SCOPE, COUNT, lambda m: int(np.count_nonzero(m.tree.parent < 0)), _in("run", "page")),
+    Quantity("scope.pairs", "persistence pairs below the level", "",
+        "basins that a deeper one takes in, below the level",
+        "#{(birth, death): death < L}", _ELDER,
+        _SCOPE, COUNT, lambda m: int(np.count_nonzero(m.tree.parent >= 0)), _in("run", "page")),
+    Quantity("scope.largest_persistence", "largest persistence below the level", "loss",
+        "of these pairs",
+        "max (death − birth), death < L", _ELDER,
+        _SCOPE, NUMBER, lambda m: m.persistence.max, _in("run", "page")),
+    Quantity("scope.mean_climb", "mean climb in the scope", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "E_v[min(f(first_saddle(basin of v)), L) − f(its minimum) | f(v) < L] / (L − min f); 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _SCOPE, NUMBER, lambda m: mean_climb(m.tree), _in("run", "page")),
+    Quantity("scope.smad", "SMAD in the scope", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "mean over minima m below L of (min(f(first_saddle(m)), L) − f(m)) / (L − min f) · "
+        "|{v in basin(m): f(v) < L}| / N_L; 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _SCOPE, NUMBER, lambda m: smad(m.tree), _in("run", "page")),
+    Quantity("scope.random_descents", "random descents", "",
+        "from points drawn uniformly from the grid, after the search",
+        "n", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).descents, _in("page")),
+    Quantity("scope.ended_elsewhere", "random descents that ended elsewhere", "",
+        "in minima below the level that had not been met; they are met now",
+        "k", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).missed, _in("page")),
+    Quantity("scope.unmet_at_most", "share of the grid that descends elsewhere, at most", "",
+        "to minima below the level that had not been met before the random descents; with a probability of 0.95",
+        "p with P(X ≤ k) = 0.05, X binomial (n, p)", "Clopper and Pearson (1934)",
+        _SCOPE, SHARE, lambda m: _lowest(m).unmet, _in("run", "page")),
+    Quantity("scope.next_tenth", "evaluations for the next tenth", "",
+        "about how many more would bring a tenth more points below the level",
+        "(N_L + (n − 1)/n · #{v: f(v) ≥ L, with a neighbour below L}) / 10", "",
+        _SCOPE, COUNT, lambda m: _lowest(m).next_tenth, _in("page")),
+    Quantity("scope.sentence", "the lowest part, in words", "",
+        "",
+        "", "",
+        _SCOPE, TEXT, lambda m: _lowest(m).sentence(m.grid.size)),
+    Quantity("scope.whole_grid.mean_climb", "mean climb of the whole grid, estimated", "loss",
+        "from random points, not divided by a range; with `climb` only, as the next ones",
+        "mean over v drawn uniformly of f(first_saddle(basin of v)) − f(its minimum)", f"after {_LANDSCAPER}",
+        _SCOPE, NUMBER, lambda m: _of(m.climb, lambda c: c.mean), _in("run", "page")),
+    Quantity("scope.whole_grid.interval", "its 95 % interval", "loss",
+        "as far as a mean of so many is normally distributed",
+        "mean ± 1.96 s / √n", "",
+        _SCOPE, BOUNDS, lambda m: _of(m.climb, lambda c: c.interval), _in("run", "page")),
+    Quantity("scope.whole_grid.bernstein", "its interval that needs no normal distribution", "loss",
+        "where no climb is higher than the range of the values that were met",
+        "empirical Bernstein bound", "Maurer and Pontil (2009), theorem 4",
+        _SCOPE, BOUNDS, lambda m: _of(m.climb, lambda c: c.bernstein), _in("page")),
+    Quantity("scope.whole_grid.starts", "random points of the estimate", "",
+        "",
+        "n", "",
+        _SCOPE, COUNT, lambda m: _of(m.climb, lambda c: c.starts), _in("page")),
+    Quantity("scope.whole_grid.minima", "minima that these descend to", "",
+        "",
+        "", "",
+        _SCOPE, COUNT, lambda m: _of(m.climb, lambda c: c.minima), _in("page")),
+    Quantity("scope.whole_grid.evaluated", "points evaluated for the estimate", "",
+        "those of the scope that it met again among them",
+        "", "",
+        _SCOPE, COUNT, lambda m: _of(m.climb, lambda c: c.evaluated), _in("page")),
 )
 # fmt: on

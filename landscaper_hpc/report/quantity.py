@@ -10,7 +10,10 @@ from typing import Any, Literal, NamedTuple
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.result import Confirmed
+from landscaper_hpc.grid import Grid
 from landscaper_hpc.report import text
+from landscaper_hpc.sampling.climb import Climb
+from landscaper_hpc.sampling.lowest import Lowest
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.all_data import Change
@@ -38,7 +41,8 @@ class Measured:
     landscape its store, for those of a scope the `field`: its values, and the tree's labels, for those of its
     refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
     not among them, for those of the contour tree that, and for those of what else a study asks for the answers, with
-    the `change` that all data make where the losses are of a few batches."""
+    the `change` that all data make where the losses are of a few batches. Where only the lowest part is evaluated, the
+    tree is of that: the `lowest`, and perhaps an estimate of the whole grid's mean `climb`."""
 
     tree: MergeTree
     precision: Any
@@ -49,6 +53,8 @@ class Measured:
     confirmed: Confirmed | None = None
     error_bars: ErrorBars | None = None
     change: Change | None = None
+    lowest: Lowest | None = None
+    climb: Climb | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -99,6 +105,11 @@ class Measured:
         assert self.store is not None
         return self.store.attributes
 
+    @property
+    def grid(self) -> Grid:
+        assert self.store is not None
+        return self.store.grid
+
     @cached_property
     def directions(self) -> StoredDirections:
         assert self.store is not None
@@ -132,7 +143,7 @@ SHAPES = Kind({"type": "array", "items": {"type": "array", "items": {"type": "in
 MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
-Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars"]
+Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "scope"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ class Quantity:
     formula     how it is defined; `source` who says so
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
                 contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
-                confirmed, error_bars: of what else a study asks for
+                confirmed, error_bars: of what else a study asks for; scope: of the lowest part, in place of a tree
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

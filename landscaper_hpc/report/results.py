@@ -9,7 +9,7 @@ from typing import Any
 from landscaper_hpc import strict_json
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import ANSWERS
+from landscaper_hpc.store.layout import ANSWERS, SCOPE
 from landscaper_hpc.study.study import Study
 
 SCHEMA = 2
@@ -69,8 +69,13 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
     from landscaper_hpc.report.quantities import ROWS, nested
 
     answers = _answers(study, store)
-    told = {row.key: answers.get(row.key) for row in ROWS if row.origin in ANSWERS}
-    science, numbers = store.attributes["science"], nested({**store.numbers(), **told})
+    if study.scope is not None:  # of the whole grid nothing is known
+        told = {row.key: answers.get(row.key) for row in ROWS if row.origin in ("landscape", SCOPE)}
+    else:
+        told = store.numbers() | {
+            row.key: answers.get(row.key) for row in ROWS if row.origin in ANSWERS and row.origin != SCOPE
+        }
+    science, numbers = store.attributes["science"], nested(told)
     said = {
         "directions": {
             "kind": study.directions.kind,

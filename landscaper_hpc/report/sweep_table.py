@@ -13,6 +13,7 @@ from landscaper_hpc.report import quantities
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.sweep_record import Entry, Recorded
 
 if TYPE_CHECKING:
@@ -82,5 +83,5 @@ def _state(folder: StudyFolder) -> str:
 
 def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | None]:
     """What the table holds of a landscape's entry in `results.json`; None for everything where there is none."""
-    scalars = [row for row in quantities.ROWS if row.kind.scalar]
+    scalars = [row for row in quantities.ROWS if row.kind.scalar and row.origin != SCOPE]
     return {row.column: None if item is None else row.value(item) for row in scalars}

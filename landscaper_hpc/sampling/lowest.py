@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.grid import Connectivity
+from landscaper_hpc.grid import LATTICE, Connectivity, lattice_size
 from landscaper_hpc.sampling.descents import descend
 from landscaper_hpc.sampling.restricted import restricted_tree
 from landscaper_hpc.sampling.sample import Evaluate, Sample
 from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.tree import MergeTree
 
-LATTICE = 4
-"""Every so manieth vertex along each axis is where the search begins."""
 _DESCENTS = 300
 _DESCENTS_SHARE = 0.01
 _CONFIDENCE = 0.95
@@ -57,6 +55,9 @@ class Lowest:
         random descents, with a probability of 0.95 (Clopper and Pearson).
     ids, values
         The known vertices below the level, and the field there.
+    next_tenth
+        About how many more evaluations it takes until there are a tenth more vertices below the level, if what lies
+        around these grows with them as surfaces do.
     """
 
     tree: MergeTree
@@ -67,6 +68,28 @@ class Lowest:
     unmet: float
     ids: NDArray[np.int64]
     values: NDArray[np.float64]
+    next_tenth: int
+
+    def sentence(self, vertices: int) -> str:
+        """What was found, of a grid of so many vertices, and what is known of the rest."""
+        known = sum(self.evaluated.values())
+        minima, pairs = self.tree.n_minima, int(np.count_nonzero(self.tree.parent >= 0))
+        said = (
+            f"in the scope, below {self.level:.6g}, {_count(minima, 'minimum', 'minima')} and "
+            f"{_count(pairs, 'pair')} were met, and are exact, with {known:,} of {vertices:,} points evaluated"
+        )
+        if not self.descents:
+            return f"{said}; how much was not met is not known, as there were no random descents"
+        ended = "none" if not self.missed else f"{self.missed:,}"
+        return (
+            f"{said}; {ended} of {_count(self.descents, 'random descent')} ended in a minimum below the level that had "
+            f"not been met: before them at most {self.unmet:.1%} of the grid descended to such, with a probability of "
+            "0.95"
+        )
+
+
+def _count(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def lowest(
@@ -131,13 +154,26 @@ def lowest(
     (1, 84)
     """
     refuse_bad_scope(shape, share, below, points, descents)
-    started = np.asarray(start, np.int64).reshape(-1)
     sample = Sample(evaluate, shape, connectivity)
+    return search(sample, share, below, points, np.asarray(start, np.int64).reshape(-1), descents, seed, on_round)
+
+
+def search(
+    sample: Sample,
+    share: float | None,
+    below: float | None,
+    points: int | None,
+    started: NDArray[np.int64],
+    descents: int | None,
+    seed: int,
+    on_round: OnRound | None,
+) -> Lowest:
+    """`lowest` in a sample that nothing is known of."""
     rounds = _Rounds(sample, share, below, points, on_round)
-    lattice = _lattice(shape)
+    lattice = _lattice(sample.shape)
     sample.take(np.concatenate([lattice.reshape(-1), started]))
     rounds.end("lattice")
-    seeds = merge_tree(sample.values[lattice], connectivity).minima
+    seeds = merge_tree(sample.values[lattice], sample.connectivity).minima
     descend(sample, lattice.reshape(-1)[seeds], LATTICE)
     descend(sample, started)
     rounds.end("descents")
@@ -152,7 +188,15 @@ def lowest(
     ids = np.sort(sample.low())
     values = sample.values[ids]
     return Lowest(
-        restricted_tree(sample, ids, level), level, rounds.evaluated, done, missed, _at_most(missed, done), ids, values
+        restricted_tree(sample, ids, level),
+        level,
+        rounds.evaluated,
+        done,
+        missed,
+        _at_most(missed, done),
+        ids,
+        values,
+        sample.next_tenth(ids),
     )
 
 
@@ -265,7 +309,7 @@ def refuse_bad_scope(
         raise InputError(f"share is {share}; give a share of the points between 0 and 1")
     if below is not None and np.isnan(below):
         raise InputError("below is NaN; give a level")
-    least = int(np.prod([-(-k // LATTICE) for k in shape], dtype=np.int64))
+    least = lattice_size(shape)
     if points is not None and points <= least:
         raise InputError(f"points is {points}; give more than the {least} of the lattice with which the search begins")
     if descents is not None and descents < 0:

@@ -27,6 +27,8 @@ class Sample:
         How many are known.
     neighbours
         Of a vertex amid the grid.
+    ceiling
+        Nothing at or above this level is asked about.
 
     Memory: nine bytes for every vertex of the grid, whether known or not.
     """
@@ -42,7 +44,7 @@ class Sample:
         self._offsets = stencil(connectivity, len(shape))
         self.neighbours = len(self._offsets)
         self._state = np.zeros(self.size, np.uint8)
-        self._ceiling = np.inf
+        self.ceiling = np.inf
         self._low: list[NDArray[np.int64]] = []  # what is known below the ceiling
         self._front = np.empty(0, np.int64)  # of it, what has neighbours that may be unknown
 
@@ -81,8 +83,8 @@ class Sample:
 
     def lower_ceiling(self, level: float) -> None:
         """From now on nothing at or above this level is asked about."""
-        if level < self._ceiling:
-            self._ceiling = level
+        if level < self.ceiling:
+            self.ceiling = level
             self._low = [ids[self.values[ids] < level] for ids in self._low]
             self._front = self._front[self.values[self._front] < level]
 
@@ -95,6 +97,15 @@ class Sample:
         """See `kernels.first_saddle`."""
         saddle, needed = kernels.first_saddle(minimum, self.values, self._state, self._lengths, self._offsets)
         return saddle, needed
+
+    def next_tenth(self, ids: NDArray[np.int64]) -> int:
+        """About how many evaluations it takes until a tenth more vertices are below a level, of those that are (`ids`,
+        which grow): as if what lies around them grew with them as surfaces do."""
+        near = np.zeros(self.size, np.uint8)
+        near[ids] = kernels.ASKED
+        around = len(kernels.unknown_neighbours(ids, 1, near, self._lengths, self._offsets))
+        d = len(self.shape)
+        return max(1, round((len(ids) + (d - 1) / d * around) / 10))
 
     def value_range(self) -> tuple[float, float]:
         """The smallest and the largest finite value that is known; NaN where there is none."""
@@ -119,6 +130,6 @@ class Sample:
         self.values[ids] = found
         self._state[ids] = kernels.KNOWN
         self.evaluated += len(ids)
-        new = ids[self.values[ids] < self._ceiling]
+        new = ids[self.values[ids] < self.ceiling]
         self._low.append(new)
         self._front = np.concatenate([self._front, new])

@@ -58,6 +58,14 @@ def is_about(folder: Path, about: Mapping[str, Any]) -> bool:
         return False
 
 
+def numbers(folder: Path) -> dict[str, Any] | None:
+    """The numbers of what is there, without a look at its arrays; None where nothing is."""
+    try:
+        return dict(strict_json.loads(zarr_files.read_document(folder)["attributes"]["numbers"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def read(folder: Path, about: Mapping[str, Any]) -> Answer | None:
     """What is there, where it is whole and about this; None otherwise."""
     try:

@@ -3,8 +3,7 @@
     <study>/study.zarr                    the losses and what follows from them; names in it: `store.layout`
             results.json, report.html     written in this order, last of all
             sensitivity.<landscape>.csv, .png     where they were asked for
-            lowest.<landscape>.json, .npz         where they were asked for
-            lowest/<landscape>/           the points that were evaluated for them
+            points/<landscape>/           points that were evaluated, while a `scope` is worked on
             failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
             logs/  jobs/  dask/  .lock    of the run
     <sweep>/sweep.json                    the definition, and every study that was ever part of it
@@ -118,16 +117,17 @@ class StudyFolder(RunFolder):
     def sensitivity_figure(self, landscape: str) -> Path:
         return self.path / f"sensitivity.{landscape}.png"
 
-    def lowest(self, landscape: str) -> Path:
-        """The points that were evaluated of its lowest part."""
-        return self.path / "lowest" / landscape
+    def points(self, landscape: str) -> Path:
+        """The points that were evaluated of its lowest part, as far as the store does not have them."""
+        return self.path / "points" / landscape
 
-    def lowest_numbers(self, landscape: str) -> Path:
-        return self.path / f"lowest.{landscape}.json"
+    def points_bytes(self, landscape: str) -> int:
+        """How large those files are; 0 where there are none."""
+        return sum(file.stat().st_size for file in self.points(landscape).glob("[!.]*.losses"))
 
-    def lowest_tree(self, landscape: str) -> Path:
-        """Its merge tree, and the points below the level."""
-        return self.path / f"lowest.{landscape}.npz"
+    def so_far(self, landscape: str) -> Path:
+        """How far that is."""
+        return self.points(landscape) / "so_far.json"
 
     @property
     def failed(self) -> Path:

@@ -18,6 +18,7 @@ the metadata of what is in it, which hold the arrays' own hashes, are under one 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -221,6 +222,7 @@ class LandscapeStore(ShardedLosses):
 
     def _stored(self, connectivity: str | None, direction: str) -> trees.Stored:
         folder = self._tree_folder(connectivity, direction)
+        self.refuse_lowest()
         try:
             return trees.read(folder, self.losses_sha256())
         except FileNotFoundError:
@@ -239,19 +241,47 @@ class LandscapeStore(ShardedLosses):
         folder = self.folder / name
         if folder.exists():
             self.consolidate(leave_out=name)  # readers go by what is listed
-        answers.write(folder, answer, layout.ANSWERS[name], self._about(asked))
+        answers.write(folder, answer, layout.ANSWERS[name], self._about(name, asked))
         self.consolidate()
+
+    def drop_answer(self, name: str) -> None:
+        """Remove an answer that is damaged."""
+        self.consolidate(leave_out=name)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def answer(self, name: str, asked: Mapping[str, Any]) -> answers.Answer | None:
         """What was stored for this question and these losses, where it is whole."""
-        return answers.read(self.folder / name, self._about(asked))
+        return answers.read(self.folder / name, self._about(name, asked))
 
     def has_answer(self, name: str, asked: Mapping[str, Any]) -> bool:
         """Whether there is an answer to this question. Looks, and does not read."""
         return answers.is_about(self.folder / name, {"asked": dict(asked)})
 
-    def _about(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _about(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        if name == layout.SCOPE:  # it holds its losses itself
+            return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked)}
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
+
+    def lowest_points(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The points that were evaluated for its lowest part, by flat ids that grow, and their losses; none where there
+        is no such part, or none that is whole."""
+        about = {"landscape_sha256": self.attributes["sha256"]}
+        found = answers.read(self.folder / layout.SCOPE, about)
+        return (
+            (np.empty(0, np.int64), np.empty(0)) if found is None else (found.arrays["points"], found.arrays["losses"])
+        )
+
+    def refuse_lowest(self) -> None:
+        """`InputError` where only its lowest part is evaluated."""
+        if not self.n_done() and (self.folder / layout.SCOPE).exists():
+            raise InputError(
+                f"{self.folder}: only its lowest part is evaluated, with a merge tree of its own (the group "
+                f"{layout.SCOPE}); run the study without scope for all of it"
+            )
+
+    def scope_numbers(self) -> dict[str, Any] | None:
+        """The numbers of its lowest part, where there is one. Reads one small file."""
+        return answers.numbers(self.folder / layout.SCOPE)
 
     # ---- what it was computed with --------------------------------------------------------------------------------
 

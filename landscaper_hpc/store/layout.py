@@ -41,8 +41,11 @@ TOPOLOGY = "topology"
 ANSWERS = {
     "confirmed": "minima and saddles of the loss, from those of the grid",
     "error_bars": "losses of groups of the data at minima and saddles",
+    "scope": "the lowest part of the landscape: evaluated points, their losses, the merge tree below the level",
 }
-"""What a study may ask for beside its merge tree: the names of groups, and what they hold."""
+"""What a study may ask for beside its merge tree, or in its place: the names of groups, and what they hold."""
+SCOPE = "scope"
+"""That which stands in place of the losses of the grid and their merge tree."""
 ACCEPTED = "accepted"
 _HESSIAN_DIMENSIONS = {
     "eigenvalues": ["direction"],

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from landscaper_hpc.files import full_disk_refused
 
+CONDUCTOR = ".front"
+"""How leases of those end who conduct a search, and evaluate no shard by that."""
+
 LIFETIME = 60.0
 """Seconds after its last renewal that a lease is taken to be a dead worker's."""
 

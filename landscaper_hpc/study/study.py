@@ -15,7 +15,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from landscaper_hpc.digests import canonical_sha256, combined_sha256, content_sha256
 from landscaper_hpc.errors import InputError
@@ -25,6 +33,7 @@ from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.presets import expanded
 from landscaper_hpc.study.schema import FileName, Strict, read_yaml, validated
+from landscaper_hpc.study.scope import Scope
 from landscaper_hpc.study.sources import code_sha256
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
@@ -269,6 +278,11 @@ class Study(Strict):
         description="the loss is the mean over a few batches of the data, and error_bars, which goes with it, looks at "
         "minima and saddles once more on all of them",
     )
+    scope: Scope | None = Field(
+        None,
+        description="evaluate only the lowest part of the landscape, from a few percent of the grid: {share: 0.01}, "
+        "{points: 200000} or {below: 0.5}; may be raised later, and goes on from what is there",
+    )
     rename: dict[str, str] = Field(
         {},
         description="tensors of checkpoints, to their names in the model: whole, beginnings such as 'net.', or with *",
@@ -325,6 +339,31 @@ class Study(Strict):
                 "give a smaller count, or fewer directions"
             )
         return self
+
+    @model_validator(mode="after")
+    def _whole_or_lowest(self) -> Study:
+        if self.scope is None:
+            return self
+        whole = {
+            "grid.refine": self.grid.refine,
+            "confirm": self.confirm,
+            "data": self.data,
+            "error_bars": self.error_bars,
+        }
+        given = [key for key, value in whole.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"scope: {given[0]} needs the whole grid, of which scope evaluates the lowest part; leave one of the "
+                "two out"
+            )
+        self.scope.refuse_few(tuple(a.count for a in self._axes()))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Results of whole landscapes are what they were before there were others."""
+        found: dict[str, Any] = write(self)
+        return {key: value for key, value in found.items() if key != "scope" or value is not None}
 
     def _axes(self) -> Sequence[AxisConfig]:
         return self.grid.axes or [self.grid] * self.directions.n
@@ -414,13 +453,16 @@ class Study(Strict):
         return code_sha256(self.path(self.task), [self.path(".")])
 
     def asked(self) -> dict[str, dict[str, Any]]:
-        """What is asked for beside merge trees, by the name that it has in the store; it is no part of the study id."""
-        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars"}))
+        """What is asked for beside merge trees, or in place of them, by the name that it has in the store; it is no
+        part of the study id."""
+        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars", "scope"}))
 
     @staticmethod
     def asked_in(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The same of a study's configuration as results hold it."""
         questions = {"confirmed": configuration["confirm"], "error_bars": configuration["error_bars"]}
+        if (scope := configuration.get("scope")) is not None:
+            questions["scope"] = {key: value for key, value in scope.items() if value is not None}
         return {name: asked for name, asked in questions.items() if asked is not None}
 
     def study_id(self) -> str:

@@ -108,6 +108,11 @@ class Campaign:
         return ()
 
     @property
+    def scoped(self) -> bool:
+        """Whether only the lowest parts of its landscapes are evaluated: those of a sweep are whole."""
+        return not self.apart and any(plan.study.scope is not None for plan in self.plans)
+
+    @property
     def landscapes(self) -> Sequence[Landscape]:
         return [item for plan in self.plans for item in plan.landscapes]
 

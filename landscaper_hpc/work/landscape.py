@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from landscaper_hpc.grid import Shard
+from landscaper_hpc.grid import Shard, lattice_size
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.heartbeat import Heartbeat, heartbeat
@@ -15,6 +15,9 @@ from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.watch import in_time
+
+_FEW_POINTS = 64
+"""Of a sparse shard that keeps a worker busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +68,11 @@ class Landscape:
         return (self.store / self.name).exists()
 
     def planned_shards(self) -> int:
-        """How many shards it will have, before its store is there."""
+        """How many shards it will have, before its store is there; of a lowest part, how many may be evaluated at once
+        in the beginning."""
         grid = self.study.make_grid()
+        if self.study.scope is not None:
+            return -(-lattice_size(grid.shape) // _FEW_POINTS)
         return grid.n_shards(grid.shard_shape(self.site.points_per_shard(grid)))
 
     @property

@@ -11,6 +11,8 @@ from landscaper_hpc.work import stages
 from landscaper_hpc.work.deal import Pool
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.points import Points, evaluate_points
+from landscaper_hpc.work.scope import is_found, seek
 
 T = TypeVar("T")
 
@@ -28,6 +30,18 @@ class Mapped:
     def evaluate(self, shards: stages.Shards) -> None:
         pool = Pool(shards.plans, shards.apart, partial(self.bars.update, "points"))
         until_done(self._mapper, stages.do_item, pool.missing, on_progress=None, on_done=pool.on_done)
+
+    def seek(self, landscapes: Sequence[Landscape]) -> None:
+        for item in landscapes:
+            if not is_found(item):
+                seek(item, partial(self._deal, item=item), item.site.planned_workers(), self.bars)
+
+    def _deal(self, pieces: Sequence[Points], item: Landscape) -> None:
+        def missing() -> list[Points] | None:
+            return [piece for piece in pieces if piece.is_open()] or None
+
+        until_done(self._mapper, evaluate_points, missing, on_progress=None, on_done=lambda piece: None)
+        stages.refuse_quarantined([item])
 
     def once(self, do: Callable[[], T]) -> T:
         return do()

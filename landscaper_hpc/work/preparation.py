@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.campaign import Campaign
@@ -63,6 +64,11 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
     """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
     older than their landscape."""
     store = item.open()
+    if item.study.scope is not None and store.n_done():
+        raise InputError(
+            f"scope: {store.folder} holds losses of the whole grid already; leave scope out, or choose another folder "
+            "with --out"
+        )
     known = None
     if trust_old_files and item.file.is_file():
         found = item.file.stat()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.progress import Bars, Progress
 from landscaper_hpc.store.failures import ATTEMPTS
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work import confirming, error_bars
 from landscaper_hpc.work.answering import answer_all, answer_here
@@ -22,7 +23,9 @@ from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import WorkItem
 from landscaper_hpc.work.executor import Mapper
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.points import tidy
 from landscaper_hpc.work.preparation import prepare_all, share_directions
+from landscaper_hpc.work.scope import is_sound
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.tasks import evaluate_shard
 from landscaper_hpc.work.watchdog import HUNG
@@ -81,6 +84,10 @@ class Carrier(Protocol):
 
     def evaluate(self, shards: Shards) -> None:
         """Evaluate until no shard is pending that can be had; whoever finds that a landscape is whole says so to it."""
+        ...
+
+    def seek(self, landscapes: Sequence[Landscape]) -> None:
+        """Find the lowest parts of landscapes, into their stores."""
         ...
 
     def once(self, do: Callable[[], T]) -> T:
@@ -152,7 +159,10 @@ class Shards:
 
 
 def _evaluate(campaign: Campaign, carrier: Carrier) -> None:
-    carrier.evaluate(Shards(campaign))
+    if campaign.scoped:
+        carrier.seek(campaign.landscapes)
+    else:
+        carrier.evaluate(Shards(campaign))
 
 
 def do_item(item: WorkItem, progress: Progress) -> None:
@@ -188,11 +198,27 @@ def _verify(campaign: Campaign, carrier: Carrier) -> None:
 
 def _complete(campaign: Campaign) -> bool:
     """Whether every hash is right; of studies that are finished apart, whether all are that can be."""
+    if campaign.scoped:
+        return sum(map(_lowest_verified, campaign.landscapes)) == len(campaign.landscapes)
     if not campaign.apart:
         return verified(campaign.landscapes)
     # of a process that died while it finished one, or found it damaged
     left = (plan for plan in campaign.plans if plan.prepared() and not plan.finished())
     return all(finish(plan, 1) if plan.evaluated() else not any(plan.pending()) for plan in left)
+
+
+def _lowest_verified(item: Landscape) -> bool:
+    """Whether the lowest part of a landscape is there as it was written; where it is not, it is sought again."""
+    store = item.open()
+    store.verify()
+    if not is_sound(item):
+        log.warning("%s: its lowest part was torn or altered and is sought again", item)
+        store.drop_answer(SCOPE)
+        return False
+    store.tidy()
+    tidy(item)
+    item.leases.remove()
+    return True
 
 
 def verified(landscapes: Sequence[Landscape]) -> bool:
@@ -230,7 +256,7 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
 
 def _topology(campaign: Campaign, carrier: Carrier) -> None:
     carrier.release()
-    if not campaign.apart:  # or else every study had it when its last shard was there
+    if not campaign.apart and not campaign.scoped:  # or else a study has it with its last shard, or its lowest part
         for item in campaign.landscapes:
             carrier.tree(item)
 
@@ -280,7 +306,7 @@ _QUESTIONS = (confirming.QUESTION, error_bars.QUESTION)
 
 def _answer(campaign: Campaign, carrier: Carrier) -> None:
     asked = [item for item in campaign.landscapes if item.study.asked()]
-    if campaign.apart or not asked:
+    if campaign.apart or campaign.scoped or not asked:
         return
     carrier.each(asked, lambda mapper, mine: answer_all(_QUESTIONS, mine, mapper, carrier.bars))
     carrier.release()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.scope import is_found
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,35 @@ class Survey:
                 # the studies of a sweep are finished one by one, where they are evaluated
                 if item not in self._whole and (plan.finished() if self._campaign.apart else _whole(item, store)):
                     self._whole.add(item)
-                done = store.n_shards() if item in self._whole else store.n_done()
                 found["prepared"] += 1
                 found["trees"] += item in self._whole
-                found["shards"] += store.n_shards()
-                found["shards_done"] += done
-                found["points"] += store.grid.size
-                found["points_done"] += store.grid.size * done // store.n_shards()
+                found.update(
+                    _shards(store, item in self._whole) if item.study.scope is None else _scope(item, store.grid.size)
+                )
                 mine = [key for key in quarantined if key.startswith(f"{item.name}.")]
                 found["quarantined"] += len(mine)
                 found["lost"] += bool(mine)
         return Counts(self._campaign.apart, **found)
 
 
+def _shards(store: LandscapeStore, whole: bool) -> dict[str, int]:
+    shards = store.n_shards()
+    done = shards if whole else store.n_done()
+    size = store.grid.size
+    return {"shards": shards, "shards_done": done, "points": size, "points_done": size * done // shards}
+
+
+def _scope(item: Landscape, size: int) -> dict[str, int]:
+    """Of a lowest part nobody knows how many points it takes: to its end there is as much to do as in the beginning."""
+    known = item.inside.points_bytes(item.name) // 16
+    if is_found(item):
+        return {"shards": 1, "shards_done": 1, "points": known, "points_done": known}
+    done = known // item.site.points_per_shard(item.study.make_grid())
+    return {"shards": done + item.planned_shards(), "shards_done": done, "points": size, "points_done": known}
+
+
 def _whole(item: Landscape, store: LandscapeStore) -> bool:
-    """Whether it has its merge tree and what else the study asks for."""
+    """Whether it has its merge tree and what else the study asks for, or its lowest part."""
+    if item.study.scope is not None:
+        return is_found(item)
     return store.has_tree() and all(store.has_answer(*question) for question in item.study.asked().items())

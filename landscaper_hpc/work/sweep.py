@@ -148,6 +148,11 @@ class Studies:
         checkpoints: Sequence[Found | None] = self._found or [None]
         for varied, values in combinations(self._config):
             base = Study.of(self._data, self._config.file, values)
+            if base.scope is not None:
+                raise InputError(
+                    f"{self._config.file}: scope: a sweep compares whole landscapes; leave it out, or run the studies "
+                    "one by one"
+                )
             shared = self._shared_directions(base, values)
             for found in checkpoints:
                 name = study_name(None if found is None else found.name, varied)

@@ -265,7 +265,7 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
     except InputError:
         raise
     except Hung as hung:
-        _workers.clear()  # its objective was left in the midst of something
+        forget_workers()
         failures.quarantine(task.key, f"{where}{hung}")
         return
     except Exception as failed:
@@ -280,6 +280,11 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
 
 
 _workers: dict[tuple[str, str], _Worker] = {}
+
+
+def forget_workers() -> None:
+    """What this process works with was left in the midst of something."""
+    _workers.clear()
 
 
 def worker_for(landscape: Landscape) -> _Worker:

@@ -109,7 +109,7 @@ def work(
         if not pending:
             return True
         if not finished:
-            _wait(stop, LIFETIME / 10)
+            wait(stop, LIFETIME / 10)
 
 
 def tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
@@ -126,7 +126,7 @@ def tour(count: int, place: int, places: int) -> Iterator[tuple[int, float]]:
         yield (first + further) % count, place / places
 
 
-def _wait(stop: Stop, seconds: float) -> None:
+def wait(stop: Stop, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not stop.requested:
-        time.sleep(0.2)
+        time.sleep(min(0.2, seconds))

@@ -181,3 +181,11 @@ def test_nothing_below_a_level() -> None:
     found = lowest(lambda ids: ids * 1.0, (9, 9), below=-1.0)
     assert (found.tree.n_minima, found.tree.n_vertices, len(found.ids)) == (0, 0, 0)
     assert np.isnan(mean_climb(found.tree))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_the_next_tenth_costs_about_what_is_said(share: float) -> None:
+    values = waves((17, 17, 17, 17), seed=3, most=1)
+    found, more = (lowest(Field(values), values.shape, share=by * share, descents=0) for by in (1, 1.1))
+    cost = sum(more.evaluated.values()) - sum(found.evaluated.values())
+    assert 0.7 < found.next_tenth / cost < 1.4

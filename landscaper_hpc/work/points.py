@@ -1,0 +1,255 @@
+"""Losses at single points of a landscape: sparse shards, each a list of vertices, and all that is known of them.
+
+A sparse shard is a task like a shard: picklable, idempotent, and published whole, with a SHA-256 that covers it. Its
+name is a hash of its vertices, so that it is the same for all who ask for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.files import publish, remove_partials
+from landscaper_hpc.progress import Progress
+from landscaper_hpc.store.heartbeat import whereabouts
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.tasks import forget_workers, worker_for
+from landscaper_hpc.work.watch import Hung, watched
+from landscaper_hpc.work.watchdog import Place
+
+log = logging.getLogger(__name__)
+
+Ids = NDArray[np.int64]
+
+_DIGEST = hashlib.sha256().digest_size
+_WHOLE, _OTHERS = "known.losses", "others.losses"
+_A_WORKER = 4
+"""Sparse shards that a worker gets of a round: the last ones end about together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A sparse shard: some vertices of a landscape's grid, by flat ids that grow."""
+
+    landscape: Landscape
+    ids: Ids
+
+    @cached_property
+    def name(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.ids, "<i8").tobytes()).hexdigest()[:24]
+
+    @property
+    def key(self) -> str:
+        """Its name among leases and failures."""
+        return f"{self.landscape.name}.{self.name}"
+
+    @property
+    def file(self) -> Path:
+        """The file that gets its losses."""
+        return self.landscape.inside.points(self.landscape.name) / f"{self.name}.losses"
+
+    @property
+    def question(self) -> Path:
+        """The file that asks others for them."""
+        return self.file.with_suffix(".ids")
+
+    def is_open(self) -> bool:
+        """Whether it is neither done nor given up."""
+        return not self.file.exists() and not self.landscape.failures.is_quarantined(self.key)
+
+    def ask(self) -> None:
+        """Let others evaluate it, too."""
+        publish(self.question, np.ascontiguousarray(self.ids, "<i8").tobytes(), sync="nothing")
+
+    def read(self) -> NDArray[np.float64] | None:
+        """Its losses, where they are there."""
+        found = read(self.file)
+        return None if found is None or not np.array_equal(found[0], self.ids) else found[1]
+
+    def __str__(self) -> str:
+        return f"{self.landscape}, {len(self.ids)} points from {self.ids[0]} to {self.ids[-1]}"
+
+
+def asked(landscape: Landscape) -> list[Points]:
+    """The sparse shards of a landscape that are asked for and open."""
+    found = []
+    for file in sorted(landscape.inside.points(landscape.name).glob("[!.]*.ids")):
+        try:
+            one = Points(landscape, np.frombuffer(file.read_bytes(), "<i8").astype(np.int64))
+        except (OSError, ValueError):  # it was answered in between, or torn by a power cut
+            continue
+        if one.name == file.stem and one.is_open():
+            found.append(one)
+    return found
+
+
+def evaluate_points(task: Points, progress: Progress) -> None:
+    """Evaluate a sparse shard and publish it; failures are kept as those of `evaluate_shard` are."""
+    from landscaper_hpc.losses.evaluate import losses
+
+    if not task.is_open():
+        return
+    failures, own = task.landscape.failures, task.landscape.heartbeat
+    own.beat(task.key)
+    worker = worker_for(task.landscape)
+    own.ready()
+    axes = worker.store.grid.coordinates()
+    index = np.unravel_index(task.ids, worker.store.grid.shape)
+    alphas = np.stack([axis[i] for axis, i in zip(axes, index, strict=True)], axis=1)
+
+    def report(done: int, total: int) -> None:
+        own.beat(task.key, done * len(task.ids) // max(total, 1))
+        progress(done, total)
+
+    where = f"{task} on {whereabouts()}\n"
+    try:
+        with watched(worker.limit, Place(failures.last(task.key), where)):
+            found = losses(worker.objective, worker.directions, alphas, worker.batch, report)
+    except InputError:
+        raise
+    except Hung as hung:
+        forget_workers()
+        failures.quarantine(task.key, f"{where}{hung}")
+        return
+    except Exception as failed:
+        error = user_traceback(failed)
+        worker.prove(task.landscape)
+        failures.record(task.key, f"{where}{error}")
+        return
+    if not np.isfinite(found).any():
+        worker.prove(task.landscape)
+    write(task.file, task.ids, found)
+    own.shard_done(len(task.ids))
+
+
+def write(file: Path, ids: Ids, losses: NDArray[Any]) -> None:
+    """Publish ids and their losses with the SHA-256 of both."""
+    content = np.ascontiguousarray(ids, "<i8").tobytes() + np.ascontiguousarray(losses, "<f8").tobytes()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    publish(file, hashlib.sha256(content).digest() + content, sync="content")
+
+
+def read(file: Path) -> tuple[Ids, NDArray[np.float64]] | None:
+    """What `write` wrote; None where it is not there. What is damaged is removed, and so evaluated again."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, body = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(body).digest() != digest or len(body) % 16:
+        log.warning("%s: is damaged; what it held is evaluated again", file)
+        file.unlink(missing_ok=True)
+        return None
+    half = len(body) // 2
+    return np.frombuffer(body[:half], "<i8").astype(np.int64), np.frombuffer(body[half:], "<f8").astype(np.float64)
+
+
+Deal = Callable[[Sequence[Points]], None]
+"""Has sparse shards evaluated until none of them is open."""
+
+
+class Known:
+    """The losses at points of a landscape, by flat ids: what is in the store or in files is not evaluated again.
+
+    What is asked of it is kept in mind: the record of what a scope consists of.
+    """
+
+    def __init__(self, landscape: Landscape, deal: Deal, workers: int) -> None:
+        store = landscape.open()
+        self._landscape, self._deal, self._workers = landscape, deal, workers
+        self._most = landscape.site.points_per_shard(store.grid)
+        self._batch: int = store.attributes["batch"]
+        self._folder = landscape.inside.points(landscape.name)
+        self._asked: list[Ids] = []
+        self._found: list[NDArray[np.float64]] = []
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for question in self._folder.glob("*.ids"):
+            question.unlink(missing_ok=True)
+        self._ids, self._losses = _together([*_files(self._folder), store.lowest_points()])
+        self._merge()
+
+    def __call__(self, ids: Ids) -> NDArray[np.float64]:
+        place = np.minimum(np.searchsorted(self._ids, ids), max(0, len(self._ids) - 1))
+        there = self._ids[place] == ids if len(self._ids) else np.zeros(len(ids), bool)
+        values = np.empty(len(ids))
+        values[there] = self._losses[place[there]]
+        values[~there] = self._evaluated(ids[~there])
+        self._asked.append(ids)
+        self._found.append(values)
+        return values
+
+    def asked(self) -> tuple[Ids, NDArray[np.float64]]:
+        """All that was asked of it, by ids that grow."""
+        return _together(list(zip(self._asked, self._found, strict=True)))
+
+    def again(self) -> Known:
+        """Itself, for another search, which may ask for the same points."""
+        self._ids, self._losses = _together([(self._ids, self._losses), *zip(self._asked, self._found, strict=True)])
+        return self
+
+    def keep_others(self) -> None:
+        """Keep in a file what was not asked: it may be in the store's record alone, which is about to be replaced."""
+        ids, _ = self.asked()
+        others = ~np.isin(self._ids, ids)
+        if others.any():
+            write(self._folder / _OTHERS, self._ids[others], self._losses[others])
+
+    def _evaluated(self, ids: Ids) -> NDArray[np.float64]:
+        batches = -(-len(ids) // (self._batch * _A_WORKER * self._workers))
+        size = min(self._most, self._batch * max(1, batches))
+        pieces = [Points(self._landscape, ids[i : i + size]) for i in range(0, len(ids), size)]
+        found: dict[Points, NDArray[np.float64]] = {}
+        while left := [piece for piece in pieces if piece not in found]:
+            self._deal(left)
+            found |= {piece: losses for piece in left if (losses := piece.read()) is not None}
+        for piece in pieces:
+            piece.question.unlink(missing_ok=True)
+        return np.concatenate([found[piece] for piece in pieces]) if pieces else np.empty(0)
+
+    def _merge(self) -> None:
+        """One file of all that is known, in place of many."""
+        before = [file for file in self._folder.glob("*.losses") if file.name != _WHOLE]
+        if before:
+            write(self._folder / _WHOLE, self._ids, self._losses)
+        for file in before:
+            file.unlink(missing_ok=True)
+
+
+def tidy(landscape: Landscape) -> None:
+    """Keep of a landscape's points in files what its store does not hold, and no folder for nothing."""
+    folder = landscape.inside.points(landscape.name)
+    if not folder.is_dir():
+        return
+    ids, losses = _together(_files(folder))
+    more = ~np.isin(ids, landscape.open().lowest_points()[0])
+    kept = {_WHOLE} if more.any() else set()
+    if kept:
+        write(folder / _WHOLE, ids[more], losses[more])
+    remove_partials(folder)
+    for file in folder.glob("[!.]*"):
+        if file.name not in kept:
+            file.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds something, or somebody has come
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def _files(folder: Path) -> list[tuple[Ids, NDArray[np.float64]]]:
+    return [found for file in sorted(folder.glob("[!.]*.losses")) if (found := read(file)) is not None]
+
+
+def _together(parts: Sequence[tuple[Ids, NDArray[np.float64]]]) -> tuple[Ids, NDArray[np.float64]]:
+    ids = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
+    losses = np.concatenate([np.empty(0), *(part[1] for part in parts)])
+    found, first = np.unique(ids, return_index=True)
+    return found, losses[first]

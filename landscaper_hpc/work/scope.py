@@ -1,0 +1,136 @@
+"""The lowest part of a landscape, into its store: one process conducts the search, whoever can evaluates its points."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscaper_hpc import strict_json
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.files import publish
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.points import Deal, Known, tidy
+
+if TYPE_CHECKING:
+    from landscaper_hpc.sampling.climb import Climb
+    from landscaper_hpc.sampling.lowest import Lowest
+    from landscaper_hpc.sampling.sample import Sample
+
+_PER_VERTEX = 10
+"""Bytes of memory for each vertex of the grid, whether it is evaluated or not."""
+_TELL_SECONDS, _TELL_SHARE = 2.0, 0.05
+"""How often it is written down how far the search is: not more often, and for this share of the time at most."""
+
+
+def is_found(item: Landscape) -> bool:
+    """Whether the store has what the study asks for. Looks, and does not read."""
+    return item.prepared() and item.open().has_answer(SCOPE, item.study.asked()[SCOPE])
+
+
+def is_sound(item: Landscape) -> bool:
+    """Whether what the store has is whole. Reads it."""
+    return item.open().answer(SCOPE, item.study.asked()[SCOPE]) is not None
+
+
+def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
+    """Find the lowest part of a prepared landscape, as far up as its study asks, into its store. Points that are known
+    are not evaluated again, whatever they were evaluated for; what is stored depends on what is asked alone.
+
+    To be called by one process at a time; more do no harm.
+    """
+    from landscaper_hpc.sampling.climb import climb
+    from landscaper_hpc.sampling.lowest import search
+    from landscaper_hpc.sampling.sample import Sample
+
+    scope, store = item.study.scope, item.open()
+    assert scope is not None
+    grid, connectivity, seed = store.grid, item.study.connectivity, item.study.directions.seed
+    _refuse_too_large(item, grid.size)
+    known = Known(item, deal, workers)
+    sample = Sample(known, grid.shape, connectivity)
+    centre = grid.checkpoint_index()
+    started = np.array([] if centre is None else [np.ravel_multi_index(centre, grid.shape)], np.int64)
+    tell = _Teller(item, sample, bars)
+    tell.begin()
+    found = search(sample, scope.share, scope.below, scope.points, started, scope.descents, seed, tell)
+    whole = None
+    if scope.climb is not None:
+        whole = climb(known.again(), grid.shape, starts=scope.climb, connectivity=connectivity, seed=seed)
+    known.keep_others()
+    store.write_answer(SCOPE, item.study.asked()[SCOPE], _answer(item, found, whole, known))
+    tidy(item)
+
+
+def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known) -> Answer:
+    from landscaper_hpc.report.quantities import measure
+    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.topology.drawing import Drawing
+
+    subject = Measured(found.tree, item.study.precision, item.open(), lowest=found, climb=whole)
+    points, losses = known.asked()
+    return Answer(
+        {"points": points, "losses": losses, **found.tree.to_arrays()},
+        measure(subject, ("landscape", "scope")),
+        Drawing.of(found.tree, None).to_arrays(),
+    )
+
+
+def _refuse_too_large(item: Landscape, vertices: int) -> None:
+    import psutil
+
+    there = psutil.virtual_memory().available
+    if _PER_VERTEX * vertices > there:
+        raise InputError(
+            f"scope: the search through {vertices:,} points needs {_PER_VERTEX * vertices / 1e9:,.3g} GB of memory in "
+            f"one process, {there / 1e9:,.3g} GB are free where {item} is searched; give a smaller grid.count, or a "
+            "machine with more"
+        )
+
+
+class _Teller:
+    """Shows how far a search is, and writes it down for `status`: the level, and what is exact below it."""
+
+    def __init__(self, item: Landscape, sample: Sample, bars: Bars | None) -> None:
+        self._item, self._sample, self._bars = item, sample, bars
+        self._next = 0.0
+
+    def begin(self) -> None:
+        self._write({"evaluated": self._item.inside.points_bytes(self._item.name) // 16})
+
+    def __call__(self, evaluated: int, level: float) -> None:
+        if self._bars is not None:
+            self._bars.update(f"points of {self._item.name}, of the grid's", evaluated, self._sample.size)
+        began = time.monotonic()
+        if began < self._next:
+            return
+        self._write(so_far(self._sample, level))
+        now = time.monotonic()
+        self._next = now + max(_TELL_SECONDS, (now - began) / _TELL_SHARE)
+
+    def _write(self, told: dict[str, Any]) -> None:
+        content = (strict_json.dumps(told, indent=1) + "\n").encode()
+        publish(self._item.inside.so_far(self._item.name), content, sync="nothing")
+
+
+def so_far(sample: Sample, level: float) -> dict[str, Any]:
+    """What is known of the landscape below the level that a search has come to: all that was met there is exact."""
+    from landscaper_hpc.sampling.restricted import restricted_tree
+
+    low, level = sample.low(), min(level, sample.ceiling)
+    ids = np.sort(low[sample.values[low] < level])
+    tree = restricted_tree(sample, ids, level)
+    pairs = int(np.count_nonzero(tree.parent >= 0))
+    return {
+        "evaluated": sample.evaluated,
+        "level": level,
+        "points_below": len(ids),
+        "n_minima": tree.n_minima,
+        "pairs": pairs,
+        "components": tree.n_minima - pairs,
+        "next_tenth": sample.next_tenth(ids),
+    }

@@ -1,0 +1,91 @@
+"""Lowest parts of landscapes by workers that share nothing but files: one of them conducts, all evaluate what it asks.
+
+Who conducts is a lease, as who evaluates a sparse shard is. The conductor asks by files that list vertices, and works
+on them with the others; where it dies, another replays what is known and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from landscaper_hpc.errors import Stopped
+from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.leases import CONDUCTOR
+from landscaper_hpc.work import points, stages
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.points import Points
+from landscaper_hpc.work.scope import is_found, seek
+from landscaper_hpc.work.worker import Stop, wait
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.02, 1.0
+
+
+def seek_together(landscapes: Sequence[Landscape], place: int, places: int, stop: Stop, bars: Bars | None) -> bool:
+    """Find the lowest parts of landscapes until all are there (True) or it is time to stop (False).
+
+    `place` of `places` says where a worker begins. A landscape that nobody conducts is conducted; of others what is
+    asked for is evaluated.
+    """
+    first = place * len(landscapes) // places
+    pause = _SHORTEST_WAIT
+    try:
+        while True:
+            left = [item for item in (*landscapes[first:], *landscapes[:first]) if not is_found(item)]
+            if not left:
+                return True
+            if any(_conduct(item, places, stop, bars) or _help(item, place, places, stop) for item in left):
+                pause = _SHORTEST_WAIT
+                continue
+            if stop.requested:
+                return False
+            stages.refuse_quarantined(left)  # who conducts has ended with it, or will
+            wait(stop, pause)
+            pause = min(1.5 * pause, _LONGEST_WAIT)
+    except Stopped:
+        return False
+
+
+def _conduct(item: Landscape, places: int, stop: Stop, bars: Bars | None) -> bool:
+    """Conduct the search, where nobody does and it is not over."""
+    with item.leases.hold(f"{item.name}{CONDUCTOR}") as mine:
+        if not mine or is_found(item):
+            return False
+
+        def deal(pieces: Sequence[Points]) -> None:
+            for piece in pieces:
+                piece.ask()
+            pause = _SHORTEST_WAIT
+            while left := [piece for piece in pieces if piece.is_open()]:
+                if sum(_take(piece, stop) for piece in left):
+                    pause = _SHORTEST_WAIT
+                else:
+                    wait(stop, pause)
+                    pause = min(1.5 * pause, _LONGEST_WAIT)
+                if stop.requested:
+                    raise Stopped
+            stages.refuse_quarantined([item])
+
+        log.info("%s: conducting the search", item)
+        seek(item, deal, places, bars)
+    return True
+
+
+def _help(item: Landscape, place: int, places: int, stop: Stop) -> bool:
+    """Evaluate what is asked for and nobody else does; whether there was something."""
+    pieces = points.asked(item)
+    first = place * len(pieces) // places
+    return sum(_take(piece, stop) for piece in pieces[first:] + pieces[:first]) > 0
+
+
+def _take(piece: Points, stop: Stop) -> bool:
+    if stop.requested:
+        raise Stopped
+    with piece.landscape.leases.hold(piece.key) as mine:
+        if not mine or not piece.is_open():
+            return False
+        stop.begin_shard()
+        points.evaluate_points(piece, stop.check)
+    return True
