@@ -147,6 +147,11 @@ class ExecutorContract:
         """A study that asks for work of small batches after its merge trees."""
         return _study(tmp_path_factory.getbasetemp() / "contract_confirm", "confirm: true\n")
 
+    @pytest.fixture
+    def scoped(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+        """A study of which only the lowest part is evaluated, that point among it."""
+        return _study(tmp_path_factory.getbasetemp() / "contract_scope", "scope: {share: 0.5, descents: 5}\n")
+
     @pytest.fixture(autouse=True)
     @classmethod
     def no_files(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -211,6 +216,37 @@ class ExecutorContract:
         hold = file.with_name("HOLD_GRADIENT")
         hold.touch()
         self.killed_it_goes_on(way, confirming, hold, tmp_path / "run")
+
+    def test_killed_in_the_midst_of_a_search_it_goes_on_to_the_bytes_of_a_serial_run(
+        self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        """And while it searches a second run is refused."""
+        file, expected = scoped
+        assert any("/scope/" in name for name in expected)
+        assert not any("/loss/c." in name for name in expected)
+        hold = file.with_name("HOLD")
+        hold.touch()
+        process = way.start(file, tmp_path / "run")
+        assert wait_for("the task waits", file.with_name("HELD").exists, process)
+        assert way.state(tmp_path / "run")["at_work"]
+        said = self.ended(way.start(file, tmp_path / "run"), 2)
+        assert "another run is at work there" in said
+        way.kill(process)
+        state = way.state(tmp_path / "run")
+        assert state["landscapes"][0]["scope"]["found"] is False
+        file.with_name("HELD").unlink()
+        self.killed_it_goes_on(way, scoped, hold, tmp_path / "run")
+
+    def test_points_that_hang_are_quarantined_and_the_search_goes_on_when_that_is_mended(
+        self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        file, expected = scoped
+        file.with_name("HANG").touch()
+        said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 1)
+        assert "1 shard hung and is quarantined (origin." in said
+        file.with_name("HANG").unlink()
+        self.ended(way.start(file, tmp_path / "run", "--retry-failed"))
+        assert contents(tmp_path / "run") == expected
 
     def test_confirming_that_hangs_is_one_sentence_and_goes_on_when_that_is_mended(
         self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
