@@ -51,6 +51,8 @@ def check(
     say = _silent if as_json else print
     found: dict[str, dict[str, Any]] = {}
     say(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {grid.size:,} points for each checkpoint")
+    if loaded.scope is not None:
+        say("scope     only the lowest part is evaluated; `landscaper-hpc plan` predicts of how many points")
     missing = []
     where = load_site(site, device=device, overrides=set_site)
     for landscape in Plan.of(loaded, where, where.runs() / loaded.name).landscapes:

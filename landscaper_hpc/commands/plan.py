@@ -63,7 +63,12 @@ def plan(
         print(strict_json.dumps({**asdict(found), **derived, **where_to, "device": where.device}))
         return
     shape = " × ".join(map(str, found.shape))
-    print(f"points      {found.points:,} ({found.landscapes} × {shape})")
+    if loaded.scope is None:
+        print(f"points      {found.points:,} ({found.landscapes} × {shape})")
+    else:
+        whole = loaded.make_grid().size * found.landscapes
+        print(f"points      about {found.points:,} of {whole:,} ({found.landscapes} × {shape})")
+        print(f"            {found.assumed}")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
     print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
     print(f"files       about {found.files:,}, {_bytes(found.store_bytes)} in all")
@@ -76,6 +81,8 @@ def plan(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
         "directions and training come before it"
     )
+    if loaded.scope is not None and loaded.scope.climb is not None:
+        print(f"climb       {loaded.scope.climb:,} random points, their descents and floods come on top")
     if found.confirmed:
         most = "" if found.counted else "up to "
         print(

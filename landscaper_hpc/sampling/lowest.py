@@ -170,7 +170,7 @@ def search(
 ) -> Lowest:
     """`lowest` in a sample that nothing is known of."""
     rounds = _Rounds(sample, share, below, points, on_round)
-    lattice = _lattice(sample.shape)
+    lattice = lattice_of(sample.shape)
     sample.take(np.concatenate([lattice.reshape(-1), started]))
     rounds.end("lattice")
     seeds = merge_tree(sample.values[lattice], sample.connectivity).minima
@@ -280,7 +280,8 @@ class _Rounds:
         return count
 
 
-def _lattice(shape: tuple[int, ...]) -> NDArray[np.int64]:
+def lattice_of(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The vertices with which the search begins, as an array of as many dimensions as the grid."""
     steps = np.cumprod((1, *shape[:0:-1]), dtype=np.int64)[::-1]
     along = [step * np.arange(0, k, LATTICE) for k, step in zip(shape, steps, strict=True)]
     return functools.reduce(np.add.outer, along)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Grid, lattice_size
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
@@ -17,12 +18,12 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.points import known_at
 from landscaper_hpc.work.tasks import load
 from landscaper_hpc.work.trial import try_out
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
-    from landscaper_hpc.grid import Grid
     from landscaper_hpc.objective.objective import Objective
 
 _MEASURE_SECONDS = 2.0
@@ -51,6 +52,8 @@ class Estimate:
     """Whether that is their number: the merge trees are there; or else it is the most."""
     gradients: int
     """What following so many costs, about: a gradient takes about as long as three points."""
+    assumed: str = ""
+    """What `points` is predicted from where only lowest parts are evaluated."""
 
     @property
     def confirm_seconds(self) -> float:
@@ -85,6 +88,28 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         counted = None not in minima
     parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0], folder)
     n = len(study.checkpoints)
+    if study.scope is not None:
+        landscapes = [Landscape(study, one, StudyFolder(folder), site, run="plan") for one in study.checkpoints]
+        predicted = [_predicted(item, grid) for item in landscapes]
+        points = sum(found for found, _ in predicted)
+        most = site.points_per_shard(grid)
+        return Estimate(
+            landscapes=n,
+            shape=grid.shape,
+            points=points,
+            shards=-(-points // most),
+            points_per_shard=most,
+            files=files_of(n, 0, parameters=tensors) + 120 * n,
+            store_bytes=16 * points + n * parameters * itemsize * grid.ndim,
+            parameters=parameters,
+            batch=batch,
+            points_per_second=rate,
+            workers=site.planned_workers(),
+            confirmed=0,
+            counted=True,
+            gradients=0,
+            assumed="; ".join(sorted({said for _, said in predicted})),
+        )
     return Estimate(
         landscapes=n,
         shape=grid.shape,
@@ -101,6 +126,32 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         counted=counted,
         gradients=followed * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
     )
+
+
+def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
+    """How many points a search for the lowest part will evaluate, about, and what that is taken from."""
+    from landscaper_hpc.sampling.lowest import lattice_of
+    from landscaper_hpc.sampling.predict import from_lattice, of_a_ball
+
+    scope = landscape.study.scope
+    assert scope is not None
+    if scope.points is not None:
+        return scope.points, "as scope.points says"
+    if landscape.prepared():
+        store, lattice = landscape.open(), lattice_of(grid.shape)
+        losses = known_at(landscape, lattice.reshape(-1))
+        if losses is not None:
+            values = losses.reshape(lattice.shape)
+            found = from_lattice(values, store.grid.shape, landscape.study.connectivity, scope.share, scope.below)
+            return int(found), "from the losses of the lattice, which are there"
+    if scope.share is None:
+        said = "the lattice alone: how much lies below scope.below is known when that is evaluated; plan again then"
+        return lattice_size(grid.shape), said
+    said = (
+        "assumed is one round basin; several take more. Once the lattice is evaluated (start the run, and stop it), "
+        "plan goes by its losses"
+    )
+    return int(of_a_ball(grid.shape, scope.share)), said
 
 
 def _minima(landscape: Landscape) -> int | None:

@@ -225,6 +225,14 @@ class Known:
             file.unlink(missing_ok=True)
 
 
+def known_at(landscape: Landscape, ids: Ids) -> NDArray[np.float64] | None:
+    """The losses at points of a prepared landscape, where those of all are known."""
+    found, losses = _together([*_files(landscape.inside.points(landscape.name)), landscape.open().lowest_points()])
+    if not np.isin(ids, found).all():
+        return None
+    return losses[np.searchsorted(found, ids)]
+
+
 def tidy(landscape: Landscape) -> None:
     """Keep of a landscape's points in files what its store does not hold, and no folder for nothing."""
     folder = landscape.inside.points(landscape.name)

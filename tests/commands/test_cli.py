@@ -23,7 +23,7 @@ from landscaper_hpc.commands.run import finer_grid
 from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.store.lock import restarts
 
-COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect", "lowest"]
+COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect"]
 COMMANDS += ["similarity", "doctor"]
 
 

@@ -233,6 +233,25 @@ def test_a_part_that_was_altered_is_sought_again(study: Path, whole: Path, tmp_p
     assert contents(tmp_path / "run") == contents(whole)
 
 
+def test_plan_says_what_it_assumes_and_goes_by_the_lattice_where_that_is_there(
+    study: Path, whole: Path, tmp_path: Path
+) -> None:
+    def planned(folder: Path, *more: str) -> tuple[int, str]:
+        done = command("plan", study, "--out", folder, *more)
+        assert done.returncode == 0, done.stderr
+        line = next(line for line in done.stdout.splitlines() if line.startswith("points"))
+        return int(line.split()[2].replace(",", "")), done.stdout
+
+    _, said = planned(tmp_path / "new")
+    assert "assumed is one round basin" in said
+    points, said = planned(whole)
+    took = entry(whole)["scope"]["evaluated"]  # type: ignore[index]
+    assert took / 1.5 < points < 1.5 * took
+    assert "from the losses of the lattice, which are there" in said
+    assert planned(tmp_path / "new", "--set", "scope={below: 1.0}")[0] == 121
+    assert planned(tmp_path / "new", "--set", "scope={points: 500}")[0] == 500
+
+
 def test_status_of_a_finished_one(whole: Path) -> None:
     state = status(whole)
     assert state["landscapes"][0]["scope"]["found"]
