@@ -9,7 +9,7 @@ which it is read.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ from landscaper_hpc.report.quantity import (
     Place,
     Quantity,
 )
-from landscaper_hpc.sampling.lowest import Lowest
 from landscaper_hpc.topology.decided import SHALLOW, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.error_bars import ErrorBars
@@ -42,6 +41,9 @@ from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
 from landscaper_hpc.topology.tree import MergeTree
+
+if TYPE_CHECKING:
+    from landscaper_hpc.sampling.lowest import Lowest
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.report import text
-from landscaper_hpc.sampling.climb import Climb
-from landscaper_hpc.sampling.lowest import Lowest
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.all_data import Change
@@ -30,6 +28,10 @@ from landscaper_hpc.topology.metrics import (
 from landscaper_hpc.topology.refinement import Refinement
 from landscaper_hpc.topology.scope import below, level_of_share, of_logarithm
 from landscaper_hpc.topology.tree import MergeTree
+
+if TYPE_CHECKING:  # numba, which telling what is stored needs not
+    from landscaper_hpc.sampling.climb import Climb
+    from landscaper_hpc.sampling.lowest import Lowest
 
 SCOPE_SHARE = 0.1
 """The scope that numbers are told of beside those of the whole grid: the lowest tenth of its points."""
