@@ -21,6 +21,7 @@ def from_lattice(
     connectivity: Connectivity,
     share: float | None,
     below: float | None,
+    descents: int | None = None,
 ) -> float:
     """From the losses on the lattice, which are interpolated between: the share of vertices that lie below the level
     or have a neighbour there, by random ones; with the lattice, its descents, and what random ones may take."""
@@ -47,8 +48,10 @@ def from_lattice(
         reached[inside] = values(at[inside]) < level
     points, known = math.prod(shape), lattice_size(shape)
     # a descent looks around at two strides, and walks about as far again
-    descents = 3 * len(offsets) * merge_tree(lattice, connectivity).n_minima
-    return min(points, points * (float(reached.mean()) * (1 - known / points) + _RANDOM) + known + descents)
+    each = 3 * len(offsets)
+    walked: float = each * merge_tree(lattice, connectivity).n_minima
+    walked += _RANDOM * points if descents is None else each * descents
+    return min(points, points * float(reached.mean()) * (1 - known / points) + known + walked)
 
 
 def of_a_ball(shape: tuple[int, ...], share: float) -> float:

@@ -142,7 +142,9 @@ def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
         losses = known_at(landscape, lattice.reshape(-1))
         if losses is not None:
             values = losses.reshape(lattice.shape)
-            found = from_lattice(values, store.grid.shape, landscape.study.connectivity, scope.share, scope.below)
+            found = from_lattice(
+                values, store.grid.shape, landscape.study.connectivity, scope.share, scope.below, scope.descents
+            )
             return int(found), "from the losses of the lattice, which are there"
     if scope.share is None:
         said = "the lattice alone: how much lies below scope.below is known when that is evaluated; plan again then"
