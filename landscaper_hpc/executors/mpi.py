@@ -90,6 +90,7 @@ class Ranks:
     def __init__(self, comm: Comm, stop: Stop, bars: Bars) -> None:
         self._comm = comm
         self._stop = stop
+        self._advanced = False
         self.bars = bars
 
     def each(self, items: Sequence[T], do: Callable[[Mapper, Sequence[T]], None]) -> None:
@@ -129,9 +130,10 @@ class Ranks:
         last_chance = restarts() >= _RESTARTS_IN_VAIN
         before = _advance(landscapes) if last_chance else 0
         finished = _together(comm, do)
+        self._advanced |= not last_chance or any(comm.gather(_advance(landscapes) - before))
         if not all(comm.gather(finished)):
             taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
-            if last_chance and not taken_away and not any(comm.gather(_advance(landscapes) - before)):
+            if not self._advanced and not taken_away:
                 raise InputError(
                     f"{restarts()} restarts of this job, and in the last no shard was finished before its time was up; "
                     "give it more walltime, or the study smaller shards (shard_points) in a new folder"
@@ -147,7 +149,12 @@ class Ranks:
         return _once(self._comm, do)
 
     def release(self) -> None:
-        """Ranks stay for the merge trees."""
+        """Ranks stay for the merge trees, of which nothing can be kept where time is up."""
+        in_vain = InputError(
+            f"{restarts()} restarts of this job, and in the last time was up before merge trees and report were there; "
+            "give it more walltime, or more ranks"
+        )
+        self._stop.at_once(None if self._advanced else in_vain)
 
     def tree(self, item: Landscape) -> None:
         if any(self._comm.gather(self._stop.requested)):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.executors.local import SerialMapper
@@ -67,7 +65,9 @@ class StageJob:
             stages.perform(campaign, Mapped(SerialMapper(), Bars()), self.part)
             return
         # prepare can be taken up in its midst; who evaluates never talks to others: one more or less is no matter
-        stop = _StopAtOnce() if self.part == "prepare" else Stop(self.seconds)
+        stop = Stop(None if self.part == "prepare" else self.seconds)
+        if self.part == "prepare":
+            stop.at_once()
         comm = _OneOfMany() if self.part == "evaluate" else None
         run_on_ranks(campaign, part=self.part, comm=comm, stop=stop, locked=True)
 
@@ -81,11 +81,3 @@ class _OneOfMany(SerialComm):
 
     def ranks_on_node(self) -> int:
         return self.size
-
-
-class _StopAtOnce(Stop):
-    """A signal ends the work where it is."""
-
-    def _signalled(self, number: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)  # once is enough
-        raise Stopped

@@ -128,14 +128,15 @@ class LandscapeStore(ShardedLosses):
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again and are returned.
 
-        `InputError` where the coordinates or an array's metadata are damaged. Only the client calls this, while no
+        `InputError` where the coordinates, the spectrum or an array's metadata are damaged; directions, which may be
+        large, are proved by those who read them. Only the client calls this, while no
         shard is being written.
         """
         for key in self._sealed:
-            if key.startswith("alpha_"):
-                self._load(key)
-            elif not zarr_files.is_same(self.folder / key, self._sealed[key]):
+            if not key.startswith("alpha_") and not zarr_files.is_same(self.folder / key, self._sealed[key]):
                 raise self._altered()
+            if key.startswith(("alpha_", f"{layout.HESSIAN}/")):
+                self._load(key)
         return self.drop_damaged()
 
     def tidy(self) -> None:

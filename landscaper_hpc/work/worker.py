@@ -30,6 +30,7 @@ class Stop:
     def __init__(self, seconds: float | None = None) -> None:
         self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
         self._shard_began = 0.0
+        self._at_once: BaseException | None = None
         self.taken_away = False
 
     def install(self) -> None:
@@ -41,6 +42,13 @@ class Stop:
         # USR2 is the warning before the walltime, which comes before its TERM: another TERM is preemption or the like
         self.taken_away |= number == signal.SIGTERM and not self.requested
         self._deadline = min(self._deadline, time.monotonic())
+        if self._at_once is not None:
+            signal.signal(number, signal.SIG_IGN)  # once is enough
+            raise Stopped if self.taken_away else self._at_once
+
+    def at_once(self, why: BaseException | None = None) -> None:
+        """From here on a signal ends the work where it is, as Ctrl-C does: with `why`, unless it was taken away."""
+        self._at_once = why or Stopped()
 
     @property
     def requested(self) -> bool:

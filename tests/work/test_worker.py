@@ -189,6 +189,39 @@ def test_a_job_is_not_started_again_for_ever(
         run_on_ranks(campaign, False, "evaluate", comm=SerialComm(), stop=stop)
 
 
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("restarts", "signals", "error"),
+    [
+        (0, [signal.SIGUSR2], Stopped),
+        (3, [signal.SIGUSR2], InputError),  # all shards were there, and once more there was no time for the tree
+        (3, [signal.SIGTERM], Stopped),
+    ],
+)
+def test_a_job_whose_time_is_up_in_the_merge_tree_ends_there(
+    prepared: tuple[Plan, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    restarts: int,
+    signals: list[signal.Signals],
+    error: type[BaseException],
+) -> None:
+    plan, expected = prepared
+    campaign = Campaign(plan.folder, (plan,))
+    assert work(plan.landscapes)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+
+    def takes_long(*_: object) -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+        pytest.fail("the work went on")
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr("landscaper_hpc.work.stages.topology", takes_long)
+        run_on_ranks(campaign, comm=SerialComm())
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert finish(plan) == expected
+
+
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
     stop = Stop(seconds=0)
     stop.begin_shard()
