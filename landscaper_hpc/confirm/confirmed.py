@@ -87,7 +87,7 @@ def confirmed_by(
         cost.products += spent.products
         return rows
 
-    box, descents = Box.of(grid), Descents(searched, grid.ndim, rounding)
+    box, descents = Box.of(grid), Descents(searched, Box.of(grid), rounding)
     followed = tree if most is None else most_persistent(tree, most)
     of = descents.follow(_steps(followed.minima, tree.shape), curvatures(values, followed.minima))
     wanted = _passes(followed, of)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm import newton, rows
 from landscaper_hpc.confirm.ends import End, clustered
-from landscaper_hpc.confirm.newton import Here, Passed, leads_down
+from landscaper_hpc.confirm.newton import Here, Passed, leads_to
 from landscaper_hpc.confirm.rows import What
-from landscaper_hpc.confirm.surface import Array
+from landscaper_hpc.confirm.surface import Array, Box
 from landscaper_hpc.topology.readers import Reader
 
 REACH = 1.0
@@ -29,10 +29,10 @@ Searcher = Callable[[What, Array], Array]
 class Descents:
     """Where starts lead: to one of `ends`, which are those of all calls of `follow`."""
 
-    def __init__(self, run: Searcher, n: int, rounding: float) -> None:
-        self._run, self._n, self._rounding = run, n, rounding
+    def __init__(self, run: Searcher, box: Box, rounding: float) -> None:
+        self._run, self._box, self._n, self._rounding = run, box, len(box.far), rounding
         self._ways: list[tuple[int, Passed]] = []  # what was passed, and by which descent
-        self._points = np.empty((0, n))
+        self._points = np.empty((0, self._n))
         self._into: list[int | None] = []  # the descent whose way each came upon
         self._leads: dict[int, int] = {}  # to which end, of those that came upon none
         self.ends: list[End] = []
@@ -87,7 +87,7 @@ class Descents:
                 break
             whose, passed = self._ways[i]
             # not what came upon this one's way: it leads nowhere else
-            if leads_down(here, passed) and self._last(whose) != own:
+            if leads_to(here, passed, self._box) and self._last(whose) != own:
                 return whose, passed
         return None
 

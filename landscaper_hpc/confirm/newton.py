@@ -1,8 +1,10 @@
-"""Trust-region Newton within a box, to where the loss has a minimum.
+"""Down the gradient flow within a box, to where the loss has a minimum.
 
-The model is a quadratic, its region the intersection of the box with a cube, its minimum there exact (`quadratic`), so
-that faces of the box and directions of negative curvature need no cases of their own. Between exact Hessians the model
-learns from gradients by the symmetric rank-one update; no search ends but by an exact one.
+The model is a quadratic; a step goes along its flow, in the box, as far as the model is trusted (`flow`). It counts
+only where the flow of the model that has learnt from the gradient at its end comes by that end. Where the model rests
+on a saddle, its minimum within the box and a cube leads on (`quadratic`). Close to a minimum this is Newton's method.
+Between exact Hessians the model learns from gradients by the symmetric rank-one update; no search ends but by an exact
+one.
 
 Conn, Gould, Toint, *Trust Region Methods* (2000), chapters 6 and 12; Byrd, Khalfan, Schnabel, *Analysis of a symmetric
 rank-one trust region method*, SIAM J. Optim. 6 (1996).
@@ -14,15 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from landscaper_hpc.confirm.flow import apart, flow
 from landscaper_hpc.confirm.quadratic import lowest
 from landscaper_hpc.confirm.surface import Answer, Array, Box, Request, Search
 
 STEP = 1e-5
 """In steps of the grid: a search ends where the next Newton step would be no longer."""
 FIRST = 0.25
-"""In steps of the grid: how long the first step is. Longer ones step over shallow minima."""
+"""In steps of the grid: how long the first step is."""
 _LARGEST, _SMALLEST = 1.0, 1e-8
-_SURE, _FAR = 0.1, 8.0
+_SURE, _FAR = 0.01, 8.0
+_OFF, _SHORT = 0.05, 0.02  # of its length, how far a step may end from the flow; in steps, where that matters not
 _MOST = 200
 ROUND = 2
 """Gradients of a descent in a round."""
@@ -105,29 +109,32 @@ def descend(
         return here, passed
     x, f, g, H, radius = here[:5]
     for _ in range(most):
-        step, fall = _step(x, g, H, radius, box)
-        if _nothing_left(step, fall, f, rounding):
-            return Here(x, f, g, H, radius, False, True), passed
+        step = flow(g, H, -x, box.far - x, radius)[-1]
+        fall = float(g @ step + step @ H @ step / 2)
+        if _nothing_left(step, fall, f, rounding):  # at rest, but on a saddle perhaps
+            step, fall = _step(x, g, H, radius, box)
+            if _nothing_left(step, fall, f, rounding):
+                return Here(x, f, g, H, radius, False, True), passed
         there = within(x, step, box)
         step = there - x
         answer: Answer = yield Request(there[None])
         value, slope = float(answer.values[0]), answer.gradients[0]
+        long = float(np.abs(step).max())
         if not np.isfinite(value) or not np.isfinite(slope).all():
-            radius = float(np.abs(step).max()) / 4
+            radius = long / 4
         else:
             fallen = f - value
             if abs(fall) < 1e3 * _SEEN * rounding * abs(f):  # the values say little: what the slopes say
                 fallen = -float((g + slope) @ step) / 2  # by the trapezoidal rule
-            ratio = fallen / -fall
             H = rank_one(H, step, slope - g)
-            if ratio < 0.25:
-                radius = float(np.abs(step).max()) / 4
-            elif ratio > 0.75 and np.abs(step).max() > 0.9 * radius:
-                # further than one step of the grid only where the model holds: in a straight valley, say
-                radius = min(2 * radius, largest if abs(ratio - 1) > _SURE else _FAR * largest)
-            if ratio > 0.05:
+            off = _off(x, g, H, step, box)
+            if fallen > 0.05 * -fall and (off < _OFF or long < _SHORT):
                 x, f, g = there, value, slope
                 passed.append(Passed(x, f, g))
+                if off < _OFF / 4 and long > 0.9 * radius:
+                    radius = min(2 * radius, largest if off > _SURE else _FAR * largest)
+            else:
+                radius = long / (2 if off < 2 * _OFF else 4)
         if radius <= _SMALLEST or not np.isfinite(H).all():
             return Here(x, f, g, H, radius, False), passed
     return Here(x, f, g, H, radius), passed
@@ -159,6 +166,21 @@ def a_round(here: Here, target: Passed | None, box: Box, rounding: float) -> Sea
             return here, True, passed
     here, more = yield from descend(here, box, rounding, most=ROUND)
     return here, False, passed + more
+
+
+def leads_to(here: Here, there: Passed, box: Box) -> bool:
+    """Whether the flow from where a descent is seems to come by a point of another's way."""
+    step = there.point - here.point
+    if not here.going or not step.any() or not leads_down(here, there):
+        return False
+    model = rank_one(here.model, step, there.gradient - here.gradient)
+    return _off(here.point, here.gradient, model, step, box) < _OFF
+
+
+def _off(x: Array, g: Array, H: Array, step: Array, box: Box) -> float:
+    """How far the flow of a model passes by the end of a step, in lengths of the step."""
+    long = float(np.abs(step).max())
+    return apart(step, flow(g, H, -x, box.far - x, 1.5 * long)) / long
 
 
 def leads_down(first: Here | Passed, last: Here | Passed) -> bool:

@@ -57,7 +57,7 @@ class ConfirmedParts:
         def run(what: What, starts: Array) -> Array:
             return np.array(search(surface, box, [searching(what, start, box, surface.rounding) for start in starts]))
 
-        descents = Descents(run, n, surface.rounding)
+        descents = Descents(run, box, surface.rounding)
         minima = most_persistent(tree, self._most).minima
         starts = np.stack(np.unravel_index(minima, part.shape), axis=1).astype(np.float64)
         of = descents.follow(starts, curvatures(ArrayReader(self._values[part.region]), minima))

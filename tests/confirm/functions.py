@@ -96,3 +96,29 @@ def valley(n: int, stiff: float = 1e5) -> Callable[[Tensor], Tensor]:
         return (x - 0.1) @ H @ (x - 0.1) / 2
 
     return f
+
+
+class Waves:
+    """A sum of waves in a bowl, or in a valley `10 ** stiff` times as steep across as along."""
+
+    rounding = 2.2e-16
+
+    def __init__(self, n: int, seed: int, stiff: float = 0.0) -> None:
+        draw, m = np.random.default_rng(seed), 8 * n
+        self._K, self._a = draw.normal(0, 2.0 if n < 5 else 1.5, (m, n)), draw.uniform(0.2, 1, m)
+        self._phase = draw.uniform(0, 6.28, m)
+        axes = np.linalg.qr(draw.normal(size=(n, n)))[0]
+        self._A = axes.T @ np.diag(0.6 * 10.0 ** np.linspace(0, stiff, n)) @ axes
+
+    def gradients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        phase = points @ self._K.T + self._phase
+        values = np.cos(phase) @ self._a + np.einsum("pi,ij,pj->p", points, self._A, points) / 2
+        return values, -(np.sin(phase) * self._a) @ self._K + points @ self._A
+
+    def hessians(self, points: np.ndarray) -> np.ndarray:
+        phase = points @ self._K.T + self._phase
+        return np.einsum("pm,mi,mj->pij", -np.cos(phase) * self._a, self._K, self._K) + self._A
+
+    def on(self, grid: Grid) -> np.ndarray:
+        points = np.stack(np.meshgrid(*grid.coordinates(), indexing="ij"), axis=-1).reshape(-1, grid.ndim)
+        return self.gradients(points)[0].reshape(grid.shape)
