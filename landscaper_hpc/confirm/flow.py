@@ -90,7 +90,8 @@ def _first_out(
     radius: float,
 ) -> int | None:
     """The first point at which something ends: the radius, the box, or what a face held turns inward."""
-    out: NDArray[np.bool_] = (np.abs(way) > radius).any(axis=1) | ((way < lower) | (way > upper)).any(axis=1)
+    wrong = (np.abs(way) > radius) | (way < lower) | (way > upper)
+    out: NDArray[np.bool_] = np.asarray(wrong.any(axis=1))
     if not free.all():
         now = slope[~free] + (way - at) @ hessian[:, ~free]
         out |= (now * np.sign(slope[~free]) < 0).any(axis=1)
