@@ -78,7 +78,10 @@ def test_rastrigins_minima_inside_and_on_the_faces(n: int, half: float, count: i
     apart = np.abs(expected[:, None] - found.points).max(axis=2)
     right = (apart.min(axis=1) < 1e-4) & (np.array(kinds(found))[apart.argmin(axis=1)] == classes)
     assert right.mean() >= 0.99
-    assert np.abs(found.gradients[found.kinds == 0]).max() < 1e-3
+    steepest = (
+        2 + 40 * math.pi**2
+    )  # the second derivative, times the step that a search may leave, of 1e-5 of the grid's
+    assert np.abs(found.gradients[found.kinds == 0]).max() < 1.1 * steepest * 1e-5 * 2 * half / (count - 1)
     assert (found.eigenvalues[found.kinds == 0] > 0).all()
     assert np.isnan(found.eigenvalues[found.kinds == 1]).any(axis=1).all()  # none across a face
 
