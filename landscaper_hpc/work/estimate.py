@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MEASURE_SECONDS = 2.0
 _GRADIENT = 3.0  # of a point's time
-_PER_MINIMUM, _PER_DIRECTION = 30, 10  # gradients for a minimum and the saddle beside it, and more for each direction
+_PER_MINIMUM, _PER_DIRECTION = 35, 12  # gradients for a minimum and the saddle beside it, and more for each direction
 
 
 @dataclass(frozen=True)
