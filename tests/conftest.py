@@ -3,6 +3,7 @@
 import multiprocessing.util
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # nodes of the test cluster have names of their own, and yet are this machine: none compiles what another has compiled
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+
+# what a shell starts in the background ignores Ctrl-C, and so would all that the tests start and press it at
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples everywhere, however busy the machine is
 settings.load_profile("ci")
