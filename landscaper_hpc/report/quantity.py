@@ -181,6 +181,8 @@ class Quantity:
     @property
     def column(self) -> str:
         """Its name in a sweep's table."""
+        if self.origin == "scope":  # beside the numbers of a whole grid's lowest tenth
+            return self.key.replace("scope", "lowest", 1).replace(".", "_")
         return self.named or "_".join(self.key.split(".")[-2:]).removeprefix("topology_")
 
     def value(self, entry: Mapping[str, Any]) -> Any:

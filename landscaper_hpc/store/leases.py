@@ -22,7 +22,8 @@ CONDUCTOR = ".front"
 """How leases of those end who conduct a search, and evaluate no shard by that."""
 
 LIFETIME = 60.0
-"""Seconds after its last renewal that a lease is taken to be a dead worker's."""
+"""Seconds after its last renewal that a lease is taken to be a dead worker's. One whose holder was a process of this
+machine that is no more is at once."""
 
 
 class Leases:
@@ -68,7 +69,7 @@ class Leases:
         found = {}
         for lease in self._folder.glob("[!.]*"):
             age = self._age(lease, now)
-            if age is not None and age < self._lifetime:
+            if age is not None and age < self._lifetime and not _is_dead(lease):
                 found[lease.name] = self._holder(lease)
         return found
 
@@ -93,7 +94,7 @@ class Leases:
         """Replace a stale lease by ours. The right to replace a holder is itself a lease, named after that holder."""
         holder = self._holder(lease)
         age = self._age(lease, self._now())  # after the holder: a lease replaced in between is fresh
-        if age is None or age < self._lifetime:
+        if age is None or (age < self._lifetime and not _is_dead(lease)):
             return False
         right = lease.with_name(f".{lease.name.lstrip('.')}.{holder}")
         if not self._take(right):
@@ -111,7 +112,7 @@ class Leases:
     def _write(self, lease: Path) -> None:
         with lease.open("x") as stream:
             try:
-                stream.write(self._token)
+                stream.write(f"{self._token}\n{_HERE} {_began(os.getpid())}")
                 stream.flush()
             except OSError:
                 lease.unlink()  # no room for it: nobody may wait for a holder that is not
@@ -149,6 +150,36 @@ class Leases:
     @staticmethod
     def _holder(lease: Path) -> str:
         try:
-            return lease.read_text()
+            return lease.read_text().partition("\n")[0]
         except FileNotFoundError:
             return ""
+
+
+def _here() -> str:
+    """This machine since it was started, and the namespace of its processes' numbers."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+_HERE = _here()
+
+
+def _began(process: int) -> str:
+    """When a process was started, in ticks since the machine was; nothing for one that is no more."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]
+
+
+def _is_dead(lease: Path) -> bool:
+    """Whether the holder was a process of this machine, and is no more; nobody can tell of another machine's."""
+    try:
+        token, _, process = lease.read_text().partition("\n")
+        here, _, began = process.rpartition(" ")
+        return bool(_HERE) and here == _HERE and _began(int(token.rsplit(".", 2)[1])) != began
+    except (OSError, ValueError, IndexError):
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -76,6 +77,41 @@ def takers(folder: Path, count: int = 8) -> list[int]:
 def stale(path: Path, holder: str) -> None:
     path.write_text(holder)
     os.utime(path, (time.time() - 100,) * 2)
+
+
+HOLDER = """
+import os, signal, sys
+from pathlib import Path
+from landscaper_hpc.store.leases import Leases
+
+with Leases(Path(sys.argv[1])).hold("a"):
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.processes
+def test_what_a_killed_process_of_this_machine_held_is_free_at_once(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "holds\n"
+    with Leases(tmp_path).hold("a") as mine:
+        assert not mine
+    assert list(Leases(tmp_path).held()) == ["a"]
+    holder.kill()
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
+    assert Leases(tmp_path).held() == {}
+    assert len(takers(tmp_path)) == 1
+    holder.communicate()
+
+
+@pytest.mark.parametrize("where", ["another 123", "", "no-number"])
+def test_nobody_can_tell_of_another_machines_process(tmp_path: Path, where: str) -> None:
+    (tmp_path / "a").write_text(f"host.1.x\n{where}")
+    assert Leases(tmp_path).held() == {"a": "host.1.x"}
+    assert takers(tmp_path) == []
 
 
 def test_a_stale_lease_is_taken_over_by_exactly_one(tmp_path: Path) -> None:
