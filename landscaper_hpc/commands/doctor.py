@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landscaper_hpc import strict_json
-from landscaper_hpc.commands.options import (
-    Json,
-    SetSite,
-    SiteFile,
-    load_site,
-)
+from landscaper_hpc.commands.options import Json, SetSite, SiteFile, load_site
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site

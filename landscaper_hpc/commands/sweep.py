@@ -93,7 +93,7 @@ def sweep(
         if as_json:
             files = {"report": inside.page, "table": inside.csv, "parquet": inside.parquet, "studies": inside.studies}
             counts = {"count": len(campaign.entries), "worked_on": len(campaign.plans)}
-            print(strict_json.dumps({**{key: str(file) for key, file in files.items()}, **counts}))
+            print(strict_json.dumps({key: str(file) for key, file in files.items()} | counts))
             return
         print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         print(f"report:  {inside.page}\ntable:   {inside.csv}, {inside.parquet}")

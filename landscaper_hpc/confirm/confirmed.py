@@ -87,7 +87,8 @@ def confirmed_by(
         cost.products += spent.products
         return rows
 
-    box, descents = Box.of(grid), Descents(searched, Box.of(grid), rounding)
+    box = Box.of(grid)
+    descents = Descents(searched, box, rounding)
     followed = tree if most is None else most_persistent(tree, most)
     of = descents.follow(_steps(followed.minima, tree.shape), curvatures(values, followed.minima))
     wanted = _passes(followed, of)

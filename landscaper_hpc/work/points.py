@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.files import publish, remove_partials
+from landscaper_hpc.grid import Grid
 from landscaper_hpc.progress import Progress
-from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.tasks import forget_workers, worker_for
-from landscaper_hpc.work.watch import Hung, watched
-from landscaper_hpc.work.watchdog import Place
+from landscaper_hpc.work.tasks import losses_of
 
 log = logging.getLogger(__name__)
 
@@ -94,42 +91,18 @@ def asked(landscape: Landscape) -> list[Points]:
 
 
 def evaluate_points(task: Points, progress: Progress) -> None:
-    """Evaluate a sparse shard and publish it; failures are kept as those of `evaluate_shard` are."""
-    from landscaper_hpc.losses.evaluate import losses
-
+    """Evaluate a sparse shard and publish it; failures are kept as `losses_of` keeps them."""
     if not task.is_open():
         return
-    failures, own = task.landscape.failures, task.landscape.heartbeat
-    own.beat(task.key)
-    worker = worker_for(task.landscape)
-    own.ready()
-    axes = worker.store.grid.coordinates()
-    index = np.unravel_index(task.ids, worker.store.grid.shape)
-    alphas = np.stack([axis[i] for axis, i in zip(axes, index, strict=True)], axis=1)
 
-    def report(done: int, total: int) -> None:
-        own.beat(task.key, done * len(task.ids) // max(total, 1))
-        progress(done, total)
+    def alphas(grid: Grid) -> NDArray[np.float64]:
+        index = np.unravel_index(task.ids, grid.shape)
+        return np.stack([axis[i] for axis, i in zip(grid.coordinates(), index, strict=True)], axis=1)
 
-    where = f"{task} on {whereabouts()}\n"
-    try:
-        with watched(worker.limit, Place(failures.last(task.key), where)):
-            found = losses(worker.objective, worker.directions, alphas, worker.batch, report)
-    except InputError:
-        raise
-    except Hung as hung:
-        forget_workers()
-        failures.quarantine(task.key, f"{where}{hung}")
-        return
-    except Exception as failed:
-        error = user_traceback(failed)
-        worker.prove(task.landscape)
-        failures.record(task.key, f"{where}{error}")
-        return
-    if not np.isfinite(found).any():
-        worker.prove(task.landscape)
-    write(task.file, task.ids, found)
-    own.shard_done(len(task.ids))
+    found = losses_of(task, len(task.ids), alphas, progress)
+    if found is not None:
+        write(task.file, task.ids, found)
+        task.landscape.heartbeat.shard_done(len(task.ids))
 
 
 def write(file: Path, ids: Ids, losses: NDArray[Any]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
@@ -235,8 +236,32 @@ class _Worker:
         identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
 
 
+class Evaluated(Protocol):
+    """What is evaluated as one: a shard, dense or sparse."""
+
+    @property
+    def landscape(self) -> Landscape: ...
+
+    @property
+    def key(self) -> str:
+        """Its name among leases and failures."""
+        ...
+
+
 def evaluate_shard(task: ShardItem, progress: Progress) -> None:
-    """Evaluate one shard and publish it.
+    """Evaluate one shard and publish it."""
+    if task.landscape.failures.is_quarantined(task.key):
+        return  # it ended the worker that had it before
+    values = losses_of(task, task.shard.size, lambda grid: grid.points(task.shard), progress)
+    if values is not None:
+        worker_for(task.landscape).store.write(task.shard, values)
+        task.landscape.heartbeat.shard_done(task.shard.size)
+
+
+def losses_of(
+    task: Evaluated, size: int, points: Callable[[Grid], NDArray[np.float64]], progress: Progress
+) -> NDArray[np.float64] | None:
+    """The losses of a shard at its `size` points, (size, n) of a grid; None where they cannot be had.
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
     attempts; one that hangs is quarantined at once, with where it was. `InputError` is raised: it would meet every
@@ -245,46 +270,37 @@ def evaluate_shard(task: ShardItem, progress: Progress) -> None:
     """
     from landscaper_hpc.losses.evaluate import losses
 
-    failures = task.landscape.failures
-    if failures.is_quarantined(task.key):
-        return  # it ended the worker that had it before
-    own = task.landscape.heartbeat
+    failures, own = task.landscape.failures, task.landscape.heartbeat
     own.beat(task.key)
     worker = worker_for(task.landscape)
     own.ready()
-    points = worker.store.grid.points(task.shard)
+    alphas = points(worker.store.grid)
 
     def report(done: int, total: int) -> None:
-        own.beat(task.key, done * task.shard.size // max(total, 1))
+        own.beat(task.key, done * size // max(total, 1))
         progress(done, total)
 
     where = f"{task} on {whereabouts()}\n"
     try:
         with watched(worker.limit, Place(failures.last(task.key), where)):
-            values = losses(worker.objective, worker.directions, points, worker.batch, report)
+            values = losses(worker.objective, worker.directions, alphas, worker.batch, report)
     except InputError:
         raise
     except Hung as hung:
-        forget_workers()
+        _workers.clear()  # its objective was left in the midst of something
         failures.quarantine(task.key, f"{where}{hung}")
-        return
+        return None
     except Exception as failed:
         error = user_traceback(failed)
         worker.prove(task.landscape)
         failures.record(task.key, f"{where}{error}")
-        return
+        return None
     if not np.isfinite(values).any():
         worker.prove(task.landscape)
-    worker.store.write(task.shard, values)
-    own.shard_done(task.shard.size)
+    return values
 
 
 _workers: dict[tuple[str, str], _Worker] = {}
-
-
-def forget_workers() -> None:
-    """What this process works with was left in the midst of something."""
-    _workers.clear()
 
 
 def worker_for(landscape: Landscape) -> _Worker:
