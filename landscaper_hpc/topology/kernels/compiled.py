@@ -2,7 +2,7 @@
 
 numba's cache has no lock of its own: two processes that compile at the same time can leave an index that names the
 other's code. So the cache of each host is a folder of its own, also where the home directory is shared between nodes,
-and processes of one host take turns.
+and processes of one host that run the same installation take turns; numba keeps the code of others apart.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba.extending import intrinsic
+
+from landscaper_hpc.digests import canonical_sha256
 
 _config: Any = numba.config
 
@@ -76,9 +78,10 @@ lowest_bit: Any = intrinsic(_lowest_bit)
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Hold the lock on the cache of this host."""
+    """Hold the lock on what this host's cache keeps of this installation."""
+    installation = canonical_sha256(__file__)
     with ExitStack() as stack:
         with suppress(OSError):  # a file system without locks, or a full one: then without
-            lock = stack.enter_context((cache_folder() / "lock").open("a"))
+            lock = stack.enter_context((cache_folder() / f"lock_{installation}").open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -32,6 +32,15 @@ def test_code_is_not_loaded_from_somebody_elses_folder(tmp_path: Path, monkeypat
     assert list(found.iterdir()) == []
 
 
+@pytest.mark.timeout(60)
+def test_who_compiles_does_not_hold_up_another_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path)
+    with compiled.compiling():
+        monkeypatch.setattr(compiled, "__file__", "/elsewhere/compiled.py")
+        with compiled.compiling():
+            assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_the_lowest_bit_of_a_word() -> None:
     @numba.njit
     def lowest(words: Any) -> Any:
