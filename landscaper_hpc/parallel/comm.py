@@ -170,6 +170,12 @@ def _wait_for(request: Any) -> None:
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
+_DO_NOT_FIT = (
+    "launcher and MPI library do not fit; use the library's own mpiexec, or srun --mpi=pmi2 for MPICH and --mpi=pmix "
+    "for Open MPI"
+)
+
+
 def world() -> Comm:
     """All ranks the launcher started, or this process alone; InputError if the launcher started more than MPI sees.
 
@@ -181,7 +187,7 @@ def world() -> Comm:
         return SerialComm()
     try:
         start_relay()
-        from mpi4py import MPI
+        MPI = _started(expected)  # noqa: N806
     except ImportError as error:
         raise InputError(
             f"started as {expected} ranks, but mpi4py cannot be used ({error}); "
@@ -189,11 +195,25 @@ def world() -> Comm:
         ) from None
     size = MPI.COMM_WORLD.Get_size()
     if size != expected:
-        raise InputError(
-            f"the launcher started {expected} ranks but MPI sees {size}: launcher and MPI library do not fit; "
-            "use the library's own mpiexec, or srun --mpi=pmi2 for MPICH and --mpi=pmix for Open MPI"
-        )
+        raise InputError(f"the launcher started {expected} ranks but MPI sees {size}: {_DO_NOT_FIT}")
     return MpiComm(MPI.COMM_WORLD)
+
+
+def _started(expected: int) -> Any:
+    """mpi4py's MPI. `InputError` where it would end this process as it starts: MPICH that was built without PMIx, under
+    that."""
+    import mpi4py
+
+    if "mpi4py.MPI" not in sys.modules:
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+    from mpi4py import MPI
+
+    if not MPI.Is_initialized():
+        library = MPI.Get_library_version()
+        if "PMIX_NAMESPACE" in os.environ and library.startswith("MPICH") and "pmix" not in library.lower():
+            raise InputError(f"the launcher started {expected} ranks by PMIx, which MPICH does not know: {_DO_NOT_FIT}")
+        MPI.Init_thread()
+    return MPI
 
 
 class RankError(TaskFailed):

@@ -82,9 +82,13 @@ def work(
     are waited for, and taken over from the dead. `on_evaluated` is called, by each worker that finds it so, with a
     landscape that has every shard; what is `finished_already` is not even listed. Holds one landscape's list of shards
     at a time.
+
+    Where the warning came while all was loaded, one shard is evaluated all the same (or dropped, if it takes long): a job
+    that is started again and again gets on.
     """
     stop = stop or Stop()
     complete: set[int] = set()
+    evaluated = False
     while True:
         pending = finished = 0
         for number, begin in tour(len(landscapes), place, places):
@@ -99,7 +103,7 @@ def work(
             pending += len(tasks)
             first = int(begin * len(tasks))
             for task in tasks[first:] + tasks[:first]:
-                if stop.requested:
+                if stop.requested and (evaluated or stop.taken_away):
                     return False
                 with leases.hold(task.key) as mine:
                     # done by another since the list was made?
@@ -110,12 +114,15 @@ def work(
                         except Stopped:
                             return False
                         finished += 1
+                        evaluated = True
                         on_done(task)
             if store.n_done() == store.n_shards():
                 complete.add(number)
                 on_evaluated(item)
         if not pending:
             return True
+        if stop.requested:
+            return False
         if not finished:
             wait(stop, LIFETIME / 10)
 

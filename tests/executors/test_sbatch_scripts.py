@@ -15,6 +15,9 @@ NAMES = ("landscape", "array", "topology", "sweep")
 
 SRUN = """
 import os, signal, subprocess, sys, time
+if "--mpi=list" in sys.argv:
+    print("MPI plugin types are...\\n\\tnone\\n\\tpmi2\\nspecific pmix plugin versions available: pmix_v4")
+    sys.exit()
 open("cores", "w").write(os.environ.get("SRUN_CPUS_PER_TASK", ""))
 first = next(i for i, word in enumerate(sys.argv) if i and not word.startswith("-"))
 tasks = [
@@ -42,6 +45,9 @@ if how == "waits":
 while "waits" in plan[min(steps, len(plan) - 1)] and not os.path.exists(f"waits.{steps}"):
     time.sleep(0.01)
 if isinstance(how, str):
+    if how.startswith("warned, "):
+        os.kill(os.getppid(), signal.SIGUSR2)
+        how = how.removeprefix("warned, ")
     os.kill(os.getpid(), getattr(signal, how))
 sys.exit(how)
 """
@@ -60,6 +66,7 @@ HOW: dict[str, tuple[list[list[int | str]], int, int, bool]] = {
     "the step is ended from outside, then done": ([["SIGTERM", "SIGTERM"], [0, 0]], 0, 2, False),
     "out of memory, then time is up": ([["waits", "SIGKILL"], [75, "waits"]], 75, 2, True),
     "out of memory each time": ([["SIGKILL", "waits"]], 137, 3, False),
+    "the warning, then out of memory": ([["waits", "warned, SIGKILL"]], 75, 1, True),
     "the warning before anybody listened": ([["SIGUSR2", "waits"]], 140, 1, True),
 }
 
@@ -102,6 +109,16 @@ def test_a_job_submitted_where_it_cannot_write_still_knows_how_its_tasks_ended(t
     done = submitted(tmp_path, "landscape", [[75, "waits"]], **{**nowhere, place: str(other)})
     assert done.returncode == 75, done.stderr
     assert not list(other.iterdir())
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("mpi", "code"), [("pmi2", 0), ("pmix_v4", 0), ("pmi", 2), ("openmpi", 2)])
+def test_a_kind_of_mpi_that_srun_does_not_know_is_refused_once(tmp_path: Path, name: str, mpi: str, code: int) -> None:
+    done = submitted(tmp_path, name, [[0, 0]], LANDSCAPER_HPC_MPI=mpi)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "steps").exists() == (code == 0)
+    assert (f"srun knows no --mpi={mpi} here; set LANDSCAPER_HPC_MPI" in done.stderr) == (code == 2)
 
 
 @pytest.mark.processes

@@ -100,14 +100,22 @@ def test_a_failing_rank_stops_all_with_its_error(tmp_path: Path) -> None:
     assert "rank 2" in done.stderr
 
 
-def test_ranks_that_do_not_find_each_other_are_refused() -> None:
-    environment = {**os.environ, "PMI_SIZE": "4", "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize(
+    ("launched", "said"),
+    [
+        ({"PMI_SIZE": "4"}, "the launcher started 4 ranks but MPI sees"),
+        # MPICH itself would end the process, with an exit code of its own
+        ({"SLURM_STEP_NUM_TASKS": "4", "PMIX_NAMESPACE": "a", "PMIX_RANK": "0"}, "by PMIx, which MPICH does not know"),
+    ],
+)
+def test_ranks_that_do_not_find_each_other_are_refused(launched: dict[str, str], said: str) -> None:
+    environment = {**os.environ, **launched, "PYTHONPATH": str(ROOT)}
     code = "from landscaper_hpc.parallel.comm import world; world()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode != 0
-    assert "the launcher started 4 ranks but MPI sees" in done.stderr
+    assert said in done.stderr
 
 
 def test_who_waits_for_the_others_leaves_them_the_processors() -> None:

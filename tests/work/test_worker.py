@@ -163,12 +163,14 @@ def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
 
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize(
-    ("restarts", "signals", "error"),
+    ("restarts", "signals", "grace", "shards", "error"),
     [
-        (2, [], Stopped),
-        (3, [], InputError),
-        (3, [signal.SIGTERM], Stopped),  # preempted, however often: not the job's fault
-        (3, [signal.SIGUSR2, signal.SIGTERM], InputError),  # the warning before the walltime, and its end
+        (2, [], -1, 0, Stopped),
+        (3, [], -1, 0, InputError),
+        (3, [signal.SIGTERM], -1, 0, Stopped),  # preempted, however often: not the job's fault
+        (3, [signal.SIGUSR2, signal.SIGTERM], -1, 0, InputError),  # the warning before the walltime, and its end
+        (3, [signal.SIGUSR2], 20, 1, Stopped),  # the warning before anything was loaded: there is time for a short one
+        (3, [signal.SIGTERM], 20, 0, Stopped),
     ],
 )
 def test_a_job_is_not_started_again_for_ever(
@@ -176,17 +178,21 @@ def test_a_job_is_not_started_again_for_ever(
     monkeypatch: pytest.MonkeyPatch,
     restarts: int,
     signals: list[signal.Signals],
+    grace: float,
+    shards: int,
     error: type[BaseException],
 ) -> None:
     plan, _ = prepared
     campaign = Campaign(plan.folder, (plan,))
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    monkeypatch.setattr("landscaper_hpc.work.worker._GRACE", grace)  # below 0 all shards are long
     stop = Stop() if signals else Stop(0)
     stop.install()
     for number in signals:
         os.kill(os.getpid(), number)
     with pytest.raises(error):
         run_on_ranks(campaign, False, "evaluate", comm=SerialComm(), stop=stop)
+    assert sum(item.open().n_done() for item in plan.landscapes) == shards
 
 
 @pytest.mark.usefixtures("handlers")
