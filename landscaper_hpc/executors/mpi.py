@@ -94,7 +94,11 @@ class Ranks:
         self.bars = bars
 
     def each(self, items: Sequence[T], do: Callable[[Mapper, Sequence[T]], None]) -> None:
-        _together(self._comm, lambda: do(SerialMapper(), items[self._comm.rank :: self._comm.size]))
+        def mine() -> None:
+            with self._stop.soon():
+                do(SerialMapper(), items[self._comm.rank :: self._comm.size])
+
+        _together(self._comm, mine)
 
     def evaluate(self, shards: stages.Shards) -> None:
         comm, stop = self._comm, self._stop

@@ -187,7 +187,7 @@ def world() -> Comm:
         return SerialComm()
     try:
         start_relay()
-        MPI = _started(expected)  # noqa: N806
+        MPI = _started(expected)
     except ImportError as error:
         raise InputError(
             f"started as {expected} ranks, but mpi4py cannot be used ({error}); "

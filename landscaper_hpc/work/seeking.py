@@ -86,6 +86,5 @@ def _take(piece: Points, stop: Stop) -> bool:
     with piece.landscape.leases.hold(piece.key) as mine:
         if not mine or not piece.is_open():
             return False
-        stop.begin_shard()
         points.evaluate_points(piece, stop.check)
     return True

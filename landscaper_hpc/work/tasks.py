@@ -281,6 +281,7 @@ def losses_of(
         progress(done, total)
 
     where = f"{task} on {whereabouts()}\n"
+    progress(0, size)
     try:
         with watched(worker.limit, Place(failures.last(task.key), where)):
             values = losses(worker.objective, worker.directions, alphas, worker.batch, report)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from landscaper_hpc.errors import Stopped
@@ -19,6 +21,7 @@ from landscaper_hpc.work.tasks import evaluate_shard
 log = logging.getLogger(__name__)
 
 _GRACE = 20.0
+"""Seconds after the warning in which what is short is still done, half a minute before the walltime at the least."""
 
 
 class Stop:
@@ -46,6 +49,31 @@ class Stop:
             signal.signal(number, signal.SIG_IGN)  # once is enough
             raise Stopped if self.taken_away else self._at_once
 
+    @contextmanager
+    def soon(self) -> Iterator[None]:
+        """Inside, work that keeps what it has done ends where it is a moment after the signal, if it has not yet."""
+        if self._at_once is not None:
+            yield
+            return
+        main = threading.main_thread().ident
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.5):
+                if self.over and main is not None:
+                    self._at_once = Stopped()
+                    signal.pthread_kill(main, signal.SIGUSR2)
+                    return
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            looking.join()
+            self._at_once = None
+
     def at_once(self, why: BaseException | None = None) -> None:
         """From here on a signal ends the work where it is, as Ctrl-C does: with `why`, unless it was taken away."""
         self._at_once = why or Stopped()
@@ -54,12 +82,16 @@ class Stop:
     def requested(self) -> bool:
         return time.monotonic() >= self._deadline
 
-    def begin_shard(self) -> None:
-        self._shard_began = time.monotonic()
+    @property
+    def over(self) -> bool:
+        """Whether it is too late to begin anything, however short."""
+        return self.requested and (self.taken_away or time.monotonic() - self._deadline > _GRACE)
 
     def check(self, done: int, total: int) -> None:
-        """The progress of a shard: finish it where that takes a moment, drop it where it takes longer."""
-        if self.requested and done:
+        """The progress of a shard, from 0 on: finish it where that takes a moment, drop it where it takes longer."""
+        if not done:
+            self._shard_began = time.monotonic()
+        elif self.requested:
             left = (time.monotonic() - self._shard_began) * (total - done) / done
             if left > _GRACE:
                 raise Stopped
@@ -83,8 +115,8 @@ def work(
     landscape that has every shard; what is `finished_already` is not even listed. Holds one landscape's list of shards
     at a time.
 
-    Where the warning came while all was loaded, one shard is evaluated all the same (or dropped, if it takes long): a job
-    that is started again and again gets on.
+    Where the warning came a moment ago, while all was loaded, one shard is evaluated all the same (or dropped, if it
+    takes long): a job that is started again and again gets on.
     """
     stop = stop or Stop()
     complete: set[int] = set()
@@ -103,12 +135,11 @@ def work(
             pending += len(tasks)
             first = int(begin * len(tasks))
             for task in tasks[first:] + tasks[:first]:
-                if stop.requested and (evaluated or stop.taken_away):
+                if stop.over or (stop.requested and evaluated):
                     return False
                 with leases.hold(task.key) as mine:
                     # done by another since the list was made?
                     if mine and not store.is_done(task.shard):
-                        stop.begin_shard()
                         try:
                             evaluate_shard(task, stop.check)
                         except Stopped:

@@ -230,12 +230,33 @@ def test_a_job_whose_time_is_up_in_the_merge_tree_ends_there(
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
     stop = Stop(seconds=0)
-    stop.begin_shard()
+    stop.check(0, 100)
     stop._shard_began -= 1
     stop.check(90, 100)  # about 0.1 s left: finish
     with pytest.raises(Stopped):
         stop.check(1, 100)  # about 100 s left: drop
     Stop().check(1, 100)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("signals", [[signal.SIGUSR2], [signal.SIGTERM]])
+def test_a_search_for_directions_ends_a_moment_after_the_warning_if_it_has_not_by_then(
+    monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals]
+) -> None:
+    stop = Stop()
+    stop.install()
+    with stop.soon():
+        time.sleep(0.7)
+    with stop.soon():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(0.7)  # a moment more, and it is done
+    monkeypatch.setattr("landscaper_hpc.work.worker._GRACE", 1.0)
+    again = Stop()
+    again.install()
+    with pytest.raises(Stopped), again.soon():
+        for number in signals:
+            os.kill(os.getpid(), number)
+        time.sleep(30)
 
 
 def ecc_error(*arguments: object) -> None:
