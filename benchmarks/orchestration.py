@@ -70,8 +70,8 @@ def prepare(folder: Path, shards: int) -> float:
     from landscaper_hpc.executors import SerialMapper
     from landscaper_hpc.losses.evaluate import losses
     from landscaper_hpc.progress import Bars
+    from landscaper_hpc.work.loaded import load
     from landscaper_hpc.work.preparation import prepare_all
-    from landscaper_hpc.work.tasks import load
 
     (folder / "task.py").write_text(NULL)
     torch.save({"x": torch.ones(2, dtype=torch.float64)}, folder / "free.pt")

@@ -119,14 +119,14 @@ def _noise(landscape: Landscape, trial: Trial) -> tuple[dict[str, Any], str]:
     import numpy as np
 
     from landscaper_hpc.losses.noise import precision_report
-    from landscaper_hpc.work import tasks
+    from landscaper_hpc.work.loaded import load
 
     study = landscape.study
     generator = np.random.default_rng(study.directions.seed)
     points = np.stack([generator.choice(c, _NOISE_POINTS) for c in trial.grid.coordinates()], axis=1)
     wide = trial.objective
     if study.precision != "float64":
-        wide = tasks.load(replace(landscape, study=study.model_copy(update={"precision": "float64"})))
+        wide = load(replace(landscape, study=study.model_copy(update={"precision": "float64"})))
     found = precision_report(trial.objective, wide, trial.directions, points, trial.batch)
     words = (
         f"rounding in {study.precision} moves losses by up to {found.error:.2g} ({found.relative:.1g} of the "

@@ -49,8 +49,8 @@ def connect(
     from landscaper_hpc.objective.checkpoints.fit import matched
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.work import tasks
     from landscaper_hpc.work.campaign import Plan
+    from landscaper_hpc.work.loaded import load
 
     loaded = load_study(study, set_)
     landscapes = {
@@ -60,7 +60,7 @@ def connect(
     for name in (first, second):
         if name not in landscapes:
             raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
-    objective = tasks.load(landscapes[first])
+    objective = load(landscapes[first])
     file = landscapes[second].file
     naming = Naming(**loaded.naming(landscapes[second].checkpoint))
     other = matched(objective.model, read_checkpoint(file, naming.containers), file, naming=naming)

@@ -51,8 +51,8 @@ def similarity(
     from landscaper_hpc.comparison.similarity import cka_matrices, layer_grams
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.work import tasks
     from landscaper_hpc.work.campaign import Plan
+    from landscaper_hpc.work.loaded import load
 
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise InputError(f"--figure {figure}: give a name that ends in .svg or .png")
@@ -63,7 +63,7 @@ def similarity(
     grams, first = [], None
     with Bars() as bars:
         for i, item in enumerate(landscapes):
-            objective = tasks.load(item)
+            objective = load(item)
             first = first or objective
             grams.append(layer_grams(objective, first, layers=layers or (), examples=examples))
             bars.update("checkpoints", i + 1, len(landscapes))

@@ -1,56 +1,35 @@
-"""Dask's workers on Slurm: jobs that dask-jobqueue submits, or the tasks of one srun (SLURMRunner).
-
-All of them talk TLS, with a certificate that is made for one run, in a folder that only its owner can read. Both
-ways stand in one module since the import of dask_jobqueue has to be undone for one of them, and in one place.
-"""
+"""Dask's workers on Slurm as jobs that dask-jobqueue submits, and the way to all of Dask's workers."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
-import warnings
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from distributed import Client, Scheduler
+from distributed import Client
 from distributed.core import Status
 from distributed.security import Security
-from distributed.utils import json_load_robust
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors import dask_gone
-from landscaper_hpc.executors.dask import LOOPBACK, LOST, DaskMapper, Given, regardless_of_loss, sentence
+from landscaper_hpc.executors.dask import LOOPBACK, DaskMapper, Given, regardless_of_loss, sentence
+from landscaper_hpc.executors.dask_common import SCRATCH, START_SECONDS, SLURMCluster, SLURMJob, write_keys
+from landscaper_hpc.executors.dask_step import Step
 from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.study.site import Site, Slurm
 from landscaper_hpc.work.campaign import Campaign
-
-# Dask looks for the way to the internet; where there is none, the host's name is as good
-warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address", RuntimeWarning)
-
-_sigint = signal.getsignal(signal.SIGINT)
-
-from dask_jobqueue.slurm import SLURMCluster, SLURMJob, SLURMRunner  # noqa: E402
-
-signal.signal(signal.SIGINT, _sigint)  # the import replaced it by one that exits with code 0
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 20.0
 _IDLE_SECONDS = 60.0
 _UNJOINED = 3
-_START_SECONDS = 300
-_SCRATCH = "scratch"
 
 
 class Jobs:
@@ -75,7 +54,7 @@ class Jobs:
         self._inside.logs.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._keys, ignore_errors=True)
         security = Security.temporary()
-        certificate, key = (shlex.quote(str(file)) for file in _write_keys(self._keys, security))
+        certificate, key = (shlex.quote(str(file)) for file in write_keys(self._keys, security))
         refused = self._refused
 
         class Job(SLURMJob):  # type: ignore[misc]
@@ -108,12 +87,12 @@ class Jobs:
                 *("--memory-limit", "0", "--dashboard-address", LOOPBACK, "--preload-nanny", dask_gone.__name__),
                 *lifetime(slurm),
             ],
-            local_directory=shlex.quote(str(self._keys / _SCRATCH)),
-            death_timeout=_START_SECONDS,
+            local_directory=shlex.quote(str(self._keys / SCRATCH)),
+            death_timeout=START_SECONDS,
             interface=self._site.dask.interface,
             protocol="tls://",
             security=security,
-            scheduler_options={"dashboard_address": LOOPBACK, "local_directory": str(self._keys / _SCRATCH)},
+            scheduler_options={"dashboard_address": LOOPBACK, "local_directory": str(self._keys / SCRATCH)},
         )
         return Client(self._cluster, set_as_default=False)
 
@@ -176,150 +155,9 @@ class Jobs:
         shutil.rmtree(self._keys, ignore_errors=True)
 
 
-class Step:
-    """The tasks of one srun: the first is the scheduler, the second this program, the others workers.
-
-    The constructor returns in the second only; the others serve until that one closes, and exit.
-    """
-
-    def __init__(self, site: Site, inside: RunFolder) -> None:
-        tasks, rank = int(os.environ["SLURM_STEP_NUM_TASKS"]), int(os.environ["SLURM_PROCID"])
-        if tasks < 3:
-            raise InputError(
-                f"executor dask: srun started {tasks} tasks, and at least 3 are needed: a scheduler, this program, and "
-                "a worker"
-            )
-        # a step that runs again, or beside another one, must not find what is not its own
-        names = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
-        self._keys = inside.dask / ".".join(names)
-        self._security = _step_security(self._keys, make=rank == 0)
-        self._scheduler = self._keys / "scheduler.json"
-        if rank != 0:
-            _wait_for(self._scheduler)
-        common = {"security": self._security, "dashboard_address": LOOPBACK, "interface": site.dask.interface}
-        common["local_directory"] = str(self._keys / _SCRATCH)
-        if rank != 1:
-            signal.signal(signal.SIGINT, _sigint_while_serving)
-            logging.getLogger("distributed").setLevel(logging.WARNING)
-            logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)  # its folder goes with the program
-        runner = _Runner(
-            scheduler_file=str(self._scheduler),
-            scheduler_options={**common, "protocol": "tls://"},
-            worker_options={
-                **common,
-                "nthreads": 1,
-                "memory_limit": 0,
-                "death_timeout": _START_SECONDS,
-                "preload": [dask_gone.__name__],
-            },
-        )
-        runner.scheduler_comm = None  # it knows nothing of TLS: the client ends the scheduler
-        self._seen, self._patience = time.monotonic(), dask_gone.patience()
-        # at once, whatever is done before there is work: the scheduler sees that this program is there
-        self._client: Client | None = self._connected()
-
-    def connect(self) -> Client:
-        client, self._client = self._client, None
-        return client or self._connected()
-
-    def _connected(self) -> Client:
-        try:
-            return Client(scheduler_file=str(self._scheduler), security=self._security, set_as_default=False)
-        except (*LOST, ValueError) as error:
-            raise InputError(
-                f"Dask's scheduler, the first task of this srun, does not answer ({sentence(error)}); run the same "
-                "command again, everything finished so far is kept"
-            ) from None
-
-    def tend(self, present: int, unfinished: float) -> None:
-        if present:
-            self._seen, self._patience = time.monotonic(), dask_gone.GONE_SECONDS
-        elif time.monotonic() - self._seen > self._patience:
-            raise InputError(
-                f"Dask's scheduler had no worker for {self._patience:.0f} s: the tasks of this srun have ended; run "
-                "the same command again, everything finished so far is kept"
-            )
-
-    def close(self, client: Client) -> None:
-        with regardless_of_loss():
-            client.shutdown()
-        with regardless_of_loss():  # where nobody was there to be shut down
-            client.close(timeout=5)
-        # with those of steps that were killed: the folder's lock is ours alone
-        shutil.rmtree(self._keys.parent, ignore_errors=True)
-
-
-_served = threading.Event()
-
-
-def _sigint_while_serving(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C reaches all tasks: the program decides. At the end the runner sends it to its own process."""
-    if _served.is_set():
-        sys.exit()
-
-
-class _Runner(SLURMRunner):  # type: ignore[misc]
-    async def start_scheduler(self) -> None:
-        await super().start_scheduler()
-        _served.set()
-
-    async def start_worker(self) -> None:
-        await super().start_worker()
-        _served.set()
-
-    async def get_scheduler_address(self) -> str:
-        return str(json_load_robust(self.scheduler_file)["address"])  # it may be half written
-
-    async def on_scheduler_start(self, scheduler: Scheduler) -> None:
-        # the program may be killed and the other tasks not
-        self._watch = asyncio.create_task(dask_gone.close_without_client(scheduler, dask_gone.patience()))
-
-
 def _is_of(process: str, job: str) -> bool:
     """Whether a worker's name is that of the job, or of one of several processes of the job."""
     return process == job or process.rpartition("-")[0] == job
-
-
-# ---- TLS ------------------------------------------------------------------------------------------------------------
-
-
-def _write_keys(folder: Path, security: Security) -> tuple[Path, Path]:
-    """The certificate and its key, in a new folder that only its owner can read; the key comes last, and whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    (folder / _SCRATCH).mkdir(mode=0o700)  # a node's own may be another user's, and Python looks for modules in it
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    for file, text in (certificate, security.tls_worker_cert), (key.with_suffix(".new"), security.tls_worker_key):
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(text)
-    key.with_suffix(".new").rename(key)
-    return certificate, key
-
-
-def _step_security(folder: Path, make: bool) -> Security:
-    """The same certificate for all tasks of a step: one makes it, the others wait for it."""
-    if make:
-        shutil.rmtree(folder, ignore_errors=True)
-        _write_keys(folder, Security.temporary())
-    _wait_for(folder / "key.pem")
-    roles: dict[str, Any] = {f"tls_{role}_cert": str(folder / "certificate.pem") for role in _ROLES}
-    roles |= {f"tls_{role}_key": str(folder / "key.pem") for role in _ROLES}
-    return Security(require_encryption=True, tls_ca_file=str(folder / "certificate.pem"), **roles)
-
-
-def _wait_for(file: Path) -> None:
-    """For what the first task of a step makes."""
-    began, seconds = time.monotonic(), dask_gone.patience()
-    while not file.exists():
-        if time.monotonic() - began > seconds:
-            raise InputError(
-                f"the first task of this srun has not made {file} within {seconds:.0f} s: it has ended, or the folder "
-                "is not shared between the nodes; run the same command again, everything finished so far is kept"
-            )
-        time.sleep(0.2)
-
-
-_ROLES = ("client", "scheduler", "worker")
 
 
 # ---- the job's script -----------------------------------------------------------------------------------------------

@@ -204,3 +204,18 @@ def bytes_in(batches: Sequence[Any], dtype: torch.dtype) -> int:
 
 def _pinned(tensor: Tensor) -> Tensor:
     return tensor.detach().pin_memory() if tensor.device.type == "cpu" else tensor
+
+
+def has_convolution(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
+
+
+def channels_together(t: Tensor, one_channel_last: bool) -> Tensor:
+    """Images as convolutions want them, the same numbers: on a CPU those are up to twice as fast where an image's
+    channels lie together, and tensor cores want them so."""
+    if not t.is_floating_point():
+        return t
+    if t.shape[1] == 1 and one_channel_last and t.is_contiguous():
+        # the same numbers at the same places: only the strides say how images with more channels would lie
+        return t.as_strided(t.shape, (t.stride(0), 1, *t.stride()[2:]))
+    return t.contiguous(memory_format=torch.channels_last)

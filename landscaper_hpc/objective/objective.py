@@ -9,7 +9,6 @@ per-example losses or the scalar mean of the batch.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,20 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError, leaves
-from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
-from landscaper_hpc.objective.data import batches_of, examples_of, few_of, is_batch, placed
+from landscaper_hpc.objective.data import (
+    batches_of,
+    channels_together,
+    examples_of,
+    few_of,
+    has_convolution,
+    is_batch,
+    placed,
+)
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
+from landscaper_hpc.objective.moving import matching, refuse_unmovable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
 from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
@@ -108,8 +115,8 @@ class Objective:
         self.model = task.model.eval()
         moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
         if only:
-            moving &= _matching(only, moving, source)
-        _refuse_unmovable(self.model, moving, source)
+            moving &= matching(only, moving, source)
+        refuse_unmovable(self.model, moving, source)
         self.model.requires_grad_(False)
         for module in self.model.modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
@@ -152,18 +159,12 @@ class Objective:
         return self.batches if self._all is None else map(self._place, self._all)
 
     def _place(self, batch: Any) -> Any:
-        # Convolutions on a CPU are up to twice as fast on images whose channels lie together; tensor cores want them so
         together = self.device.type == "cpu" or self.precision in ("tf32", "bf16")
-        images = together and self.dtype == torch.float32 and _has_convolution(self.model)
+        images = together and self.dtype == torch.float32 and has_convolution(self.model)
 
         def place(t: Tensor) -> Tensor:
             t = cast(t.detach(), self.dtype, self.device)
-            if not (images and t.ndim == 4 and t.is_floating_point()):
-                return t
-            if t.shape[1] == 1 and self._one_channel_last and t.is_contiguous():
-                # the same numbers at the same places: only the strides say how images with more channels would lie
-                return t.as_strided(t.shape, (t.stride(0), 1, *t.stride()[2:]))
-            return t.contiguous(memory_format=torch.channels_last)
+            return channels_together(t, self._one_channel_last) if images and t.ndim == 4 else t
 
         return pytree.tree_map_only(Tensor, place, batch)
 
@@ -299,30 +300,3 @@ class Objective:
             return self._try(self.parameters)
         finally:
             self.batches = kept
-
-
-def _refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:
-    for name, p in model.named_parameters():
-        if name not in moving:
-            continue
-        if not (p.is_floating_point() or p.is_complex()):
-            kind = str(p.dtype).removeprefix("torch.")
-            raise InputError(f"{source}: {name} holds {kind}, which cannot move; leave it out with frozen or only")
-        if p.layout is not torch.strided:
-            raise InputError(f"{source}: {name} is a sparse tensor, which cannot move; make it dense with to_dense()")
-
-
-def _matching(patterns: Sequence[str], names: set[str], source: str) -> set[str]:
-    found: set[str] = set()
-    for pattern in patterns:
-        matches = fnmatch.filter(names, pattern)
-        if not matches:
-            raise InputError(
-                f"{source}: no parameter that moves matches {pattern!r}; there are {list_some(sorted(names))}"
-            )
-        found.update(matches)
-    return found
-
-
-def _has_convolution(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())

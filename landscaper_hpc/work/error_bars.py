@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.tasks import load, worker_for
+from landscaper_hpc.work.loaded import load, worker_for
 
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective

@@ -18,8 +18,8 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.points import known_at
-from landscaper_hpc.work.tasks import load
 from landscaper_hpc.work.trial import try_out
 
 if TYPE_CHECKING:

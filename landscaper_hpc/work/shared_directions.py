@@ -18,7 +18,7 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.identity import prove_objective
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.tasks import load
+from landscaper_hpc.work.loaded import load
 
 _SCIENCE = "science"
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
 from landscaper_hpc.errors import InputError, leaves, user_traceback
-from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_module
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.heartbeat import whereabouts
@@ -27,6 +24,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape, ShardItem
+from landscaper_hpc.work.loaded import forget, keep, load, worker_for
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
@@ -81,7 +79,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         identity.refuse_other(landscape, landscape.open())
         return
     progress = _beating(landscape, progress, f"directions of {landscape.name}")
-    _workers.clear()
+    forget()
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape):
@@ -122,8 +120,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         },
     )
     resume.unlink(missing_ok=True)
-    # this process goes on as a worker with what it holds
-    _workers[landscape.run, landscape.name] = _proved(landscape, landscape.open(), objective, directions)
+    keep(landscape, objective, directions)
 
 
 def chosen_grid(landscape: Landscape, objective: Objective, directions: Directions) -> Grid:
@@ -196,44 +193,7 @@ def _beating(landscape: Landscape, progress: Progress, phase: str) -> Progress:
     return report
 
 
-def load(landscape: Landscape) -> Objective:
-    from landscaper_hpc.objective.checkpoints.names import Naming
-    from landscaper_hpc.objective.loading import load_objective
-
-    keep_freed_memory()
-    study = landscape.study
-    return load_objective(
-        study.path(study.task),
-        landscape.file,
-        options=landscape.checkpoint.options,
-        precision=study.precision,
-        device=local_device(landscape.site.device),
-        frozen=study.frozen,
-        only=study.only,
-        few=None if study.data is None else study.data.batches,
-        # stores of earlier versions keep their bits
-        one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
-        folders=[study.path(".")],
-        naming=Naming(**study.naming(landscape.checkpoint)),
-    )
-
-
 # ---- evaluate -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Worker:
-    """What a process keeps between the shards of one landscape."""
-
-    store: LandscapeStore
-    objective: Objective
-    directions: Directions
-    batch: int
-    limit: Limit
-
-    def prove(self, landscape: Landscape) -> None:
-        """`InputError` unless this process computes the recorded losses (the canary)."""
-        identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
 
 
 class Evaluated(Protocol):
@@ -288,7 +248,7 @@ def losses_of(
     except InputError:
         raise
     except Hung as hung:
-        _workers.clear()  # its objective was left in the midst of something
+        forget()  # its objective was left in the midst of something
         failures.quarantine(task.key, f"{where}{hung}")
         return None
     except Exception as failed:
@@ -299,47 +259,3 @@ def losses_of(
     if not np.isfinite(values).any():
         worker.prove(task.landscape)
     return values
-
-
-_workers: dict[tuple[str, str], _Worker] = {}
-
-
-def worker_for(landscape: Landscape) -> _Worker:
-    """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
-    key = (landscape.run, landscape.name)
-    if key not in _workers:
-        _workers.clear()  # one at a time: the model, its data and n directions may fill a GPU
-        _workers[key] = _start(landscape)
-    return _workers[key]
-
-
-def _start(landscape: Landscape) -> _Worker:
-    """Load everything, and prove it before the first shard."""
-    import torch
-
-    from landscaper_hpc.directions.directions import Directions
-
-    store = landscape.open()
-    store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
-    objective = load(landscape)
-    identity.prove(landscape, store, objective)
-    stored = store.directions()
-    directions = Directions(
-        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
-        kind=landscape.study.directions.kind,
-        normalization=landscape.study.directions.normalization,
-        gram=stored.gram,
-    )
-    return _proved(landscape, store, objective, directions)
-
-
-def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions) -> _Worker:
-    """What a process works with once it gives the recorded losses."""
-    from landscaper_hpc.losses.evaluate import prove_for
-
-    prove_for(objective, directions, store.grid.corners())
-    batch, began = store.attributes["batch"], time.monotonic()
-    identity.prove_values(landscape, store, objective, directions, batch)
-    a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
-    first = a_batch * -(-math.prod(store.shard_shape) // batch)
-    return _Worker(store, objective, directions, batch, Limit(landscape.site, first))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from landscaper_hpc.directions.from_study import make_directions, needs_hessian
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.progress import silent
-from landscaper_hpc.work import identity, tasks
+from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.loaded import load
+from landscaper_hpc.work.tasks import chosen_grid, refused_if_it_hangs, tried
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
@@ -42,9 +44,9 @@ def try_out(landscape: Landscape) -> Trial:
     from landscaper_hpc.directions.directions import random_directions
 
     study = landscape.study
-    objective = tasks.load(landscape)
+    objective = load(landscape)
     data = identity.data_identity(landscape, objective)
-    with tasks.refused_if_it_hangs(landscape):
+    with refused_if_it_hangs(landscape):
         loss, notices = identity.prove_objective(landscape, objective)
     hessian = _proved_hessian(landscape, objective) if needs_hessian(study) else None
     if study.directions.kind == "hessian":
@@ -54,8 +56,8 @@ def try_out(landscape: Landscape) -> Trial:
         grid = study.make_grid()
     else:
         directions = make_directions(study, objective, silent)
-        grid = tasks.chosen_grid(landscape, objective, directions)
-    batch, _ = tasks.tried(landscape, objective, directions, grid)
+        grid = chosen_grid(landscape, objective, directions)
+    batch, _ = tried(landscape, objective, directions, grid)
     return Trial(objective, data, loss, notices, hessian, directions, grid, batch)
 
 

@@ -78,7 +78,7 @@ def test_the_process_that_found_the_directions_goes_on_without_loading_again(
     def loads(landscape: Landscape) -> None:
         raise AssertionError(f"{landscape} is loaded again")
 
-    monkeypatch.setattr("landscaper_hpc.work.tasks.load", loads)
+    monkeypatch.setattr("landscaper_hpc.work.loaded.load", loads)
     assert work([last])
     monkeypatch.undo()
     assert work(plan.landscapes)

@@ -1,0 +1,109 @@
+"""What a process works with on a landscape: objective, store and directions, loaded once and proved before a shard."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from landscaper_hpc.objective.device import keep_freed_memory, local_device
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.work import identity
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.watch import Limit
+
+if TYPE_CHECKING:
+    from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.objective.objective import Objective
+
+
+def load(landscape: Landscape) -> Objective:
+    from landscaper_hpc.objective.checkpoints.names import Naming
+    from landscaper_hpc.objective.loading import load_objective
+
+    keep_freed_memory()
+    study = landscape.study
+    return load_objective(
+        study.path(study.task),
+        landscape.file,
+        options=landscape.checkpoint.options,
+        precision=study.precision,
+        device=local_device(landscape.site.device),
+        frozen=study.frozen,
+        only=study.only,
+        few=None if study.data is None else study.data.batches,
+        # stores of earlier versions keep their bits
+        one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
+        folders=[study.path(".")],
+        naming=Naming(**study.naming(landscape.checkpoint)),
+    )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process keeps between the shards of one landscape."""
+
+    store: LandscapeStore
+    objective: Objective
+    directions: Directions
+    batch: int
+    limit: Limit
+
+    def prove(self, landscape: Landscape) -> None:
+        """`InputError` unless this process computes the recorded losses (the canary)."""
+        identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
+
+
+_workers: dict[tuple[str, str], Worker] = {}
+
+
+def worker_for(landscape: Landscape) -> Worker:
+    """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
+    key = (landscape.run, landscape.name)
+    if key not in _workers:
+        forget()  # one at a time: the model, its data and n directions may fill a GPU
+        _workers[key] = _start(landscape)
+    return _workers[key]
+
+
+def forget() -> None:
+    """Let go of what this process holds."""
+    _workers.clear()
+
+
+def keep(landscape: Landscape, objective: Objective, directions: Directions) -> None:
+    """Go on as a worker with what this process has prepared."""
+    _workers[landscape.run, landscape.name] = _proved(landscape, landscape.open(), objective, directions)
+
+
+def _start(landscape: Landscape) -> Worker:
+    """Load everything, and prove it before the first shard."""
+    import torch
+
+    from landscaper_hpc.directions.directions import Directions
+
+    store = landscape.open()
+    store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
+    objective = load(landscape)
+    identity.prove(landscape, store, objective)
+    stored = store.directions()
+    directions = Directions(
+        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
+        kind=landscape.study.directions.kind,
+        normalization=landscape.study.directions.normalization,
+        gram=stored.gram,
+    )
+    return _proved(landscape, store, objective, directions)
+
+
+def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions) -> Worker:
+    """What a process works with once it gives the recorded losses."""
+    from landscaper_hpc.losses.evaluate import prove_for
+
+    prove_for(objective, directions, store.grid.corners())
+    batch, began = store.attributes["batch"], time.monotonic()
+    identity.prove_values(landscape, store, objective, directions, batch)
+    a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
+    first = a_batch * -(-math.prod(store.shard_shape) // batch)
+    return Worker(store, objective, directions, batch, Limit(landscape.site, first))
