@@ -15,7 +15,7 @@ def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-_SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
+SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks
 
 
 def combined_sha256(files: Sequence[Path]) -> str:
@@ -39,7 +39,7 @@ def content_sha256(file: Path) -> str:
             return _digests[stamp]
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         # a file written a moment ago may be written again within one tick of its clock: not remembered
-        if stamp == _stamp(stream.fileno()) and time.time_ns() - max(stamp[-2:]) > _SETTLED:
+        if stamp == _stamp(stream.fileno()) and time.time_ns() - max(stamp[-2:]) > SETTLED:
             _digests[stamp] = digest
         return digest
 

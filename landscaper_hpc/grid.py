@@ -25,7 +25,15 @@ MOST_NEIGHBOURS = 7_000
 
 @dataclass(frozen=True)
 class Axis:
-    """`count` equally spaced coordinates from `lower` to `upper`, both included."""
+    """Equally spaced coordinates, both ends included.
+
+    Attributes
+    ----------
+    lower, upper
+        Of the range, as alphas: in units of the direction.
+    count
+        How many there are.
+    """
 
     lower: float
     upper: float
@@ -33,15 +41,33 @@ class Axis:
 
     @classmethod
     def of_landscaper(cls, distance: float, count: int) -> Axis:
-        """The points at which Landscaper 1.3.1 evaluates `count` steps of `distance`, but for the rounding of its sums:
-        (i − count // 2) · distance / (count / 2). For an odd count its ends lie at (count − 1) / count of the distance
-        that it writes on the axis."""
+        """The points at which Landscaper 1.3.1 evaluates, but for the rounding of its sums.
+
+        They are (i − count // 2) · distance / (count / 2). For an odd count its ends lie at (count − 1) / count of the
+        distance that it writes on the axis.
+
+        Parameters
+        ----------
+        distance
+            As Landscaper calls it, in units of the direction.
+        count
+            How many steps.
+
+        Returns
+        -------
+        Axis
+        """
         step = distance / (count / 2)
         return cls(-(count // 2) * step, (count - 1 - count // 2) * step, count)
 
     def coordinates(self) -> NDArray[np.float64]:
-        """Coordinates, shape (count,). Exactly antisymmetric for a symmetric range, so that an odd count has an
-        exact 0 in the middle; a single point lies in the middle of the range."""
+        """The coordinates.
+
+        Returns
+        -------
+        (count,) alphas. Exactly antisymmetric for a symmetric range, so that an odd count has an exact 0 in the middle;
+        a single point lies in the middle of the range.
+        """
         if self.count == 1:
             return np.array([(self.lower + self.upper) / 2])
         weights = np.arange(self.count) / (self.count - 1)
@@ -93,44 +119,87 @@ class Shard:
 
 @dataclass(frozen=True)
 class Grid:
-    """A full tensor grid of axes, each with its own range and count."""
+    """A full tensor grid of axes, each with its own range and count.
+
+    Attributes
+    ----------
+    axes
+        One for each direction.
+    """
 
     axes: tuple[Axis, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Points along each axis."""
         return tuple(axis.count for axis in self.axes)
 
     @property
     def ndim(self) -> int:
+        """How many axes there are."""
         return len(self.axes)
 
     @property
     def size(self) -> int:
+        """How many points there are."""
         return math.prod(self.shape)
 
     def coordinates(self) -> list[NDArray[np.float64]]:
-        """One coordinate array per axis."""
+        """Where its points are, axis by axis.
+
+        Returns
+        -------
+        One array of alphas for each axis.
+        """
         return [axis.coordinates() for axis in self.axes]
 
     def corners(self) -> NDArray[np.float64]:
-        """The lowest and the highest alpha of every axis, shape (2, n)."""
+        """The lowest and the highest alpha of every axis.
+
+        Returns
+        -------
+        (2, n)
+        """
         return np.array([(c.min(), c.max()) for c in self.coordinates()]).T
 
     def points(self, shard: Shard) -> NDArray[np.float64]:
-        """Coordinates of the shard's points in C order, shape (shard.size, ndim)."""
+        """Where the points of a shard are.
+
+        Parameters
+        ----------
+        shard
+            Of this grid.
+
+        Returns
+        -------
+        (shard.size, ndim) alphas, in C order.
+        """
         pieces = [c[s] for c, s in zip(self.coordinates(), shard.region, strict=True)]
         return np.stack(np.meshgrid(*pieces, indexing="ij"), axis=-1).reshape(-1, self.ndim)
 
     def checkpoint_index(self) -> tuple[int, ...] | None:
-        """Index of the point with all coordinates 0 (the checkpoint), or None where it is not on the grid."""
+        """Where the checkpoint is.
+
+        Returns
+        -------
+        The index of the point with all coordinates 0, or None where it is not on the grid.
+        """
         found = [np.flatnonzero(c == 0.0) for c in self.coordinates()]
         return tuple(int(f[0]) for f in found) if all(len(f) for f in found) else None
 
     def shard_shape(self, points: int) -> tuple[int, ...]:
-        """The largest box of at most `points` points that is a run of whole trailing axes.
+        """The largest box of at most so many points that is a run of whole trailing axes.
 
         Such boxes keep the odometer of the evaluation long (its inner axes are whole) and the chunks contiguous.
+
+        Parameters
+        ----------
+        points
+            The most of a shard.
+
+        Returns
+        -------
+        The shard's points along each axis.
         """
         shape = [1] * self.ndim
         for d in reversed(range(self.ndim)):
@@ -144,10 +213,31 @@ class Grid:
         return tuple(shape)
 
     def n_shards(self, shard_shape: tuple[int, ...]) -> int:
+        """How many shards of a shape there are.
+
+        Parameters
+        ----------
+        shard_shape
+            Points along each axis.
+
+        Returns
+        -------
+        int
+        """
         return math.prod(-(-k // s) for k, s in zip(self.shape, shard_shape, strict=True))
 
     def shards(self, shard_shape: tuple[int, ...]) -> Iterator[Shard]:
-        """All shards of the grid in C order of their index."""
+        """All shards of the grid in C order of their index.
+
+        Parameters
+        ----------
+        shard_shape
+            Points along each axis; those at the upper ends may be smaller.
+
+        Returns
+        -------
+        An iterator of `Shard`.
+        """
         counts = [-(-k // s) for k, s in zip(self.shape, shard_shape, strict=True)]
         for index in itertools.product(*map(range, counts)):
             start = tuple(i * s for i, s in zip(index, shard_shape, strict=True))

@@ -142,7 +142,13 @@ def given(token: str) -> Task:
 
 @dataclass(frozen=True, eq=False)
 class LandscapeInMemory:
-    """What `landscape()` made. Its files are removed with the object; `save` keeps them."""
+    """What `landscape()` made. Its files are removed with the object; `save` keeps them.
+
+    Attributes
+    ----------
+    inside
+        The folder that it is in until then.
+    """
 
     inside: StudyFolder
 
@@ -179,7 +185,17 @@ class LandscapeInMemory:
         return dict(read_results(self.inside.results)["landscapes"][0])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss over the first two axes (or the only one), through the checkpoint, on a matplotlib Axes."""
+        """Draw the loss over the first two axes (or the only one), through the checkpoint.
+
+        Parameters
+        ----------
+        ax
+            Where to draw, of matplotlib; by default in a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from landscaper_hpc.report.figures import plot_line, plot_slice
 
         if ax is None:
@@ -199,11 +215,28 @@ class LandscapeInMemory:
         return ax
 
     def report(self, path: str | Path) -> None:
-        """Write the page, one self-contained HTML file."""
+        """Write the page, one self-contained HTML file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
         shutil.copyfile(self.inside.report, path)
 
     def save(self, folder: str | Path) -> None:
-        """Keep it as a study's folder, for every command that reads one; `InputError` where there is something."""
+        """Keep it as a study's folder, for every command that reads one.
+
+        Parameters
+        ----------
+        folder
+            One that is not there yet.
+
+        Raises
+        ------
+        InputError
+            Where there is something.
+        """
         if Path(folder).exists():
             raise InputError(f"{folder}: there is something already; give a folder that is not there yet")
         shutil.copytree(self.inside.path, folder)

@@ -19,7 +19,7 @@ def say(done: int, total: int) -> None:
         signal.pause()
 
 
-lanczos._SECONDS_BETWEEN_SAVES = 0.0
+lanczos.SECONDS_BETWEEN_SAVES = 0.0
 found = hessian_directions(
     Objective(TASKS["transformer"]()),
     3,

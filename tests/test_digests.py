@@ -30,7 +30,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_file_is_read_once(tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_SETTLED", -(10**12))
+    monkeypatch.setattr(digests, "SETTLED", -(10**12))
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"one")
     linked = tmp_path / "link.pt"
@@ -40,7 +40,7 @@ def test_a_file_is_read_once(tmp_path: Path, reads: list[str], monkeypatch: pyte
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "_SETTLED", -(10**12))
+    monkeypatch.setattr(digests, "SETTLED", -(10**12))
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"one")
     content_sha256(path)

@@ -32,7 +32,9 @@ from landscaper_hpc.work.worker import tour
 @pytest.fixture
 def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study with 2 of its 5 shards of 5 points done, one held, one failed, two live workers and one long dead."""
-    monkeypatch.setattr("landscaper_hpc.executors.jobs._ask", lambda *command: None)  # whether there is a Slurm or not
+    monkeypatch.setattr(
+        "landscaper_hpc.executors.jobs.ask_slurm", lambda *command: None
+    )  # whether there is a Slurm or not
     plan = Plan.of(Study.load(wells(tmp_path / "study", count=5)), Site(shard_points=5), tmp_path / "run")
     with Bars() as bars:
         prepare_all(plan.landscapes, SerialMapper(), bars)
@@ -62,7 +64,7 @@ def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 def test_workers_of_a_job_that_slurm_knows_no_more_have_ended(
     half_done: Plan, monkeypatch: pytest.MonkeyPatch, queue: str | None, nodes: int
 ) -> None:
-    monkeypatch.setattr("landscaper_hpc.executors.jobs._ask", lambda *command: queue)
+    monkeypatch.setattr("landscaper_hpc.executors.jobs.ask_slurm", lambda *command: queue)
     found = status(half_done.folder)
     assert len(found["nodes"]) == nodes
 
@@ -99,7 +101,7 @@ def test_an_error_and_its_logs(half_done: Plan) -> None:
 
 
 def test_a_heartbeat_says_what_its_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.BETWEEN_WRITES", 0.0)
     own = Heartbeat(tmp_path, "cpu")
     own.beat("a.0.0", 3)
     own.shard_done(10)
@@ -113,7 +115,7 @@ def test_a_heartbeat_says_what_its_process_does(tmp_path: Path, monkeypatch: pyt
 def test_the_log_of_a_job_has_a_line_of_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.BETWEEN_WRITES", 0.0)
     Heartbeat(tmp_path, "cpu").beat("a.0.0", 1)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("SLURM_JOB_ID", "17")
@@ -152,7 +154,7 @@ def test_who_works_on_it_still() -> None:
 
 def test_a_rate_begins_when_all_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
-    monkeypatch.setattr("landscaper_hpc.store.heartbeat._BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.BETWEEN_WRITES", 0.0)
     monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda: clock)
     own = Heartbeat(tmp_path, "cpu")
     own.begin_phase("directions of a")

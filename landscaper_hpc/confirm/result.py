@@ -34,8 +34,10 @@ class Confirmed:
     saddle_points, saddle_values, saddle_eigenvalues
         (s, n), (s,), (s, n): saddles with one negative eigenvalue.
     joins
-        (p, 2) which ends meet, `heights` (p,) at which loss, `saddles` (p,) at which saddle: −1 where none was
-        confirmed, and the height is that of the grid's saddle, or of the straight way, whichever is lower.
+        (p, 2) which ends meet.
+    heights, saddles
+        (p,) at which loss they meet, and at which saddle: −1 where none was confirmed, and the height is that of the
+        grid's saddle, or of the straight way, whichever is lower.
     tree
         The tree of the ends, as a merge tree: vertices are the ends, then the passes. Its basins are of grid points.
     n_grid_minima
@@ -63,7 +65,17 @@ class Confirmed:
     products_spent: int
 
     def count(self, *kinds: str) -> int:
-        """How many ends that minima of the grid lead to are of these kinds."""
+        """How many ends that minima of the grid lead to are of these kinds.
+
+        Parameters
+        ----------
+        *kinds
+            Of `KINDS`.
+
+        Returns
+        -------
+        int
+        """
         return int((self._are(*kinds) & self._seen).sum())
 
     @property
@@ -89,7 +101,17 @@ class Confirmed:
         return self._are(*CONFIRMED)
 
     def fates(self, minima: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(k,) what became of minima of the grid, flat ids (k,): an index into `FATES`."""
+        """What became of minima of the grid.
+
+        Parameters
+        ----------
+        minima
+            (k,) flat ids.
+
+        Returns
+        -------
+        (k,) an index into `FATES` for each.
+        """
         found = np.full(len(minima), FATES.index("not followed"), np.int64)
         first = {int(end): int(minimum) for minimum, end in zip(self.grid_minima[::-1], self.ends[::-1], strict=True)}
         end_of_minimum = dict(zip(self.grid_minima.tolist(), self.ends.tolist(), strict=True))
@@ -101,7 +123,12 @@ class Confirmed:
         return found
 
     def sentence(self) -> str:
-        """What the minima of the grid are, in words."""
+        """What the minima of the grid are, in words.
+
+        Returns
+        -------
+        str
+        """
         followed = len(self.grid_minima)
         of = f"{followed:,} minima" if followed != 1 else "1 minimum"
         if followed < self.n_grid_minima:

@@ -30,11 +30,32 @@ class Surface(Protocol):
     rounding: float
 
     def gradients(self, points: Array) -> tuple[Array, Array]:
-        """Values (b,) and gradients (b, n) at points (b, n)."""
+        """Values and gradients at points.
+
+        Parameters
+        ----------
+        points
+            (b, n) coordinates alpha.
+
+        Returns
+        -------
+        values, gradients
+            (b,) losses, and (b, n) their derivatives with respect to alpha.
+        """
         ...
 
     def hessians(self, points: Array) -> Array:
-        """Hessians (b, n, n) at points (b, n)."""
+        """Hessians at points.
+
+        Parameters
+        ----------
+        points
+            (b, n) coordinates alpha.
+
+        Returns
+        -------
+        (b, n, n) second derivatives of the loss with respect to alpha.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attent
 from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
 
 # As for evaluation, but half: twice as much is alive. More, smaller slabs would cost time.
-_CACHE = 2**20
+CACHE_BYTES = 2**20
 
 
 class Derivatives:
@@ -57,7 +57,7 @@ class Derivatives:
         objective = self.objective
         if len(objective.batches) > 1:
             return None
-        pieces = divide(objective, _CACHE) if objective.device.type == "cpu" else None
+        pieces = divide(objective, CACHE_BYTES) if objective.device.type == "cpu" else None
         if pieces is None or len(pieces) < ranks:
             pieces = divide_into(objective.batches[0], objective.examples[0], ranks)
         return pieces if self.all_agree(len(pieces) > 1 and mean_of(objective, pieces)) else None

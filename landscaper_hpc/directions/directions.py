@@ -27,9 +27,23 @@ from landscaper_hpc.study.choices import NORMALIZATIONS
 
 @dataclass(frozen=True, eq=False)
 class Directions:
-    """`vectors`: by parameter name, shape (n, *parameter shape), as they are added to theta*; `gram`: (n, n) inner
-    products of the u_i (real part, for complex parameters). For Hessian eigenvectors also `eigenvalues` (n,), ordered
-    by |λ|, `residuals` (n,), ‖Hv − λv‖ / |λ|, and `iterations`, the number of Hessian-vector products."""
+    """n directions in parameter space, as they are added to theta*.
+
+    Attributes
+    ----------
+    vectors
+        By parameter name, (n, *parameter shape), in the parameters' own unit.
+    kind, normalization
+        How they were found, and how long they are: names in the registries.
+    gram
+        (n, n) inner products of the u_i (real part, for complex parameters).
+    eigenvalues
+        (n,) of the Hessian, ordered by |λ|, in losses per squared unit of the parameters; None for other kinds.
+    residuals
+        (n,) ‖Hv − λv‖ / |λ|, of the eigenvectors.
+    iterations
+        The number of Hessian-vector products.
+    """
 
     vectors: dict[str, Tensor]
     kind: str
@@ -41,6 +55,7 @@ class Directions:
 
     @property
     def n(self) -> int:
+        """How many there are."""
         return len(self.gram)
 
 
@@ -136,6 +151,11 @@ def random_directions(objective: Objective, n: int, *, seed: int = 0, normalizat
     Returns
     -------
     Directions
+
+    Raises
+    ------
+    InputError
+        For more directions than there are moving parameters.
     """
     layout = Layout.of(objective.parameters)
     if n > layout.dimension:

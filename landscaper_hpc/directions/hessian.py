@@ -45,13 +45,26 @@ def proof_of(objective: Objective) -> dict[str, str | float | None]:
 
 
 class Hessian:
-    """The Hessian of `objective.loss` at theta* as an operator on flat vectors (see `Layout`).
+    """The Hessian of `objective.loss` at theta* as an operator on flat vectors (see `Layout`): `hessian @ vector`.
 
-    `mode` is one of MODES; by default the first that works for this loss, which a trial product decides. Attention
-    runs in the fused kernel where that can be differentiated twice, and by plain matrix products otherwise. With a
-    process `group` of torch.distributed, each rank takes its share of the data batches, or of a single one where the
-    loss is a mean over examples, and all ranks get the same product. For a model that FSDP has sharded there are finite
-    differences only, and no group: its ranks work together already (see `sharded`).
+    Attention runs in the fused kernel where that can be differentiated twice, and by plain matrix products otherwise.
+    For a model that FSDP has sharded there are finite differences only, and no group: its ranks work together already
+    (see `sharded`).
+
+    Parameters
+    ----------
+    objective
+        The loss.
+    mode
+        One of MODES; by default the first that works for this loss, which a trial product decides.
+    group
+        Ranks of torch.distributed: each takes its share of the data batches, or of a single one where the loss is a
+        mean over examples, and all get the same product.
+
+    Raises
+    ------
+    InputError
+        Where no mode agrees with differences of the losses, and for a mode or group that a sharded model cannot have.
     """
 
     def __init__(
@@ -80,13 +93,34 @@ class Hessian:
         return self.derivatives.product(vector, self.mode)
 
     def random(self, seed: int) -> Tensor:
-        """A standard normal flat vector, the same on every device."""
+        """A standard normal vector, the same on every device.
+
+        Parameters
+        ----------
+        seed
+            The same seed gives the same vector.
+
+        Returns
+        -------
+        (size,) flat, in the objective's dtype and on its device.
+        """
         return self.layout.gaussian(1, seed)[0].to(self.objective.device, self.objective.dtype)
 
     def start(self, seed: int) -> Tensor:
-        """A first vector for Lanczos: gradients of parts of the data with random weights. They span what the
-        Gauss-Newton part of the Hessian acts on, so the large eigenvalues come out sooner than from a random vector;
-        one is added, so that no eigenvector is missed. The same on every rank, to rounding."""
+        """A first vector for Lanczos: gradients of parts of the data with random weights.
+
+        They span what the Gauss-Newton part of the Hessian acts on, so the large eigenvalues come out sooner than from
+        a random vector; one is added, so that no eigenvector is missed. The same on every rank, to rounding.
+
+        Parameters
+        ----------
+        seed
+            Of the weights.
+
+        Returns
+        -------
+        (size,) flat, in the objective's dtype and on its device.
+        """
         random = self.random(seed)
         parts = self.derivatives.pieces or list(zip(self.objective.batches, self.objective.examples, strict=True))
         each = -(-_PARTS // len(parts))

@@ -26,7 +26,7 @@ from landscaper_hpc.progress import Progress, silent
 Product = Callable[[Tensor], Tensor]
 Order = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
-_SECONDS_BETWEEN_SAVES = 60.0
+SECONDS_BETWEEN_SAVES = 60.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def eigenpairs(
                 "raise directions.max_iterations or directions.tolerance"
             )
         state.advance(order, n, random)
-        if resume is not None and time.monotonic() - saved > _SECONDS_BETWEEN_SAVES:
+        if resume is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
             state.save(resume)
             saved = time.monotonic()
 

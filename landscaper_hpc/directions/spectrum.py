@@ -51,6 +51,11 @@ def trace(
     Trace
         `value` and `standard_error`, in the operator's unit.
 
+    Raises
+    ------
+    InputError
+        For fewer than 4 products.
+
     References
     ----------
     E. Epperly, J. Tropp and R. Webber, XTrace: Making the Most of Every Sample in Stochastic Trace Estimation, SIAM J.

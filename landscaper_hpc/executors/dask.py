@@ -42,7 +42,7 @@ _WITHOUT_WORKERS_SECONDS = 300.0
 _AHEAD = 8
 _TASK_SECONDS = 0.2
 _MOST_IN_A_TASK = 64
-_CONNECT_SECONDS = 30.0
+CONNECT_SECONDS = 30.0
 
 
 class Workers(Protocol):
@@ -76,12 +76,12 @@ class Given:
         file = Path(self._scheduler)
         try:
             if file.is_file():
-                client = Client(scheduler_file=str(file), timeout=_CONNECT_SECONDS, set_as_default=False)
+                client = Client(scheduler_file=str(file), timeout=CONNECT_SECONDS, set_as_default=False)
             elif file.suffix == ".json":
                 raise InputError(f"dask.scheduler: there is no file {file}; the scheduler writes it when it starts")
             else:
                 address = self._scheduler if "://" in self._scheduler else f"tls://{self._scheduler}"
-                client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (*LOST, TypeError, ValueError) as error:
             raise InputError(
                 f"dask.scheduler: no Dask scheduler answers at {self._scheduler} ({sentence(error)}); start it and run "

@@ -25,7 +25,7 @@ log = logging.getLogger("distributed.landscaper_hpc")
 GONE_SECONDS = 30.0
 """How long a scheduler is not seen by a worker, or a client by its scheduler, before it is taken to be gone."""
 
-_LOOK_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 _START_SECONDS = 60.0
 
 
@@ -42,7 +42,7 @@ def dask_setup(server: Nanny | Worker) -> None:
 def _end_without_scheduler(server: Nanny | Worker) -> None:
     seen = time.monotonic()
     while server.status not in (Status.closed, Status.failed):
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
         if _joined(server) or _is_there(server.scheduler.address):
             seen = time.monotonic()
         elif time.monotonic() - seen > GONE_SECONDS:
@@ -59,7 +59,7 @@ def _joined(server: Nanny | Worker) -> bool:
 def _is_there(address: str) -> bool:
     """Whether the kernel at the other end accepts connections: also for a process that is too busy to answer."""
     try:
-        socket.create_connection(get_address_host_port(address), timeout=_LOOK_SECONDS).close()
+        socket.create_connection(get_address_host_port(address), timeout=LOOK_SECONDS).close()
     except OSError:
         return False
     return True
@@ -69,7 +69,7 @@ async def close_without_client(scheduler: Scheduler, start_seconds: float) -> No
     """Close the scheduler once its client is gone, or has not come within `start_seconds`."""
     deadline = time.monotonic() + start_seconds
     while time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         if len(scheduler.clients) > 1:  # one is Dask's own
             deadline = time.monotonic() + GONE_SECONDS
     log.error("the client is gone: the scheduler ends, and its workers with it")

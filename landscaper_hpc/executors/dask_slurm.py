@@ -9,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 from distributed.core import Status
@@ -32,10 +34,33 @@ _IDLE_SECONDS = 60.0
 _UNJOINED = 3
 
 
+def queued_jobs() -> set[str] | None:
+    """Our jobs that Slurm has in its queue; None where it does not say."""
+    queue = subprocess.run(
+        ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if queue.returncode:
+        log.warning("squeue: %s", sentence(queue.stderr))
+        return None
+    return set(queue.stdout.split())
+
+
 class Jobs:
     """Jobs of one node each, submitted as there is work for them and replaced when they end before it does."""
 
-    def __init__(self, site: Site, campaign: Campaign) -> None:
+    def __init__(
+        self,
+        site: Site,
+        campaign: Campaign,
+        queued: Callable[[], set[str] | None] = queued_jobs,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.cluster: Any = None
+        self._queued, self._clock = queued, clock
         self._site = site
         self._inside = campaign.inside
         self._python = python(campaign, site)
@@ -75,7 +100,7 @@ class Jobs:
                 )
 
         slurm = self._site.slurm
-        self._cluster = Cluster(
+        self.cluster = Cluster(
             cores=slurm.tasks,
             processes=slurm.tasks,
             memory="1 GB",  # neither asked of Slurm nor a limit: see below
@@ -94,17 +119,17 @@ class Jobs:
             security=security,
             scheduler_options={"dashboard_address": LOOPBACK, "local_directory": str(self._keys / SCRATCH)},
         )
-        return Client(self._cluster, set_as_default=False)
+        return Client(self.cluster, set_as_default=False)
 
     def tend(self, present: int, unfinished: float) -> None:
         if self._refused:
             raise InputError(f"slurm: sbatch refused a job of Dask's workers: {sentence(self._refused[0])}")
-        cluster, slurm = self._cluster, self._site.slurm
+        cluster, slurm = self.cluster, self._site.slurm
         groups = list(cluster.worker_spec)
         processes = [state.name for state in cluster.scheduler.workers.values()]
         self._joined.update(name for name in groups if any(_is_of(process, name) for process in processes))
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._looked = time.monotonic()
+        if self._clock() - self._looked > _LOOK_SECONDS:
+            self._looked = self._clock()
             self._remove_ended(present)
         wanted = slurm.nodes
         if self._site.dask.adaptive and unfinished < slurm.nodes * slurm.tasks:
@@ -112,10 +137,10 @@ class Jobs:
         busy = {state.name for state in cluster.scheduler.workers.values() if state.processing}
         for name in groups:
             if name not in self._busy or any(_is_of(process, name) for process in busy):
-                self._busy[name] = time.monotonic()
+                self._busy[name] = self._clock()
         surplus = len(groups) - wanted
         if surplus > 0:
-            idle = [name for name in groups if time.monotonic() - self._busy[name] > _IDLE_SECONDS]
+            idle = [name for name in groups if self._clock() - self._busy[name] > _IDLE_SECONDS]
             if idle:
                 cluster.sync(cluster.scale_down, idle[:surplus])
         elif surplus < 0:
@@ -123,19 +148,11 @@ class Jobs:
 
     def _remove_ended(self, present: int) -> None:
         """Forget jobs that are no longer in the queue, so that others take their place."""
-        queue = subprocess.run(
-            ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        if queue.returncode:
-            log.warning("squeue: %s", sentence(queue.stderr))
+        queued = self._queued()
+        if queued is None:
             return
-        queued = set(queue.stdout.split())
-        log.info("%d jobs of Dask's workers, %d processes at work", len(self._cluster.workers), present)
-        jobs = {name: job.job_id for name, job in self._cluster.workers.items() if job.job_id}
+        log.info("%d jobs of Dask's workers, %d processes at work", len(self.cluster.workers), present)
+        jobs = {name: job.job_id for name, job in self.cluster.workers.items() if job.job_id}
         ended = {name: job for name, job in jobs.items() if job not in queued}
         for name, job in ended.items():
             log.warning("job %s of Dask's workers has ended", job)
@@ -146,12 +163,12 @@ class Jobs:
                 f"see {self._inside.dask_log(self._unjoined[-1])}"
             )
         if ended:
-            self._cluster.sync(self._cluster.scale_down, list(ended))
+            self.cluster.sync(self.cluster.scale_down, list(ended))
 
     def close(self, client: Client) -> None:
         with regardless_of_loss():
             client.close(timeout=5)
-        self._cluster.close()
+        self.cluster.close()
         shutil.rmtree(self._keys, ignore_errors=True)
 
 

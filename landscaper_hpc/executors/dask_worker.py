@@ -19,7 +19,7 @@ from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.store.heartbeat import end_heartbeats
 
 _REPORT_SECONDS = 0.2
-_LONGEST_TASK_SECONDS = 1.0
+LONGEST_TASK_SECONDS = 1.0
 
 _one_task = threading.Lock()  # a worker may have several threads; models and data are one process's
 _running: str | None = None
@@ -43,7 +43,7 @@ def work(key: str, task: bytes, run: str, tell: bool) -> None:
             function, items = pickle.loads(task)
             began = time.monotonic()
             for number, item in enumerate(items):
-                if number and (run in _stopped or time.monotonic() - began > _LONGEST_TASK_SECONDS):
+                if number and (run in _stopped or time.monotonic() - began > LONGEST_TASK_SECONDS):
                     raise Rest(number)
                 _call(function, item, _reporter(run, key, number) if tell else silent)
         finally:

@@ -144,13 +144,13 @@ class Record:
 def over(numbers: Iterable[str], owner: int) -> set[str]:
     """Which of the jobs that a user submitted by hand neither wait nor run any more; none where Slurm does not tell."""
     wanted = set(numbers)
-    text = _ask("squeue", f"--user={owner}", "--noheader", "--array", "--format=%i") if wanted else None
+    text = ask_slurm("squeue", f"--user={owner}", "--noheader", "--array", "--format=%i") if wanted else None
     return set() if text is None else wanted - set(text.split())
 
 
 def release(job: Job) -> bool:
     """Let a held job go; whether Slurm allows it."""
-    return _ask("scontrol", "release", job.id) is not None
+    return ask_slurm("scontrol", "release", job.id) is not None
 
 
 def _merged(submission: Mapping[str, Any], accounts: Mapping[str, Job], queued: list[Job] | None) -> list[Job]:
@@ -184,7 +184,7 @@ def _note_absence(submission: dict[str, Any], queued: list[Job] | None) -> None:
 
 def _queue(names: Mapping[str, str]) -> list[Job] | None:
     """Jobs that wait or run, by their names; None where the controller does not answer."""
-    text = _ask("squeue", "--me", "--noheader", f"--name={','.join(names)}", "--format=%i|%j|%T|%N|%r")
+    text = ask_slurm("squeue", "--me", "--noheader", f"--name={','.join(names)}", "--format=%i|%j|%T|%N|%r")
     if text is None:
         return None
     found = []
@@ -200,7 +200,7 @@ def _accounts(numbers: Iterable[str], since: float, names: Mapping[str, str]) ->
     fields = "JobID,JobName,State,ExitCode,ElapsedRaw,AllocTRES,NodeList,Reason"
     # numbers are used again after some time: nothing older than our first job
     begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 3600))
-    text = _ask(
+    text = ask_slurm(
         *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", f"--starttime={begin}"),
         *(f"--jobs={','.join(numbers)}", f"--format={fields}"),
     )
@@ -229,7 +229,7 @@ def _accounts(numbers: Iterable[str], since: float, names: Mapping[str, str]) ->
     return found
 
 
-def _ask(*command: str) -> str | None:
+def ask_slurm(*command: str) -> str | None:
     """What a command of Slurm's prints; None where it is not there, fails, or does not answer within a minute."""
     if shutil.which(command[0]) is None:
         return None

@@ -24,7 +24,7 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
 
-_START = 1.5
+START_SECONDS = 1.5
 """Seconds that a process takes to start, torch and all."""
 
 
@@ -75,7 +75,7 @@ class LocalMapper:
         try:
             while True:
                 busy = {place for place, _ in running.values()}
-                alone = began + _START - time.monotonic() if len(self._used) < self.workers else 0.0
+                alone = began + START_SECONDS - time.monotonic() if len(self._used) < self.workers else 0.0
                 for place in range(self.workers):
                     if place in busy or (alone > 0 and self._used and place not in self._used):
                         continue

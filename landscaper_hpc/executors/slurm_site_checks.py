@@ -35,7 +35,7 @@ def site_findings(site: Site) -> Iterator[Finding]:
     yield from _commands(site)
     if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
         return
-    answered, text = _ask("scontrol", "ping")
+    answered, text = ask("scontrol", "ping")
     yield "controller", answered and "UP" in text, text or "does not answer"
     yield _arrays(site)
     yield _partition(site)
@@ -65,7 +65,7 @@ def _commands(site: Site) -> Iterator[Finding]:
     for command in ("sbatch", "srun", "squeue", "scancel", "scontrol"):
         place = shutil.which(command)
         yield command, place is not None, place or "not on the PATH: is this a login node of the cluster?"
-    answered, text = _ask("sacct", "--noheader", "--allocations", "--format=JobID")
+    answered, text = ask("sacct", "--noheader", "--allocations", "--format=JobID")
     yield "sacct", answered or None, "answers" if answered else f"no accounts ({text}): how jobs ended stays unknown"
     if site.container is not None:
         program = scripts.contained(site.container, [], gpu=False)[0]
@@ -92,7 +92,7 @@ def _partition(site: Site) -> Finding:
     name = site.slurm.partition
     if name is None:
         return "partition", None, "none given: the default one"
-    answered, text = _ask("scontrol", "--oneliner", "show", "partition", name)
+    answered, text = ask("scontrol", "--oneliner", "show", "partition", name)
     if not answered:
         return "partition", False, f"{name}: {text}"
     fields = dict(word.split("=", 1) for word in text.split() if "=" in word)
@@ -110,7 +110,7 @@ def _partition(site: Site) -> Finding:
 def usable_nodes(site: Site) -> Finding:
     """The nodes of the partition that cannot be used, and why."""
     where = [] if site.slurm.partition is None else [f"--partition={site.slurm.partition}"]
-    answered, text = _ask("sinfo", "--noheader", "--Node", *where, "--format=%N|%T|%a|%E")
+    answered, text = ask("sinfo", "--noheader", "--Node", *where, "--format=%N|%T|%a|%E")
     if not answered:
         return "nodes", None, f"sinfo does not tell: {text}"
     rows = {name: more for name, _, more in (line.partition("|") for line in text.splitlines())}
@@ -131,7 +131,7 @@ def _association(key: str, value: str | None, table: str, where: str | None, col
     if value is None:
         return key, None, "none given: your default"
     condition = [] if where is None else ["where", where]
-    answered, text = _ask("sacctmgr", "--noheader", "--parsable2", "show", table, *condition, f"format={column}")
+    answered, text = ask("sacctmgr", "--noheader", "--parsable2", "show", table, *condition, f"format={column}")
     known = sorted(set(text.split()))
     if not answered or not known:
         return key, None, f"{value}: sacctmgr does not tell"
@@ -142,7 +142,7 @@ def _constraint(site: Site) -> Finding:
     wanted = site.slurm.constraint
     if wanted is None:
         return "constraint", None, "none given"
-    answered, text = _ask("sinfo", "--noheader", "--format=%f")
+    answered, text = ask("sinfo", "--noheader", "--format=%f")
     known = set(re.split(r"[,\s]+", text))
     missing = [word for word in re.findall(r"[\w.-]+", re.sub(r"\*\d+", "", wanted)) if word not in known]
     if not answered:
@@ -157,12 +157,12 @@ def _submission(site: Site) -> Finding:
         text = scripts.script(campaign, site, "evaluate")
     except ModuleNotFoundError as error:
         return "jobs", False, f"{error.name} is not installed: pip install 'landscaper-hpc[slurm]'"
-    answered, said = _ask("sbatch", "--test-only", text=text)
+    answered, said = ask("sbatch", "--test-only", text=text)
     return "jobs", answered, said.removeprefix("sbatch: ")
 
 
 def _launcher(site: Site) -> Finding:
-    _, text = _ask("srun", "--mpi=list")
+    _, text = ask("srun", "--mpi=list")
     known = re.findall(r"^\s+(\w+)$", text, re.MULTILINE) or re.findall(r"\w+", text)
     wanted = site.slurm.launcher.mpi
     return "srun --mpi", wanted in known, f"{wanted}; here: {', '.join(w for w in known if w not in ('srun', 'MPI'))}"
@@ -180,7 +180,7 @@ def _ranks(site: Site) -> Finding:
         ]
         command = f"{shlex.join(words)} {scripts.python(campaign, site)} -c {shlex.quote(_RANK)} {shlex.quote(scratch)}"
         lines = [*scripts.setup(site), f"exec {command}"]
-        _, text = _ask("bash", "-c", "\n".join(lines), seconds=_WAIT_FOR_NODE + 180)
+        _, text = ask("bash", "-c", "\n".join(lines), seconds=_WAIT_FOR_NODE + 180)
         ranks = sorted(path.name for path in Path(scratch).iterdir())
     if ranks == ["0 of 2", "1 of 2"]:
         return "MPI", True, "two ranks found each other, and wrote to the folder of the studies"
@@ -211,7 +211,7 @@ def _seconds(limit: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def _ask(*command: str, text: str | None = None, seconds: float = 60) -> tuple[bool, str]:
+def ask(*command: str, text: str | None = None, seconds: float = 60) -> tuple[bool, str]:
     """Whether a command succeeded, and the last line of what it said (all of its output where it succeeded)."""
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)

@@ -139,13 +139,14 @@ def choose_batch(
     points: float = math.inf,
     memory: int | None = None,
     seconds: float = _MEASURE_SECONDS,
+    rate_of: Callable[[Objective, Directions, int, float, float], float] | None = None,
 ) -> int:
     """The batch shape with the most points per second, by a short measurement: 1, 4, 16, 32, … while it pays.
 
     A shape is not tried where the trials would take more than 2 % of what so many `points` cost, or 5 s; each is
-    measured for `seconds` at most. `memory` is the most bytes a batch may take (default: half of what is free now). A
-    shape that does not fit, or is predicted not to, is not taken. The choice is a measurement: record it, results
-    differ in the last bits between shapes.
+    measured for `seconds` at most, or told by `rate_of`. `memory` is the most bytes a batch may take (default: half of
+    what is free now). A shape that does not fit, or is predicted not to, is not taken. The choice is a measurement:
+    record it, results differ in the last bits between shapes.
     """
     if objective.sharded:  # one point at a time; and clocks of several ranks do not agree
         return 1
@@ -166,7 +167,7 @@ def choose_batch(
             with one_thread(objective.device):
                 if evaluator(objective, batch).batch != batch:
                     break
-            rate = _rate(objective, directions, batch, seconds, points)
+            rate = (rate_of or _rate)(objective, directions, batch, seconds, points)
         except (RuntimeError, MemoryError, InputError) as error:
             if not isinstance(error, InputError) and not out_of_memory(error):
                 raise

@@ -75,7 +75,7 @@ class Evaluator:
             return self._plain(params)
         values, weights = [], []
         for data, count, alone in self._data():
-            value, weight = self._replay(params, data, count, alone)
+            value, weight = self.replay(params, data, count, alone)
             values.append(value)
             weights.append(weight)
         return objective.combine(values, weights)
@@ -109,7 +109,7 @@ class Evaluator:
         with plain_attention():
             return vmap(self._objective.loss)(dict(params)).detach()
 
-    def _replay(self, params: Params, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
+    def replay(self, params: Params, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
         """The value of one batch of data, and its weight. Batches of the same shapes share one recording; a single
         one is part of it, so that what depends on the data alone is computed once."""
         if alone and "" in self._ready:
@@ -154,13 +154,13 @@ class Evaluator:
         return scripted(recorded, argument)
 
 
-_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
+known_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
 
 
 def evaluator(objective: Objective, batch: int) -> Evaluator:
     """The evaluator of an objective for batches of `batch` points: found by trying, once per process. Where batches
     cannot work, the evaluator of single points, whose `mode` says why."""
-    known = _evaluators.setdefault(objective, {})
+    known = known_evaluators.setdefault(objective, {})
     if batch not in known:
         if objective.sharded:
             known[batch] = Evaluator(objective, 1)
@@ -173,12 +173,12 @@ def evaluator(objective: Objective, batch: int) -> Evaluator:
 
 def forget(objective: Objective) -> None:
     """Forget all evaluators: they are proved anew."""
-    _evaluators.pop(objective, None)
+    known_evaluators.pop(objective, None)
 
 
 def keep_only(objective: Objective, batch: int) -> None:
     """Forget the evaluators of all batch shapes but this one and single points: on a GPU they hold memory."""
-    known = _evaluators.get(objective, {})
+    known = known_evaluators.get(objective, {})
     for other in set(known) - {1, batch}:
         del known[other]
 

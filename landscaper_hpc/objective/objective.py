@@ -48,10 +48,21 @@ Parameters = dict[str, Tensor]
 class Task:
     """What a task file returns.
 
-    `loss(model, batch)` returns per-example losses (any shape of one or more axes; their mean over all data is taken
-    in float64) or a scalar, the mean of that batch (batches are combined weighted by their leading length). `data` is
-    one batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of batches such as a
-    DataLoader, which is read once.
+    Attributes
+    ----------
+    model
+        A torch module; parameters that do not require gradients stay put unless a study says `frozen: true`.
+    loss
+        `loss(model, batch)` returns per-example losses (any shape of one or more axes; their mean over all data is
+        taken in float64) or a scalar, the mean of that batch (batches are combined weighted by their leading length).
+    data
+        One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of batches such as
+        a DataLoader, which is read once.
+
+    Raises
+    ------
+    InputError
+        Where the model is no module, or the loss no function.
     """
 
     model: nn.Module
@@ -142,7 +153,7 @@ class Objective:
         self.examples = [examples_of(batch, self.source) for batch in given]
         if self._shards is not None:
             self._shards.refuse_unequal(self.examples)
-        self.batches: Sequence[Any] = placed(given, self._place, self.device, self.dtype)
+        self.batches: Sequence[Any] = placed(given, self.on_device, self.device, self.dtype)
 
     @cached_property
     def on_all_data(self) -> Objective:
@@ -156,9 +167,9 @@ class Objective:
 
     def all_batches(self) -> Iterable[Any]:
         """All batches of the task's data, one by one, whether the loss is of them or of a `few`."""
-        return self.batches if self._all is None else map(self._place, self._all)
+        return self.batches if self._all is None else map(self.on_device, self._all)
 
-    def _place(self, batch: Any) -> Any:
+    def on_device(self, batch: Any) -> Any:
         together = self.device.type == "cpu" or self.precision in ("tf32", "bf16")
         images = together and self.dtype == torch.float32 and has_convolution(self.model)
 
@@ -295,7 +306,7 @@ class Objective:
             return None
         kept = self.batches
         again = few_of(batches_of(self._task.data, self.source), self._few, self.source)
-        self.batches = placed(again, self._place, self.device, self.dtype)
+        self.batches = placed(again, self.on_device, self.device, self.dtype)
         try:
             return self._try(self.parameters)
         finally:

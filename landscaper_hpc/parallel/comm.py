@@ -92,16 +92,21 @@ class SerialComm:
 
 
 class MpiComm:
-    """The ranks of an mpi4py communicator. Large arrays travel in buffers, never pickled."""
+    """The ranks of an mpi4py communicator, and those of them on this `node`. Large arrays travel in buffers, never
+    pickled."""
 
-    def __init__(self, comm: Any) -> None:
-        self._comm = comm
+    def __init__(self, comm: Any, node: Any) -> None:
+        self._comm, self._node = comm, node
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.bytes_sent = 0
+
+    @classmethod
+    def of(cls, comm: Any) -> MpiComm:
+        """With the ranks of the own node among them; all ranks call this."""
         from mpi4py import MPI
 
-        self._node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        return cls(comm, comm.Split_type(MPI.COMM_TYPE_SHARED))
 
     def exchange(self, parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
         counts = np.array([len(p) for p in parts], np.int64)
@@ -196,7 +201,7 @@ def world() -> Comm:
     size = MPI.COMM_WORLD.Get_size()
     if size != expected:
         raise InputError(f"the launcher started {expected} ranks but MPI sees {size}: {_DO_NOT_FIT}")
-    return MpiComm(MPI.COMM_WORLD)
+    return MpiComm.of(MPI.COMM_WORLD)
 
 
 def _started(expected: int) -> Any:

@@ -31,7 +31,7 @@ def align(module: GraphModule, argument: Any) -> str:
     for node, strides in trial.uneven.items():
         op: Any = node.target
         node.args = (op, strides, *node.args)
-        node.target = _aligned
+        node.target = aligned
     if trial.uneven:
         module.recompile()
     return trial.hopeless
@@ -61,7 +61,7 @@ class _Trial(Interpreter):
             equal = [_equal_matrices(operand, generator) for operand in operands]
             if not _is_even(node.target(*equal, **options)):  # type: ignore[operator]
                 self.uneven[node] = result.stride()
-                if not _is_even(_aligned(node.target, result.stride(), *equal, **options)):
+                if not _is_even(aligned(node.target, result.stride(), *equal, **options)):
                     self.hopeless = str(node.target)
                 return
 
@@ -82,7 +82,7 @@ def _equal_matrices(like: Tensor, generator: torch.Generator) -> Tensor:
     return whole
 
 
-def _aligned(op: Any, strides: tuple[int, ...], *operands: Tensor, **kwargs: Any) -> Tensor:
+def aligned(op: Any, strides: tuple[int, ...], *operands: Tensor, **kwargs: Any) -> Tensor:
     *bias, left, right = operands
     n, m = left.shape[1], right.shape[2]
     unit = _LINE // left.dtype.itemsize

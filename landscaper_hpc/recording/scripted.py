@@ -20,7 +20,7 @@ from torch.fx import GraphModule
 
 log = logging.getLogger(__name__)
 
-_WAY_TO_AN_OPERATION = 5e-6
+WAY_TO_AN_OPERATION = 5e-6
 """Seconds, from Python."""
 _WORTH_IT = 0.002
 
@@ -33,10 +33,10 @@ def scripted(function: GraphModule, example: Any) -> Callable[[Any], Tensor]:
     began = time.perf_counter()
     expected = plain(example)
     spent = time.perf_counter() - began
-    if len(function.graph.nodes) * _WAY_TO_AN_OPERATION < _WORTH_IT * spent:
+    if len(function.graph.nodes) * WAY_TO_AN_OPERATION < _WORTH_IT * spent:
         return plain
     try:
-        found = _Scripted(plain, example)
+        found = Scripted(plain, example)
         if torch.equal(found(example).view(torch.int64), expected.view(torch.int64)):
             return found
         log.info("not replayed by torch's interpreter: it gives other bits")
@@ -45,7 +45,7 @@ def scripted(function: GraphModule, example: Any) -> Callable[[Any], Tensor]:
     return plain
 
 
-class _Scripted:
+class Scripted:
     def __init__(self, plain: Callable[[Any], Tensor], example: Any) -> None:
         self._plain = plain
         params, self._with_data = (example[0], True) if isinstance(example, tuple) else (example, False)

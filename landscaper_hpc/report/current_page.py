@@ -42,7 +42,7 @@ def _last_line(page: bytes, folder: Path) -> bytes:
     results = read_results(inside.results)
     asked = Study.asked_in(results["provenance"]["configuration"])
     stores = [LandscapeStore(inside.store, item["name"]) for item in results["landscapes"]]
-    sources = [hashlib.sha256(inside.results.read_bytes()).hexdigest(), _version()]
+    sources = [hashlib.sha256(inside.results.read_bytes()).hexdigest(), version_made_with()]
     for store in stores:
         answers = [answer for question in asked.items() if (answer := store.answer(*question)) is not None]
         if SCOPE in asked:  # the page is of that alone
@@ -58,7 +58,7 @@ def _arrays_sha256(arrays: Mapping[str, Any]) -> str:
 
 
 @cache
-def _version() -> str:
+def version_made_with() -> str:
     """Of all that decides how the same numbers are drawn."""
     package = Path(str(files("landscaper_hpc")))
     code: Iterable[Path] = (*package.glob("report/**/*.py"), *package.glob("templates/*.j2"))

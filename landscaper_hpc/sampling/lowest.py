@@ -61,7 +61,17 @@ class Lowest:
     next_tenth: int
 
     def sentence(self, vertices: int) -> str:
-        """What was found, of a grid of so many vertices, and what is known of the rest."""
+        """What was found, and what is known of the rest, in words.
+
+        Parameters
+        ----------
+        vertices
+            Of the whole grid.
+
+        Returns
+        -------
+        str
+        """
         known = sum(self.evaluated.values())
         minima, pairs = self.tree.n_minima, int(np.count_nonzero(self.tree.parent >= 0))
         said = (

@@ -23,7 +23,7 @@ import psutil
 WINDOW = 300.0
 """Seconds over which a rate is taken."""
 
-_BETWEEN_WRITES = 5.0
+BETWEEN_WRITES = 5.0
 _BETWEEN_MARKS = 15.0
 _BETWEEN_LINES = 30.0
 _JOB = "SLURM_JOB_ID"
@@ -73,7 +73,7 @@ class Heartbeat:
     def beat(self, current: str, partial: int = 0) -> None:
         """Alive and working on the shard `current`, of which `partial` points are evaluated."""
         clock = time.monotonic()
-        if clock - self._written < _BETWEEN_WRITES and not self._state.phase:
+        if clock - self._written < BETWEEN_WRITES and not self._state.phase:
             return
         self._written = clock
         state, now = self._state, time.time()
@@ -97,7 +97,7 @@ class Heartbeat:
     def begin_phase(self, current: str) -> None:
         """Alive and working on what is no shard; to be called as often as one likes."""
         clock, state = time.monotonic(), self._state
-        if state.current == current and state.phase and not state.ended and clock - self._written < _BETWEEN_WRITES:
+        if state.current == current and state.phase and not state.ended and clock - self._written < BETWEEN_WRITES:
             return
         self._written = clock
         state.now, state.current, state.phase, state.ended = time.time(), current, True, False

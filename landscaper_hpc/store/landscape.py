@@ -126,11 +126,19 @@ class LandscapeStore(ShardedLosses):
     # ---- checks -------------------------------------------------------------------------------------------------
 
     def verify(self) -> list[Shard]:
-        """Hash every done shard; those that are missing, torn or altered become pending again and are returned.
+        """Hash every done shard; those that are missing, torn or altered become pending again.
 
-        `InputError` where the coordinates, the spectrum or an array's metadata are damaged; directions, which may be
-        large, are proved by those who read them. Only the client calls this, while no
-        shard is being written.
+        Directions, which may be large, are proved by those who read them. Only the client calls this, while no shard is
+        being written.
+
+        Returns
+        -------
+        Those shards.
+
+        Raises
+        ------
+        InputError
+            Where the coordinates, the spectrum or an array's metadata are damaged.
         """
         for key in self._sealed:
             if not key.startswith("alpha_") and not zarr_files.is_same(self.folder / key, self._sealed[key]):
@@ -148,7 +156,19 @@ class LandscapeStore(ShardedLosses):
     # ---- directions and topology ----------------------------------------------------------------------------------
 
     def directions(self) -> StoredDirections:
-        """What `create` was given; `InputError` where it is damaged."""
+        """What `create` was given.
+
+        Returns
+        -------
+        StoredDirections
+            `vectors` by parameter name, (n, *parameter shape), `gram` (n, n), and `hessian`: arrays by name, such as
+            eigenvalues (n,).
+
+        Raises
+        ------
+        InputError
+            Where it is damaged.
+        """
         vectors, hessian = {}, {}
         for key, document in self._sealed.items():
             group, _, array = key.partition("/")
@@ -203,8 +223,24 @@ class LandscapeStore(ShardedLosses):
         return self._sound(connectivity, direction) is not None
 
     def tree(self, connectivity: str | None = None, direction: str = "sublevel") -> MergeTree:
-        """A merge tree, of the study's connectivity where none is given, without labels; `InputError` where it is
-        missing, damaged, or was made from other losses."""
+        """A merge tree, without labels.
+
+        Parameters
+        ----------
+        connectivity
+            The study's where none is given.
+        direction
+            "sublevel" or "superlevel".
+
+        Returns
+        -------
+        MergeTree
+
+        Raises
+        ------
+        InputError
+            Where it is missing, damaged, or was made from other losses.
+        """
         return self._stored(connectivity, direction).tree
 
     def numbers(self) -> dict[str, Any]:
@@ -325,9 +361,23 @@ class LandscapeStore(ShardedLosses):
 
 
 def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
-    """Open a landscape of a study folder (or of its `study.zarr`, or of one group in it).
+    """Open a landscape of a study.
 
-    `name` may be left out where there is only one.
+    Parameters
+    ----------
+    path
+        The study's folder, its `study.zarr`, or one group in that.
+    name
+        Of the checkpoint; may be left out where there is only one.
+
+    Returns
+    -------
+    LandscapeStore
+
+    Raises
+    ------
+    InputError
+        Where there is none of this name, and where its metadata are damaged.
     """
     path = Path(path)
     if StudyFolder(path).store.is_dir():

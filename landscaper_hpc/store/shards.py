@@ -58,7 +58,13 @@ class ShardedLosses:
             raise InputError(f"{self.folder}: shard {index} is not evaluated; run the study again") from None
 
     def pending(self) -> list[Shard]:
-        """The shards that are not done, in C order. One listing; reads no data."""
+        """The shards that are not done. One listing; reads no data.
+
+        Returns
+        -------
+        list of Shard
+            In C order.
+        """
         done = self._done()
         return [shard for shard in self.shards() if shard.index not in done]
 
@@ -88,7 +94,22 @@ class ShardedLosses:
         return damaged
 
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float64]:
-        """Losses of a box of points; `InputError` where a shard of it is not done."""
+        """Losses of a box of points.
+
+        Parameters
+        ----------
+        region
+            A slice for each axis, of indices, without steps.
+
+        Returns
+        -------
+        Float64, in the shape of the box.
+
+        Raises
+        ------
+        InputError
+            Where a shard of it is not done.
+        """
         bounds = [s.indices(k)[:2] for s, k in zip(region, self.grid.shape, strict=True)]
         needed = [range(a // s, -(-b // s)) for (a, b), s in zip(bounds, self.shard_shape, strict=True)]
         done = self._done()
@@ -143,7 +164,12 @@ class ShardedLosses:
         return self.folder / layout.LOSS
 
     def loss(self) -> NDArray[np.float64]:
-        """All losses, shape `grid.shape`."""
+        """All losses.
+
+        Returns
+        -------
+        Float64, in the shape of the grid, in the loss's own unit.
+        """
         return self.read(tuple(slice(0, k) for k in self.grid.shape))
 
     def loss_at_checkpoint(self) -> float | None:

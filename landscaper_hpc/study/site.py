@@ -260,7 +260,24 @@ class Site(Strict):
 
     @classmethod
     def load(cls, file: Path | str | None, overrides: Sequence[str] = ()) -> Site:
-        """Read a profile: a file, or the name of a shipped one such as `perlmutter`."""
+        """Read a profile.
+
+        Parameters
+        ----------
+        file
+            A file, or the name of a shipped one such as `perlmutter`; None: what holds where nothing is said.
+        overrides
+            `key.path=value`, with values in YAML, such as `slurm.nodes=4`.
+
+        Returns
+        -------
+        Site
+
+        Raises
+        ------
+        InputError
+            Names the key, what was found and what is valid.
+        """
         return load_yaml(cls, None if file is None else profile(file), overrides)
 
 

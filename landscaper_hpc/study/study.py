@@ -403,8 +403,19 @@ class Study(Strict):
     def make_grid(
         self, eigenvalues: NDArray[np.float64] | None = None, reaches: Sequence[float | None] | None = None
     ) -> Grid:
-        """The grid; with `scale: curvature` and `eigenvalues` (n,), ranges are proportional to |λ_i|^(-1/2); with
-        ranges that are found along the axes, `reaches` (n,) are what was found."""
+        """The grid of points.
+
+        Parameters
+        ----------
+        eigenvalues
+            (n,) of the directions; with `scale: curvature`, ranges are proportional to |λ_i|^(-1/2).
+        reaches
+            (n,) for ranges that are found along the axes: what was found, as alphas.
+
+        Returns
+        -------
+        Grid
+        """
         configs = self._axes()
         axes = [self._axis(a, r) for a, r in zip(configs, reaches or [None] * len(configs), strict=True)]
         if self.grid.scale == "curvature" and eigenvalues is not None:
@@ -421,10 +432,27 @@ class Study(Strict):
         return Axis.of_landscaper(axis.upper, axis.count)
 
     def science(self, checkpoint: Checkpoint, sha256: str | None = None) -> dict[str, Any]:
-        """Everything that decides a number of this checkpoint's landscape; files are the SHA-256 of their bytes, the
-        task's with those of the local modules that it imports. Of its data `data_sha256` in the store tells.
+        """Everything that decides a number of a checkpoint's landscape.
 
-        `sha256` is the checkpoint's where it is known already.
+        Files are the SHA-256 of their bytes, the task's with those of the local modules that it imports. Of its data
+        `data_sha256` in the store tells.
+
+        Parameters
+        ----------
+        checkpoint
+            One of the study's.
+        sha256
+            The checkpoint's where it is known already.
+
+        Returns
+        -------
+        dict
+            Plain values by key.
+
+        Raises
+        ------
+        InputError
+            For a file that cannot be read.
         """
         config = self.model_dump(
             mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
@@ -466,7 +494,13 @@ class Study(Strict):
         return {name: asked for name, asked in questions.items() if asked is not None}
 
     def study_id(self) -> str:
-        """SHA-256 of the canonical science of all checkpoints, by name."""
+        """SHA-256 of the canonical science of all checkpoints, by name.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
         return canonical_sha256({c.name: self.science(c) for c in self.checkpoints})
 
     @classmethod

@@ -86,7 +86,7 @@ def contour_tree(
         array = array.reshape(1)
     check_connectivity(connectivity, array.shape)
     seen = census(array.reshape(-1))
-    _prepare()
+    compile_kernels()
     if tree is not None and (tree.labels is None or tree.direction != "sublevel" or _nonfinite(seen)):
         tree = None  # of what is not finite it leaves out minima
     if tree is not None and (tree.shape != array.shape or tree.connectivity != connectivity):
@@ -115,7 +115,7 @@ class _Half(NamedTuple):
         return cls(tree.minima, dies, tree.parent[dies], tree.death[dies], tree.labels.reshape(-1))
 
 
-def _half(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> _Half:
+def half_of(field: NDArray[Any], connectivity: Connectivity, threads: int | None) -> _Half:
     if field.size > MAX_BLOCK:
         return _Half.of_tree(merge_tree(field, connectivity, labels=True, threads=threads))
     _, minima, _, forest, labels = spanned(field, connectivity, True, threads)
@@ -135,13 +135,13 @@ def _halves(
 ) -> list[_Half]:
     """Those of the order, and of the same order from its end."""
     field = _as_finite(array, seen)
-    below = _half(field, connectivity, threads) if tree is None else _Half.of_tree(tree)
+    below = half_of(field, connectivity, threads) if tree is None else _Half.of_tree(tree)
     field = _backwards(field)
-    return [below, _half(field, connectivity, threads)]
+    return [below, half_of(field, connectivity, threads)]
 
 
 @lru_cache(maxsize=1)
-def _prepare() -> None:
+def compile_kernels() -> None:
     """Compile or load what a tree needs, while no other process of this host does."""
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
     seen = census(field.reshape(-1))

@@ -99,6 +99,7 @@ class ContourTree:
 
     @property
     def n_vertices(self) -> int:
+        """Of the whole grid."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
@@ -191,7 +192,12 @@ class ContourTree:
         return np.stack([found // wide - 1, found % wide - 1], 1), labels.reshape(self.shape)
 
     def to_networkx(self) -> networkx.DiGraph:
-        """The tree as a networkx graph whose edges lead upwards; nodes have `value`, `down` and `up`.
+        """The tree as a networkx graph whose edges lead upwards.
+
+        Returns
+        -------
+        networkx.DiGraph
+            Nodes are flat ids and have `value`, `down` and `up`.
 
         Raises
         ------

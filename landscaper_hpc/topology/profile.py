@@ -94,7 +94,7 @@ def landscape_profile(values: NDArray[Any], tree: MergeTree) -> Profile:
     dies = (tree.death >= 0) & (rank[tree.death] < len(order))
     dying = np.flatnonzero(dies)
     dying = dying[np.argsort(rank[tree.death[dying]], kind="stable")]
-    branch, vertex, size, after = _sweep(order, labels, tree.parent, dying, tree.death, _step(len(flat)))
+    branch, vertex, size, after = sweep_upwards(order, labels, tree.parent, dying, tree.death, _step(len(flat)))
 
     by_branch = np.argsort(branch, kind="stable")
     branch, size, after = branch[by_branch], size[by_branch], after[by_branch]
@@ -108,7 +108,7 @@ def _step(n_vertices: int) -> int:
 
 
 @jit
-def _sweep(order: Any, labels: Any, parent: Any, dying: Any, death: Any, step: int) -> Any:
+def sweep_upwards(order: Any, labels: Any, parent: Any, dying: Any, death: Any, step: int) -> Any:
     """Add the vertices from the lowest up and note outline points: branch, vertex, size of the branch's component, and
     which branch it has just absorbed (-1 for none)."""
     m = parent.size

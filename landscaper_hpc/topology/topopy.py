@@ -76,7 +76,7 @@ def _pairs(field: NDArray[Any], connectivity: Connectivity, trees: ExactTrees) -
     shape = field.shape
     stencil = block_stencil(connectivity, shape)
     where = (np.array(shape, np.int64), stencil.steps, stencil.dist)
-    if _strict(trees.nodes, y.reshape(shape), stencil.steps):
+    if all_distinct(trees.nodes, y.reshape(shape), stencil.steps):
         below, above = _as_they_are(trees.join, trees.down), _as_they_are(trees.split, trees.up)
         if trees.down[-1] != 1 or trees.up[0] != 1:  # topopy cannot work with a root that is a saddle, too
             return None
@@ -111,7 +111,7 @@ def _pairs(field: NDArray[Any], connectivity: Connectivity, trees: ExactTrees) -
     return LandscaperPairs(edges, pairs, sizes, int(np.count_nonzero(times > 1)))
 
 
-def _strict(nodes: NDArray[np.int64], y: NDArray[np.float32], steps: NDArray[np.int64]) -> bool:
+def all_distinct(nodes: NDArray[np.int64], y: NDArray[np.float32], steps: NDArray[np.int64]) -> bool:
     """Whether in single precision no neighbours are equal and every node's value is its own: then the order of equal
     values changes nothing, and topopy's merge trees are the exact ones."""
     own = y.reshape(-1)[nodes]

@@ -108,6 +108,7 @@ class MergeTree:
 
     @property
     def n_minima(self) -> int:
+        """How many minima there are: one basin for each."""
         return len(self.minima)
 
     @property
@@ -125,7 +126,13 @@ class MergeTree:
         return life
 
     def persistence(self) -> Persistence:
-        """The elder-rule pairs and the essential minima."""
+        """The elder-rule pairs and the essential minima.
+
+        Returns
+        -------
+        Persistence
+            Births and deaths in the units of the field, and where they are.
+        """
         dies = self.parent >= 0
         return Persistence(
             self.values[dies],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PER_VERTEX = 10
 """Bytes of memory for each vertex of the grid, whether it is evaluated or not."""
-_TELL_SECONDS, _TELL_SHARE = 2.0, 0.05
+TELL_SECONDS, TELL_SHARE = 2.0, 0.05
 """How often it is written down how far the search is: not more often, and for this share of the time at most."""
 
 
@@ -55,7 +55,7 @@ def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
     sample = Sample(known, grid.shape, connectivity)
     centre = grid.checkpoint_index()
     started = np.array([] if centre is None else [np.ravel_multi_index(centre, grid.shape)], np.int64)
-    tell = _Teller(item, sample, bars)
+    tell = Teller(item, sample, bars)
     tell.begin()
     found = search(sample, scope.share, scope.below, scope.points, started, scope.descents, seed, tell)
     whole = None
@@ -92,7 +92,7 @@ def _refuse_too_large(item: Landscape, vertices: int) -> None:
         )
 
 
-class _Teller:
+class Teller:
     """Shows how far a search is, and writes it down for `status`: the level, and what is exact below it."""
 
     def __init__(self, item: Landscape, sample: Sample, bars: Bars | None) -> None:
@@ -100,7 +100,7 @@ class _Teller:
         self._next = 0.0
 
     def begin(self) -> None:
-        self._write({"evaluated": self._item.inside.points_bytes(self._item.name) // 16})
+        self.write({"evaluated": self._item.inside.points_bytes(self._item.name) // 16})
 
     def __call__(self, evaluated: int, level: float) -> None:
         if self._bars is not None:
@@ -108,11 +108,11 @@ class _Teller:
         began = time.monotonic()
         if began < self._next:
             return
-        self._write(so_far(self._sample, level))
+        self.write(so_far(self._sample, level))
         now = time.monotonic()
-        self._next = now + max(_TELL_SECONDS, (now - began) / _TELL_SHARE)
+        self._next = now + max(TELL_SECONDS, (now - began) / TELL_SHARE)
 
-    def _write(self, told: dict[str, Any]) -> None:
+    def write(self, told: dict[str, Any]) -> None:
         content = (strict_json.dumps(told, indent=1) + "\n").encode()
         publish(self._item.inside.so_far(self._item.name), content, sync="nothing")
 

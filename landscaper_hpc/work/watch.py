@@ -31,7 +31,7 @@ TIMES_THE_MEDIAN = 20.0
 FLOOR = 600.0
 """Seconds and multiples of the median shard's duration that a shard may take where the site does not say."""
 
-_TICK = 1.0
+TICK = 1.0
 _SIGNAL = signal.SIGVTALRM  # nobody else's: ALRM and USR1 are people's own
 
 
@@ -123,7 +123,7 @@ def _watch() -> None:
                 continue
             _began.set()
             continue
-        tick = min(_TICK, now.seconds / 4)
+        tick = min(TICK, now.seconds / 4)
         time.sleep(tick)
         if now is not _watched:
             continue

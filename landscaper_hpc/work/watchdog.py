@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 HUNG = "it had not ended after"
 GRACE = 10.0
 """Seconds after which what was interrupted, and has not ended, ends with its process, by its own hand …"""
-_LAST = 2 * GRACE  # … and after which it is killed
+LAST = 2 * GRACE  # … and after which it is killed
 _TICK = 1.0
 _WHERE = int(signal.SIGRTMIN) + 7
 _SIZE = 1 << 16
@@ -106,7 +106,7 @@ def main(process: int, shared: int, alive: int) -> None:
             last, silent = number, 0.0
         elif not _is_stopped(process):
             silent += _TICK
-        if silent <= seconds + _LAST:
+        if silent <= seconds + LAST:
             continue
         told = _stacks(process, alive)
         if _HEAD.unpack_from(slot)[0] == number:

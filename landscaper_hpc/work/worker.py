@@ -25,13 +25,14 @@ _GRACE = 20.0
 
 
 class Stop:
-    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now, before the walltime.
+    """When a worker has to end: a signal (TERM, USR2), or `seconds` from now by the `clock`, before the walltime.
 
     `taken_away`: it had to before its time was up.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+    def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._deadline = float("inf") if seconds is None else clock() + seconds
         self._shard_began = 0.0
         self._at_once: BaseException | None = None
         self.taken_away = False
@@ -44,7 +45,7 @@ class Stop:
         log.info("%s: ending", signal.Signals(number).name)
         # USR2 is the warning before the walltime, which comes before its TERM: another TERM is preemption or the like
         self.taken_away |= number == signal.SIGTERM and not self.requested
-        self._deadline = min(self._deadline, time.monotonic())
+        self._deadline = min(self._deadline, self._clock())
         if self._at_once is not None:
             signal.signal(number, signal.SIG_IGN)  # once is enough
             raise Stopped if self.taken_away else self._at_once
@@ -80,19 +81,19 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        return time.monotonic() >= self._deadline
+        return self._clock() >= self._deadline
 
     @property
     def over(self) -> bool:
         """Whether it is too late to begin anything, however short."""
-        return self.requested and (self.taken_away or time.monotonic() - self._deadline > _GRACE)
+        return self.requested and (self.taken_away or self._clock() - self._deadline > _GRACE)
 
     def check(self, done: int, total: int) -> None:
         """The progress of a shard, from 0 on: finish it where that takes a moment, drop it where it takes longer."""
         if not done:
-            self._shard_began = time.monotonic()
+            self._shard_began = self._clock()
         elif self.requested:
-            left = (time.monotonic() - self._shard_began) * (total - done) / done
+            left = (self._clock() - self._shard_began) * (total - done) / done
             if left > _GRACE:
                 raise Stopped
 

@@ -51,7 +51,7 @@ def test_products_against_the_dense_hessian(name: str, mode: str) -> None:
 
 def test_a_large_batch_in_slabs_gives_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Hessian(Objective(cnn_task(70)))
-    monkeypatch.setattr("landscaper_hpc.directions.derivatives._CACHE", 16 * 6 * 6 * 4 * 8)  # 16 of the images
+    monkeypatch.setattr("landscaper_hpc.directions.derivatives.CACHE_BYTES", 16 * 6 * 6 * 4 * 8)  # 16 of the images
     divided, lean = Hessian(Objective(cnn_task(70))), Hessian(Objective(cnn_task(70)))
     lean.derivatives.room = -1  # nothing may be kept
     lean.derivatives.kept.clear()
@@ -272,7 +272,7 @@ class Killed(Exception):
 @pytest.mark.processes
 @pytest.mark.parametrize("kill_at", [1, 9, 11, 25])
 def test_a_killed_search_goes_on_with_the_same_bits(kill_at: int, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.directions.lanczos._SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.directions.lanczos.SECONDS_BETWEEN_SAVES", 0.0)
     a = torch.from_numpy(symmetric(SPECTRA["close together"]))
     calls = []
 
@@ -323,7 +323,7 @@ def test_kill_9_and_on_from_the_last_vector(tmp_path) -> None:
 
 
 def test_a_saved_search_of_something_else_is_not_taken_up(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.directions.lanczos._SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.directions.lanczos.SECONDS_BETWEEN_SAVES", 0.0)
     path = tmp_path / "lanczos.pt"
     solve(symmetric(SPECTRA["both signs"]), 3, resume=path)
     assert path.exists()

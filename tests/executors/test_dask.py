@@ -164,7 +164,7 @@ def in_no_time(item: Item, progress: Progress) -> None:
     """The worker takes every task for one that has taken too long."""
     import landscaper_hpc.executors.dask_worker as here
 
-    here._LONGEST_TASK_SECONDS = -1
+    here.LONGEST_TASK_SECONDS = -1
     touch(item, progress)
 
 
@@ -222,7 +222,7 @@ def test_a_lost_scheduler_is_one_sentence_and_a_new_one_goes_on(tmp_path: Path) 
                 list(finished)
             killer.join()
             (tmp_path / "go").touch()
-            patch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+            patch.setattr("landscaper_hpc.executors.dask.CONNECT_SECONDS", 1)
             with pytest.raises(InputError, match=r"no Dask scheduler answers at .*everything finished so far is kept"):
                 list(executor.map_unordered(waits, items))
             dask.begin()
@@ -240,7 +240,7 @@ while True:
 """
 SOON = """
 from landscaper_hpc.executors import dask_gone
-dask_gone.GONE_SECONDS, dask_gone._LOOK_SECONDS = 2, 0.1
+dask_gone.GONE_SECONDS, dask_gone.LOOK_SECONDS = 2, 0.1
 dask_setup = dask_gone.dask_setup
 """
 
@@ -275,7 +275,7 @@ def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(
 def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     from landscaper_hpc.executors import dask_gone
 
-    monkeypatch.setattr(dask_gone, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(dask_gone, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(dask_gone, "GONE_SECONDS", 0.05)
     said: list[str] = []
 
@@ -297,7 +297,7 @@ def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pyt
 TASK_OF_SRUN = """
 import os, sys
 from landscaper_hpc.executors import dask_gone
-dask_gone._LOOK_SECONDS, dask_gone.patience = 0.1, lambda: float(os.environ["PATIENCE"])
+dask_gone.LOOK_SECONDS, dask_gone.patience = 0.1, lambda: float(os.environ["PATIENCE"])
 from landscaper_hpc.cli import main
 main()
 """
@@ -366,7 +366,7 @@ def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
             gate.until("two shards", lambda: len(list(shards.glob("c.*"))) >= 2)
             dask.workers[0].kill()
             gate.until("four shards", lambda: len(list(shards.glob("c.*"))) >= 4)
-            patch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)  # nobody will answer
+            patch.setattr("landscaper_hpc.executors.dask.CONNECT_SECONDS", 1)  # nobody will answer
             dask.scheduler.kill()
 
         with monkeypatch.context() as patch:
@@ -395,7 +395,7 @@ def test_no_scheduler_is_one_sentence(
 ) -> None:
     from landscaper_hpc.executors.dask_slurm import dask_mapper
 
-    monkeypatch.setattr("landscaper_hpc.executors.dask._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("landscaper_hpc.executors.dask.CONNECT_SECONDS", 1)
     monkeypatch.setenv("PATH", str(tmp_path))
     site = Site.model_validate({"executor": "dask", "dask": {"scheduler": scheduler}})
     with closing(dask_mapper(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
@@ -434,19 +434,17 @@ class Cluster:
 
 
 @pytest.mark.parametrize(("adaptive", "few"), [(True, 2), (False, 4)])
-def test_there_are_as_many_jobs_as_there_is_work_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptive: bool, few: int
-) -> None:
+def test_there_are_as_many_jobs_as_there_is_work_for(tmp_path: Path, adaptive: bool, few: int) -> None:
     need_jobqueue()
     from landscaper_hpc.executors import dask_slurm
 
     site = Site.model_validate({"slurm": {"nodes": 4, "tasks_per_node": 2}, "dask": {"adaptive": adaptive}})
-    jobs = dask_slurm.Jobs(site, Campaign(tmp_path, ()))
-    jobs._cluster = cluster = Cluster(0)
-    jobs._looked = math.inf  # nobody asks Slurm
+    now = 0.0
+    jobs = dask_slurm.Jobs(site, Campaign(tmp_path, ()), queued=lambda: None, clock=lambda: now)
+    jobs.cluster = cluster = Cluster(0)
     found = []
     for unfinished, idle in ((math.inf, 0), (3, 0), (3, 100), (100, 100)):
-        monkeypatch.setattr(dask_slurm, "_IDLE_SECONDS", 60 - idle)
+        now += idle
         jobs.tend(len(cluster.worker_spec), unfinished)
         found.append(len(cluster.worker_spec))
     assert found == [4, 4, few, 4]

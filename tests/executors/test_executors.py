@@ -158,7 +158,7 @@ def test_a_second_ctrl_c_ends_what_runs_however_soon_it_comes(
 ) -> None:
     terminal = Presses()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr("landscaper_hpc.executors.local._START", 0)  # both begin at once
+    monkeypatch.setattr("landscaper_hpc.executors.local.START_SECONDS", 0)  # both begin at once
     items = [Item(tmp_path, i) for i in range(3)]
 
     running = 2 if by == "the mapper" else 1
@@ -216,7 +216,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_short_work_is_done_by_the_process_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landscaper_hpc.executors.local._START", 1e6)
+    monkeypatch.setattr("landscaper_hpc.executors.local.START_SECONDS", 1e6)
     with closing(LocalMapper(3)) as executor:
         list(executor.map_unordered(writes_its_process, [Item(tmp_path, i) for i in range(20)]))
     assert len({p.suffix for p in tmp_path.iterdir()}) == 1

@@ -41,7 +41,7 @@ class Slurm:
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     made = Slurm(tmp_path)
-    monkeypatch.setattr(jobs, "_ask", made)
+    monkeypatch.setattr(jobs, "ask_slurm", made)
     return made
 
 
@@ -143,7 +143,7 @@ def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monke
         for task in tasks[int(before // every) : int(now // every)]:
             evaluate_shard(task, silent)
 
-    monkeypatch.setattr(jobs, "_ask", answer)
+    monkeypatch.setattr(jobs, "ask_slurm", answer)
     monkeypatch.setattr("landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
     with pytest.raises(KeyboardInterrupt):
         launcher.launch(campaign, site, Asked())

@@ -204,7 +204,7 @@ NODES = {
 @pytest.mark.parametrize("what", NODES)
 def test_doctor_names_nodes_that_cannot_be_used(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, works, told = NODES[what]
-    monkeypatch.setattr(slurm_site_checks, "_ask", lambda *command, **more: (True, text))
+    monkeypatch.setattr(slurm_site_checks, "ask", lambda *command, **more: (True, text))
     assert slurm_site_checks.usable_nodes(Site.load("testbed")) == ("nodes", works, told)
 
 

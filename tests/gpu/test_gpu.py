@@ -142,7 +142,7 @@ def test_streamed_data_give_the_same_bits_and_take_three_batches(precision: str)
         return Objective(task, precision=precision, device="cuda")
 
     resident, streamed = objective(), objective()
-    streamed.batches = Streamed([b.pin_memory() for b in batches], streamed._place, streamed.device)
+    streamed.batches = Streamed([b.pin_memory() for b in batches], streamed.on_device, streamed.device)
     directions = random_directions(resident, 2)
     points = np.random.default_rng(0).uniform(-0.2, 0.2, (10, 2))
     expected = losses(resident, directions, points)

@@ -17,7 +17,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses, prove_for
-from landscaper_hpc.losses.evaluator import Evaluator, _evaluators, evaluator
+from landscaper_hpc.losses.evaluator import Evaluator, evaluator, known_evaluators
 from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.objective import Objective, Task
 
@@ -202,7 +202,7 @@ def test_a_wrong_value_between_the_probes_is_refused() -> None:
     losses(objective, along, np.array([[0.0], [0.1]]))  # right so far
     known = evaluator(objective, 1)
     prove_for(objective, along, np.array([[-0.3], [0.3]]))
-    _evaluators[objective] = {1: known}  # as if no probe had met the other course
+    known_evaluators[objective] = {1: known}  # as if no probe had met the other course
     with pytest.raises(InputError, match=r"at alpha = \[0\..* but .* as it is written.*float\(\)"):
         losses(objective, along, np.full((1024, 1), 0.25) + np.linspace(0, 0.01, 1024)[:, None])
 
@@ -281,7 +281,7 @@ def test_choose_batch_finds_a_shape_and_respects_what_cannot_be_batched() -> Non
     assert choose_batch(other, random_directions(other, 2), seconds=0.01) == 1
 
 
-def test_trials_of_shapes_take_little_of_what_the_points_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_of_shapes_take_little_of_what_the_points_cost() -> None:
     """No shape is even tried for a few points; the more there are, the more are."""
     tried: list[int] = []
 
@@ -289,12 +289,11 @@ def test_trials_of_shapes_take_little_of_what_the_points_cost(monkeypatch: pytes
         tried.append(batch)
         return 1000.0
 
-    monkeypatch.setattr("landscaper_hpc.losses.evaluate._rate", rate)
     found = {}
     for points in (100, 10_000, 10_000_000):
         objective = Objective(mlp_task())
         tried.clear()
-        choose_batch(objective, random_directions(objective, 2), points=points)
+        choose_batch(objective, random_directions(objective, 2), points=points, rate_of=rate)
         found[points] = tuple(tried)
     assert found == {100: (1,), 10_000: (1, 4), 10_000_000: (1, 4, 16)}
 
@@ -318,14 +317,13 @@ def test_a_shape_that_runs_out_of_memory_leaves_the_one_before_it(monkeypatch: p
         return call(self, params)
 
     monkeypatch.setattr("landscaper_hpc.losses.evaluator.Evaluator.__call__", limited)
-    monkeypatch.setattr("landscaper_hpc.losses.evaluate._rate", lambda _o, _d, batch, *_: float(batch))
-    assert choose_batch(objective, directions) == 4
+    assert choose_batch(objective, directions, rate_of=lambda _o, _d, batch, *_: float(batch)) == 4
 
 
 def test_only_the_chosen_shape_is_kept() -> None:
     objective = Objective(mlp_task())
     chosen = choose_batch(objective, random_directions(objective, 2), seconds=0.01)
-    assert set(_evaluators[objective]) == {1, chosen}
+    assert set(known_evaluators[objective]) == {1, chosen}
 
 
 def test_a_step_along_the_last_axis_costs_one_addition() -> None:
@@ -361,7 +359,7 @@ def test_running_out_of_memory_says_what_to_do(error: Exception, monkeypatch: py
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("landscaper_hpc.losses.evaluator.Evaluator._replay", full)
+    monkeypatch.setattr("landscaper_hpc.losses.evaluator.Evaluator.replay", full)
     with pytest.raises(InputError, match=r"ran out of memory with batches of 4 points .*a new study with a smaller"):
         losses(objective, directions, grid_points(2), 4)
     assert choose_batch(objective, directions, seconds=0.01) == 1

@@ -46,7 +46,7 @@ def first(ranks: int, everyone: Comm) -> Comm:
     from mpi4py import MPI
 
     part = MPI.COMM_WORLD.Split(everyone.rank < ranks, everyone.rank)
-    return SerialComm() if ranks == 1 else MpiComm(part)
+    return SerialComm() if ranks == 1 else MpiComm.of(part)
 
 
 def trees(folder: Path, comm: Comm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,9 +29,8 @@ def test_an_abort_is_one_line(
     error: BaseException, code: int, logged: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     codes: list[int] = []
-    comm: Any = MpiComm.__new__(MpiComm)
-    comm.rank, comm.size = 1, 2
-    comm._comm = type("World", (), {"Abort": staticmethod(codes.append)})
+    world: Any = SimpleNamespace(Get_rank=lambda: 1, Get_size=lambda: 2, Abort=codes.append)
+    comm = MpiComm(world, world)
     with log_to(RunFolder(tmp_path), first=False):
         comm.abort(error)
     first, *more = capsys.readouterr().err.splitlines()

@@ -39,4 +39,4 @@ def test_what_is_filled_up_is_the_same_product() -> None:
     left, right, bias = torch.randn(4, 23, 5), torch.randn(4, 5, 3), torch.randn(4, 1, 3)
     strides = (69, 1, 23)
     for op, operands in ((torch.bmm, (left, right)), (torch.baddbmm, (bias, left, right))):
-        torch.testing.assert_close(products._aligned(op, strides, *operands), op(*operands))
+        torch.testing.assert_close(products.aligned(op, strides, *operands), op(*operands))

@@ -42,7 +42,7 @@ def test_a_page_of_other_results_or_of_another_version_is_not(folder: Path, monk
     assert not is_current(folder)
     write_results(folder / "results.json", found)
     assert is_current(folder)
-    monkeypatch.setattr(current_page, "_version", lambda: "another")
+    monkeypatch.setattr(current_page, "version_made_with", lambda: "another")
     assert not is_current(folder)
 
 

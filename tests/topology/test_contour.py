@@ -216,8 +216,8 @@ def test_a_merge_tree_that_is_known_is_not_computed_again_and_changes_nothing(
     tree = merge_tree(f, connectivity, labels=True)
     computed = []
     with pytest.MonkeyPatch.context() as patch:
-        half = contour._half
-        patch.setattr(contour, "_half", lambda *a: computed.append(a) or half(*a))
+        half = contour.half_of
+        patch.setattr(contour, "half_of", lambda *a: computed.append(a) or half(*a))
         found = contour_tree(f, connectivity, labels=True, tree=tree)
         contour_tree(f, connectivity, tree=replace(tree, labels=None))
     assert len(computed) == (1 if np.isfinite(f).all() else 2) + 2

@@ -63,7 +63,7 @@ def test_where_values_are_distinct_the_exact_trees_serve(f: NDArray[np.float64])
     trees = topopy.ExactTrees(tree.nodes, tree.join, tree.down, tree.split, tree.up)
     quick = topopy.landscaper_pairs(f, "axis", trees)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topopy, "_strict", lambda *_: False)
+        patch.setattr(topopy, "all_distinct", lambda *_: False)
         swept = topopy.landscaper_pairs(f, "axis", trees)
     assert (quick is None) == (swept is None)
     if quick is not None:

@@ -41,7 +41,7 @@ def assert_same_tree(one: MergeTree, other: MergeTree) -> None:
 @pytest.fixture(params=[1, 3])
 def many_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Split even tiny fields between threads."""
-    monkeypatch.setattr("landscaper_hpc.topology.blocks.block._SMALL", 2)
+    monkeypatch.setattr("landscaper_hpc.topology.blocks.block.SMALL", 2)
     return int(request.param)
 
 
@@ -49,7 +49,7 @@ def many_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @given(fields(), connectivities, directions, st.sampled_from([1, 3]))
 def test_equals_brute_force(values: NDArray[Any], connectivity: Any, direction: Any, threads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landscaper_hpc.topology.blocks.block._SMALL", 2)
+        patch.setattr("landscaper_hpc.topology.blocks.block.SMALL", 2)
         tree = merge_tree(values, connectivity, direction, labels=True, threads=threads)
     oracle = oracle_tree(values, grid_neighbours(values.shape, connectivity), direction)
     assert_is_oracle(tree, oracle, values)

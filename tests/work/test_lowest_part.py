@@ -179,9 +179,9 @@ def test_what_is_known_of_a_search_that_was_stopped_is_exact(
     import landscaper_hpc.work.scope as work
 
     told: list[dict[str, float]] = []
-    monkeypatch.setattr(work, "_TELL_SECONDS", 0.0)
-    monkeypatch.setattr(work, "_TELL_SHARE", float("inf"))
-    monkeypatch.setattr(work._Teller, "_write", lambda self, now: told.append(now))
+    monkeypatch.setattr(work, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(work, "TELL_SHARE", float("inf"))
+    monkeypatch.setattr(work.Teller, "write", lambda self, now: told.append(now))
     run(study, tmp_path / "run")
     text = study.read_text()
     (study.parent / "dense.yaml").write_text(text[: text.index("scope:")])

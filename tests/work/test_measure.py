@@ -18,9 +18,9 @@ def test_the_merge_tree_of_sublevel_sets_is_not_computed_again_for_the_contour_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed = []
-    half = contour._half
-    contour._prepare()
-    monkeypatch.setattr(contour, "_half", lambda field, *rest: computed.append(field) or half(field, *rest))
+    half = contour.half_of
+    contour.compile_kernels()
+    monkeypatch.setattr(contour, "half_of", lambda field, *rest: computed.append(field) or half(field, *rest))
     study = wells(tmp_path)
     assert command("run", study, "--out", tmp_path / "run", "--executor", "serial").returncode == 0
     values = open_landscape(tmp_path / "run").loss()

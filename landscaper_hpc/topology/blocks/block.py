@@ -17,7 +17,7 @@ from landscaper_hpc.topology.kernels.rows import Box, joined, row_count
 from landscaper_hpc.topology.kernels.stencil import BlockStencil, block_stencil
 from landscaper_hpc.topology.kernels.threads import Threads
 
-_SMALL = 1 << 15
+SMALL = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def block_of(
     keep = [d for d, k in enumerate(values.shape) if k > 1] or [0]
     shape = tuple(values.shape[d] for d in keep)
     box = Box(np.array(shape, np.int64), np.array([low[d] for d in keep]), np.array([high[d] for d in keep]))
-    parts = 1 if values.size < _SMALL else min(row_count(box), 4 * threads.count)
+    parts = 1 if values.size < SMALL else min(row_count(box), 4 * threads.count)
     flat = values.reshape(-1)
 
     def count(where: Box) -> Census:

@@ -23,14 +23,14 @@ from numba.extending import intrinsic
 
 from landscaper_hpc.digests import canonical_sha256
 
-_config: Any = numba.config
+numba_config: Any = numba.config
 
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """$NUMBA_CACHE_DIR if it is set; otherwise the user's cache folder; otherwise one for this user among the temporary
     files. Code is loaded from there: a folder of somebody else's is passed over, and one that cannot be written."""
-    named = [Path(_config.CACHE_DIR)] if _config.CACHE_DIR else []
+    named = [Path(numba_config.CACHE_DIR)] if numba_config.CACHE_DIR else []
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     for folder in (*named, base / "landscaper-hpc" / f"numba-{socket.gethostname()}"):
         with suppress(OSError):
@@ -48,13 +48,13 @@ def cache_folder() -> Path:
 
 def jit(function: Any) -> Any:
     """Compile on first call, without the interpreter lock, cached in `cache_folder`."""
-    before = _config.CACHE_DIR, _config.DISABLE_JIT
+    before = numba_config.CACHE_DIR, numba_config.DISABLE_JIT
     # as Python, kernels would be of other arithmetic: NUMBA_DISABLE_JIT is for the user's own code
-    _config.CACHE_DIR, _config.DISABLE_JIT = str(cache_folder()), 0
+    numba_config.CACHE_DIR, numba_config.DISABLE_JIT = str(cache_folder()), 0
     try:
         compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
-        _config.CACHE_DIR, _config.DISABLE_JIT = before
+        numba_config.CACHE_DIR, numba_config.DISABLE_JIT = before
     save = compiled._cache.save_overload
 
     def save_if_possible(*what: Any) -> None:
