@@ -1,4 +1,8 @@
-"""What pyproject.toml cannot say: where the README is shown elsewhere, its links lead to the repository."""
+"""What pyproject.toml cannot say: the README as it is shown elsewhere, where it has no files beside it.
+
+Where pyproject.toml names a repository, links and pictures lead there. Where it names none, links are their words and
+pictures are left out: an address that nobody serves would be worse.
+"""
 
 import re
 import tomllib
@@ -7,16 +11,19 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).parent
+TO_A_FILE = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)]+)\)")
 
 
 def readme() -> str:
-    """README.md with absolute links."""
-    repository = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    return re.sub(
-        r"(!?)\[([^]]*)\]\((?!https?:|#)([^)]+)\)",
-        lambda link: f"{link[1]}[{link[2]}]({repository}/{'raw' if link[1] else 'blob'}/main/{link[3]})",
-        (HERE / "README.md").read_text(),
-    )
+    repository = tomllib.loads((HERE / "pyproject.toml").read_text())["project"].get("urls", {}).get("Repository")
+
+    def elsewhere(link: re.Match[str]) -> str:
+        picture, words, file = link.groups()
+        if repository is None:
+            return "" if picture else words
+        return f"{picture}[{words}]({repository}/{'raw' if picture else 'blob'}/main/{file})"
+
+    return TO_A_FILE.sub(elsewhere, (HERE / "README.md").read_text())
 
 
 setup(long_description=readme(), long_description_content_type="text/markdown")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -28,11 +29,29 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     assert packed >= files
     assert any(name.endswith("study.yaml") for name in packed)
     assert any(name.endswith(".sbatch") for name in packed)
-    (metadata,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
-    shown = zipfile.ZipFile(wheel).read(metadata).decode()
-    links = re.findall(r"\]\(([^)]+)\)", shown)
-    assert len(links) > 10
-    assert all(link.startswith(("https://", "#")) for link in links)  # wherever the page is shown, it has no files
+
+
+@pytest.mark.parametrize("repository", [None, "https://example.org/landscaper_hpc"])
+def test_the_readme_works_where_it_has_no_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str | None
+) -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    if repository is not None:
+        project += f'[project.urls]\nRepository = "{repository}"\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    for name in ("setup.py", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    told: dict[str, str] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **keys: told.update(keys))
+    runpy.run_path(str(tmp_path / "setup.py"))
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", told["long_description"])
+    to_files = [link for _, link in links if not link.startswith("#")]
+    if repository is None:
+        assert all(link.startswith("https://") for link in to_files)
+        assert "Tutorial" in told["long_description"]
+    else:
+        assert len(to_files) > 10
+        assert all(link.startswith(f"{repository}/{'raw' if picture else 'blob'}/main/") for picture, link in links)
 
 
 def test_every_file_that_readme_and_docs_link_to_is_there() -> None:
@@ -41,10 +60,10 @@ def test_every_file_that_readme_and_docs_link_to_is_there() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_readme_counts_the_faults_that_were_injected() -> None:
-    """The rows of README's table are sums of those that the program which injects them has written."""
+def test_the_faults_that_were_injected_are_counted() -> None:
+    """The rows of the page's table are sums of those that the program which injects them has written."""
     row = r"^\|[^|]*\| (\d+) \| (\d+) \| (\d+) \|"
-    shown = re.findall(row + "$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = re.findall(row + "$", (ROOT / "docs/limits.md").read_text(), re.MULTILINE)
     *written, total = re.findall(row, (ROOT / "tests/slurm/RESULTS.md").read_text(), re.MULTILINE)
     assert [str(sum(int(each[i]) for each in shown)) for i in range(3)] == list(total)
     assert [str(sum(int(each[i]) for each in written)) for i in range(3)] == list(total)

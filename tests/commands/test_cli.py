@@ -17,6 +17,7 @@ import torch
 from studies import Gate, command, contents, network, on_a_small_disk, wells
 from typer.testing import CliRunner
 
+import landscaper_hpc
 from landscaper_hpc import Study, strict_json
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
@@ -260,6 +261,26 @@ main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert re.fullmatch("landscaper-hpc: stopped.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_console_script_answers_ctrl_c_where_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ours: bool
+) -> None:
+    from landscaper_hpc import __main__ as script
+    from landscaper_hpc import errors
+
+    monkeypatch.setattr(errors, "REPLACEABLE", [*errors.REPLACEABLE])
+    monkeypatch.setattr(sys, "argv", ["landscaper-hpc", "--version"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler if ours else signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            script.main()
+        assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) != ours
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not ended.value.code
+    assert landscaper_hpc.__version__ in capsys.readouterr().out
 
 
 def test_what_python_makes_of_ctrl_c_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import math
 import os
 import signal
 import subprocess
@@ -14,23 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
-from distributed.comm.core import CommClosedError
 from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize, regardless_of_loss
+from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
-from landscaper_hpc.work.campaign import Campaign
 from tests.executors.test_executors import (  # the contract: collected here again, with this module's `executor`
     Item,
     test_anything_else_names_the_item_and_the_cause,
@@ -182,19 +175,6 @@ def test_a_task_that_takes_long_gives_back_the_rest(
     assert sorted(seen) == [(i, done) for i in range(23) for done in (1, 2)]
 
 
-def test_quick_items_go_together_and_slow_ones_alone() -> None:
-    times = itertools.chain(range(9), [100])
-    size = TaskSize(clock=lambda: next(times))
-    assert size.now(2) == 1
-    found = []
-    for finished in (10**6,) * 7:
-        size.finished = finished
-        found.append(size.now(2))
-    assert found == [2, 4, 8, 16, 32, 64, 64]
-    size.finished = 1
-    assert size.now(2) == 1
-
-
 def test_killed_workers_lose_only_their_tasks(tmp_path: Path) -> None:
     """Two workers die at a task, a third one does it: the map never learns of it."""
     with closing(Dask(tmp_path)) as dask, pytest.MonkeyPatch.context() as patch:
@@ -245,16 +225,6 @@ dask_setup = dask_gone.dask_setup
 """
 
 
-def test_a_connection_that_closes_before_tls_begins_is_a_loss() -> None:
-    """As tornado says it: seen where a scheduler was killed while its client connected anew, in `Client.close`."""
-    with regardless_of_loss():
-        raise ValueError("IOStream is not idle; cannot convert to SSL")
-    with regardless_of_loss():
-        raise CommClosedError("gone")
-    with pytest.raises(ValueError, match="something else"), regardless_of_loss():
-        raise ValueError("something else")
-
-
 def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,28 +240,6 @@ def test_a_worker_that_has_not_joined_ends_when_its_scheduler_is_gone(
         assert nanny.poll() is None
         dask.scheduler.kill()
         assert nanny.wait(timeout=240) == 1
-
-
-def test_a_scheduler_of_one_srun_closes_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from landscaper_hpc.executors import dask_gone
-
-    monkeypatch.setattr(dask_gone, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(dask_gone, "GONE_SECONDS", 0.05)
-    said: list[str] = []
-
-    async def close(reason: str) -> None:
-        said.append(reason)
-
-    async def story() -> None:
-        scheduler: Any = SimpleNamespace(clients={"fire-and-forget": 0, "ours": 1}, close=close)
-        watch = asyncio.create_task(dask_gone.close_without_client(scheduler, start_seconds=240))
-        await asyncio.sleep(0.5)
-        assert not said
-        del scheduler.clients["ours"]
-        await watch
-
-    asyncio.run(story())
-    assert said == ["the client is gone"]
 
 
 TASK_OF_SRUN = """
@@ -380,74 +328,6 @@ def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
         dask.begin()
         run(study, site, tmp_path / "dask")
     assert contents(tmp_path / "dask") == contents(tmp_path / "serial")
-
-
-@pytest.mark.parametrize(
-    ("scheduler", "sentence"),
-    [
-        ("127.0.0.1:9", r"dask.scheduler: no Dask scheduler answers at 127.0.0.1:9 \(.*\); start it"),
-        ("nowhere/scheduler.json", "dask.scheduler: there is no file nowhere/scheduler.json"),
-        (None, "executor dask: there is no sbatch here"),
-    ],
-)
-def test_no_scheduler_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str | None, sentence: str
-) -> None:
-    from landscaper_hpc.executors.dask_slurm import dask_mapper
-
-    monkeypatch.setattr("landscaper_hpc.executors.dask.CONNECT_SECONDS", 1)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    site = Site.model_validate({"executor": "dask", "dask": {"scheduler": scheduler}})
-    with closing(dask_mapper(site, Campaign(tmp_path, ()))) as executor, pytest.raises(InputError, match=sentence):
-        list(executor.map_unordered(touch, [Item(tmp_path, 0)]))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("walltime", ["0:04:00", "6:00:00", "2-00:00:00"])
-def test_workers_of_a_job_end_before_it_does(walltime: str) -> None:
-    need_jobqueue()
-    from landscaper_hpc.executors.dask_slurm import lifetime
-
-    slurm = Site.model_validate({"slurm": {"walltime": walltime}}).slurm
-    (_, mean, _, stagger) = lifetime(slurm)
-    seconds, vary = (float(text.removesuffix("s")) for text in (mean, stagger))
-    assert slurm.seconds / 3 < seconds - vary < seconds + vary <= slurm.seconds - slurm.warning_s
-
-
-class Cluster:
-    """What `Jobs` asks of dask-jobqueue's cluster, with all its jobs at work."""
-
-    def __init__(self, jobs: int) -> None:
-        self.worker_spec = {str(i): {} for i in range(jobs)}
-        self.scheduler = SimpleNamespace(
-            workers={i: SimpleNamespace(name=f"{i}-0", processing={}) for i in range(jobs)}
-        )
-
-    def scale(self, jobs: int) -> None:
-        self.__init__(jobs)  # type: ignore[misc]
-
-    def scale_down(self, names: list[str]) -> None:
-        self.__init__(len(self.worker_spec) - len(names))  # type: ignore[misc]
-
-    def sync(self, function: Callable[[list[str]], None], names: list[str]) -> None:
-        function(names)
-
-
-@pytest.mark.parametrize(("adaptive", "few"), [(True, 2), (False, 4)])
-def test_there_are_as_many_jobs_as_there_is_work_for(tmp_path: Path, adaptive: bool, few: int) -> None:
-    need_jobqueue()
-    from landscaper_hpc.executors import dask_slurm
-
-    site = Site.model_validate({"slurm": {"nodes": 4, "tasks_per_node": 2}, "dask": {"adaptive": adaptive}})
-    now = 0.0
-    jobs = dask_slurm.Jobs(site, Campaign(tmp_path, ()), queued=lambda: None, clock=lambda: now)
-    jobs.cluster = cluster = Cluster(0)
-    found = []
-    for unfinished, idle in ((math.inf, 0), (3, 0), (3, 100), (100, 100)):
-        now += idle
-        jobs.tend(len(cluster.worker_spec), unfinished)
-        found.append(len(cluster.worker_spec))
-    assert found == [4, 4, few, 4]
 
 
 def test_the_package_starts_without_dask() -> None:

@@ -6,10 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
-pytestmark = pytest.mark.processes
+from landscaper_hpc.parallel.pmi import relay
 
 _RANK = """
 import os, signal, sys
@@ -32,6 +33,7 @@ while left:
 """
 
 
+@pytest.mark.processes
 def test_slurm_is_never_asked_more_than_it_reads_and_all_else_passes() -> None:
     ours, rank = socket.socketpair()
     ours.settimeout(60)
@@ -54,3 +56,25 @@ def test_slurm_is_never_asked_more_than_it_reads_and_all_else_passes() -> None:
             back += data
         assert back == sent
     assert process.returncode == 0
+
+
+def test_what_passes_through_is_unchanged_but_for_the_longest_value() -> None:
+    (slurm, server), (rank, client) = socket.socketpair(), socket.socketpair()
+    passing = threading.Thread(target=relay, args=(server.fileno(), client.fileno()))
+    passing.start()
+    with slurm, server, rank, client:
+        for asking, answering, said, heard in (
+            (rank, slurm, b"cmd=get_maxes\n", b"cmd=get_maxes\n"),
+            (
+                slurm,
+                rank,
+                b"cmd=maxes keylen_max=64 vallen_max=1024\n",
+                b"cmd=maxes keylen_max=64 vallen_max=900\n",
+            ),
+            (slurm, rank, b"cmd=maxes keylen_max=64 vallen_max=64\n", b"cmd=maxes keylen_max=64 vallen_max=64\n"),
+        ):
+            asking.sendall(said)
+            assert answering.recv(1023) == heard
+        rank.shutdown(socket.SHUT_WR)
+        passing.join(60)
+        assert not passing.is_alive()

@@ -14,7 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from studies import command, contents, need_jobqueue, process, wells
 
+from landscaper_hpc import Site, Study
 from landscaper_hpc.errors import Interrupted
+from landscaper_hpc.executors import SerialMapper
+from landscaper_hpc.progress import Bars
 from landscaper_hpc.report.describe import schema
 from landscaper_hpc.status import lines, status
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -22,6 +25,10 @@ from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb
 from landscaper_hpc.topology.scope import below
 from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.preparation import prepare_all
+from landscaper_hpc.work.seeking import seek_together
+from landscaper_hpc.work.worker import Stop
 
 SERIAL = ("--executor", "serial")
 
@@ -331,3 +338,15 @@ def test_a_sweep_of_lowest_parts_is_refused(study: Path, tmp_path: Path) -> None
     done = command("sweep", study, "--set", "directions.seed=0,1", "--out", tmp_path / "sweep", *SERIAL)
     assert done.returncode == 2
     assert "scope: a sweep compares whole landscapes" in done.stderr
+
+
+def test_a_worker_alone_conducts_and_evaluates(study: Path, whole: Path, tmp_path: Path) -> None:
+    site = Site(executor="serial")
+    campaign = Campaign.of(Study.load(study), site, tmp_path / "run")
+    with Bars() as bars:
+        prepare_all(campaign.landscapes, SerialMapper(), bars)
+        assert seek_together(campaign.landscapes, 0, 1, Stop(), bars)
+    (item,) = campaign.landscapes
+    (expected,) = Campaign.of(Study.load(study), site, whole).landscapes
+    for found, known in zip(item.open().lowest_points(), expected.open().lowest_points(), strict=True):
+        assert found.tobytes() == known.tobytes()
