@@ -24,7 +24,7 @@ FEWEST = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class GridPart:
     """Of a grid: how many directions, the share of each one's range, its shape, and where it is."""
 
     directions: int
@@ -48,7 +48,7 @@ class Row:
     confirmed_minima: int | None = None
 
 
-def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
+def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[GridPart]:
     """All parts of a grid of this shape that have FEWEST or more points along each axis and lie about its middle,
     slices through `checkpoint`, an index."""
     for directions in range(1, len(shape) + 1):
@@ -60,7 +60,7 @@ def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
                     continue
                 halves = [(k - 1) // 2 // 2**halving for k in used]
                 inside = [slice(k // 2 - h, k // 2 + h + 1, step) for k, h in zip(used, halves, strict=True)]
-                yield Part(
+                yield GridPart(
                     directions,
                     1 / 2**halving,
                     tuple(2 * h // step + 1 for h in halves),
@@ -69,7 +69,7 @@ def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[Part]:
 
 
 def sensitivity(
-    values: NDArray[Any], checkpoint: Sequence[int], confirm: Callable[[Part, MergeTree], int] | None = None
+    values: NDArray[Any], checkpoint: Sequence[int], confirm: Callable[[GridPart, MergeTree], int] | None = None
 ) -> list[Row]:
     """The numbers of every part of a field with every connectivity; `checkpoint` is the index of its place. `confirm`
     counts the minima of the loss that those of a part lead to; it is asked part by part.

@@ -13,7 +13,7 @@ from landscaper_hpc.confirm.surface import Array, Box, Surface, search
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.topology.readers import ArrayReader
-from landscaper_hpc.topology.sensitivity import Part
+from landscaper_hpc.topology.sensitivity import GridPart
 from landscaper_hpc.topology.tree import MergeTree
 from landscaper_hpc.work.confirming import surface_of
 from landscaper_hpc.work.landscape import Landscape
@@ -48,7 +48,7 @@ class ConfirmedParts:
         self._most = item.study.confirm.minima
         self._coordinates, self._values = item.open().grid.coordinates(), values
 
-    def __call__(self, part: Part, tree: MergeTree) -> int:
+    def __call__(self, part: GridPart, tree: MergeTree) -> int:
         n = part.directions
         along = [c[where] for c, where in zip(self._coordinates, part.region, strict=True)]
         box = Box.of(Grid(tuple(Axis(float(c[0]), float(c[-1]), len(c)) for c in along[:n])))

@@ -1,6 +1,6 @@
-"""The three tasks of a study, each a function that returns nothing: train, prepare (directions), evaluate (a shard).
+"""What is done with the items of a study, each a function that returns nothing: train, prepare, evaluate a shard.
 
-A task is picklable, idempotent, and publishes its result as something that appears whole.
+Each can be pickled, is idempotent, and publishes its result as something that appears whole.
 """
 
 from __future__ import annotations
@@ -208,18 +208,18 @@ class Evaluated(Protocol):
         ...
 
 
-def evaluate_shard(task: ShardItem, progress: Progress) -> None:
+def evaluate_shard(item: ShardItem, progress: Progress) -> None:
     """Evaluate one shard and publish it."""
-    if task.landscape.failures.is_quarantined(task.key):
+    if item.landscape.failures.is_quarantined(item.key):
         return  # it ended the worker that had it before
-    values = losses_of(task, task.shard.size, lambda grid: grid.points(task.shard), progress)
+    values = losses_of(item, item.shard.size, lambda grid: grid.points(item.shard), progress)
     if values is not None:
-        worker_for(task.landscape).store.write(task.shard, values)
-        task.landscape.heartbeat.shard_done(task.shard.size)
+        worker_for(item.landscape).store.write(item.shard, values)
+        item.landscape.heartbeat.shard_done(item.shard.size)
 
 
 def losses_of(
-    task: Evaluated, size: int, points: Callable[[Grid], NDArray[np.float64]], progress: Progress
+    item: Evaluated, size: int, points: Callable[[Grid], NDArray[np.float64]], progress: Progress
 ) -> NDArray[np.float64] | None:
     """The losses of a shard at its `size` points, (size, n) of a grid; None where they cannot be had.
 
@@ -230,32 +230,32 @@ def losses_of(
     """
     from landscaper_hpc.losses.evaluate import losses
 
-    failures, own = task.landscape.failures, task.landscape.heartbeat
-    own.beat(task.key)
-    worker = worker_for(task.landscape)
+    failures, own = item.landscape.failures, item.landscape.heartbeat
+    own.beat(item.key)
+    worker = worker_for(item.landscape)
     own.ready()
     alphas = points(worker.store.grid)
 
     def report(done: int, total: int) -> None:
-        own.beat(task.key, done * size // max(total, 1))
+        own.beat(item.key, done * size // max(total, 1))
         progress(done, total)
 
-    where = f"{task} on {whereabouts()}\n"
+    where = f"{item} on {whereabouts()}\n"
     progress(0, size)
     try:
-        with watched(worker.limit, Place(failures.last(task.key), where)):
+        with watched(worker.limit, Place(failures.last(item.key), where)):
             values = losses(worker.objective, worker.directions, alphas, worker.batch, report)
     except InputError:
         raise
     except Hung as hung:
         forget()  # its objective was left in the midst of something
-        failures.quarantine(task.key, f"{where}{hung}")
+        failures.quarantine(item.key, f"{where}{hung}")
         return None
     except Exception as failed:
         error = user_traceback(failed)
-        worker.prove(task.landscape)
-        failures.record(task.key, f"{where}{error}")
+        worker.prove(item.landscape)
+        failures.record(item.key, f"{where}{error}")
         return None
     if not np.isfinite(values).any():
-        worker.prove(task.landscape)
+        worker.prove(item.landscape)
     return values

@@ -15,7 +15,7 @@ from landscaper_hpc.topology.kernels.order import Census
 
 
 @dataclass(frozen=True)
-class Part:
+class BasinGraph:
     """What a rank knows of the basin graph: minima with their values, vertices per basin (also of basins whose minimum
     lies on another rank), and a forest."""
 
@@ -36,20 +36,20 @@ class Part:
         }
 
     @classmethod
-    def of(cls, a: Arrays) -> Part:
+    def of(cls, a: Arrays) -> BasinGraph:
         forest = Forest(*(a[f"forest_{name}"] for name in ("child", "parent", "saddle", "value")))
         (low, high), (nan, posinf, neginf) = a["range"].tolist(), a["nonfinite"].tolist()
         census = Census(low, high, nan, posinf, neginf)
         return cls(a["minima"], a["values"], a["basins"], a["sizes"], forest, census)
 
-    def followed(self, roots: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Part:
+    def followed(self, roots: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> BasinGraph:
         """With every exit replaced by where it leads."""
         f = self.forest
         forest = Forest(roots(f.child), roots(f.parent), f.saddle, f.value)
-        return Part(self.minima, self.values, roots(self.basins), self.sizes, forest, self.census)
+        return BasinGraph(self.minima, self.values, roots(self.basins), self.sizes, forest, self.census)
 
     @classmethod
-    def join(cls, parts: list[Part]) -> Part:
+    def join(cls, parts: list[BasinGraph]) -> BasinGraph:
         basins, sizes = summed(np.concatenate([p.basins for p in parts]), np.concatenate([p.sizes for p in parts]))
         return cls(
             np.concatenate([p.minima for p in parts]),

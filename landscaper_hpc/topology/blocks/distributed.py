@@ -20,7 +20,7 @@ import numpy as np
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.parallel.comm import Comm, SerialComm, agree
-from landscaper_hpc.topology.blocks.basin_graph import Part
+from landscaper_hpc.topology.blocks.basin_graph import BasinGraph
 from landscaper_hpc.topology.blocks.basins import find_basins
 from landscaper_hpc.topology.blocks.block import block_of
 from landscaper_hpc.topology.blocks.boxes import Boxes, choose_boxes, planned_bytes
@@ -162,7 +162,7 @@ def merge_tree_blocks(
         with phase(comm, phases, "exchange", together=True):
             foreign, rounds = follow_foreign(exits, boxes, comm)
         with phase(comm, phases, "forest"):
-            part = Part.join([part.followed(lambda nodes: ends_of(nodes, exits, foreign))])
+            part = BasinGraph.join([part.followed(lambda nodes: ends_of(nodes, exits, foreign))])
         check_minima(schedule, worked.minima)
         del worked
         with phase(comm, phases, "merge", together=True):
@@ -179,7 +179,7 @@ def merge_tree_blocks(
     return Result(tree, comm.gather(stats), boxes, planned_bytes(boxes, dtype.itemsize, density, keep, held))
 
 
-def _tree(part: Part, shape: tuple[int, ...], connectivity: Connectivity, direction: Direction) -> MergeTree:
+def _tree(part: BasinGraph, shape: tuple[int, ...], connectivity: Connectivity, direction: Direction) -> MergeTree:
     order = np.lexsort((part.minima, ordered_keys(part.values)))
     minima = part.minima[order]
     by_id = np.argsort(minima)

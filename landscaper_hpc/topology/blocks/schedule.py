@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.parallel.comm import Comm
-from landscaper_hpc.topology.blocks.basin_graph import Part
+from landscaper_hpc.topology.blocks.basin_graph import BasinGraph
 from landscaper_hpc.topology.blocks.basins import MOST_MINIMA, Basins, TooManyMinima, find_basins, named_core
 from landscaper_hpc.topology.blocks.block import Block, block_of, values_at
 from landscaper_hpc.topology.blocks.block_forest import block_forest
@@ -63,7 +63,7 @@ class Schedule:
 class Worked:
     """What has come of a rank's blocks: its part of the basin graph, and what it knows and asks of exits."""
 
-    part: Part
+    part: BasinGraph
     exits: Exits
     minima: int
 
@@ -115,7 +115,7 @@ def work_on_blocks(schedule: Schedule, progress: Callable[[int, int], None]) -> 
     """Walk over the blocks of this rank. `progress` is called with (vertices done, vertices in all) after each."""
     boxes, numbers = schedule.boxes, schedule.numbers
     done = list(itertools.accumulate(math.prod(s.stop - s.start for s in boxes.core(b)) for b in numbers))
-    parts = [Part(_NONE, np.empty(0), _NONE, _NONE, Forest.empty(), Census())]
+    parts = [BasinGraph(_NONE, np.empty(0), _NONE, _NONE, Forest.empty(), Census())]
     exits, minima, room = Exits(), 0, _room(schedule)
     for i, number in enumerate(numbers):
         try:
@@ -140,12 +140,12 @@ def work_on_blocks(schedule: Schedule, progress: Callable[[int, int], None]) -> 
         parts.append(part)
         progress(done[i], done[-1])
         if sum(len(p.forest) for p in parts[1:]) > len(parts[0].forest) // 2 + 100_000:
-            parts = [Part.join(parts)]  # keep what accumulates near what the forest of it needs
+            parts = [BasinGraph.join(parts)]  # keep what accumulates near what the forest of it needs
     del room
-    return Worked(Part.join(parts), exits, minima)
+    return Worked(BasinGraph.join(parts), exits, minima)
 
 
-def _work_on(schedule: Schedule, number: int, room: NDArray[np.int32], most: int) -> tuple[Part, Question | None]:
+def _work_on(schedule: Schedule, number: int, room: NDArray[np.int32], most: int) -> tuple[BasinGraph, Question | None]:
     """What a block by itself shows, its basins as far as they lie in it; and what it asks the blocks around it."""
     boxes, ghosted = schedule.boxes, schedule.boxes.ghosted(number)
     block = _read(schedule, number)
@@ -157,11 +157,11 @@ def _work_on(schedule: Schedule, number: int, room: NDArray[np.int32], most: int
     ghosts = to_ids(lowest, ghosted, boxes.shape)
     ends = np.concatenate([minima, ghosts])
     forest = Forest(ends[child], ends[parent], to_ids(saddle, ghosted, boxes.shape), values_at(block, saddle))
-    part = Part(minima, values, minima, basins.sizes[:m].astype(np.int64), forest, block.census)
+    part = BasinGraph(minima, values, minima, basins.sizes[:m].astype(np.int64), forest, block.census)
     return part, None if shell is None else Question(number, shell, m, basins.sizes, ghosts)
 
 
-def merged(comm: Comm, part: Part) -> Part:
+def merged(comm: Comm, part: BasinGraph) -> BasinGraph:
     """The parts of all ranks, pairwise up a binary tree; only rank 0 ends with everything."""
     step = 1
     while step < comm.size:
@@ -169,7 +169,7 @@ def merged(comm: Comm, part: Part) -> Part:
             comm.send(part.arrays(), comm.rank - step)
             break
         if comm.rank + step < comm.size:
-            part = Part.join([part, Part.of(comm.receive(comm.rank + step))])
+            part = BasinGraph.join([part, BasinGraph.of(comm.receive(comm.rank + step))])
         step *= 2
     return part
 
