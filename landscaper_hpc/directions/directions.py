@@ -1,5 +1,8 @@
 """n directions in parameter space: Hessian eigenvectors, random ones, or from a file; normalised as one of
-`normalizations/` says. Only `unit` and `model` keep orthogonality: see `gram`."""
+`normalizations/` says. Only `unit` and `model` keep orthogonality: see `gram`.
+
+(Longer than most modules by the docstrings of the API.)
+"""
 
 from __future__ import annotations
 

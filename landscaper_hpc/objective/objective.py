@@ -3,7 +3,8 @@
 A task file is a Python file with a function `task(**options) -> Task`. It is loaded by path; its SHA-256, with that of
 the local modules that it imports, goes into the provenance. `Task.loss(model, batch)` gets the model with displaced
 parameters in place, so a loss may call it, its methods, or differentiate it (torch.func or torch.autograd), and returns
-per-example losses or the scalar mean of the batch.
+per-example losses or the scalar mean of the batch. (Longer than most modules by the
+docstrings of the API.)
 """
 
 from __future__ import annotations
