@@ -39,7 +39,7 @@ def work(key: str, task: bytes, run: str, tell: bool) -> None:
         try:
             if run in _stopped:
                 return
-            _claim_local_rank()
+            claim_local_rank()
             function, items = pickle.loads(task)
             began = time.monotonic()
             for number, item in enumerate(items):
@@ -71,7 +71,7 @@ def _reporter(run: str, key: str, number: int) -> Progress:
     return progress
 
 
-def _claim_local_rank() -> None:
+def claim_local_rank() -> None:
     """The lowest number that no other worker of this scheduler and job has on this node, for one process per GPU.
 
     Claimed by a name that the kernel frees with the process: what starts workers gives them no such number.

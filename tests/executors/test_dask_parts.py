@@ -44,7 +44,8 @@ class Inside:
         self.cluster.close()
 
 
-def test_items_are_done_and_what_one_raises_comes_back(tmp_path: Path) -> None:
+def test_items_are_done_and_what_one_raises_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscaper_hpc.executors.dask_worker.claim_local_rank", lambda: None)  # for a process's life
     items = [Item(tmp_path, i) for i in range(7)]
     with closing(DaskMapper(Inside())) as mapper:
         assert sorted(item.number for item in mapper.map_unordered(touch, items)) == list(range(7))
