@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import page, sweep_page
@@ -20,11 +21,12 @@ from landscaper_hpc.store.folder import StudyFolder
 def nothing_painted() -> Iterator[None]:
     """Figures are made, and empty elements stand for them."""
 
-    def savefig(figure: Figure, file: TextIO, **_: object) -> None:
+    def print_svg(canvas: FigureCanvasSVG, file: TextIO, **_: object) -> None:
         file.write("<svg></svg>")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+        patch.setattr(FigureCanvasSVG, "print_svg", print_svg)
+        patch.setattr(import_module("landscaper_hpc.report.figures.style"), "_make_room", lambda figure: None)
         yield
 
 

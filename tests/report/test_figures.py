@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LogNorm, to_hex
+from matplotlib.transforms import Bbox
 
 from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import embed
@@ -175,6 +179,32 @@ def test_same_bytes_twice_and_no_date() -> None:
     assert twice[0] == twice[1]
     assert "date" not in twice[0][0].lower()
     assert b"Software" not in twice[0][1]
+
+
+def test_all_that_stands_around_the_axes_has_room() -> None:
+    for limits, names in [((1e-12, 1e9), ["a"]), ((0.0, 123456.0), ["a longer name", "b"])]:
+        with figures.style():
+            figure, ax = figures.new_figure(4.6, 3.4)
+            x, field = np.linspace(-1, 1, 5), np.geomspace(1e-12, limits[1], 25).reshape(5, 5)
+            figures.plot_slice(ax, x, x, field, limits, ("over", "a label of some length"))
+            series, below = figures.new_figure(4.6, 3.4)
+            figures.plot_series(below, {"one": ([0, 1], [1e-5, 1.0])}, "a number", "checkpoints", names)
+            for each in (figure, series):
+                element = figures.svg(each)
+                whole = Bbox([(0, 0), each.bbox.size])
+                renderer = FigureCanvasAgg(each).get_renderer()
+                for part in each.axes:
+                    box = part.get_tightbbox(renderer)
+                    assert whole.count_contains([box.min, box.max]) == 2
+                assert "10⁻" in element or limits[0] == 0
+                assert "mathdefault" not in element
+
+
+def test_a_page_needs_no_compiler() -> None:
+    heavy = "{'numba', 'torch', 'pandas'}"
+    code = f"import sys, landscaper_hpc.report.page; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == "[]\n"
 
 
 def test_logarithmic_only_where_it_helps() -> None:

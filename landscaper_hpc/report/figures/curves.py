@@ -7,9 +7,9 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from landscaper_hpc.report.figures.style import COLOURS, CYCLE
+from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, of_powers
 from landscaper_hpc.topology.metrics import SmadCurve
 
 _DASHES = ["-", "--", "-.", ":"]
@@ -36,20 +36,25 @@ def plot_smad_curves(axes: Sequence[Axes], curves: Mapping[str, SmadCurve], nois
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xlim(low, high)
+        of_powers(ax.xaxis, low, high)
         if low < noise_floor:
             ax.axvspan(low, noise_floor, color=COLOURS["noise"], alpha=0.2, linewidth=0)
     for ax, field, label in ((top, "mean_climb", "mean climb"), (middle, "smad", "SMAD")):
         values = np.concatenate([getattr(c, field) for c in curves.values()])
         if (values > 0).any():
             ax.set_yscale("symlog", linthresh=values[values > 0].min())
+            ax.yaxis.set_minor_locator(NullLocator())
+            ax.yaxis.set_major_formatter(WRITTEN)
         ax.set_ylim(bottom=0)
         ax.set_ylabel(label)
         ax.tick_params(labelbottom=False)
     top.legend()
     below.set_ylabel("minima")
     below.set_xlabel("persistence threshold (in units of the loss)")
-    if max(c.n_minima.max(initial=0) for c in curves.values()) > 20:
+    most = max(c.n_minima.max(initial=0) for c in curves.values())
+    if most > 20:
         below.set_yscale("log")
+        of_powers(below.yaxis, 1, most)
     else:
         below.set_ylim(bottom=0)
         below.yaxis.set_major_locator(MaxNLocator(integer=True))

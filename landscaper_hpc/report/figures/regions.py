@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import CYCLE
-from landscaper_hpc.topology.sensitivity import Row
+
+if TYPE_CHECKING:
+    from landscaper_hpc.topology.sensitivity import Row
 
 _DASHES = ["-", "--", ":"]
 

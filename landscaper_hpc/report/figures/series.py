@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from landscaper_hpc.report.figures.style import COLOURS, CYCLE, is_log, say
+from landscaper_hpc.report.figures.style import COLOURS, CYCLE, is_log, of_powers, say
 
 _DASHES = ["-", "--", "-.", ":"]
 _MARKS = "osD^v"
@@ -47,6 +47,7 @@ def plot_series(
     values = np.concatenate([y for _, y in shown.values()])
     if is_log(values.min(), values.max()):
         ax.set_yscale("log")
+        of_powers(ax.yaxis, values.min(), values.max())
     elif values.min() >= 0:
         ax.set_ylim(bottom=0, top=values.max() * 1.05 or 1.0)
     if ticks:

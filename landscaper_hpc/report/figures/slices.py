@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from landscaper_hpc.report.figures.style import COLOURS, is_log, loss_axis, say
+from landscaper_hpc.report.figures.style import COLOURS, WRITTEN, is_log, loss_axis, loss_ticks, say
 
 
 def plot_slice(
@@ -27,6 +27,7 @@ def plot_slice(
     ax.set_xlabel(labels[0])
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set_ylabel(labels[1])
+    ax.yaxis.set_major_locator(MaxNLocator(6))
     finite = np.isfinite(losses)
     if not finite.any() or not np.isfinite(limits).all():
         say(ax, "no finite loss")
@@ -42,7 +43,10 @@ def plot_slice(
         ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.6, alpha=0.7)
     _mark_checkpoint(ax)
     ax.grid(False)
-    bar = ax.figure.colorbar(image, ax=ax)
+    scale = {"ticks": loss_ticks(*limits), "format": WRITTEN} if is_log(*limits) else {"ticks": loss_ticks(*limits)}
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.05, **scale)
+    bar.minorticks_off()
+    bar.ax.set_box_aspect(None)  # it ends where the figure's axes end
     bar.set_label("loss")
     bar.outline.set_visible(False)
 

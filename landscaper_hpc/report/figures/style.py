@@ -7,6 +7,7 @@ in all figures; a page may replace them by name (`COLOURS`) to follow a dark the
 from __future__ import annotations
 
 import io
+import math
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,7 +15,14 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from landscaper_hpc.report import text
 
 COLOURS = {
     "ink": "#24292f",  # text and axes
@@ -26,6 +34,9 @@ COLOURS = {
 CYCLE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 
 _LOG_FROM = 100.0  # a loss that spans more than this ratio is drawn on a logarithmic scale
+_TICKS = 6  # whatever the size, so that labels do not change when room is made for them
+_FEW_DECADES = 2.5  # between them there are ticks, too
+_ROOM = 0.05  # inches around what is drawn
 
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -66,16 +77,34 @@ def style() -> AbstractContextManager[None]:
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of this size in inches with one Axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.15, right=0.95, bottom=0.15, top=0.92)
     return figure, figure.add_subplot()
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an <svg> element, without XML header, date or creator."""
+    """The figure as an <svg> element, without XML header, date or creator. What stands around its axes gets the room
+    that it takes: measured once, and drawn once, which a layout engine does twice each."""
+    _make_room(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    drawn = buffer.getvalue()
+    return drawn[drawn.index("<svg") :]
+
+
+def _make_room(figure: Figure) -> None:
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    slanted = any(label.get_rotation() for ax in figure.axes for label in ax.get_xticklabels())
+    for _ in range(4 if slanted else 1):  # those reach out from where they stand, which moves with the axes' ends
+        taken = Bbox.union([box for ax in figure.axes if (box := ax.get_tightbbox(renderer)) is not None])
+        width, height = figure.bbox.size
+        now, room = figure.subplotpars, _ROOM * figure.dpi
+        figure.subplots_adjust(
+            left=now.left - (taken.x0 - room) / width,
+            right=now.right + (width - room - taken.x1) / width,
+            bottom=now.bottom - (taken.y0 - room) / height,
+            top=now.top + (height - room - taken.y1) / height,
+        )
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
@@ -94,6 +123,7 @@ def loss_axis(ax: Axes, which: str, limits: tuple[float, float]) -> None:
     """Make axis "x" or "y" show losses within `limits` and a little room; logarithmic where they span much."""
     low, high = limits
     set_scale, set_limits, set_label = (getattr(ax, f"set_{which}{name}") for name in ("scale", "lim", "label"))
+    axis: Axis = getattr(ax, f"{which}axis")
     set_label("loss")
     if not (np.isfinite(low) and np.isfinite(high)):
         return
@@ -101,12 +131,35 @@ def loss_axis(ax: Axes, which: str, limits: tuple[float, float]) -> None:
         set_scale("log")
         room = (high / low) ** 0.03
         set_limits(low / room, high * room)
+        of_powers(axis, low, high)
     else:
+        axis.set_major_locator(loss_ticks(low, high))
         room = (high - low) * 0.03 or abs(high) * 0.03 or 1.0
         set_limits(low - room, high + room)
 
 
-def say(ax: Axes, text: str) -> None:
+def of_powers(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis that shows so much by numbers as they are written everywhere, and not by formulas, which
+    take longer to set than all else."""
+    axis.set_major_locator(_powers(low, high))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(WRITTEN)
+
+
+def loss_ticks(low: float, high: float) -> Locator:
+    """Where losses within these limits are written beside an axis or a scale of colours."""
+    return _powers(low, high) if is_log(low, high) else MaxNLocator(_TICKS, steps=[1, 2, 2.5, 5, 10])
+
+
+def _powers(low: float, high: float) -> LogLocator:
+    between = 0 < low < high and math.log10(high) - math.log10(low) < _FEW_DECADES
+    return LogLocator(subs=(1.0, 2.0, 5.0) if between else (1.0,), numticks=_TICKS)
+
+
+WRITTEN = FuncFormatter(lambda value, _: text.number(float(value)).removeprefix("1 × "))
+
+
+def say(ax: Axes, sentence: str) -> None:
     """A sentence in place of data."""
     ax.grid(False)
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", wrap=True)
+    ax.text(0.5, 0.5, sentence, transform=ax.transAxes, ha="center", va="center", wrap=True)
