@@ -6,7 +6,7 @@ What the stages are, and in which order, is said in `landscaper_hpc.work.stages`
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from landscaper_hpc.study.sweep_file import SweepConfig
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked, Launcher, Mapper
+from landscaper_hpc.work.load_ahead import loaded_ahead
 from landscaper_hpc.work.mapped import Mapped
 from landscaper_hpc.work.sweep import Sweep
 
@@ -104,6 +105,8 @@ def run_campaign(
         log.info("%s", campaign.folder)
         if retry_failed:
             stages.clear_failures(campaign)
-        stages.perform(campaign, Mapped(mapper, bars))
+        # work in this process would wait for it
+        with nullcontext() if site.executor == "serial" else loaded_ahead(campaign):
+            stages.perform(campaign, Mapped(mapper, bars))
         log.info("done")
     return True

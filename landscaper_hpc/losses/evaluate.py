@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.losses.evaluator import evaluator, forget, keep_only
+from landscaper_hpc.losses.evaluator import as_written, evaluate_as_written, evaluator, forget, keep_only
 from landscaper_hpc.losses.probes import widen
 from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.device import Peak, free_bytes, out_of_memory
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _MEASURE_SECONDS = 0.3
 _SHARE, _MOST = 0.02, 5.0
 _TRIAL = 16  # evaluations of a whole batch that a trial takes: proofs, and what is measured
+_ROUNDS = 3, 10  # of turns in which the loss as it is written is compared with its recording, at least and at most
 _SHAPES = (1, 4, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -143,6 +144,9 @@ def choose_batch(
 ) -> int:
     """The batch shape with the most points per second, by a short measurement: 1, 4, 16, 32, … while it pays.
 
+    At the end the fastest takes turns with the loss as it is written, which the objective is evaluated as from then on
+    where that is faster (`evaluator.is_evaluated_as_written`).
+
     A shape is not tried where the trials would take more than 2 % of what so many `points` cost, or 5 s; each is
     measured for `seconds` at most, or told by `rate_of`. `memory` is the most bytes a batch may take (default: half of
     what is free now). A shape that does not fit, or is predicted not to, is not taken. The choice is a measurement:
@@ -185,9 +189,43 @@ def choose_batch(
         if used * following > room * batch:
             log.info("larger batches would not fit: %d points took %d MB of %d MB", batch, used >> 20, room >> 20)
             break
+    if best_rate and _slower_than_written(objective, directions, best, budget - (clock() - began)):
+        best = 1
+        evaluate_as_written(objective)
     keep_only(objective, best)
     log.info("batch shape %d: %.4g points/s", best, best_rate)
     return best
+
+
+def _slower_than_written(objective: Objective, directions: Directions, batch: int, seconds: float) -> bool:
+    """Whether the way that was chosen takes longer for a batch of points than calls of the loss as it is written: the
+    best of some turns within so many seconds."""
+    chosen, written = evaluator(objective, batch), as_written(objective)
+    if not chosen.recorded:
+        return False
+    block = 1e-3 * np.random.default_rng(0).standard_normal((batch, directions.n))
+    walk, clock = Walk(objective, directions), _clock(objective)
+
+    def recorded() -> None:
+        chosen(walk.one(block[0]) if batch == 1 else walk.many(block)).sum().item()
+
+    def plain() -> None:
+        with torch.enable_grad():
+            for alpha in block:
+                written(walk.one(alpha)).item()
+
+    best, began = [math.inf, math.inf], clock()
+    least, most = _ROUNDS
+    with one_thread(objective.device), chosen.ready():
+        for turn in range(most):
+            for i, call in enumerate((recorded, plain)):
+                start = clock()
+                call()
+                best[i] = min(best[i], clock() - start)
+            if turn + 1 >= least and clock() - began > seconds:
+                break
+    log.info("as the loss is written: %.3g ms a point, as it was chosen %.3g", *(1e3 * b / batch for b in best[::-1]))
+    return best[1] < 0.97 * best[0]
 
 
 def _rate(objective: Objective, directions: Directions, batch: int, seconds: float, points: float) -> float:

@@ -72,6 +72,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
     from landscaper_hpc.directions.hessian import proof_of
     from landscaper_hpc.losses.evaluate import evaluation_mode
+    from landscaper_hpc.losses.evaluator import is_evaluated_as_written
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
@@ -113,6 +114,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "iterations": directions.iterations,
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
+            **({"as_written": True} if is_evaluated_as_written(objective) else {}),
             "one_channel_last": True,
             **proof_of(objective),
             **({"notices": notices} if notices else {}),
@@ -259,3 +261,53 @@ def losses_of(
     if not np.isfinite(values).any():
         worker.prove(item.landscape)
     return values
+<<<<<<< HEAD
+=======
+
+
+_workers: dict[tuple[str, str], _Worker] = {}
+
+
+def worker_for(landscape: Landscape) -> _Worker:
+    """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
+    key = (landscape.run, landscape.name)
+    if key not in _workers:
+        _workers.clear()  # one at a time: the model, its data and n directions may fill a GPU
+        _workers[key] = _start(landscape)
+    return _workers[key]
+
+
+def _start(landscape: Landscape) -> _Worker:
+    """Load everything, and prove it before the first shard."""
+    import torch
+
+    from landscaper_hpc.directions.directions import Directions
+
+    store = landscape.open()
+    store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
+    objective = load(landscape)
+    identity.prove(landscape, store, objective)
+    stored = store.directions()
+    directions = Directions(
+        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
+        kind=landscape.study.directions.kind,
+        normalization=landscape.study.directions.normalization,
+        gram=stored.gram,
+    )
+    return _proved(landscape, store, objective, directions)
+
+
+def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions) -> _Worker:
+    """What a process works with once it gives the recorded losses."""
+    from landscaper_hpc.losses.evaluate import prove_for
+    from landscaper_hpc.losses.evaluator import evaluate_as_written
+
+    if store.attributes.get("as_written", False):
+        evaluate_as_written(objective)
+    prove_for(objective, directions, store.grid.corners())
+    batch, began = store.attributes["batch"], time.monotonic()
+    identity.prove_values(landscape, store, objective, directions, batch)
+    a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
+    first = a_batch * -(-math.prod(store.shard_shape) // batch)
+    return _Worker(store, objective, directions, batch, Limit(landscape.site, first))
+>>>>>>> 8c1411e (A loss is evaluated as it is written where that was measured to be faster, and the client loads ahead what it needs after its workers)

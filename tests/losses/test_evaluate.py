@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,6 +298,26 @@ def test_trials_of_shapes_take_little_of_what_the_points_cost() -> None:
         choose_batch(objective, random_directions(objective, 2), points=points, rate_of=rate)
         found[points] = tuple(tried)
     assert found == {100: (1,), 10_000: (1, 4), 10_000_000: (1, 4, 16)}
+
+
+def test_no_way_is_slower_than_the_loss_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(mlp_task())
+    directions, points = random_directions(objective, 2), grid_points(2)
+    replay = Evaluator._replay
+
+    def slow(self: Evaluator, *given: Any) -> Any:
+        until = time.process_time() + 0.02  # a plain call takes a hundredth of that
+        while time.process_time() < until:
+            pass
+        return replay(self, *given)
+
+    monkeypatch.setattr("landscaper_hpc.losses.evaluator.Evaluator._replay", slow)
+    assert choose_batch(objective, directions, points=100, seconds=0.01) == 1
+    assert "as the loss is written" in evaluation_mode(objective, directions, 1)
+    found = losses(objective, directions, points, 1)
+    np.testing.assert_allclose(found, reference(objective, directions, points), rtol=1e-12)
+    prove_for(objective, directions, 2 * points)
+    assert "as the loss is written" in evaluation_mode(objective, directions, 1)  # also over a wider range
 
 
 def test_memory_is_measured_and_limits_the_batch() -> None:

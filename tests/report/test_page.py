@@ -351,7 +351,7 @@ def test_figures_and_page_compute_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("from_arrays", "simplify", "persistence", "lifetimes", "n_saddles"):
         monkeypatch.setattr(f"landscaper_hpc.topology.tree.MergeTree.{name}", fails)
     monkeypatch.setattr("landscaper_hpc.report.quantity.Measured.__init__", fails)
-    monkeypatch.setattr("landscaper_hpc.topology.profile.sweep_upwards", fails)
+    monkeypatch.setattr("landscaper_hpc.topology.kernels.outlines.sweep_upwards", fails)
     assert write_report(tmp_path).read_bytes() == expected
 
 

@@ -12,7 +12,10 @@ import xarray as xr
 from studies import contents, wells
 
 from landscaper_hpc import InputError, Site, Study, merge_tree, open_landscape, run
+from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.work import identity
+from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.tasks import worker_for
 
 SERIAL = Site(executor="serial", shard_points=5)
 
@@ -44,6 +47,23 @@ def test_a_tree_that_somebody_wrote_is_not_the_studys(study: Study, tmp_path: Pa
     }
     tree = xr.open_datatree(tmp_path / "run/study.zarr", engine="zarr")
     assert "/origin/topology/axis.superlevel" in {node.path for node in tree.subtree}
+
+
+def test_a_loss_that_is_evaluated_as_it_is_written_is_so_by_every_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landscaper_hpc.losses.evaluate._slower_than_written", lambda *_: True)
+    study = Study.load(wells(tmp_path / "study", count=5), ["batch=auto"])
+    run(study, SERIAL, tmp_path / "run")
+    monkeypatch.undo()
+    store = open_landscape(tmp_path / "run")
+    assert store.attributes["as_written"]
+    (item,) = Campaign.of(study, SERIAL, tmp_path / "run").landscapes
+    worker = worker_for(item)
+    assert "as the loss is written" in evaluation_mode(worker.objective, worker.directions, worker.batch)
+    (shard,) = store.grid.shards(store.grid.shape)
+    found = losses(worker.objective, worker.directions, store.grid.points(shard), worker.batch)
+    assert found.tolist() == store.loss().reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("damage", ["flip", "foreign", "remove"])
