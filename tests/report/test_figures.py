@@ -192,7 +192,8 @@ def test_all_that_stands_around_the_axes_has_room() -> None:
             for each in (figure, series):
                 element = figures.svg(each)
                 whole = Bbox([(0, 0), each.bbox.size])
-                renderer = FigureCanvasAgg(each).get_renderer()
+                canvas: Any = FigureCanvasAgg(each)
+                renderer = canvas.get_renderer()
                 for part in each.axes:
                     box = part.get_tightbbox(renderer)
                     assert whole.count_contains([box.min, box.max]) == 2

@@ -87,13 +87,15 @@ def svg(figure: Figure) -> str:
     that it takes: measured once, and drawn once, which a layout engine does twice each."""
     _make_room(figure)
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = buffer.getvalue()
     return drawn[drawn.index("<svg") :]
 
 
 def _make_room(figure: Figure) -> None:
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    canvas: Any = FigureCanvasAgg(figure)
+    renderer = canvas.get_renderer()
     slanted = any(label.get_rotation() for ax in figure.axes for label in ax.get_xticklabels())
     for _ in range(4 if slanted else 1):  # those reach out from where they stand, which moves with the axes' ends
         taken = Bbox.union([box for ax in figure.axes if (box := ax.get_tightbbox(renderer)) is not None])
