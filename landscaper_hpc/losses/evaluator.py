@@ -22,6 +22,7 @@ from torch.func import vmap
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
+from landscaper_hpc.losses.looping import looping
 from landscaper_hpc.losses.probes import probes
 from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.flat_layout import Layout
@@ -154,17 +155,14 @@ class Evaluator:
         return scripted(recorded, argument)
 
 
-<<<<<<< HEAD
 known_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
-=======
-_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
 _as_written: weakref.WeakSet[Objective] = weakref.WeakSet()
 
 
 def evaluate_as_written(objective: Objective) -> None:
     """Have single points evaluated by the loss as it is written: it was measured to be the fastest."""
     _as_written.add(objective)
-    _evaluators.get(objective, {}).pop(1, None)
+    known_evaluators.get(objective, {}).pop(1, None)
 
 
 def is_evaluated_as_written(objective: Objective) -> bool:
@@ -176,7 +174,6 @@ def as_written(objective: Objective) -> Evaluator:
     found = Evaluator(objective, 1)
     found.mode = "unrecorded, one point at a time (as the loss is written, which is faster here)"
     return found
->>>>>>> 8c1411e (A loss is evaluated as it is written where that was measured to be faster, and the client loads ahead what it needs after its workers)
 
 
 def evaluator(objective: Objective, batch: int) -> Evaluator:
@@ -260,7 +257,7 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
                 found.inner = Evaluator(objective, 1, pieces=single.pieces)
                 if problem := _disagreement(found.inner, objective, strictly=False):
                     raise NotRecordable(problem)
-            with _looping(way == "vmap of the recording"):
+            with looping(way == "vmap of the recording"):
                 problem = _disagreement(found, objective, strictly=rewritten)
         except (RuntimeError, ValueError, TypeError, LookupError, NotRecordable) as error:
             if out_of_memory(error):
@@ -274,20 +271,6 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
     alone.mode = f"{single.mode} (not in batches: {problems[-1]})"
     alone._ready, alone._weights = single._ready, single._weights
     return alone
-
-
-@contextmanager
-def _looping(allowed: bool) -> Iterator[None]:
-    """Whether an operation without a batching rule may be looped over: slow, unless it is recorded as what it loops
-    over. torch's warning of it passes by Python, and is left out."""
-    functorch: Any = torch._C._functorch
-    functorch._set_vmap_fallback_enabled(allowed)
-    functorch._set_vmap_fallback_warning_enabled(False)
-    try:
-        yield
-    finally:
-        functorch._set_vmap_fallback_enabled(True)
-        functorch._set_vmap_fallback_warning_enabled(True)
 
 
 def _disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:

@@ -100,7 +100,10 @@ def _start(landscape: Landscape) -> Worker:
 def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, directions: Directions) -> Worker:
     """What a process works with once it gives the recorded losses."""
     from landscaper_hpc.losses.evaluate import prove_for
+    from landscaper_hpc.losses.evaluator import evaluate_as_written
 
+    if store.attributes.get("as_written", False):
+        evaluate_as_written(objective)
     prove_for(objective, directions, store.grid.corners())
     batch, began = store.attributes["batch"], time.monotonic()
     identity.prove_values(landscape, store, objective, directions, batch)

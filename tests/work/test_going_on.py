@@ -15,7 +15,7 @@ from landscaper_hpc import InputError, Site, Study, merge_tree, open_landscape, 
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.tasks import worker_for
+from landscaper_hpc.work.loaded import worker_for
 
 SERIAL = Site(executor="serial", shard_points=5)
 
