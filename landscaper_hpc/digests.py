@@ -6,13 +6,38 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
 def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def with_seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file is to hold, with the SHA-256 of all of it as its last key."""
+    own = {key: value for key, value in content.items() if key != "sha256"}
+    return {**own, "sha256": canonical_sha256(own)}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Whether what a file holds is what was written `with_seal`."""
+    return bool(content.get("sha256") == with_seal(content)["sha256"])
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def with_digest(content: bytes) -> bytes:
+    """Bytes of a file, with their SHA-256 before them."""
+    return hashlib.sha256(content).digest() + content
+
+
+def without_digest(content: bytes) -> bytes | None:
+    """The bytes that were written `with_digest`; None where they are others."""
+    body = content[_DIGEST:]
+    return body if hashlib.sha256(body).digest() == content[:_DIGEST] else None
 
 
 SETTLED = 3 * 10**9  # nanoseconds: more than the clock of any file system ticks

@@ -6,7 +6,6 @@ Of what is finished nothing is listed, so that a thousand studies of a thousand 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -87,7 +86,7 @@ def _process(holder: str) -> tuple[str, int]:
 def _command(folder: Path) -> str | None:
     """The command that began or went on with it last, as it can be given here."""
     try:
-        given = json.loads(RunFolder(folder).command.read_text())
+        given = strict_json.parsed(RunFolder(folder).command.read_text())
         words = shlex.join(given["words"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -288,7 +287,7 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _hours(heartbeats: Sequence[State], known: Sequence[Job]) -> dict[str, float]:
     """Hours that workers were at work, and GPUs: as accounted by Slurm, or else as workers with a GPU count them."""
-    hours = {"cpu": 0.0, "cuda": 0.0}
+    hours = defaultdict[str, float](float)
     for state in heartbeats:
         hours[state.device.partition(":")[0]] += (state.now - state.began) / 3600
     accounted = sum(job.gpu_hours for job in known)

@@ -24,7 +24,15 @@ def dumps(value: Any, indent: int | None = None) -> str:
 
 def loads(text: str | bytes) -> Any:
     """What `dumps` was given, tuples as lists. `ValueError` for what is no strict JSON."""
-    return _read(json.loads(text, parse_constant=_refuse))
+    return _read(parsed(text, parse_constant=_refuse))
+
+
+def parsed(text: str | bytes, **options: Any) -> Any:
+    """What `json.loads` makes of it; `ValueError` as well for what is nested deeper than Python can follow."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from landscaper_hpc.commands.options import Out, Set, SetSite, SiteFile, StudyFile, load_site, load_study
+from landscaper_hpc.commands.options import (
+    AcceptVersions,
+    Out,
+    Set,
+    SetSite,
+    SiteFile,
+    StudyFile,
+    load_site,
+    load_study,
+)
 
 if TYPE_CHECKING:
     from landscaper_hpc.store.landscape import LandscapeStore
@@ -13,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def sensitivity(
-    study: StudyFile, set_: Set = None, site: SiteFile = None, set_site: SetSite = None, out: Out = None
+    study: StudyFile,
+    set_: Set = None,
+    site: SiteFile = None,
+    set_site: SetSite = None,
+    out: Out = None,
+    accept_versions: AcceptVersions = False,
 ) -> None:
     """Say how a finished study's numbers depend on range, resolution, connectivity and number of directions.
 
@@ -27,7 +41,7 @@ def sensitivity(
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.work.campaign import Plan
 
-    loaded, where = load_study(study, set_), load_site(site, overrides=set_site)
+    loaded, where = load_study(study, set_), load_site(site, overrides=set_site, accept_versions=accept_versions)
     for item in Plan.of(loaded, where, where.folder(loaded.name, out)).landscapes:
         store = item.open()
         store.refuse_other(loaded.science(item.checkpoint))

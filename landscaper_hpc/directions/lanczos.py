@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscaper_hpc.digests import with_digest, without_digest
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Progress, silent
@@ -130,10 +131,11 @@ class _State:
 
     @classmethod
     def load(cls, path: Path, first: Tensor, m: int, vector: Tensor | None = None) -> _State:
-        """What the file holds, or a beginning where it is missing or belongs to another start."""
+        """What the file holds, or a beginning where it is missing, damaged, or belongs to another start."""
         state = cls.begin(first, m, vector)
-        if path.exists():
-            saved = torch.load(path, weights_only=True, map_location=first.device)
+        content = without_digest(path.read_bytes()) if path.exists() else None
+        if content is not None:
+            saved = torch.load(io.BytesIO(content), weights_only=True, map_location=first.device)
             if saved["start"] == state.start:
                 state.q[: len(saved["q"])] = saved["q"]
                 state.t = saved["t"].cpu().numpy()
@@ -144,7 +146,7 @@ class _State:
         content = io.BytesIO()
         numbers = {"j": self.j, "products": self.products, "breakdowns": self.breakdowns, "start": self.start}
         torch.save({"q": self.q[: self.j + 1].clone(), "t": torch.from_numpy(self.t), **numbers}, content)
-        publish(path, content.getvalue())
+        publish(path, with_digest(content.getvalue()))
 
     def extend(self, product: Product) -> None:
         """Apply the operator to the waiting row and orthogonalise, twice."""

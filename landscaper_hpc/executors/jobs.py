@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from landscaper_hpc.digests import is_sealed, with_seal
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import private_folder, publish
 from landscaper_hpc.store.folder import RunFolder
+from landscaper_hpc.strict_json import parsed
 from landscaper_hpc.work.stages import JOBS
 
 # what a job ends as; one that was requeued has another state by then
@@ -97,9 +100,17 @@ class Record:
     def submissions(self) -> list[dict[str, Any]]:
         """`id` (of the array, for its tasks), `stage`, `campaign`, `at` (seconds since 1970), `jobs` as last seen."""
         try:
-            return list(json.loads(self._file.read_text())["submissions"])
+            found = parsed(self._file.read_bytes())
+            if is_sealed(found):
+                return list(found["submissions"])
         except (FileNotFoundError, PermissionError):  # another user who looks sees no jobs
             return []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        raise InputError(
+            f"{self._file}: is torn or altered; restore it, or remove it when none of the jobs that it named is left "
+            "(squeue)"
+        )
 
     def add(self, stage: str, number: str, campaign: str) -> None:
         """Write down a submission; `campaign` tells what it works on."""
@@ -138,7 +149,7 @@ class Record:
 
     def _write(self, submissions: Iterable[Mapping[str, Any]]) -> None:
         private_folder(self.folder)
-        publish(self._file, (json.dumps({"submissions": list(submissions)}, indent=1) + "\n").encode())
+        publish(self._file, (json.dumps(with_seal({"submissions": list(submissions)}), indent=1) + "\n").encode())
 
 
 def over(numbers: Iterable[str], owner: int) -> set[str]:

@@ -42,6 +42,7 @@ def schema() -> dict[str, Any]:
             seed=_COUNT,
             configuration={"type": "object", "description": "the study as it was read, defaults included"},
         ),
+        sha256=_SHA256 | {"description": "of all else that the file holds; checked by whoever reads it here"},
     )
     found["properties"]["provenance"]["additionalProperties"] = True
     return {

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc import strict_json
+from landscaper_hpc.digests import is_sealed, with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import ANSWERS, SCOPE
 from landscaper_hpc.study.study import Study
 
-SCHEMA = 2
+SCHEMA = 3
 """The number of the format, which `results.schema.json` beside this file describes."""
 
 
@@ -36,7 +37,7 @@ def results(study: Study, study_id: str, stores: Sequence[LandscapeStore]) -> di
 def write_results(file: Path, found: dict[str, Any]) -> None:
     from landscaper_hpc.files import publish
 
-    publish(file, (strict_json.dumps(found, indent=2) + "\n").encode())
+    publish(file, (strict_json.dumps(with_seal(found), indent=2) + "\n").encode())
 
 
 def _accepted(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
@@ -52,16 +53,20 @@ def _notices(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """What a `results.json` holds. `InputError` where there is none, or one of another format."""
+    """What a `results.json` holds. `InputError` where there is none, one of another format, or one that was altered."""
     try:
         found = strict_json.loads(file.read_bytes())
         schema = found["schema"]
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); `landscaper-hpc run` makes it") from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: is not a study's results; `landscaper-hpc run` makes it again") from None
+        raise InputError(f"{file}: is not a study's results; remove it and run the study again") from None
     if schema != SCHEMA:
-        raise InputError(f"{file}: has format {schema!r}, this version reads {SCHEMA}; run the study again")
+        raise InputError(
+            f"{file}: has format {schema!r}, this version reads {SCHEMA}; remove it and run the study again"
+        )
+    if not is_sealed(found):
+        raise InputError(f"{file}: was altered after it was written; restore it, or remove it and run the study again")
     return found  # type: ignore[no-any-return]
 
 

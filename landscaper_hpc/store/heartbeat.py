@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from landscaper_hpc.strict_json import parsed
+
 WINDOW = 300.0
 """Seconds over which a rate is taken."""
 
@@ -141,8 +143,21 @@ def read_heartbeats(workers: Path) -> list[State]:
     found = []
     for file in sorted(workers.glob("*.json")):
         with suppress(OSError, ValueError, TypeError):  # a file system may tear what is not synced
-            found.append(State(**json.loads(file.read_bytes())))
+            state = State(**parsed(file.read_bytes()))
+            if _is_whole(state):
+                found.append(state)
     return found
+
+
+def _is_whole(state: State) -> bool:
+    numbers = (state.pid, state.began, state.now, state.points, state.shards, state.restart)
+    marks = [number for time, points, shards in state.marks for number in (time, points, shards)]
+    texts = (state.host, state.device, state.current, state.pids)
+    return (
+        all(isinstance(number, int | float) for number in (*numbers, *marks))
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(state.job, str | None)
+    )
 
 
 def at_work(states: Sequence[State], over: Collection[str]) -> list[State]:

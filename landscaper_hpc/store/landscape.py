@@ -62,7 +62,7 @@ class LandscapeStore(ShardedLosses):
             if self.folder.is_dir() and (self.folder / zarr_files.NODE).exists():
                 raise self._altered() from None
             raise InputError(f"{self.folder}: there is no landscape; `landscaper-hpc run` makes it") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.folder}: the metadata cannot be read ({error}); restore or remove this folder"
             ) from None
@@ -397,4 +397,4 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
 
 def landscape_names(path: Path) -> list[str]:
     """Names of the landscapes in a `study.zarr`, sorted."""
-    return sorted(p.parent.name for p in path.glob(f"[!.]*/{layout.LOSS}") if p.is_dir())
+    return sorted({p.parent.name for name in (layout.LOSS, zarr_files.NODE) for p in path.glob(f"[!.]*/{name}")})

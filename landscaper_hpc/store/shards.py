@@ -27,6 +27,7 @@ class ShardedLosses:
         self.folder = folder
         self.grid = grid
         self.shard_shape: tuple[int, ...] = tuple(shard_shape)
+        self._proven: set[tuple[int, ...]] = set()
         self._shard_grid = tuple(-(-k // s) for k, s in zip(grid.shape, self.shard_shape, strict=True))
 
     def shards(self) -> Iterator[Shard]:
@@ -56,6 +57,8 @@ class ShardedLosses:
             return self._done_entry(index).read_bytes()
         except FileNotFoundError:
             raise InputError(f"{self.folder}: shard {index} is not evaluated; run the study again") from None
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def pending(self) -> list[Shard]:
         """The shards that are not done. One listing; reads no data.
@@ -72,7 +75,10 @@ class ShardedLosses:
         return math.prod(self._shard_grid)
 
     def n_done(self) -> int:
-        return sum(name.startswith("c.") for name in os.listdir(self.folder.joinpath(*layout.DONE)))  # noqa: PTH208
+        try:
+            return sum(name.startswith("c.") for name in os.listdir(self.folder.joinpath(*layout.DONE)))  # noqa: PTH208
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def drop_damaged(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again and are returned."""
@@ -80,8 +86,10 @@ class ShardedLosses:
         for shard in self.shards():
             entry = self._done_entry(shard.index)
             try:
-                digest = entry.read_bytes()
-            except FileNotFoundError:
+                digest = self.shard_sha256(shard.index)
+            except InputError:
+                if entry.exists():
+                    raise
                 continue
             try:
                 with self._chunk(shard.index).open("rb") as stream:
@@ -108,7 +116,7 @@ class ShardedLosses:
         Raises
         ------
         InputError
-            Where a shard of it is not done.
+            Where a shard of it is not done, or not as it was written.
         """
         bounds = [s.indices(k)[:2] for s, k in zip(region, self.grid.shape, strict=True)]
         needed = [range(a // s, -(-b // s)) for (a, b), s in zip(bounds, self.shard_shape, strict=True)]
@@ -154,9 +162,16 @@ class ShardedLosses:
     def _mapped(self, index: tuple[int, ...]) -> NDArray[np.float64]:
         chunk = self._chunk(index)
         try:
-            return np.memmap(chunk, "<f8", "r", shape=self.shard_shape)
+            values = np.memmap(chunk, "<f8", "r", shape=self.shard_shape)
         except (OSError, ValueError):
             raise InputError(f"{chunk}: the chunk is missing or torn; run the study again") from None
+        if index not in self._proven:
+            if bytes.fromhex(zarr_files.sha256(values)) != self.shard_sha256(index):
+                raise InputError(
+                    f"{chunk}: the chunk is altered, its SHA-256 is another; run the study again, it mends it"
+                )
+            self._proven.add(index)
+        return values
 
     @property
     def losses(self) -> Path:
@@ -191,8 +206,15 @@ class ShardedLosses:
         return self.folder.joinpath(*layout.DONE, zarr_files.chunk_name((*index, 0)))
 
     def _done(self) -> set[tuple[int, ...]]:
-        with os.scandir(self.folder.joinpath(*layout.DONE)) as entries:
-            return {tuple(map(int, e.name.split(".")[1:-1])) for e in entries if e.name.startswith("c.")}
+        try:
+            with os.scandir(self.folder.joinpath(*layout.DONE)) as entries:
+                return {tuple(map(int, e.name.split(".")[1:-1])) for e in entries if e.name.startswith("c.")}
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> InputError:
+        what = "is gone" if isinstance(error, FileNotFoundError) else "cannot be read"
+        return InputError(f"{error.filename}: {what}; restore it, or remove {self.folder} and run the study again")
 
 
 def _shift(index: tuple[int, ...], ranges: list[range]) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc import strict_json
+from landscaper_hpc.digests import is_sealed, with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.store.folder import SweepFolder
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ def read_sweep(folder: Path) -> Recorded:
         found = strict_json.loads(file.read_bytes())
         if found["schema"] != SCHEMA:
             raise InputError(f"{file}: has format {found['schema']!r}, this version reads {SCHEMA}; run the sweep anew")
+        if not is_sealed(found):
+            raise InputError(
+                f"{file}: was altered after it was written; restore it, or remove it and run the sweep again"
+            )
         entries = [Entry(**entry) for entry in found["studies"]]
         return Recorded(found["name"], found["study_file"], found["definition"], entries)
     except OSError as error:
@@ -69,7 +74,7 @@ def write_record(folder: Path, recorded: Recorded) -> None:
         "definition": recorded.definition,
         "studies": list(map(asdict, recorded.entries)),
     }
-    text = strict_json.dumps(content, indent=1) + "\n"
+    text = strict_json.dumps(with_seal(content), indent=1) + "\n"
     file = SweepFolder(folder).record
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         publish(file, text.encode())

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.files import publish
+from landscaper_hpc.strict_json import parsed
 
 NODE = "zarr.json"
 
@@ -131,7 +132,7 @@ def consolidated(document: Document) -> dict[str, Document] | None:
 
 
 def read_document(folder: Path) -> Document:
-    found: Document = json.loads((folder / NODE).read_bytes())
+    found: Document = parsed((folder / NODE).read_bytes())
     return found
 
 
@@ -155,7 +156,7 @@ def flat_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def nested_attributes(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: json.loads(value) if isinstance(value, str) and _is_json(value) else value for key, value in values.items()
+        key: parsed(value) if isinstance(value, str) and _is_json(value) else value for key, value in values.items()
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.digests import canonical_sha256
+from landscaper_hpc.digests import canonical_sha256, with_digest, without_digest
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
@@ -29,6 +30,8 @@ from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -71,10 +74,16 @@ class Batch(ABC):
         """The file that says where it hung."""
         return self.file.with_suffix(".hung")
 
-    def read(self) -> Arrays:
-        """What was found."""
-        with np.load(self.file, allow_pickle=False) as found:
-            return dict(found)
+    def read(self) -> Arrays | None:
+        """What was found, where it is there as it was written. What is damaged is removed, and so done again."""
+        content = without_digest(self.file.read_bytes()) if self.file.exists() else b""
+        if content:
+            with np.load(io.BytesIO(content), allow_pickle=False) as found:
+                return dict(found)
+        if content is None:
+            log.warning("%s: is damaged; what it held is done again", self.file)
+            self.file.unlink(missing_ok=True)
+        return None
 
     def __str__(self) -> str:
         return f"{self.landscape}, {self.what}"
@@ -102,9 +111,12 @@ def answer_here(questions: Sequence[Question], item: Landscape) -> None:
     """Answer what is asked of a finished landscape, in this process."""
 
     def deal(batches: Sequence[Batch]) -> list[Arrays]:
-        for batch in batches:
-            do_batch(batch, silent)
-        return [batch.read() for batch in batches]
+        def done(batch: Batch) -> Arrays:
+            while (found := batch.read()) is None:
+                do_batch(batch, silent)
+            return found
+
+        return list(map(done, batches))
 
     _answer(questions, item, deal)
 
@@ -125,7 +137,7 @@ def do_batch(batch: Batch, progress: Progress) -> None:
     except Hung as hung:
         raise _refused(batch, str(hung)) from None
     np.savez(content, **arrays)
-    publish(batch.file, content.getvalue())
+    publish(batch.file, with_digest(content.getvalue()))
 
 
 def _refused(batch: Batch, why: str) -> InputError:
@@ -153,8 +165,11 @@ def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:
         done += 1
         bars.update(label, min(done, len(batches)), len(batches))
 
-    until_done(mapper, do_batch, missing, None, on_done)
-    return [batch.read() for batch in batches]
+    found: list[Arrays | None] = [None]
+    while any(one is None for one in found):
+        until_done(mapper, do_batch, missing, None, on_done)
+        found = [batch.read() for batch in batches]
+    return [one for one in found if one is not None]
 
 
 def _answer(questions: Sequence[Question], item: Landscape, deal: Deal) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import private_folder, publish
 from landscaper_hpc.store.folder import JobsFolder
+from landscaper_hpc.strict_json import parsed
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -46,7 +47,7 @@ def taken_over(file: Path, sha256: str) -> Campaign:
         raise InputError(f"{file}: cannot be read ({error.strerror}); submit the job again") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{file}: is not what was submitted, its SHA-256 differs; cancel the job and submit it again")
-    return _restored(json.loads(content))
+    return _restored(parsed(content))
 
 
 def _described(campaign: Campaign, site: Site) -> dict[str, Any]:

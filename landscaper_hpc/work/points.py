@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.digests import with_digest, without_digest
 from landscaper_hpc.files import publish, remove_partials
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.progress import Progress
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 Ids = NDArray[np.int64]
 
-_DIGEST = hashlib.sha256().digest_size
 _WHOLE, _OTHERS = "known.losses", "others.losses"
 _A_WORKER = 4
 """Sparse shards that a worker gets of a round: the last ones end about together."""
@@ -109,7 +109,7 @@ def write(file: Path, ids: Ids, losses: NDArray[Any]) -> None:
     """Publish ids and their losses with the SHA-256 of both."""
     content = np.ascontiguousarray(ids, "<i8").tobytes() + np.ascontiguousarray(losses, "<f8").tobytes()
     file.parent.mkdir(parents=True, exist_ok=True)
-    publish(file, hashlib.sha256(content).digest() + content, sync="content")
+    publish(file, with_digest(content), sync="content")
 
 
 def read(file: Path) -> tuple[Ids, NDArray[np.float64]] | None:
@@ -118,8 +118,8 @@ def read(file: Path) -> tuple[Ids, NDArray[np.float64]] | None:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
-    digest, body = content[:_DIGEST], content[_DIGEST:]
-    if hashlib.sha256(body).digest() != digest or len(body) % 16:
+    body = without_digest(content)
+    if body is None or len(body) % 16:
         log.warning("%s: is damaged; what it held is evaluated again", file)
         file.unlink(missing_ok=True)
         return None

@@ -12,6 +12,7 @@ import pytest
 from studies import wells
 
 from landscaper_hpc import Site, Study
+from landscaper_hpc.digests import with_seal
 from landscaper_hpc.executors import SerialMapper, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
 from landscaper_hpc.executors.slurm import launcher
@@ -111,7 +112,7 @@ def test_silence_and_no_accounts(slurm: Slurm, tmp_path: Path) -> None:
     file = tmp_path / "jobs/jobs.json"
     entries = json.loads(file.read_text())
     entries["submissions"][0]["at"] = time.time() - 1000
-    file.write_text(json.dumps(entries))
+    file.write_text(json.dumps(with_seal(entries)))
     (job,) = jobs.jobs(tmp_path)
     assert (job.state, job.active) == ("GONE", False)
 
@@ -161,5 +162,5 @@ def test_accounts_that_never_hear_of_an_end(slurm: Slurm, tmp_path: Path) -> Non
     file = tmp_path / "jobs/jobs.json"
     entries = json.loads(file.read_text())
     entries["submissions"][0]["absent_since"] -= 1000
-    file.write_text(json.dumps(entries))
+    file.write_text(json.dumps(with_seal(entries)))
     assert [job.state for job in Record(tmp_path).look(save=True)] == ["GONE"]

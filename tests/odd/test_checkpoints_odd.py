@@ -10,6 +10,7 @@ import json
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -451,6 +452,33 @@ def _self_named(_: State, folder: Path) -> Path:
     return path
 
 
+def _packed(state: State, folder: Path) -> Path:
+    _save(state, folder / "plain.pt")
+    with (
+        zipfile.ZipFile(folder / "plain.pt") as plain,
+        zipfile.ZipFile(folder / "x.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    return folder / "x.pt"
+
+
+def _nested(_: State, folder: Path) -> Path:
+    """An archive of torch whose pickle is {"model": {"model": …}}, deeper than can be followed."""
+    _save({}, folder / "plain.pt")
+    with zipfile.ZipFile(folder / "plain.pt") as plain, zipfile.ZipFile(folder / "x.pt", "w") as nested:
+        for name in plain.namelist():
+            deep = b"\x80\x02" + b"}X\x05\x00\x00\x00model" * 5000 + b"}" + b"s" * 5000 + b"."
+            nested.writestr(name, deep if name.endswith("data.pkl") else plain.read(name))
+    return folder / "x.pt"
+
+
+def _says_too_much(_: State, folder: Path) -> Path:
+    """A header for 4 TB of values that are not there."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}).encode()
+    return _bytes(len(header).to_bytes(8, "little") + header, "x.safetensors")(_, folder)
+
+
 def _torchscript(_: State, folder: Path) -> Path:
     folder.mkdir()
     with warnings.catch_warnings():
@@ -490,6 +518,11 @@ DAMAGED: dict[str, tuple[Callable[[State, Path], Path], str]] = {
         "no valid weight_map",
     ),
     "nested JSON": (_bytes(b"[" * 10**6, "x.index.json"), "no valid weight_map"),
+    "packed after it was saved": (_packed, "was compressed after it was saved"),
+    "too deep": (_nested, "is nested deeper than weights are"),
+    "a header for 4 TB": (_says_too_much, "damaged, or not what its name says"),
+    "a header of 2**60 bytes": (_bytes(b"\0" * 7 + b"\x10" + b"{}", "x.safetensors"), "damaged, or not"),
+    "a pickle that says it is long": (_bytes(b"\x80\x02X\xf0\xff\xff\xffabc"), "damaged, or not"),
     "TorchScript": (_torchscript, "is a TorchScript program"),
     "a run's folder": (_run_folder, "holds several checkpoints; name one of them: checkpoint-500"),
 }

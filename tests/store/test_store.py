@@ -146,6 +146,8 @@ def test_damage_is_found_by_its_hash(tmp_path: Path, damage: str) -> None:
         chunk.write_bytes(b"")
     else:
         chunk.unlink()
+    with pytest.raises(InputError, match=r"c\.1\.0: the chunk is (altered|missing or torn)"):
+        LandscapeStore(store.path, store.name).loss()
     assert [shard.index for shard in store.verify()] == [(1, 0)]
     assert [shard.index for shard in store.pending()] == [(1, 0)]
     fill(store, values)

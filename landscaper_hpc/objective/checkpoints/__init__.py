@@ -32,7 +32,11 @@ def read_with_notice(path: Path, containers: Sequence[str] = ()) -> tuple[dict[s
     from landscaper_hpc.objective.checkpoints.several import said_of_several
 
     path = Path(path)
-    tensors, notice = state_dict_and_notice(contents(path), path, containers)
+    content = contents(path)
+    try:
+        tensors, notice = state_dict_and_notice(content, path, containers)
+    except RecursionError:
+        raise InputError(f"checkpoint {path} is nested deeper than weights are; save its state dict alone") from None
     return tensors, "; ".join(said for said in (said_of_several(path), notice) if said)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.strict_json import once
+from landscaper_hpc.strict_json import once, parsed
 
 _END = ".index.json"
 READABLE = f"an {_END} of shards"
@@ -53,7 +52,7 @@ def _shards(index: Path) -> list[str]:
 
 def _places(index: Path) -> dict[str, str]:
     try:
-        content = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=once)
+        content = parsed(index.read_text(encoding="utf-8"), object_pairs_hook=once)
         return {name: str(file) for name, file in content["weight_map"].items()}
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"checkpoint index {index} has no valid weight_map") from error

@@ -31,6 +31,8 @@ def read(path: Path) -> Mapping[str, Any]:
             f"checkpoint {path} is a TorchScript program, and loading one could execute code; save its weights with "
             "torch.save(torch.jit.load(...).state_dict(), ...)"
         )
+    if archive:
+        _refuse_packed(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols of other programs: what loads, loads
@@ -59,6 +61,18 @@ def loaded(path: Path, *, mmap: bool, **options: Any) -> Any:
         with path.open("rb") as stream:
             return torch.load(stream, **options)
     return torch.load(path, mmap=mmap, **options)
+
+
+def _refuse_packed(path: Path) -> None:
+    """`InputError` for an archive that is compressed, as torch makes none: in place its bytes would be taken for
+    values, and unpacked it may be of any size."""
+    with zipfile.ZipFile(path) as file:
+        packed = [entry.filename for entry in file.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise InputError(
+            f"checkpoint {path} was compressed after it was saved ({packed[0]} in it is); unpack it and pack it again "
+            "without compression (zip -0), or save it again with torch.save"
+        )
 
 
 def _is_torchscript(path: Path) -> bool:

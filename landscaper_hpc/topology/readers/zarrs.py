@@ -4,7 +4,6 @@ torn, or means something else than it says (`conventions`), is refused."""
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.strict_json import once
+from landscaper_hpc.strict_json import once, parsed
 from landscaper_hpc.topology.readers.base import Region, check_shape
 from landscaper_hpc.topology.readers.conventions import Missing, refuse_packed
 from landscaper_hpc.topology.readers.raw import beginning, open_regular, read_box, refuse_pointer
@@ -52,7 +51,7 @@ def metadata(folder: Path) -> dict[str, Any] | None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_bytes(), object_pairs_hook=once)
+    found = parsed(file.read_bytes(), object_pairs_hook=once)
     if not isinstance(found, dict):
         raise ValueError(f"{file.name} holds no object")
     return found

@@ -1,0 +1,150 @@
+"""Files of a study or a sweep that were edited, damaged or removed: a sentence, or made again; never other numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import command, contents, wells
+
+Change = Callable[[Path], object]
+
+
+def edited(key: str, value: Any) -> Change:
+    """JSON in which one value, by its path, is another."""
+
+    def change(file: Path) -> None:
+        document = json.loads(file.read_text())
+        *path, last = key.split("/")
+        at = document
+        for name in path:
+            at = at[int(name)] if isinstance(at, list) else at[name]
+        assert at[last] != value
+        at[last] = value
+        file.write_text(json.dumps(document))
+
+    return change
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def halved(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def nested(file: Path) -> None:
+    file.write_bytes(b'{"a":' * 100_000)
+
+
+def written(text: str) -> Change:
+    return lambda file: file.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in `study`, finished in `run`, and a sweep of it in `sweep`."""
+    folder = tmp_path_factory.mktemp("made")
+    study = wells(folder / "study", count=7)
+    (folder / "site.yaml").write_text("{executor: serial, shard_points: 21}")
+    for name, *more in ("run", study), ("sweep", study, "--set", "grid.range=1.5,1.2"):
+        done = command(name, *more, "--site", folder / "site.yaml", "--out", folder / name)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+LOSS, DONE = "run/study.zarr/origin/loss", "run/study.zarr/origin/done/sha256"
+SWEPT = "sweep/studies/grid.range=1.2/results.json"
+ALTERED, NO_RESULTS = "was altered after it was written; restore it", "is not a study's results"
+REFUSED: dict[str, tuple[str, Change, str]] = {
+    # what: (file, its change, the command, what it says)
+    "a number": ("run/results.json", edited("landscapes/0/topology/smad", 0.5), "report", ALTERED),
+    "a name": ("run/results.json", edited("study", "another"), "report", ALTERED),
+    "an option": ("run/results.json", edited("landscapes/0/options/tilt", 3), "report", ALTERED),
+    "no landscape": ("run/results.json", edited("landscapes", []), "report", ALTERED),
+    "a former format": ("run/results.json", edited("schema", 2), "report", "format 2, this version reads 3; remove it"),
+    "half a file": ("run/results.json", halved, "report", NO_RESULTS),
+    "a list": ("run/results.json", written("[]"), "report", NO_RESULTS),
+    "too deep": ("run/results.json", nested, "report", NO_RESULTS),
+    "a number of a sweep": (SWEPT, edited("landscapes/0/topology/smad", 0.5), "report sweep", ALTERED),
+    "a value of a sweep": ("sweep/sweep.json", edited("studies/0/values/grid.range", 9.0), "report sweep", ALTERED),
+    "too deep a sweep": ("sweep/sweep.json", nested, "status sweep", "is not the record of a sweep"),
+    "losses compared": (f"{LOSS}/c.0.0", flipped, "sensitivity", "the chunk is altered"),
+    "losses read": (f"{LOSS}/c.0.0", flipped, "topology", "the chunk is altered"),
+    "metadata in a folder": (f"{LOSS}/zarr.json", a_folder, "status", "the metadata cannot be read"),
+    "metadata too deep": ("run/study.zarr/origin/zarr.json", nested, "status", "nested too deeply"),
+    "no losses": (LOSS, shutil.rmtree, "status", "the metadata were altered"),
+    "no hashes": (DONE, shutil.rmtree, "status", "is gone; restore it, or remove"),
+    "a hash in a folder": (f"{DONE}/c.0.0.0", a_folder, "topology", "cannot be read; restore it, or remove"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_was_altered_is_refused_in_one_sentence(what: str, made: Path, tmp_path: Path) -> None:
+    file, change, words, said = REFUSED[what]
+    name, folder = [*words.split(), "run"][:2]
+    shutil.copytree(made / folder, tmp_path / folder)
+    change(tmp_path / file)
+    of = (made / "study/study.yaml", "--out") if name == "sensitivity" else ()
+    done = command(name, *of, tmp_path / folder)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+MADE_AGAIN: dict[str, tuple[str, Change]] = {
+    "a number": ("run/results.json", edited("landscapes/0/topology/smad", 0.5)),
+    "too deep": ("run/results.json", nested),
+    "half a page": ("run/report.html", halved),
+    "a loss": (f"{LOSS}/c.1.0", flipped),
+    "half a shard": (f"{LOSS}/c.1.0", halved),
+    "a hash": (f"{DONE}/c.1.0.0", flipped),
+    "no hash": (f"{DONE}/c.1.0.0", Path.unlink),
+    "a tree": ("run/study.zarr/origin/topology/axis.sublevel/parent/c.0", flipped),
+}
+
+
+@pytest.mark.parametrize("what", MADE_AGAIN)
+def test_what_follows_from_the_rest_is_made_again(what: str, made: Path, tmp_path: Path) -> None:
+    file, change = MADE_AGAIN[what]
+    shutil.copytree(made / "run", tmp_path / "run")
+    change(tmp_path / file)
+    done = command("run", made / "study/study.yaml", "--site", made / "site.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "run") == contents(made / "run")
+
+
+ODD_BEATS = [
+    {"marks": "x"},
+    {"marks": [[1.0]]},
+    {"marks": [["a", 1, 1]]},
+    {"began": "x"},
+    {"points": None},
+    {"host": 7},
+    {"job": 7},
+    {"device": "other:0"},
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_BEATS)
+def test_a_workers_word_that_is_torn_is_not_counted(odd: dict[str, Any], made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    (beat,) = (tmp_path / "run/logs/workers").glob("*.json")
+    beat.write_text(json.dumps(json.loads(beat.read_text()) | odd))
+    done = command("status", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "3/3 shards" in done.stdout
