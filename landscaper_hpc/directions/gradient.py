@@ -13,7 +13,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils.checkpoint import CheckpointError
 
 from landscaper_hpc.directions.proof import Estimate, along
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
@@ -84,6 +84,12 @@ def value_and_gradient(
         _checkpointed.add(objective)
         return found()
     except RuntimeError as error:
+        if "use_reentrant=True" in str(error):
+            raise InputError(
+                f"{objective.source}: calls torch.utils.checkpoint with use_reentrant=True, through which torch gives "
+                "no gradients of single parameters; call it with use_reentrant=False, or use random directions "
+                "(directions.kind: random), which need none"
+            ) from None
         if "not implemented" not in str(error):
             raise
         with plain_attention():  # the fused kernels inside a loss with derivatives of its own
@@ -103,8 +109,8 @@ def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
     return (
         "the loss and its gradient are of two functions: along a random direction the slope of the loss is "
         f"{measured.value:.6g}, and its gradient says {claimed:.6g} (a detach(), torch.no_grad() or straight-through "
-        "estimator inside the loss, a custom backward pass, or a kink at the checkpoint itself); use random "
-        "directions (directions.kind: random), which need no gradient"
+        "estimator inside the loss, a custom backward pass, torch.utils.checkpoint with use_reentrant=True, or a kink "
+        "at the checkpoint itself); use random directions (directions.kind: random), which need no gradient"
     )
 
 
@@ -120,5 +126,16 @@ def refuse_wrong_gradient(objective: Objective) -> None:
         epsilon(objective.precision, objective.device),
         tolerance,
     )
-    if problem := two_functions(slope, float(gradient(objective).double() @ line.double()), tolerance):
+    try:
+        claimed = float(gradient(objective).double() @ line.double())
+    except InputError:
+        raise
+    except RuntimeError as error:  # of the user's own backward pass
+        refusal = InputError(
+            f"{objective.source}: the loss has no gradient ({' '.join(str(error).split())[:200]}); use random "
+            "directions (directions.kind: random), which need none"
+        )
+        refusal.traceback = user_traceback(error)
+        raise refusal from error
+    if problem := two_functions(slope, claimed, tolerance):
         raise InputError(f"{objective.source}: {problem}")

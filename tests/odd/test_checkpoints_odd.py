@@ -452,6 +452,10 @@ def _self_named(_: State, folder: Path) -> Path:
     return path
 
 
+def _lazy(_: State, folder: Path) -> Path:
+    return _save(nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d()).state_dict(), folder / "x.pt")
+
+
 def _packed(state: State, folder: Path) -> Path:
     _save(state, folder / "plain.pt")
     with (
@@ -518,6 +522,7 @@ DAMAGED: dict[str, tuple[Callable[[State, Path], Path], str]] = {
         "no valid weight_map",
     ),
     "nested JSON": (_bytes(b"[" * 10**6, "x.index.json"), "no valid weight_map"),
+    "lazy parameters": (_lazy, "holds no weights but lazy parameters"),
     "packed after it was saved": (_packed, "was compressed after it was saved"),
     "too deep": (_nested, "is nested deeper than weights are"),
     "a header for 4 TB": (_says_too_much, "damaged, or not what its name says"),

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from landscaper_hpc import InputError, Task
-from landscaper_hpc.directions.directions import gradient_direction, hessian_directions, random_directions
+from landscaper_hpc.directions.directions import (
+    directions_from_file,
+    gradient_direction,
+    hessian_directions,
+    random_directions,
+    trajectory_directions,
+)
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective
@@ -163,8 +170,20 @@ def _scaled(module: type[nn.Module] = Scaled) -> Task:
     return Task(module(), lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), (X, Y))
 
 
+def _moved(objective: Objective, seed: int) -> dict[str, Tensor]:
+    """The parameters somewhere else, the same for those with a single element as for those without an axis."""
+    flat = np.random.default_rng(seed).normal(size=sum(p.numel() for p in objective.parameters.values()))
+    parts = torch.from_numpy(flat).split([p.numel() for p in objective.parameters.values()])
+    return {n: p + q.reshape(p.shape).to(p) for (n, p), q in zip(objective.parameters.items(), parts, strict=True)}
+
+
+def _written(objective: Objective, file: Path) -> Path:
+    torch.save({name: moved[None] for name, moved in _moved(objective, 3).items()}, file)
+    return file
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS.names())
-def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normalization: str) -> None:
+def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normalization: str, tmp_path: Path) -> None:
     class Single(Scaled):
         def __init__(self) -> None:
             super().__init__()
@@ -176,6 +195,8 @@ def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normaliz
         lambda o: random_directions(o, 1, normalization=normalization),
         lambda o: hessian_directions(o, 1, normalization=normalization),
         lambda o: gradient_direction(o, normalization=normalization),
+        lambda o: trajectory_directions(o, [_moved(o, 1), _moved(o, 2)], 1, normalization=normalization)[0],
+        lambda o: directions_from_file(_written(o, tmp_path / "u.pt"), o, n=1, normalization=normalization),
     ):
         found = []
         for module in (Scaled, Single):

@@ -18,11 +18,14 @@ import torch
 from problems import mlp_task
 from studies import wells
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch.utils.dlpack import from_dlpack, to_dlpack
 from typer.testing import CliRunner
 
+from landscaper_hpc import InputError
 from landscaper_hpc.cli import app
 from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.directions.gradient import refuse_wrong_gradient
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.objective.objective import Objective, Task
 
@@ -127,3 +130,39 @@ def test_a_loss_that_is_no_function_with_a_value_is_refused(what: str, command: 
     assert told in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert "ok" not in ended.stdout.split()
+
+
+class Backwardless(torch.autograd.Function):
+    """A backward pass that fails."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Tensor:
+        raise RuntimeError("no way back")
+
+
+NO_GRADIENT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "reentrant": (
+        lambda v: checkpoint(torch.tanh, v, use_reentrant=True),
+        "calls torch.utils.checkpoint with use_reentrant=True, .* call it with use_reentrant=False",
+    ),
+    "reentrant on the data alone": (
+        lambda v: v * checkpoint(torch.tanh, v.detach(), use_reentrant=True),
+        "of two functions: .* torch.utils.checkpoint with use_reentrant=True",
+    ),
+    "a failing backward pass": (Backwardless.apply, r"has no gradient \(no way back\); use random directions"),
+}
+
+
+@pytest.mark.parametrize("what", NO_GRADIENT)
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_a_loss_without_a_gradient_is_one_sentence(what: str) -> None:
+    way, said = NO_GRADIENT[what]
+    made = mlp_task()
+    objective = Objective(Task(made.model, lambda m, b: way(m(b[0])).square().mean(dim=1), made.data))
+    with pytest.raises(InputError, match=said) as caught:
+        refuse_wrong_gradient(objective)
+    assert "\n" not in str(caught.value)

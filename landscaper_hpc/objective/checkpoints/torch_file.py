@@ -40,6 +40,12 @@ def read(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()
         unsafe = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), reason[0])
+        if "Uninitialized" in unsafe:
+            raise InputError(
+                f"checkpoint {path} holds no weights but lazy parameters, whose shapes the first batch decides; give "
+                "the model a batch before its state dict is saved"
+            ) from error
+        unsafe = unsafe.partition(" Please use ")[0].partition(" was not an allowed global")[0]
         raise InputError(
             f"checkpoint {path} is corrupt or holds more than tensors, and loading that could execute code "
             f"({unsafe.rstrip('.')}); save the bare weights with torch.save(model.state_dict(), ...) or as .safetensors"
