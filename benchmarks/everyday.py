@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,13 +31,13 @@ from models import Problem
 from torch.utils import _pytree as pytree
 from zoo import EVERYDAY
 
-from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.directions.directions import hessian_directions, random_directions
 from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses, prove_for
 from landscaper_hpc.objective.data import examples_in, slabs
 from landscaper_hpc.objective.device import keep_freed_memory
 from landscaper_hpc.objective.objective import Objective, Task
 
-POINTS = 961
+POINTS, FEWEST = 961, 31
 DIGITS = """
 import sys
 sys.path.insert(0, {benchmarks!r})
@@ -119,7 +120,8 @@ def share(names: list[str]) -> None:
         value = float(losses(objective, directions, np.zeros((1, 2)), batch)[0])
         if abs(value - expected) > 1e-5 * abs(expected):
             raise SystemExit(f"{name}: the loss is {value!r} for {expected!r}")
-        few = points[: max(1, round(min(POINTS, 0.03 / once) / batch)) * batch]
+        # as many as a small study's shards hold, since a call costs something by itself
+        few = points[: max(1, round(max(FEWEST, min(POINTS, 0.03 / once)) / batch)) * batch]
         # as many of each: the quickest of short calls meets less of other work than that of long ones
         repeated = {way: partial(_times, len(few), call) for way, call in calls.items()}
         with torch.no_grad():
@@ -146,12 +148,43 @@ def way() -> None:
                 (f"plan, {label}", ("plan", study)),
                 (f"run, {label}", ("run", study, "--out", out)),
                 (f"run again, {label}", ("run", study, "--out", out)),
+                (f"report, {label}", ("report", out)),
             ):
                 spent, wall = command(*words)
                 print(f"{what:35s} {spent:6.2f} s of processor time   {wall:6.2f} s", flush=True)
+        command("run", _fifty(folder), "--out", folder / "fifty/run")
+        spent, wall = command("report", folder / "fifty/run")
+        print(f"{'report, 50 landscapes':35s} {spent:6.2f} s of processor time   {wall:6.2f} s")
         began = os.times()
         subprocess.run([sys.executable, "-c", "import torch"], check=True)
         print(f"{'import torch':35s} {_children(os.times()) - _children(began):6.2f} s of processor time")
+
+
+def eigenvectors() -> None:
+    """The top two of the small CNN's Hessian, in a process that has torch."""
+    model, data, loss = EVERYDAY["digits"]()
+    began = time.process_time()
+    objective = Objective(Task(model, loss, data), precision="float32")
+    found = hessian_directions(objective, 2)
+    spent, products = time.process_time() - began, found.iterations
+    print(f"{'top 2 eigenvectors, digits':35s} {spent:6.2f} s of processor time   ({products} products)", flush=True)
+
+
+def _fifty(folder: Path) -> Path:
+    """The network of `init` fifty times, so that there are fifty landscapes on one page."""
+    inside = folder / "fifty"
+    shutil.copytree(folder / "first", inside, ignore=shutil.ignore_patterns("run"))
+    one = "{name: c%d, file: checkpoints/trained.pt, options: {hidden: 16}}"
+    study = f"""
+name: fifty
+task: task.py
+checkpoints: [{", ".join(one % i for i in range(50))}]
+directions: {{kind: random, n: 2}}
+grid: {{range: 0.5, count: 31}}
+batch: 32
+"""
+    (inside / "study.yaml").write_text(study)
+    return inside / "study.yaml"
 
 
 def _digits(folder: Path) -> Path:
@@ -187,4 +220,5 @@ if __name__ == "__main__":
     if asked.what in (None, "share"):
         share(asked.models)
     if asked.what in (None, "way"):
+        eigenvectors()
         way()

@@ -24,8 +24,9 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
 
-START_SECONDS = 1.5
-"""Seconds that a process takes to start, torch and all."""
+START_SECONDS, _PYTHON = 1.5, 0.5
+"""Seconds that a process takes to start, torch and all, where it takes so many until it can be given work: on a busy
+machine both take longer."""
 
 
 class SerialMapper:
@@ -57,6 +58,7 @@ class LocalMapper:
         self.workers = workers
         self._pools: list[ProcessPoolExecutor] = []  # of one process each: a worker gets what suits it
         self._used: set[int] = set()  # those whose process has been started
+        self._slowness = 1.0  # of this machine now
         self._reports: Any = None
         self._listener: threading.Thread | None = None
         self._listening: dict[int, Callable[[int, int], None]] = {}
@@ -75,7 +77,9 @@ class LocalMapper:
         try:
             while True:
                 busy = {place for place, _ in running.values()}
-                alone = began + START_SECONDS - time.monotonic() if len(self._used) < self.workers else 0.0
+                alone = (
+                    began + START_SECONDS * self._slowness - time.monotonic() if len(self._used) < self.workers else 0.0
+                )
                 for place in range(self.workers):
                     if place in busy or (alone > 0 and self._used and place not in self._used):
                         continue
@@ -86,7 +90,10 @@ class LocalMapper:
                         numbers.append(number)
                         self._listening[number] = _bind(on_progress, item)
                     with later(signal.SIGINT):  # a process starts with what is blocked here
-                        running[self._started_pools()[place].submit(_work, function, number, item)] = place, item
+                        pool = self._started_pools()[place]
+                        if not self._used:
+                            self._time_start(pool)
+                        running[pool.submit(_work, function, number, item)] = place, item
                     self._used.add(place)
                 if not running:
                     return
@@ -141,6 +148,15 @@ class LocalMapper:
                 for rank in range(self.workers)
             ]
         return self._pools
+
+    def _time_start(self, pool: ProcessPoolExecutor) -> None:
+        """Measure how long the first process takes until it can be given work."""
+        asked = time.monotonic()
+
+        def started(_: Future[None]) -> None:
+            self._slowness = max(1.0, (time.monotonic() - asked) / _PYTHON)
+
+        pool.submit(_nothing).add_done_callback(started)
 
     def _hear_out(self) -> None:
         """Wait until every report that finished tasks sent has been passed on: what is put now comes after them."""
@@ -214,6 +230,10 @@ def _die_with_parent() -> None:
     if parent is not None:
         wait_for_handles([parent.sentinel])
         os._exit(1)
+
+
+def _nothing() -> None:
+    """What a process does as soon as it has started."""
 
 
 def _work(function: Function[Any], number: int, item: Any) -> None:
