@@ -52,6 +52,7 @@ class Step:
             signal.signal(signal.SIGINT, _sigint_while_serving)
             logging.getLogger("distributed").setLevel(logging.WARNING)
             logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)  # its folder goes with the program
+            logging.getLogger("distributed.worker").addFilter(briefly)
         runner = _Runner(
             scheduler_file=str(self._scheduler),
             scheduler_options={**common, "protocol": "tls://"},
@@ -97,6 +98,13 @@ class Step:
             client.close(timeout=5)
         # with those of steps that were killed: the folder's lock is ours alone
         shutil.rmtree(self._keys.parent, ignore_errors=True)
+
+
+def briefly(record: logging.LogRecord) -> bool:
+    """What Dask logs of a scheduler that is gone, without the way to it: a heartbeat may be under way as it closes."""
+    if record.exc_info and isinstance(record.exc_info[1], OSError):
+        record.exc_info = None
+    return True
 
 
 _served = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -184,3 +185,19 @@ def test_there_are_as_many_jobs_as_there_is_work_for(tmp_path: Path, adaptive: b
         jobs.tend(len(cluster.worker_spec), unfinished)
         found.append(len(cluster.worker_spec))
     assert found == [4, 4, few, 4]
+
+
+def test_a_scheduler_that_closes_during_a_heartbeat_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    need_jobqueue()
+    from landscaper_hpc.executors.dask_step import briefly
+
+    log = logging.getLogger("landscaper_hpc.heartbeat")
+    log.addFilter(briefly)
+    for error in (CommClosedError("gone"), ZeroDivisionError("a fault")):
+        try:
+            raise error
+        except Exception:
+            log.exception("heartbeat")
+    first, second = caplog.records
+    assert first.exc_info is None
+    assert second.exc_info is not None
