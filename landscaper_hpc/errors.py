@@ -47,6 +47,9 @@ class Ending(BaseException):
     """What of ours ends work in the midst of the user's code, and may not be caught there."""
 
 
+TIME_IS_UP = "time is up; everything finished so far is kept, start me again to go on"
+
+
 class Stopped(Ending):
     """A worker has to end before the work does (walltime, preemption) and wants to be started again; exit code 75.
 

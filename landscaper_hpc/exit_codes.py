@@ -15,6 +15,7 @@ from typing import Any
 
 from landscaper_hpc import streams, variables
 from landscaper_hpc.errors import (
+    TIME_IS_UP,
     InputError,
     Stopped,
     TaskFailed,
@@ -53,7 +54,7 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
         except KeyboardInterrupt:
             _fail(_STOPPED, 130)
         except Stopped:
-            _fail("time is up; everything finished so far is kept, start me again to go on", 75)
+            _fail(TIME_IS_UP, 75)
         except TaskFailed as failure:
             hint = _show(f"{failure}\n", options)
             kept = "everything finished so far is kept; mend the cause and run the same command again"

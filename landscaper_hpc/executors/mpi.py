@@ -12,6 +12,7 @@ from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.parallel.comm import Comm, agree, world
 from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.heartbeat import end_heartbeats
 from landscaper_hpc.store.lock import log_to, only_one, restarts
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work import stages
@@ -163,7 +164,19 @@ class Ranks:
     def tree(self, item: Landscape) -> None:
         if any(self._comm.gather(self._stop.requested)):
             raise Stopped
-        stages.topology(item, self.bars, self._comm)
+        try:
+            stages.topology(item, self.bars, self._comm)
+        except Stopped as stopped:
+            self._end_all(stopped)
+        except InputError as in_vain:
+            if self._stop.requested:
+                self._end_all(in_vain)
+            raise
+
+    def _end_all(self, why: BaseException) -> None:
+        """A signal has ended the work of this rank in its midst, where others wait for it and hear no signal."""
+        end_heartbeats()
+        self._comm.abort(why)
 
 
 def _advance(landscapes: Sequence[Landscape]) -> int:

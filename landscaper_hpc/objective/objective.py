@@ -99,7 +99,7 @@ class Objective:
     data are that many of the task's batches. With `one_channel_last` images of one channel say by their strides that
     channels are to lie together: convolutions on a CPU take the quicker way then. `files` are what of its own folders
     the task read as it was built, `files_elsewhere` what of others; `notices` what a user should know of how it was
-    loaded.
+    loaded. `gets_on` is called with every call of the task's loss.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Objective:
         self.files: list[Path] = []
         self.files_elsewhere: list[Path] = []
         self.notices: list[str] = []
+        self.gets_on: Callable[[], None] = _nobody
         self.sharded = is_sharded(task.model)
         refuse_lazy(task.model, f"{source}: the model")
         refuse_meta(task.model, f"{source}: the model")
@@ -225,6 +226,7 @@ class Objective:
 
     def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
         """What the task's loss returns."""
+        self.gets_on()
         try:
             return self._called(self._writes.protected(params), self._writes.protected_data(batch))
         except BaseException as leaving:
@@ -312,3 +314,7 @@ class Objective:
             return self._try(self.parameters)
         finally:
             self.batches = kept
+
+
+def _nobody() -> None:
+    """Where nobody watches."""

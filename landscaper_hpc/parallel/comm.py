@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed, is_fault, said_of_fault
+from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed, is_fault, said_of_fault
 from landscaper_hpc.parallel.pmi import start_relay
 
 log = logging.getLogger(__name__)
@@ -152,13 +152,13 @@ class MpiComm:
     def abort(self, error: BaseException) -> None:
         if self.size == 1:
             raise error
-        words = " ".join(str(error).split()) or type(error).__name__
+        words = " ".join(str(error).split()) or (TIME_IS_UP if isinstance(error, Stopped) else type(error).__name__)
         if is_fault(error):
             words = said_of_fault(error)
             if log.hasHandlers():  # else it would go to the terminal
                 log.critical("rank %d: %s", self.rank, words, exc_info=error)
         print(f"landscaper-hpc: rank {self.rank}: {words}", file=sys.stderr, flush=True)
-        codes = {InputError: 2, KeyboardInterrupt: 130}
+        codes = {InputError: 2, KeyboardInterrupt: 130, Stopped: 75}
         self._comm.Abort(codes.get(type(error), 1))
 
 

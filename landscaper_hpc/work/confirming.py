@@ -91,15 +91,18 @@ class Searches(Batch):
         from landscaper_hpc.confirm.rows import searching
         from landscaper_hpc.confirm.surface import Box, Cost, search
 
-        surface, box = _InTime(surface_of(self.landscape), self), Box.of(self.landscape.open().grid)
+        worker_for(self.landscape)  # which is watched itself
+        with self.in_time(_PROOF * self.starts.size):
+            proved = surface_of(self.landscape)
+        surface, box = _InTime(proved, self), Box.of(self.landscape.open().grid)
         cost = Cost()
         searches = [searching(self.kind, start, box, surface.rounding) for start in self.starts]
         rows = search(surface, box, searches, cost)
         return {"rows": np.array(rows), "cost": np.array([cost.gradients, cost.products])}
 
 
-_GRADIENT, _PRODUCT = 3, 6
-"""As many losses take about as long."""
+_GRADIENT, _PRODUCT, _PROOF = 3, 6, 100
+"""As many losses take about as long; a proof for each point of a batch."""
 
 
 class _InTime:

@@ -104,8 +104,8 @@ class Groups(Batch):
         few_of_all = [len(objective.batches), len(objective.on_all_data.batches)]
         if self.all_data:
             objective, reference = objective.on_all_data, reference.on_all_data
-        prove_for(objective, worker.directions, worker.store.grid.corners())
         with self.in_time(20 * len(self.starts)):  # in float64 as well, which may be much slower
+            prove_for(objective, worker.directions, worker.store.grid.corners())
             groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
             exact = compared(objective, reference, worker.directions, self.starts, worker.batch)
         return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import identity
+from landscaper_hpc.work.hangs import RECORDED, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.watch import Limit
 
@@ -86,7 +87,8 @@ def _start(landscape: Landscape) -> Worker:
     store = landscape.open()
     store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
     objective = load(landscape)
-    identity.prove(landscape, store, objective)
+    with refused_if_it_hangs(landscape, objective, RECORDED):
+        identity.prove(landscape, store, objective)
     stored = store.directions()
     directions = Directions(
         vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
@@ -104,9 +106,10 @@ def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, d
 
     if store.attributes.get("as_written", False):
         evaluate_as_written(objective)
-    prove_for(objective, directions, store.grid.corners())
-    batch, began = store.attributes["batch"], time.monotonic()
-    identity.prove_values(landscape, store, objective, directions, batch)
+    with refused_if_it_hangs(landscape, objective, RECORDED):
+        prove_for(objective, directions, store.grid.corners())
+        batch, began = store.attributes["batch"], time.monotonic()
+        identity.prove_values(landscape, store, objective, directions, batch)
     a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
     first = a_batch * -(-math.prod(store.shard_shape) // batch)
     return Worker(store, objective, directions, batch, Limit(landscape.site, first))

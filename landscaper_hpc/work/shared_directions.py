@@ -16,6 +16,7 @@ from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
+from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.identity import prove_objective
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
@@ -41,10 +42,13 @@ class SharedDirections:
         from safetensors.torch import save
 
         objective = load(landscape)
-        prove_objective(landscape, objective)
+        hung = self.file.with_name(f".{self.file.stem}.hung")
+        with refused_if_it_hangs(landscape, objective, hung=hung):
+            prove_objective(landscape, objective)
         resume = self.file.with_name(f".{self.file.stem}.{self.science()[:16]}.resume")
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        found = make_directions(landscape.study, objective, progress, resume)
+        with refused_if_it_hangs(landscape, objective, "the search for directions", hung) as gets_on:
+            found = make_directions(landscape.study, objective, getting_on(gets_on, progress), resume)
         tensors = {name: vector.cpu().contiguous() for name, vector in found.vectors.items()}
         publish(self.file, save(tensors, {_SCIENCE: self.science()}))
         resume.unlink(missing_ok=True)

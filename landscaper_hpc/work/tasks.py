@@ -6,9 +6,7 @@ Each can be pickled, is idempotent, and publishes its result as something that a
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,9 +21,10 @@ from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.work import identity
+from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, worker_for
-from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.watch import Hung, watched
 from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     forget()
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
-    with refused_if_it_hangs(landscape):
+    with refused_if_it_hangs(landscape, objective):
         notices = identity.prove_objective(landscape, objective)[1]
     for notice in notices:
         log.warning("%s: %s", landscape, notice)
@@ -91,10 +90,12 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     made_with = identity.provenance(landscape.site.device)
     resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
-    directions = make_directions(study, objective, progress, resume)
+    with refused_if_it_hangs(landscape, objective, "the search for directions") as gets_on:
+        directions = make_directions(study, objective, getting_on(gets_on, progress), resume)
     grid = chosen_grid(landscape, objective, directions)
     batch, proofs = tried(landscape, objective, directions, grid)
-    found = spectrum(study, objective, progress)
+    with refused_if_it_hangs(landscape, objective, "the spectrum of the Hessian") as gets_on:
+        found = spectrum(study, objective, getting_on(gets_on, progress))
     if directions.eigenvalues is not None and directions.residuals is not None:
         found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
     LandscapeStore.create(
@@ -129,7 +130,7 @@ def chosen_grid(landscape: Landscape, objective: Objective, directions: Directio
     """The study's grid along these directions, as far out as the study says or has it found."""
     from landscaper_hpc.losses.bracket import reaches, rises
 
-    with refused_if_it_hangs(landscape):
+    with refused_if_it_hangs(landscape, objective):
         heights = rises(objective, directions, landscape.study.found())
         found = reaches(objective, directions, heights) if any(heights) else None
     return landscape.study.make_grid(directions.eigenvalues, found)
@@ -145,7 +146,7 @@ def tried(
     from landscaper_hpc.work.error_bars import refuse_unsampled
 
     study = landscape.study
-    with refused_if_it_hangs(landscape):
+    with refused_if_it_hangs(landscape, objective):
         prove_for(objective, directions, grid.corners())
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
         if study.confirm is not None:
@@ -153,22 +154,6 @@ def tried(
         if study.error_bars is not None:
             refuse_unsampled(objective)
         return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
-
-
-@contextmanager
-def refused_if_it_hangs(landscape: Landscape) -> Iterator[None]:
-    """`InputError` where a few losses take much longer than the site lets a shard take; it must say so in seconds."""
-    limit = Limit(landscape.site, math.inf, times=20)
-    try:
-        with watched(limit, Place(landscape.inside.log, f"{landscape}: ")):
-            yield
-    except Hung as hung:
-        error = InputError(
-            f"{landscape}: some losses away from the checkpoint had not ended after {limit.seconds:.0f} s, 20 times "
-            "site.shard_timeout; mend what hangs in the task (logs/run.log says where it was), or give it more time"
-        )
-        error.traceback = str(hung)
-        raise error from None
 
 
 def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:

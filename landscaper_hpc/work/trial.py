@@ -12,9 +12,10 @@ from landscaper_hpc.directions.from_study import make_directions, needs_hessian
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.progress import silent
 from landscaper_hpc.work import identity
+from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
-from landscaper_hpc.work.tasks import chosen_grid, refused_if_it_hangs, tried
+from landscaper_hpc.work.tasks import chosen_grid, tried
 
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
@@ -46,16 +47,20 @@ def try_out(landscape: Landscape) -> Trial:
     study = landscape.study
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
-    with refused_if_it_hangs(landscape):
+    with refused_if_it_hangs(landscape, objective):
         loss, notices = identity.prove_objective(landscape, objective)
-    hessian = _proved_hessian(landscape, objective) if needs_hessian(study) else None
+    hessian = None
+    if needs_hessian(study):
+        with refused_if_it_hangs(landscape, objective, "a product with the Hessian"):
+            hessian = _proved_hessian(landscape, objective)
     if study.directions.kind == "hessian":
         directions = random_directions(
             objective, study.directions.n, seed=study.directions.seed, normalization=study.directions.normalization
         )
         grid = study.make_grid()
     else:
-        directions = make_directions(study, objective, silent)
+        with refused_if_it_hangs(landscape, objective, "the search for directions") as gets_on:
+            directions = make_directions(study, objective, getting_on(gets_on, silent))
         grid = chosen_grid(landscape, objective, directions)
     batch, _ = tried(landscape, objective, directions, grid)
     return Trial(objective, data, loss, notices, hessian, directions, grid, batch)

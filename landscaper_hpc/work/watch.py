@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -78,9 +78,9 @@ _watchdog: Watchdog | None = None
 
 
 @contextmanager
-def watched(limit: Limit, place: Place) -> Iterator[None]:
+def watched(limit: Limit, place: Place) -> Iterator[Callable[[], None]]:
     """Raise `Hung` in what takes longer than `limit`. Where that is not possible, it is left at a place why, and the
-    process ends."""
+    process ends. What is yielded says that it gets on: from there it may take as long again."""
     global _watched, _watching, _watchdog
     main = threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(_SIGNAL) is not _raise:
@@ -89,16 +89,23 @@ def watched(limit: Limit, place: Place) -> Iterator[None]:
         threading.Thread(target=_watch, daemon=True, name="watch").start()
         _watchdog, _watching = Watchdog(), os.getpid()
     assert _watchdog is not None
-    began = time.monotonic()
-    _watched = _Watched(threading.get_ident(), limit.seconds, place)
-    _watchdog.begin(threading.get_ident(), limit.seconds, place)
-    _began.set()
+    watchdog, thread, began, open_ = _watchdog, threading.get_ident(), time.monotonic(), True
+
+    def gets_on() -> None:
+        global _watched
+        if open_ and threading.get_ident() == thread:
+            _watched = _Watched(thread, limit.seconds, place)
+            watchdog.begin(thread, limit.seconds, place)
+            _began.set()
+
+    gets_on()
     try:
-        yield
+        yield gets_on
         limit.took(time.monotonic() - began)
     finally:
+        open_ = False
         _watched = None
-        _watchdog.end()
+        watchdog.end()
 
 
 def in_time() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed
 from landscaper_hpc.grid import Axis
 from landscaper_hpc.parallel.comm import MpiComm, RankError, SerialComm, agree
 from landscaper_hpc.store.folder import RunFolder
@@ -17,6 +17,7 @@ from landscaper_hpc.store.lock import log_to
 ENDS: list[tuple[BaseException, int, bool]] = [
     (InputError("a.npy: is empty"), 2, False),
     (KeyboardInterrupt(), 130, False),
+    (Stopped(TIME_IS_UP), 75, False),
     (OSError(28, "No space left on device", "labels.zarr"), 1, False),
     (MemoryError(), 1, False),
     (TaskFailed("2 shards failed"), 1, False),

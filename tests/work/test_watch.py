@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from studies import command, wells
+from studies import command, process, wells
 
 from landscaper_hpc import InputError, Site, Study, run
 from landscaper_hpc.errors import TaskFailed
@@ -103,9 +103,52 @@ def test_what_hangs_before_there_are_shards_is_refused(tmp_path: Path, monkeypat
     file = hanging(tmp_path / "study")
     text = (tmp_path / "study/task.py").read_text()
     (tmp_path / "study/task.py").write_text(text.replace("abs(x - 0.75) < 0.1 and abs(y) < 0.1", "abs(x) > 1.4"))
-    with pytest.raises(InputError, match=r"landscape origin: some losses .* had not ended after 2 s") as caught:
+    with pytest.raises(InputError, match=r"landscape origin: some losses .*: it had not ended after 2 s") as caught:
         run(Study.load(file), Site(executor="serial", shard_timeout=0.1), tmp_path / "run")
     assert "in waits_for_ever" in caught.value.traceback
+
+
+SEARCHES = """any("from_study" in f.filename for f in __import__("traceback").extract_stack())"""
+BEFORE = {
+    # the directions, when the loss hangs, and what is said to hang
+    "gradients for eigenvectors": ("kind: hessian, n: 2", SEARCHES, "the search for directions"),
+    "one gradient": ("kind: gradient, n: 1", SEARCHES, "the search for directions"),
+}
+
+
+@pytest.mark.parametrize("what", BEFORE)
+def test_a_search_for_directions_that_hangs_is_refused(tmp_path: Path, what: str) -> None:
+    file = hanging_before(tmp_path / "study", *BEFORE[what][:2])
+    with pytest.raises(InputError, match=rf"landscape origin: {BEFORE[what][2]}.*: it had not ended after") as caught:
+        run(Study.load(file), Site(executor="serial", shard_timeout=0.2), tmp_path / "run")
+    assert "in waits_for_ever" in caught.value.traceback
+
+
+def hanging_before(folder: Path, directions: str, when: str, how: str = "time.sleep(1000)") -> Path:
+    """A loss that hangs before there are shards."""
+    file = hanging(folder, how)
+    task = folder / "task.py"
+    task.write_text(task.read_text().replace("abs(x - 0.75) < 0.1 and abs(y) < 0.1", when))
+    known = "{kind: file, file: axes.pt, n: 2, normalization: unit}"
+    assert known in file.read_text()
+    file.write_text(file.read_text().replace(known, f"{{{directions}}}"))
+    return file
+
+
+@pytest.mark.processes
+def test_a_search_for_directions_that_holds_the_lock_is_refused_by_the_next(tmp_path: Path) -> None:
+    """Its process is killed; who does the same next knows why."""
+    file = hanging_before(tmp_path / "study", "kind: hessian, n: 2", SEARCHES, HOLDS[0])
+    options = ("--set-site", "shard_timeout=0.2", "--set-site", "workers=2")
+    for _ in range(3):  # where its process is the only one, the same command goes on
+        done = process("run", file, "--out", tmp_path / "run", *options)
+        if done.returncode == 2:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == 2
+    assert "the search for directions: it had not ended after 4 s (site.shard_timeout), and was here" in done.stderr
+    assert "mend what hangs in the task, or give it more time" in done.stderr
+    assert "in waits_for_ever" in (tmp_path / "run/logs/run.log").read_text()
 
 
 def test_how_long_a_shard_may_take() -> None:

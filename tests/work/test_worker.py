@@ -223,9 +223,21 @@ def test_a_job_whose_time_is_up_in_the_merge_tree_ends_there(
 
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr("landscaper_hpc.work.stages.topology", takes_long)
-        run_on_ranks(campaign, comm=SerialComm())
+        run_on_ranks(campaign, comm=(comm := Ended()))
+    assert list(map(type, comm.by)) == [error]  # others may wait for it in MPI, where they hear no signal
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     assert finish(plan) == expected
+
+
+class Ended(SerialComm):
+    """Remembers by what all ranks were ended."""
+
+    def __init__(self) -> None:
+        self.by: list[BaseException] = []
+
+    def abort(self, error: BaseException) -> None:
+        self.by.append(error)
+        raise error
 
 
 def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
