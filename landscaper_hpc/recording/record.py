@@ -107,9 +107,19 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
 
 def _recorded(function: Callable[[Any], Tensor], example: Any, without_writes: bool = False) -> GraphModule:
     recorder = _Recorder(example, without_writes)
-    with recorder, _Exits(recorder), _watching_calls(recorder):
+    with _as_written(), recorder, _Exits(recorder), _watching_calls(recorder):
         result = function(example)
     return recorder.module(result)
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """What is under torch.compile runs as it is written: a compiler would take the recorder for a part of it."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes seconds
+        yield
+    else:
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
 
 @contextmanager

@@ -149,6 +149,21 @@ def test_recording_imports_no_compiler() -> None:
 
 
 @pytest.mark.processes
+def test_a_compiled_function_is_recorded_as_it_is_written() -> None:
+    """And neither it nor the recorder is compiled meanwhile."""
+    code = (
+        "import sys, torch; from landscaper_hpc.recording.record import record\n"
+        "def f(x): return (x @ x).tanh().sum()\n"
+        "x = torch.eye(3) / 2\n"
+        "found = record(torch.compile(f, backend='eager'), x)\n"
+        "from torch._dynamo.utils import counters\n"
+        "sys.exit(not torch.equal(found(x), f(x)) or counters['frames']['total'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=240, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.processes
 def test_recording_writes_into_new_tensors_does_not_import_the_compilers() -> None:
     """As losses of classifiers and activations do; to do without such writes torch would bring its compilers along."""
     code = (
