@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscaper_hpc.confirm.gradients import Plain, Ways
 from landscaper_hpc.confirm.surface import Array
 from landscaper_hpc.directions.decompose import Decomposed
 from landscaper_hpc.directions.directions import Directions
-from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions, value_and_gradient
+from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.losses.displacement import Walk
+from landscaper_hpc.losses.evaluator import TOLERANCE as EVALUATED
 from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, plain_attention
 
 log = logging.getLogger(__name__)
+
+_PROBES = 4
 
 
 class ObjectiveSurface:
@@ -43,41 +49,66 @@ class ObjectiveSurface:
         ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
         self._u = layout.flatten(ordered)
         self._scale = np.asarray(scale, np.float64)
+        self._plain = Plain(objective, layout)
         self.rounding = epsilon(objective.precision, objective.device)
         self.exact = True
         with one_thread(objective.device):
             self._prove()
 
     def gradients(self, points: Array) -> tuple[Array, Array]:
+        ways = self.ways
         with one_thread(self._objective.device):
-            found = [self._gradient(point) for point in np.asarray(points, np.float64)]
+            found = [self._of_rows(parts) for parts in ways(np.asarray(points, np.float64))]
         return np.array([value for value, _ in found]), np.array([slope for _, slope in found])
 
-    def hessians(self, points: Array) -> Array:
-        of = self._hessian if self.exact else self._differences
+    @cached_property
+    def ways(self) -> Ways:
+        """How gradients are found: proved at the checkpoint and some steps away, once."""
+        n = len(self._u)
+        away = np.random.default_rng(0).uniform(-10, 10, (_PROBES - 1, n)) * self._scale
         with one_thread(self._objective.device):
-            return np.array([of(point) for point in np.asarray(points, np.float64)])
+            return Ways(self._objective, self._walk, np.vstack([np.zeros(n), away]))
+
+    def _of_rows(self, parts: list[tuple[Tensor, int]]) -> tuple[float, Array]:
+        """Value and slopes along the directions (n,), of a row and weight for every batch of data."""
+        size, u = self._walk.layout.size, self._u.double()
+        total = torch.zeros(len(u), dtype=torch.float64, device=u.device)
+        for row, weight in parts:
+            total += weight * (u @ row[:size])
+        weights = [weight for _, weight in parts]
+        value = self._objective.combine([row[size] for row, _ in parts], weights)
+        return float(value), (total / sum(weights)).cpu().numpy()
+
+    def hessians(self, points: Array) -> Array:
+        points = np.asarray(points, np.float64)
+        self._refuse_wrong(points)
+        with one_thread(self._objective.device):
+            if self.exact:
+                return np.array([self._hessian(point) for point in points])
+            return np.array([self._differences(point, lambda beside: self.gradients(beside)[1]) for point in points])
+
+    def _refuse_wrong(self, points: Array) -> None:
+        """`InputError` where what gradients are found by has another loss than the one that is written: a search ends
+        nowhere else than where it asks for a Hessian."""
+        tolerance = 10 * EVALUATED.get(self._objective.precision, 5e-2)
+        for point, value in zip(points, self.gradients(points)[0].tolist(), strict=True):
+            with one_thread(self._objective.device):
+                expected = float(self._objective.loss(self._parameters(point)).detach())
+            if not np.isclose(value, expected, rtol=tolerance, atol=0, equal_nan=True):
+                raise InputError(
+                    f"{self._objective.source}: the loss at alpha = {point.tolist()} is {value!r} as a recorded list "
+                    f"of operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
+                    "what it keeps from call to call. Keep nothing, and call float() on what it depends on inside the "
+                    "loss, which has it evaluated as it is written"
+                )
 
     def _parameters(self, point: Array) -> Parameters:
         return {name: p.clone() for name, p in self._walk.one(point).items()}
 
     def _gradient(self, point: Array) -> tuple[float, Array]:
-        objective, params = self._objective, self._parameters(point)
-        values, total, examples = [], torch.zeros(len(self._u), dtype=torch.float64, device=objective.device), 0
-        weights = []
-        for batch, count in zip(objective.batches, objective.examples, strict=True):
-            value, slope, weight = self._of_batch(params, batch, count)
-            values.append(value)
-            weights.append(weight)
-            total += weight * slope
-            examples += weight
-        return float(objective.combine(values, weights)), (total / examples).cpu().numpy()
-
-    def _of_batch(self, params: Parameters, batch: object, count: int) -> tuple[Tensor, Tensor, int]:
-        """Value, slopes along the directions (n,) and weight of one batch of data."""
-        objective = self._objective
-        value, found, weight = value_and_gradient(objective, params, batch, count)
-        return value, self._u.double() @ self._walk.layout.flatten(found).double(), weight
+        """As it is written."""
+        params = self._parameters(point)
+        return self._of_rows([self._plain(params, i) for i in range(len(self._objective.batches))])
 
     def _hessian(self, point: Array) -> NDArray[np.float64]:
         objective, params = self._objective, self._parameters(point)
@@ -102,14 +133,11 @@ class ObjectiveSurface:
         found = (total / max(examples, 1)).cpu().numpy()
         return np.asarray((found + found.T) / 2)
 
-    def _differences(self, point: Array) -> NDArray[np.float64]:
+    def _differences(self, point: Array, slopes: Callable[[Array], Array]) -> NDArray[np.float64]:
         """Central differences of gradients: their step balances truncation against rounding."""
-        rows = []
-        for i, scale in enumerate(self._scale):
-            step = np.zeros(len(self._scale))
-            step[i] = scale * self.rounding ** (1 / 3)
-            rows.append((self._gradient(point + step)[1] - self._gradient(point - step)[1]) / (2 * step[i]))
-        found = np.array(rows)
+        steps = np.diag(self._scale * self.rounding ** (1 / 3))
+        beside = slopes(point + np.concatenate([steps, -steps]))
+        found = (beside[: len(steps)] - beside[len(steps) :]) / (2 * np.diag(steps)[:, None])
         return np.asarray((found + found.T) / 2)
 
     # ---- proof --------------------------------------------------------------------------------------------------
@@ -148,7 +176,8 @@ class ObjectiveSurface:
         except RuntimeError as error:
             log.info("Hessians by differences of gradients, since %s", " ".join(str(error).split())[:200])
             return False
-        measured, scales = self._differences(at), np.outer(self._scale, self._scale)
+        plain = self._differences(at, lambda beside: np.array([self._gradient(point)[1] for point in beside]))
+        measured, scales = plain, np.outer(self._scale, self._scale)
         off = float(np.abs((claimed - measured) * scales).max())
         size = float(np.abs(measured * scales).max())
         if not math.isfinite(off) or off <= 10 * tolerance * size:

@@ -134,4 +134,5 @@ def surface_of(item: Landscape) -> ObjectiveSurface:
         _surfaces.clear()
         worker = worker_for(item)
         _surfaces[key] = ObjectiveSurface(worker.objective, worker.directions, Box.of(worker.store.grid).step)
+        _surfaces[key].ways  # noqa: B018 (not while a search is timed)
     return _surfaces[key]

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from landscaper_hpc import Task
+from landscaper_hpc.confirm import gradients
 from landscaper_hpc.confirm.of_objective import ObjectiveSurface
 from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective
 
@@ -66,3 +68,86 @@ def test_derivatives_are_those_of_the_losses(what: str) -> None:
     np.testing.assert_allclose(
         [curved[0, 0], curved[1, 1], curved.sum()], second, rtol=1e-4, atol=1e-4 * np.abs(second).max()
     )
+
+
+# ---- how gradients are found ----------------------------------------------------------------------------------------
+
+
+def _network(examples: int, width: int, precision: str = "float64") -> Objective:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
+    data = [(torch.randn(n, 3), torch.randn(n, 1)) for n in (examples, examples // 2)]
+    return Objective(Task(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), data), precision=precision)
+
+
+def _surface(objective: Objective) -> ObjectiveSurface:
+    return ObjectiveSurface(objective, random_directions(objective, 3), np.full(3, 0.02))
+
+
+POINTS = np.random.default_rng(0).uniform(-0.2, 0.2, (11, 3))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_small_networks_take_several_points_in_one_call_and_none_depends_on_another(precision: str) -> None:
+    surface = _surface(_network(40, 8, precision))
+    assert surface.ways.said == "of 2, 4, 8 points in one call"
+    values, slopes = surface.gradients(POINTS)
+    for some in ([3], [0, 10], [7, 2, 9], list(range(10, -1, -1)), [5] * 5):
+        again = surface.gradients(POINTS[some])
+        assert again[0].tobytes() == values[some].tobytes()
+        assert again[1].tobytes() == slopes[some].tobytes()
+    plain = [surface._gradient(point) for point in POINTS]
+    tolerance = 1e-12 if precision == "float64" else 1e-5
+    np.testing.assert_allclose(values, [value for value, _ in plain], rtol=tolerance)
+    np.testing.assert_allclose(slopes, [slope for _, slope in plain], rtol=tolerance, atol=tolerance)
+
+
+def test_larger_ones_are_recorded_and_keep_the_bits_of_the_loss_as_it_is_written() -> None:
+    surface = _surface(_network(2000, 100))
+    assert surface.ways.said == "one point at a time, recorded"
+    values, slopes = surface.gradients(POINTS)
+    for point, value, slope in zip(POINTS, values, slopes, strict=True):
+        expected = surface._gradient(point)
+        assert (value, slope.tobytes()) == (expected[0], expected[1].tobytes())
+
+
+def test_what_cannot_be_recorded_is_evaluated_as_it_is_written() -> None:
+    torch.manual_seed(0)
+
+    def loss(model: Any, batch: Tensor) -> Tensor:
+        found = model(batch).square().mean()
+        return found if float(found.detach()) < 1e3 else found * 2
+
+    objective = Objective(Task(nn.Linear(3, 1), loss, torch.randn(5, 3)))
+    surface = _surface(objective)
+    assert surface.ways.said == "one point at a time, as it is written"
+    np.testing.assert_array_equal(surface.gradients(POINTS)[0], [surface._gradient(point)[0] for point in POINTS])
+
+
+def test_a_size_with_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight points the last bit of one place differs."""
+    call = gradients.Recorded.__call__
+
+    def uneven(self: gradients.Recorded, params: Any, i: int) -> tuple[Tensor, int]:
+        rows, weight = call(self, params, i)
+        if self._size == 8:
+            rows = rows.clone()
+            rows[5, 0] = torch.nextafter(rows[5, 0], torch.tensor(torch.inf, dtype=torch.float64))
+        return rows, weight
+
+    monkeypatch.setattr(gradients.Recorded, "__call__", uneven)
+    assert _surface(_network(40, 8)).ways.said == "one point at a time, recorded"
+
+
+def test_a_replay_with_another_loss_is_refused_where_a_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    surface = _surface(_network(2000, 100))
+    surface.hessians(POINTS[:2])
+    call = gradients.Recorded.__call__
+
+    def elsewhere(self: gradients.Recorded, params: Any, i: int) -> tuple[Tensor, int]:
+        row, weight = call(self, params, i)
+        return row * 1.01, weight
+
+    monkeypatch.setattr(gradients.Recorded, "__call__", elsewhere)
+    with pytest.raises(InputError, match="as a recorded list of operations"):
+        surface.hessians(POINTS[:2])
