@@ -16,6 +16,7 @@ from landscaper_hpc.store.heartbeat import end_heartbeats
 from landscaper_hpc.store.lock import log_to, only_one, restarts
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work import stages
+from landscaper_hpc.work.answering import Arrays, Batch, Question, answer_all, answer_by, done_here, label_of
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked, Mapper
 from landscaper_hpc.work.landscape import Landscape, ShardItem
@@ -177,6 +178,52 @@ class Ranks:
         """A signal has ended the work of this rank in its midst, where others wait for it and hear no signal."""
         end_heartbeats()
         self._comm.abort(why)
+
+    def answer(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
+        """Every rank its own landscapes, where there are enough; or else rank 0 asks, and all do what it asks for."""
+        comm = self._comm
+        if len(landscapes) >= comm.size:
+            self.each(landscapes, lambda mapper, mine: answer_all(questions, mine, mapper, self.bars))
+        else:
+            _together(comm, lambda: self._ask(questions, landscapes) if comm.rank == 0 else self._help())
+
+    def _ask(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
+        failed = False
+
+        def deal(batches: Sequence[Batch]) -> list[Arrays]:
+            nonlocal failed
+            if not batches:
+                return []
+            self.bars.update(label_of(batches), 0, len(batches))
+            failed = True
+            self._tell(batches)
+            found = self._share(batches)
+            failed = False
+            self.bars.update(label_of(batches), len(batches), len(batches))
+            return found
+
+        try:
+            answer_by(questions, landscapes, deal)
+        finally:
+            if not failed:  # or else all know of it
+                self._tell(None)
+
+    def _help(self) -> None:
+        while (batches := self._tell(None)) is not None:
+            self._share(batches)
+
+    def _tell(self, batches: Sequence[Batch] | None) -> Sequence[Batch] | None:
+        """What rank 0 asks for; None where it has ended. Where one is interrupted, all are."""
+        agree(self._comm, None)
+        asked: Sequence[Batch] | None = self._comm.gather(batches)[0]
+        return asked
+
+    def _share(self, batches: Sequence[Batch]) -> list[Arrays]:
+        """Each rank does its share; what was found, in order, on all of them. Where one fails, all do."""
+        comm = self._comm
+        mine = _together(comm, lambda: done_here(batches[comm.rank :: comm.size]))
+        shares = [iter(share) for share in comm.gather(mine)]
+        return [next(shares[i % comm.size]) for i in range(len(batches))]
 
 
 def _advance(landscapes: Sequence[Landscape]) -> int:

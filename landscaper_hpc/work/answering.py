@@ -103,22 +103,29 @@ class Question(NamedTuple):
 
 def answer_all(questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:
     """Answer what is asked of finished landscapes, with batches dealt out by a mapper."""
-    for item in landscapes:
-        _answer(questions, item, partial(_deal, mapper=mapper, bars=bars))
+    answer_by(questions, landscapes, partial(_deal, mapper=mapper, bars=bars))
 
 
 def answer_here(questions: Sequence[Question], item: Landscape) -> None:
     """Answer what is asked of a finished landscape, in this process."""
+    _answer(questions, item, done_here)
 
-    def deal(batches: Sequence[Batch]) -> list[Arrays]:
-        def done(batch: Batch) -> Arrays:
-            while (found := batch.read()) is None:
-                do_batch(batch, silent)
-            return found
 
-        return list(map(done, batches))
+def answer_by(questions: Sequence[Question], landscapes: Sequence[Landscape], deal: Deal) -> None:
+    """Answer what is asked of finished landscapes, with batches dealt out as `deal` does."""
+    for item in landscapes:
+        _answer(questions, item, deal)
 
-    _answer(questions, item, deal)
+
+def done_here(batches: Sequence[Batch]) -> list[Arrays]:
+    """Do batches in this process, and read what they found."""
+
+    def done(batch: Batch) -> Arrays:
+        while (found := batch.read()) is None:
+            do_batch(batch, silent)
+        return found
+
+    return list(map(done, batches))
 
 
 def do_batch(batch: Batch, progress: Progress) -> None:
@@ -147,11 +154,15 @@ def _refused(batch: Batch, why: str) -> InputError:
     return error
 
 
+def label_of(batches: Sequence[Batch]) -> str:
+    """What progress of batches is called."""
+    return f"{batches[0].what} of {batches[0].landscape.name}"
+
+
 def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:
     if not batches:
         return []
-    label = f"{batches[0].what} of {batches[0].landscape.name}"
-    done = 0
+    label, done = label_of(batches), 0
 
     def missing() -> list[Batch] | None:
         nonlocal done

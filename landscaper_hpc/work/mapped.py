@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.work import stages
+from landscaper_hpc.work.answering import Question, answer_all
 from landscaper_hpc.work.deal import Pool
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
@@ -51,3 +52,6 @@ class Mapped:
 
     def tree(self, item: Landscape) -> None:
         stages.topology(item, self.bars)
+
+    def answer(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
+        answer_all(questions, landscapes, self._mapper, self.bars)

@@ -18,7 +18,7 @@ from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work import confirming, error_bars
-from landscaper_hpc.work.answering import answer_all, answer_here
+from landscaper_hpc.work.answering import Question, answer_here
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import WorkItem
 from landscaper_hpc.work.executor import Mapper
@@ -100,6 +100,10 @@ class Carrier(Protocol):
 
     def tree(self, item: Landscape) -> None:
         """Build the merge tree of a landscape, into its store."""
+        ...
+
+    def answer(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
+        """Answer what is asked of finished landscapes, into their stores."""
         ...
 
 
@@ -308,7 +312,7 @@ def _answer(campaign: Campaign, carrier: Carrier) -> None:
     asked = [item for item in campaign.landscapes if item.study.asked()]
     if campaign.apart or campaign.scoped or not asked:
         return
-    carrier.each(asked, lambda mapper, mine: answer_all(_QUESTIONS, mine, mapper, carrier.bars))
+    carrier.answer(_QUESTIONS, asked)
     carrier.release()
 
 

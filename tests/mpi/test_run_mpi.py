@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from studies import Gate, command, contents, network
+from studies import Gate, command, contents, network, wells
 
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
@@ -62,6 +62,57 @@ def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp
     assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == expected
     assert out.count("│ SMAD ") == 1  # one rank tells
+
+
+@pytest.fixture(scope="module")
+def confirming(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A study of one landscape whose 16 minima are confirmed, and what a serial run leaves of it."""
+    folder = tmp_path_factory.mktemp("confirming")
+    file = wells(folder / "study", n=4, count=9)
+    file.write_text(file.read_text() + "confirm: true\n")
+    # who confirms what: a gradient is asked for only there, but where the loss is tried out
+    task = file.with_name("task.py")
+    task.write_text(task.read_text() + WITNESS)
+    file.with_name("site.yaml").write_text("{executor: serial}")
+    done = command("run", file, "--out", folder / "run", "--site", file.with_name("site.yaml"))
+    assert done.returncode == 0, done.stderr
+    return file, contents(folder / "run")
+
+
+WITNESS = """
+import os
+from pathlib import Path
+
+_task = task
+
+def task(n=2, tilt=0.1):
+    made = _task(n, tilt)
+    def loss(model, data):
+        value = made.loss(model, data)
+        float(value.detach())  # never recorded
+        if value.requires_grad and Path(__file__).with_name("WITNESS").exists():
+            with Path(__file__).with_name(f"gradients.{os.getpid()}").open("a") as file:
+                file.write(".")
+        return value
+    return Task(model=made.model, loss=loss, data=made.data)
+"""
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_share_the_confirming_of_one_landscape_and_give_the_same_bytes(
+    confirming: tuple[Path, dict[str, str]], tmp_path: Path, ranks: int
+) -> None:
+    file, expected = confirming
+    for old in file.parent.glob("gradients.*"):
+        old.unlink()
+    file.with_name("WITNESS").touch()
+    process = start(file, tmp_path / "run", ranks)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+    spent = sorted(each.stat().st_size for each in file.parent.glob("gradients.*"))
+    assert len(spent) >= 2  # two batches of eight searches
+    assert spent[-2] > sum(spent) / 5
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
