@@ -30,7 +30,7 @@ from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, 
 
 log = logging.getLogger(__name__)
 
-_PROBES = 4
+_PROBES, _WALK = 4, 24
 
 
 class ObjectiveSurface:
@@ -154,8 +154,8 @@ class ObjectiveSurface:
             raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
         if not any(self._requires_grad(batch, count) for batch, count in self._data()):
             raise _no_gradient(objective, "its value does not depend on the parameters in a way that torch can follow")
-        away = [self._gradient(t * line) for t in (3.7, -4.1)]
-        if not any(slope.any() for _, slope in ((value, slope), *away)) and any(other != value for other, _ in away):
+        found = ((value, slope), *(self._gradient(t * line) for t in (3.7, -4.1)))
+        if not any(slope.any() for _, slope in found) and self._changes(value):
             raise _no_gradient(objective, "it changes in steps: its gradient is zero where it is not flat")
         measured, _ = along(
             lambda t: float(objective.loss(self._parameters(t * 50 * line)).detach()), self.rounding, tolerance
@@ -165,6 +165,12 @@ class ObjectiveSurface:
         if not math.isfinite(value) or not np.isfinite(slope).all():
             return
         self.exact = self._second_derivatives(line, tolerance)
+
+    def _changes(self, value: float) -> bool:
+        """Whether the loss is another somewhere on a walk of a few dozen steps of the grid, with no gradient on it."""
+        walk = np.random.default_rng(0).uniform(-10, 10, (_WALK, len(self._scale))) * self._scale
+        found = [self._gradient(point) for point in walk]
+        return not any(slope.any() for _, slope in found) and any(other != value for other, _ in found)
 
     def _second_derivatives(self, line: Array, tolerance: float) -> bool:
         """Whether second derivatives are those of the gradients, a little away from the checkpoint."""
