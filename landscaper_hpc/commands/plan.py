@@ -58,7 +58,9 @@ def plan(
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     if as_json:
-        derived = {name: getattr(found, name) for name in ("seconds", "device_hours", "confirm_seconds")}
+        derived = {
+            name: getattr(found, name) for name in ("seconds", "device_hours", "confirm_seconds", "error_bars_seconds")
+        }
         where_to = {"folder": str(folder), "free_bytes": free}
         print(strict_json.dumps({**asdict(found), **derived, **where_to, "device": where.device}))
         return
@@ -83,12 +85,16 @@ def plan(
     )
     if loaded.scope is not None and loaded.scope.climb is not None:
         print(f"climb       {loaded.scope.climb:,} random points, their descents and floods come on top")
+    most, fewer = ("", "") if found.counted else ("up to ", "; fewer where there are fewer minima")
+    few, whole = found.batches_of_data
     if found.confirmed:
-        most = "" if found.counted else "up to "
-        print(
-            f"confirm     {most}{found.confirmed:,} minima, about {found.gradients:,} gradients, about "
-            f"{duration(found.confirm_seconds)}" + ("" if found.counted else "; fewer where there are fewer minima")
-        )
+        of = f" of the loss over {few:,} of {whole:,} batches" if few < whole else ""
+        said = f"{found.confirmed:,} minima, about {found.gradients:,} gradients{of}"
+        print(f"confirm     {most}{said}, about {duration(found.confirm_seconds)}{fewer}")
+    if found.checked:
+        of = f" of {whole:,} batches, and on the {few:,}" if few < whole else ""
+        said = f"{found.checked:,} minima and saddles on all data{of}"
+        print(f"error bars  {most}{said}, about {duration(found.error_bars_seconds)}{fewer}")
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid, lattice_size
@@ -25,9 +28,10 @@ from landscaper_hpc.work.trial import try_out
 if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.objective.objective import Objective
+    from landscaper_hpc.topology.tree import MergeTree
 
 _MEASURE_SECONDS = 2.0
-_GRADIENT = 3.0  # of a point's time
+_PER_CRITICAL = 3  # evaluations: in groups, as they were, and more exactly
 _PER_MINIMUM, _PER_DIRECTION = 35, 12  # gradients for a minimum and the saddle beside it, and more for each direction
 
 
@@ -51,13 +55,27 @@ class Estimate:
     counted: bool
     """Whether that is their number: the merge trees are there; or else it is the most."""
     gradients: int
-    """What following so many costs, about: a gradient takes about as long as three points."""
+    """What following so many costs, about, each of the study's loss."""
+    gradients_per_second: float
+    """In one process; 0 where none is asked for."""
+    checked: int
+    """Minima and saddles that error bars look at, in all landscapes; `counted` as above."""
+    checks_per_second: float
+    """How many of them one process evaluates once, on all data."""
+    batches_of_data: tuple[int, int]
+    """Of how many batches the study's loss is, and how many the data have."""
     assumed: str = ""
     """What `points` is predicted from where only lowest parts are evaluated."""
 
     @property
     def confirm_seconds(self) -> float:
-        return _GRADIENT * self.gradients / (self.points_per_second * self.workers)
+        return self.gradients / (self.gradients_per_second * self.workers) if self.gradients else 0.0
+
+    @property
+    def error_bars_seconds(self) -> float:
+        few, whole = self.batches_of_data
+        each = _PER_CRITICAL * (1 + few / whole if few < whole else 1)
+        return each * self.checked / (self.checks_per_second * self.workers) if self.checked else 0.0
 
     @property
     def seconds(self) -> float:
@@ -80,13 +98,14 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)
-    followed, counted = 0, True
-    if study.confirm is not None:
-        minima = [_minima(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
-        # a grid of N points has at most N / 2 minima
-        followed = sum(min(study.confirm.minima, grid.size // 2 if found is None else found) for found in minima)
-        counted = None not in minima
-    parameters, tensors, itemsize, batch, rate = _measure(study, site, study.checkpoints[0], folder)
+    trees = [_tree(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
+    measured = _measure(study, site, study.checkpoints[0], folder)
+    parameters, tensors, itemsize, batch, rate = measured[:5]
+    followed = checked = 0
+    if study.confirm is not None:  # a grid of N points has at most N / 2 minima
+        followed = sum(min(study.confirm.minima, _minima(tree, grid)) for tree in trees)
+    if study.error_bars is not None:
+        checked = sum(_checked(tree, study.error_bars.pairs, grid) for tree in trees)
     n = len(study.checkpoints)
     if study.scope is not None:
         landscapes = [Landscape(study, one, StudyFolder(folder), site, run="plan") for one in study.checkpoints]
@@ -108,6 +127,10 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
             confirmed=0,
             counted=True,
             gradients=0,
+            gradients_per_second=0.0,
+            checked=0,
+            checks_per_second=0.0,
+            batches_of_data=measured.batches,
             assumed="; ".join(sorted({said for _, said in predicted})),
         )
     return Estimate(
@@ -123,8 +146,12 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         points_per_second=rate,
         workers=site.planned_workers(),
         confirmed=followed,
-        counted=counted,
+        counted=None not in trees,
         gradients=followed * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
+        gradients_per_second=measured.gradients,
+        checked=checked,
+        checks_per_second=measured.checks,
+        batches_of_data=measured.batches,
     )
 
 
@@ -156,8 +183,8 @@ def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
     return int(of_a_ball(grid.shape, scope.share)), said
 
 
-def _minima(landscape: Landscape) -> int | None:
-    """How many minima the grid of a landscape has, where its merge tree is there."""
+def _tree(landscape: Landscape) -> MergeTree | None:
+    """The merge tree of a landscape, where it is there."""
     if not landscape.prepared():
         return None
     store = landscape.open()
@@ -165,7 +192,18 @@ def _minima(landscape: Landscape) -> int | None:
         refuse_other(landscape, store)
     except InputError:
         return None
-    return store.tree().n_minima if store.has_sound_tree() else None
+    return store.tree() if store.has_sound_tree() else None
+
+
+def _minima(tree: MergeTree | None, grid: Grid) -> int:
+    return grid.size // 2 if tree is None else tree.n_minima
+
+
+def _checked(tree: MergeTree | None, pairs: int, grid: Grid) -> int:
+    """Critical points of so many pairs: a minimum, where it dies and its first saddle."""
+    from landscaper_hpc.topology.error_bars import critical_points
+
+    return min(3 * pairs, grid.size) if tree is None else len(critical_points(tree, pairs).ids)
 
 
 def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
@@ -174,7 +212,19 @@ def files_of(landscapes: int, shards: int, parameters: int = 20) -> int:
     return landscapes * (2 * shards + 3 * parameters + 135) + 20
 
 
-def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> tuple[int, int, int, int, float]:
+class _Measured(NamedTuple):
+    parameters: int
+    tensors: int
+    itemsize: int
+    batch: int
+    points: float
+    gradients: float
+    checks: float
+    batches: tuple[int, int]
+
+
+def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> _Measured:
+    """Sizes, and per second of one process: points, gradients, and losses on all data, where those are asked for."""
     from landscaper_hpc.losses.evaluate import losses
 
     landscape = Landscape(study, checkpoint, StudyFolder(folder), site, run="plan")
@@ -185,14 +235,39 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
         objective, directions, grid, batch = trial.objective, trial.directions, trial.grid, trial.batch
     shard = next(grid.shards(grid.shard_shape(batch)))
     points = grid.points(shard)
-    losses(objective, directions, points, batch)  # the first call warms caches up
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < _MEASURE_SECONDS:
-        losses(objective, directions, points, batch)
-        done += len(points)
-    rate = done / (time.perf_counter() - start)
+    rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
+    batches = len(objective.batches), len(objective.on_all_data.batches)
+    gradients = checks = 0.0
+    if study.confirm is not None and study.scope is None:
+        gradients = _rate_of_gradients(objective, directions, grid)
+    if study.error_bars is not None:
+        from landscaper_hpc.losses.by_group import group_losses
+
+        checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
     tensors = list(objective.parameters.values())
-    return sum(t.numel() for t in tensors), len(tensors), tensors[0].element_size(), batch, rate
+    size = sum(t.numel() for t in tensors)
+    return _Measured(size, len(tensors), tensors[0].element_size(), batch, rate, gradients, checks, batches)
+
+
+@in_words()
+def _rate_of_gradients(objective: Objective, directions: Directions, grid: Grid) -> float:
+    from landscaper_hpc.confirm.of_objective import ObjectiveSurface
+    from landscaper_hpc.confirm.surface import Box
+
+    box = Box.of(grid)
+    surface = ObjectiveSurface(objective, directions, box.step)
+    points = box.alpha(np.random.default_rng(0).uniform(0, 1, (8, grid.ndim)) * box.far)
+    return _rate(lambda: surface.gradients(points), len(points))
+
+
+def _rate(do: Callable[[], object], points: int) -> float:
+    """Points per second of what does so many; the first call warms caches up."""
+    do()
+    done, start = 0, time.perf_counter()
+    while not done or time.perf_counter() - start < _MEASURE_SECONDS:
+        do()
+        done += points
+    return done / (time.perf_counter() - start)
 
 
 @in_words()

@@ -131,6 +131,41 @@ def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     assert "confirm" not in command("plan", wells(tmp_path / "plain")).stdout
 
 
+FEW = """
+import torch
+from torch import nn
+from landscaper_hpc import Task
+
+def task():
+    torch.manual_seed(0)
+    x = torch.randn(6, 10, 2, dtype=torch.float64)
+    return Task(nn.Linear(2, 1).double(), lambda m, b: (m(b) - 1).square().flatten(), list(x))
+"""
+
+
+def test_plan_says_what_is_of_a_few_batches_and_what_of_all(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(FEW)
+    exec(FEW, space := {})
+    torch.save(space["task"]().model.state_dict(), tmp_path / "origin.pt")
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "name: few\ntask: task.py\ncheckpoints: [{name: origin, file: origin.pt}]\n"
+        "directions: {kind: random, n: 2}\ngrid: {range: 1.0, count: 5}\nbatch: 4\n"
+        "confirm: true\nerror_bars: {pairs: 3}\ndata: {batches: 2}\n"
+    )
+    done = command("plan", study)
+    assert done.returncode == 0, done.stderr
+    assert "confirm     up to 12 minima, about 708 gradients of the loss over 2 of 6 batches, about" in done.stdout
+    assert "error bars  up to 9 minima and saddles on all data of 6 batches, and on the 2, about" in done.stdout
+    assert "evaluation  about" in done.stdout
+    run(study, tmp_path / "run")
+    done = command("plan", study, "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["confirmed"], found["counted"], found["checked"]) == (1, True, 1)
+    assert found["confirm_seconds"] > 0 < found["error_bars_seconds"]
+
+
 def test_plan_knows_the_minima_of_a_tree_that_is_there(sixteen: Path) -> None:
     """Within a factor of two of what is spent."""
     whole = sixteen.with_name("whole")
