@@ -2,6 +2,7 @@
 
     python benchmarks/confirm.py                     # ours
     python benchmarks/confirm.py --topsearch PYTHON  # and TopSearch's, by a Python that has topsearch installed
+    python benchmarks/confirm.py --gradients         # of networks: gradients per second
 
 Both get the same box. Ours starts at the minima of a grid, whose points are told beside the gradients; TopSearch by
 basin hopping, 100 steps or ten for each minimum, then connects each minimum with its two nearest, and what is left
@@ -206,6 +207,66 @@ def topsearch(name: str) -> dict[str, Any]:
     return {**score(inside, box, truth), "saddles": network.n_ts, "gradients": spent[0], "for minima": hops}
 
 
+# ---- gradients per second -------------------------------------------------------------------------------------------
+
+
+def gradient_rates(seconds: float = 10.0) -> dict[str, dict[str, Any]]:
+    """Of one thread and processor time, the quickest call of each way, which take turns: as the loss is written, and as
+    searches get them, of eight points, three, and one."""
+    import time
+
+    import models
+    import torch
+
+    from landscaper_hpc import Task
+    from landscaper_hpc.confirm.of_objective import ObjectiveSurface
+    from landscaper_hpc.directions.directions import random_directions
+    from landscaper_hpc.objective.objective import Objective
+
+    torch.set_num_threads(1)
+    table: dict[str, dict[str, Any]] = {}
+    cases = {
+        "PINN": (models.pinn, "float64"),
+        "small CNN": (models.cnn, "float32"),
+        "tanh network": (models.mlp, "float64"),
+    }
+    cases |= {"transformer": (models.transformer, "float32"), "tiny tanh network": (_tiny, "float64")}
+    for name, (make, precision) in cases.items():
+        model, data, loss = make()
+        objective = Objective(Task(model, loss, data), precision=precision)
+        surface = ObjectiveSurface(objective, random_directions(objective, 3), np.full(3, 0.005))
+        points = np.random.default_rng(0).uniform(-0.05, 0.05, (8, 3))
+        began = time.process_time()
+        row: dict[str, Any] = {"way": surface.ways.said, "proof, seconds": round(time.process_time() - began, 2)}
+        plain = [surface._gradient(point) for point in points]
+        row["same bits as written"] = all(
+            value == expected and (slope == slopes).all()
+            for (expected, slopes), value, slope in zip(plain, *surface.gradients(points), strict=True)
+        )
+        ways = {"as written": (lambda s=surface, p=points: [s._gradient(point) for point in p], 8)}
+        ways |= {f"of {k}": (lambda s=surface, p=points[:k]: s.gradients(p), k) for k in (8, 3, 1)}
+        best = dict.fromkeys(ways, np.inf)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for way, (do, _) in ways.items():
+                began = time.process_time()
+                do()
+                best[way] = min(best[way], time.process_time() - began)
+        row |= {way: round(count / best[way], 1) for way, (_, count) in ways.items()}
+        table[name] = row
+        print(f"{name:17} {row}", flush=True)
+    return table
+
+
+def _tiny() -> Any:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    return model, [(torch.randn(20, 2), torch.randn(20, 1))], lambda u, batch: (u(batch[0]) - batch[1]).square().mean()
+
+
 # ---- side by side ---------------------------------------------------------------------------------------------------
 
 
@@ -231,13 +292,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topsearch", metavar="PYTHON", help="a Python that has topsearch")
     parser.add_argument("--seconds", type=float, default=120, help="the most that TopSearch gets for a function")
+    parser.add_argument("--gradients", action="store_true", help="only gradients per second")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case:
         print(json.dumps(topsearch(asked.case)))
         return
-    table = {}
+    table: dict[str, Any] = {}
+    if asked.gradients:
+        table = gradient_rates()
+        if asked.out:
+            asked.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+        return
     print(f"{'':22} {'minima':>6}  {'found, missed, wrong':>22} {'saddles':>8} {'gradients':>10}")
     for name in CASES:
         table[name] = {"ours": ours(name)}

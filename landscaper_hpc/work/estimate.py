@@ -98,7 +98,8 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     grid = study.make_grid()
     shape = grid.shard_shape(site.points_per_shard(grid))
     shards = grid.n_shards(shape)
-    trees = [_tree(Landscape(study, one, StudyFolder(folder), site, run="plan")) for one in study.checkpoints]
+    landscapes = [Landscape(study, one, StudyFolder(folder), site, run="plan") for one in study.checkpoints]
+    trees = [_tree(item) for item in landscapes] if study.confirm or study.error_bars else []
     measured = _measure(study, site, study.checkpoints[0], folder)
     parameters, tensors, itemsize, batch, rate = measured[:5]
     followed = checked = 0
@@ -108,7 +109,6 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         checked = sum(_checked(tree, study.error_bars.pairs, grid) for tree in trees)
     n = len(study.checkpoints)
     if study.scope is not None:
-        landscapes = [Landscape(study, one, StudyFolder(folder), site, run="plan") for one in study.checkpoints]
         predicted = [_predicted(item, grid) for item in landscapes]
         points = sum(found for found, _ in predicted)
         most = site.points_per_shard(grid)
