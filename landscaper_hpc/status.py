@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from landscaper_hpc import strict_json
+from landscaper_hpc.digests import is_sealed
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent, over
 from landscaper_hpc.store.failures import Failures
@@ -167,15 +168,27 @@ def _scope(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
     """What is other where the lowest part is sought, or was found; nothing where the whole is evaluated."""
     if store.n_done():
         return {}
-    try:
-        told = strict_json.loads(inside.so_far(store.name).read_bytes()) | {"found": False}
-    except (OSError, ValueError, TypeError):
+    told = _so_far(inside, store.name)
+    if told is None:
         numbers = store.scope_numbers()
         if numbers is None:
             return {}
         told = {name: numbers[f"scope.{name}"] for name in _TOLD} | {"found": True}
     whole = {"shards": 0, "shards_done": 0, "scope": told}
     return whole | ({"points": told["evaluated"]} if told["found"] else {})
+
+
+def _so_far(inside: StudyFolder, name: str) -> dict[str, Any] | None:
+    """What is told of a search under way; None where there is none."""
+    if not inside.so_far(name).exists():
+        return None
+    try:
+        told: dict[str, Any] = strict_json.loads(inside.so_far(name).read_bytes())
+        if is_sealed(told):
+            return {**told, "found": False}
+    except (OSError, ValueError, AttributeError):
+        pass
+    return {"evaluated": inside.points_bytes(name) // 16, "found": False}  # it is torn, and written again soon
 
 
 _TOLD = ("evaluated", "level", "points_below", "n_minima", "pairs", "components", "next_tenth")

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
 from landscaper_hpc.directions.numbers import described
-from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.current_page import sealed
@@ -91,9 +90,7 @@ def _write_scope(inside: StudyFolder, results: Mapping[str, Any], asked: Mapping
     """The page of a study of which the lowest part was evaluated, and nothing is known of the whole."""
     found = []
     for item in results["landscapes"]:
-        answer = LandscapeStore(inside.store, item["name"]).answer(SCOPE, asked[SCOPE])
-        if answer is None:
-            raise InputError(f"{inside.store / item['name'] / SCOPE}: is missing or damaged; run the study again")
+        answer = LandscapeStore(inside.store, item["name"]).whole_answer(SCOPE, asked[SCOPE])
         found.append(_scope_figures(item, Drawing.from_arrays(answer.drawing)))
     page = (
         environment()
@@ -135,8 +132,7 @@ def _scope_figures(entry: Mapping[str, Any], drawing: Drawing) -> dict[str, Mark
 
 def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> _Landscape:
     store = LandscapeStore(path, result["name"])
-    found = {name: store.answer(name, question) for name, question in asked.items()}
-    drawn = {name: answer.drawing for name, answer in found.items() if answer is not None}
+    drawn = {name: store.whole_answer(name, question).drawing for name, question in asked.items()}
     return _Landscape(result, store, Drawing.from_arrays(store.drawing()), drawn)
 
 

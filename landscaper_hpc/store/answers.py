@@ -17,7 +17,7 @@ from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.files import folder_aside
 from landscaper_hpc.store import zarr_files
-from landscaper_hpc.store.zarr_files import Damaged
+from landscaper_hpc.store.zarr_files import Damaged, Document
 
 _DRAWING = "drawing"
 
@@ -59,21 +59,18 @@ def is_about(folder: Path, about: Mapping[str, Any]) -> bool:
 
 
 def numbers(folder: Path) -> dict[str, Any] | None:
-    """The numbers of what is there, without a look at its arrays; None where nothing is."""
+    """The numbers of what is there, without a look at its arrays; None where nothing is, or nothing that is whole."""
     try:
-        return dict(strict_json.loads(zarr_files.read_document(folder)["attributes"]["numbers"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own, _ = _sealed(folder)
+        return dict(strict_json.loads(own["numbers"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
         return None
 
 
 def read(folder: Path, about: Mapping[str, Any]) -> Answer | None:
     """What is there, where it is whole and about this; None otherwise."""
     try:
-        document = zarr_files.read_document(folder)
-        attributes, nodes = document["attributes"], zarr_files.consolidated(document)
-        own = {key: value for key, value in attributes.items() if key != "sha256"}
-        if nodes is None or canonical_sha256([own, nodes]) != attributes["sha256"]:
-            return None
+        own, nodes = _sealed(folder)
         if not is_about(folder, about):
             return None
         arrays = {key: zarr_files.load(folder / key, node) for key, node in nodes.items()}
@@ -81,3 +78,12 @@ def read(folder: Path, about: Mapping[str, Any]) -> Answer | None:
         return None
     drawing = {key.removeprefix(f"{_DRAWING}_"): arrays.pop(key) for key in sorted(arrays) if key.startswith(_DRAWING)}
     return Answer(arrays, dict(strict_json.loads(own["numbers"])), drawing)
+
+
+def _sealed(folder: Path) -> tuple[dict[str, Any], dict[str, Document]]:
+    document = zarr_files.read_document(folder)
+    attributes, nodes = document["attributes"], zarr_files.consolidated(document)
+    own = {key: value for key, value in attributes.items() if key != "sha256"}
+    if nodes is None or canonical_sha256([own, nodes]) != attributes["sha256"]:
+        raise Damaged(f"{folder} is torn or altered")
+    return own, nodes

@@ -35,7 +35,7 @@ class Failures:
     def quarantined(self) -> dict[str, str]:
         """Key and last error of everything that failed as often as it may."""
         return {
-            last.name.removesuffix(f".{ATTEMPTS}"): last.read_text(encoding="utf-8")
+            last.name.removesuffix(f".{ATTEMPTS}"): last.read_text(encoding="utf-8", errors="replace")
             for last in sorted(self._folder.glob(f"[!.]*.{ATTEMPTS}"))
         }
 

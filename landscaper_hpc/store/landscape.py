@@ -290,6 +290,13 @@ class LandscapeStore(ShardedLosses):
         """What was stored for this question and these losses, where it is whole."""
         return answers.read(self.folder / name, self._about(name, asked))
 
+    def whole_answer(self, name: str, asked: Mapping[str, Any]) -> answers.Answer:
+        """The same; `InputError` where it is not whole."""
+        found = self.answer(name, asked)
+        if found is None:
+            raise InputError(f"{self.folder / name}: is missing or damaged; run the study again")
+        return found
+
     def has_answer(self, name: str, asked: Mapping[str, Any]) -> bool:
         """Whether there is an answer to this question. Looks, and does not read."""
         return answers.is_about(self.folder / name, {"asked": dict(asked)})
@@ -318,7 +325,11 @@ class LandscapeStore(ShardedLosses):
 
     def scope_numbers(self) -> dict[str, Any] | None:
         """The numbers of its lowest part, where there is one. Reads one small file."""
-        return answers.numbers(self.folder / layout.SCOPE)
+        place = self.folder / layout.SCOPE
+        found = answers.numbers(place)
+        if found is None and place.exists():
+            raise InputError(f"{place}: is missing or damaged; run the study again")
+        return found
 
     # ---- what it was computed with --------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ class Leases:
     @staticmethod
     def _holder(lease: Path) -> str:
         try:
-            return lease.read_text().partition("\n")[0]
+            return lease.read_text(errors="replace").partition("\n")[0]
         except FileNotFoundError:
             return ""
 
@@ -178,7 +178,7 @@ def _began(process: int) -> str:
 def _is_dead(lease: Path) -> bool:
     """Whether the holder was a process of this machine, and is no more; nobody can tell of another machine's."""
     try:
-        token, _, process = lease.read_text().partition("\n")
+        token, _, process = lease.read_text(errors="replace").partition("\n")
         here, _, began = process.rpartition(" ")
         return bool(_HERE) and here == _HERE and _began(int(token.rsplit(".", 2)[1])) != began
     except (OSError, ValueError, IndexError):

@@ -134,7 +134,7 @@ def do_batch(batch: Batch, progress: Progress) -> None:
     if batch.file.exists():
         return
     if batch.hung.exists():
-        why = batch.hung.read_text()
+        why = batch.hung.read_text(errors="replace")
         batch.hung.unlink()
         raise _refused(batch, why)
     batch.landscape.heartbeat.begin_phase(f"{batch.what} of {batch.landscape.name}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscaper_hpc import strict_json
+from landscaper_hpc.digests import with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars
@@ -113,7 +114,7 @@ class Teller:
         self._next = now + max(TELL_SECONDS, (now - began) / TELL_SHARE)
 
     def write(self, told: dict[str, Any]) -> None:
-        content = (strict_json.dumps(told, indent=1) + "\n").encode()
+        content = (strict_json.dumps(with_seal(told), indent=1) + "\n").encode()
         publish(self._item.inside.so_far(self._item.name), content, sync="nothing")
 
 

@@ -56,12 +56,16 @@ def written(text: str) -> Change:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study in `study`, finished in `run`, and a sweep of it in `sweep`."""
+    """A study in `study`, finished in `run`, with its minima confirmed in `sure`, and a sweep of it in `sweep`."""
     folder = tmp_path_factory.mktemp("made")
     study = wells(folder / "study", count=7)
     (folder / "site.yaml").write_text("{executor: serial, shard_points: 21}")
-    for name, *more in ("run", study), ("sweep", study, "--set", "grid.range=1.5,1.2"):
-        done = command(name, *more, "--site", folder / "site.yaml", "--out", folder / name)
+    for name, out, *more in (
+        ("run", "run"),
+        ("run", "sure", "--set", "confirm.minima=1"),
+        ("sweep", "sweep", "--set", "grid.range=1.5,1.2"),
+    ):
+        done = command(name, study, *more, "--site", folder / "site.yaml", "--out", folder / out)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -82,6 +86,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "a number of a sweep": (SWEPT, edited("landscapes/0/topology/smad", 0.5), "report sweep", ALTERED),
     "a value of a sweep": ("sweep/sweep.json", edited("studies/0/values/grid.range", 9.0), "report sweep", ALTERED),
     "too deep a sweep": ("sweep/sweep.json", nested, "status sweep", "is not the record of a sweep"),
+    "confirmed minima": ("sure/study.zarr/origin/confirmed/ends/c.0", flipped, "report sure", "missing or damaged"),
     "losses compared": (f"{LOSS}/c.0.0", flipped, "sensitivity", "the chunk is altered"),
     "losses read": (f"{LOSS}/c.0.0", flipped, "topology", "the chunk is altered"),
     "metadata in a folder": (f"{LOSS}/zarr.json", a_folder, "status", "the metadata cannot be read"),
@@ -148,3 +153,36 @@ def test_a_workers_word_that_is_torn_is_not_counted(odd: dict[str, Any], made: P
     done = command("status", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "3/3 shards" in done.stdout
+
+
+ODD_NOTES = {
+    "a lease": ("leases/origin.0.0", b"\xff\xfe\0"),
+    "a failed attempt": ("failed/origin.0.0.1", b"\xff\xfe\0"),
+    "a quarantined shard": ("failed/origin.0.0.3", b"\xff\xfe\0"),
+    "the command": ("logs/command.json", b"[" * 100_000),
+    "how far a search is": ("points/origin/so_far.json", b'{"evaluated": "x"}'),
+}
+
+
+@pytest.mark.parametrize("what", ODD_NOTES)
+def test_notes_that_are_torn_do_not_stop_status(what: str, made: Path, tmp_path: Path) -> None:
+    name, content = ODD_NOTES[what]
+    shutil.copytree(made / "run", tmp_path / "run")
+    if what == "how far a search is":  # of which only those whose points are looked for have a note
+        shutil.rmtree(tmp_path / "run" / Path(DONE).relative_to("run"))
+        (tmp_path / "run" / Path(DONE).relative_to("run")).mkdir()
+        shutil.copy(made / DONE / "zarr.json", tmp_path / DONE / "zarr.json")
+    (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run" / name).write_bytes(content)
+    for more in ([], ["--json"], ["--failed"]):
+        done = command("status", tmp_path / "run", *more)
+        assert done.returncode == 0, done.stderr
+
+
+def test_jobs_that_were_altered_are_not_taken_for_what_was_submitted(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    (tmp_path / "run/jobs").mkdir()
+    (tmp_path / "run/jobs/jobs.json").write_text('{"submissions": []}')
+    done = command("status", tmp_path / "run")
+    assert done.returncode == 2
+    assert "jobs.json: is torn or altered; restore it, or remove it when none of the jobs" in done.stderr

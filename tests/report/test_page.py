@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.page import write_report
-from landscaper_hpc.report.results import read_results, results, write_results
+from landscaper_hpc.report.results import SCHEMA, read_results, results, write_results
 from landscaper_hpc.report.text import number, percent
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
@@ -277,7 +277,7 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
             write_report(tmp_path)
     for schema in (1, 99):
         (tmp_path / "results.json").write_text(f'{{"schema": {schema}}}')
-        with pytest.raises(InputError, match=f"format {schema}, this version reads 2; run the study again"):
+        with pytest.raises(InputError, match=f"format {schema}, this version reads {SCHEMA}; remove it and run"):
             write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
