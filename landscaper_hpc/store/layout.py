@@ -33,6 +33,8 @@ UNITS = {
 }
 """What a coordinate of 1 is, by the directions' normalization."""
 
+OF_TREES = {"long_name": "merge trees"}
+"""The attributes of the group of all trees."""
 LOSS = "loss"
 DONE = ("done", "sha256")
 DIRECTIONS = "directions"
@@ -173,10 +175,9 @@ def consolidate_root(path: Path, leave_out: str = "") -> None:
 def consolidate(folder: Path, sealed: Mapping[str, Document], leave_out: str) -> None:
     """List what there is in a landscape's groups that grow; `leave_out` names a tree. What is sealed stays as it is."""
     topology = folder / TOPOLOGY
-    if (topology / zarr_files.NODE).exists():
-        attributes = zarr_files.read_document(topology)["attributes"]
+    if topology.is_dir():
         nodes = zarr_files.nodes_in(topology, (leave_out,))
-        zarr_files.write_document(topology, zarr_files.group_document(attributes, nodes))
+        zarr_files.write_document(topology, zarr_files.group_document(OF_TREES, nodes))
     attributes = zarr_files.read_document(folder)["attributes"]
     nodes = {**sealed, **zarr_files.nodes_in(folder, (*sealed, leave_out, f"{TOPOLOGY}/{leave_out}"))}
     zarr_files.write_document(folder, zarr_files.group_document(attributes, dict(sorted(nodes.items()))))

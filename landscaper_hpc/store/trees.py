@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.store import zarr_files
+from landscaper_hpc.store.layout import OF_TREES
 from landscaper_hpc.store.zarr_files import Damaged, Document
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def make_group(folder: Path) -> None:
     """The group of all trees; does nothing where it is there."""
     folder.mkdir(exist_ok=True)
     if not (folder / zarr_files.NODE).exists():
-        zarr_files.write_document(folder, zarr_files.group_document({"long_name": "merge trees"}, {}))
+        zarr_files.write_document(folder, zarr_files.group_document(OF_TREES, {}))
 
 
 def same(one: MergeTree, other: MergeTree) -> bool:

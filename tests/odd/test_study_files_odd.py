@@ -118,6 +118,8 @@ MADE_AGAIN: dict[str, tuple[str, Change]] = {
     "half a shard": (f"{LOSS}/c.1.0", halved),
     "a hash": (f"{DONE}/c.1.0.0", flipped),
     "no hash": (f"{DONE}/c.1.0.0", Path.unlink),
+    "the list of trees": ("run/study.zarr/origin/topology/zarr.json", nested),
+    "no list of trees": ("run/study.zarr/origin/topology/zarr.json", Path.unlink),
     "a tree": ("run/study.zarr/origin/topology/axis.sublevel/parent/c.0", flipped),
 }
 
