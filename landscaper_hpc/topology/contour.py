@@ -26,7 +26,6 @@ from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.blocks.boxes import MAX_BLOCK
 from landscaper_hpc.topology.contour_result import ContourTree
 from landscaper_hpc.topology.kernels.carr import arcs, combine
-from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.forest import radix_argsort
 from landscaper_hpc.topology.kernels.order import Census, census, ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
@@ -142,12 +141,11 @@ def _halves(
 
 @lru_cache(maxsize=1)
 def compile_kernels() -> None:
-    """Compile or load what a tree needs, while no other process of this host does."""
+    """Compile or load what a tree needs."""
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
     seen = census(field.reshape(-1))
     halves = _halves(field, seen, "axis", 1, None)
-    with compiling():
-        _ = _combined(field, seen, "axis", halves, False).branches
+    _ = _combined(field, seen, "axis", halves, False).branches
 
 
 def _combined(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.kernels.carr import strip
-from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.forest import radix_argsort
 from landscaper_hpc.topology.kernels.order import ordered_keys
 from landscaper_hpc.topology.kernels.stencil import block_stencil
@@ -61,10 +60,9 @@ def landscaper_pairs(field: NDArray[Any], connectivity: Connectivity, trees: Exa
 
 @lru_cache(maxsize=1)
 def _prepare() -> None:
-    """Compile or load what is needed, while no other process of this host does."""
+    """Compile or load what is needed."""
     none = np.zeros(2, np.int32)
-    with compiling():
-        _pairs(np.array([3.0, 0.0, 1.0, 2.0, 0.0]), "axis", ExactTrees(none.astype(np.int64), none, none, none, none))
+    _pairs(np.array([3.0, 0.0, 1.0, 2.0, 0.0]), "axis", ExactTrees(none.astype(np.int64), none, none, none, none))
 
 
 def _pairs(field: NDArray[Any], connectivity: Connectivity, trees: ExactTrees) -> LandscaperPairs | None:

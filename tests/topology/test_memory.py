@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
+from landscaper_hpc.topology.readers import ArrayReader
 from tests.mpi.test_ranks import ROOT
 
 pytestmark = pytest.mark.processes
@@ -35,6 +37,12 @@ try:
 except InputError as error:
     print(json.dumps([peak_memory(), str(error)]))
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled() -> None:
+    """Not in a process that is measured: the compiler takes memory of its own, once on each host."""
+    merge_tree_blocks(ArrayReader(np.zeros((3,) * 5, "f4")), block_shape=(2,) * 5, threads=1)
 
 
 def measured(path: Path, limit: int, labels: str = "") -> Any:

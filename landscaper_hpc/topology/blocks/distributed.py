@@ -28,9 +28,8 @@ from landscaper_hpc.topology.blocks.foreign import ends_of, follow_foreign
 from landscaper_hpc.topology.blocks.labels import LabelWriter
 from landscaper_hpc.topology.blocks.schedule import Schedule, check_minima, merged, work_on_blocks, write_labels
 from landscaper_hpc.topology.blocks.stats import Phases, RankStats, phase
-from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare, warm_up
+from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
 from landscaper_hpc.topology.build import Edges, build_tree
-from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.order import ordered_keys
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
@@ -49,19 +48,14 @@ class Result:
 
 
 def _prepare(connectivity: Connectivity, dtype: np.dtype[Any], comm: Comm) -> None:
-    """Compile what blocks need, while no other process of this host does; then load it on all ranks at once."""
-
-    def first() -> None:
-        with compiling():
-            _warm_up(connectivity, dtype)
-
-    comm.once_per_node(first)
+    """Compile what blocks need on one rank of each node; then load it on all at once."""
+    comm.once_per_node(lambda: _warm_up(connectivity, dtype))
     _warm_up(connectivity, dtype)
 
 
 def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
     """Use the kernels once, for fields with and without NaN."""
-    warm_up(connectivity, dtype)
+    prepare(connectivity, dtype)
     with Threads(1) as pool:
         for corner in (0.0, np.nan):
             tiny = np.zeros((3, 2), dtype)

@@ -12,7 +12,6 @@ from landscaper_hpc.grid import Connectivity
 from landscaper_hpc.topology.blocks.basins import find_basins
 from landscaper_hpc.topology.blocks.block import block_of
 from landscaper_hpc.topology.blocks.block_forest import block_forest
-from landscaper_hpc.topology.kernels.compiled import compiling
 from landscaper_hpc.topology.kernels.threads import Threads
 
 
@@ -23,13 +22,7 @@ def available_threads() -> int:
 
 @lru_cache(maxsize=32)
 def prepare(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Compile or load what a tree needs, while no other process of this host does."""
-    with compiling():
-        warm_up(connectivity, dtype)
-
-
-def warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Use the kernels once."""
+    """Compile or load what a tree needs: the kernels are used once."""
     with Threads(1) as pool:
         many = np.indices((64, 64)).sum(0) % 2  # minima: then other kernels serve
         for field in (np.zeros((2, 2)), many):

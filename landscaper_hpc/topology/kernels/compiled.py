@@ -1,8 +1,8 @@
-"""Compilation, once per node: kernels are cached on disk, and whoever compiles holds a lock.
+"""Compilation, once per node: kernels are cached on disk, and whoever compiles holds a lock; who loads, none.
 
 numba's cache has no lock of its own: two processes that compile at the same time can leave an index that names the
 other's code. So the cache of each host is a folder of its own, also where the home directory is shared between nodes,
-and processes of one host that run the same installation take turns; numba keeps the code of others apart.
+and its processes take turns.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import fcntl
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numba
 from llvmlite import ir
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from landscaper_hpc.digests import canonical_sha256
@@ -55,14 +55,65 @@ def jit(function: Any) -> Any:
         compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
         numba_config.CACHE_DIR, numba_config.DISABLE_JIT = before
-    save = compiled._cache.save_overload
+    _keep(compiled)
+    return compiled
+
+
+def _keep(compiled: Any) -> None:
+    """See to it that what one process compiles the others of this host load."""
+    cache, compile_one = compiled._cache, compiled.compile
+    load, save = cache.load_overload, cache.save_overload
+    # numba gives a file of code the name of an older one of another source, and the index that says so is there first
+    file = cache._cache_file
+    source = canonical_sha256([numba.__version__, repr(file._source_stamp)])[:16]
+    file._data_name_pattern = file._data_name_pattern.replace("{number", f"{source}.{{number")
+
+    def compile_in_turn(signature: Any) -> Any:
+        with global_compiler_lock, _turn:
+            return compile_one(signature)
+
+    def load_or_take_turn(*what: Any) -> Any:
+        found = load(*what)
+        if found is None and _turn.take():
+            found = load(*what)  # meanwhile somebody else may have compiled it
+        return found
 
     def save_if_possible(*what: Any) -> None:
         with suppress(OSError):  # a full disk: then it is compiled again next time
             save(*what)
 
-    compiled._cache.save_overload = save_if_possible
-    return compiled
+    compiled.compile, cache.load_overload, cache.save_overload = compile_in_turn, load_or_take_turn, save_if_possible
+
+
+class _Turn:
+    """The turn to compile, among the processes of this host that run the same installation: numba keeps the code of
+    others apart. It ends with the kernel that was asked for, which may have others compiled for it."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if not self._depth and self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def take(self) -> bool:
+        """Wait for it. Whether it had to be taken; not on a file system without locks, or a full one."""
+        if self._lock is None:
+            with suppress(OSError):
+                lock = (cache_folder() / f"lock_{canonical_sha256(__file__)[:16]}").open("a")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._lock = lock
+                return True
+        return False
+
+
+_turn = _Turn()
 
 
 def _lowest_bit(context: Any, word: Any) -> Any:
@@ -74,14 +125,3 @@ def _lowest_bit(context: Any, word: Any) -> Any:
 
 lowest_bit: Any = intrinsic(_lowest_bit)
 """For compiled functions: the number of the lowest bit of a 64-bit word that is not zero."""
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Hold the lock on what this host's cache keeps of this installation."""
-    installation = canonical_sha256(__file__)
-    with ExitStack() as stack:
-        with suppress(OSError):  # a file system without locks, or a full one: then without
-            lock = stack.enter_context((cache_folder() / f"lock_{installation}").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,61 @@ def test_code_is_not_loaded_from_somebody_elses_folder(tmp_path: Path, monkeypat
     assert list(found.iterdir()) == []
 
 
-@pytest.mark.timeout(60)
-def test_who_compiles_does_not_hold_up_another_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path)
-    with compiled.compiling():
-        monkeypatch.setattr(compiled, "__file__", "/elsewhere/compiled.py")
-        with compiled.compiling():
-            assert len(list(tmp_path.iterdir())) == 2
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes kernel(x) = 2 (x + 1), as a process has it that has just started; or with another number than 1."""
+    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    source = tmp_path / "kernels.py"
+
+    def made(added: int = 1) -> Any:
+        text = f"@jit\ndef inner(x):\n    return x + {added}\n\n@jit\ndef kernel(x):\n    return 2 * inner(x)\n"
+        if not source.exists() or source.read_text() != text:
+            source.write_text(text)
+        names: dict[str, Any] = {"jit": compiled.jit, "__name__": "kernels", "__file__": str(source)}
+        exec(compile(text, str(source), "exec"), names)
+        return names["kernel"]
+
+    return made
+
+
+@pytest.fixture
+def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The files on which somebody has waited for a turn to compile."""
+    asked: list[int] = []
+    monkeypatch.setattr(compiled.fcntl, "flock", lambda file, _: asked.append(file.fileno()))
+    return asked
+
+
+def test_who_compiles_takes_a_turn_and_who_loads_does_not(kernel: Callable[..., Any], locks: list[int]) -> None:
+    assert kernel()(3) == 8
+    assert len(locks) == 1  # with all that it calls
+    assert kernel()(3) == 8
+    assert len(locks) == 1
+    assert kernel()(3.5) == 9.0
+    assert len(locks) == 2
+
+
+def test_what_was_compiled_while_one_waited_is_loaded(
+    kernel: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel()(3)
+    cache, theirs = tmp_path / "cache", tmp_path / "theirs"
+    cache.rename(theirs)
+    cache.mkdir()
+    monkeypatch.setattr(compiled.fcntl, "flock", lambda *_: shutil.copytree(theirs, cache, dirs_exist_ok=True))
+    mine = kernel()
+    assert mine(3) == 8
+    assert (sum(mine.stats.cache_hits.values()), sum(mine.stats.cache_misses.values())) == (1, 0)
+
+
+def test_killed_while_new_code_is_kept_nobody_loads_the_old(kernel: Callable[..., Any], locks: list[int]) -> None:
+    assert kernel()(3) == 8
+    changed = kernel(20)
+    changed._cache._cache_file._save_data = lambda *_: None  # it ends between the index and the code
+    assert changed(3) == 46
+    assert kernel(20)(3) == 46
+    assert len(locks) == 3
 
 
 def test_the_lowest_bit_of_a_word() -> None:
