@@ -225,7 +225,7 @@ def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals
     assert "points/s" not in said.splitlines()[-3]
     line = next(line for line in said.splitlines() if line.startswith("nobody works on it"))
     told = f"nobody works on it; go on with: cd {Path.cwd()} && landscaper-hpc {' '.join(words)}"
-    assert "".join(said.split()).endswith("".join(told.split())), line
+    assert told in said.splitlines(), line  # on one line, to be given again
 
 
 def test_workers_begin_apart_and_visit_every_landscape() -> None:

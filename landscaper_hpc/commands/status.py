@@ -72,11 +72,13 @@ def _watch(folder: Path) -> None:
     from landscaper_hpc import status as states
 
     left = 0
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=Console(), auto_refresh=False, transient=True) as live:
         while True:
             found = states.status(folder)
-            live.update(Text("\n".join(states.lines(found, folder))), refresh=True)
+            said = "\n".join(states.lines(found, folder))
+            live.update(Text(said), refresh=True)
             left = left + 1 if states.abandoned(found) else 0
             if states.finished(found) or left == _LOOKS_AT_NOBODY or streams.lost_output():
-                return
+                break
             time.sleep(_BETWEEN_LOOKS)
+    print(said)  # unbroken: it may end in a command to be given again
