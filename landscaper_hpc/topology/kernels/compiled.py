@@ -29,21 +29,24 @@ numba_config: Any = numba.config
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """$NUMBA_CACHE_DIR if it is set; otherwise the user's cache folder; otherwise one for this user among the temporary
-    files. Code is loaded from there: a folder of somebody else's is passed over, and one that cannot be written."""
+    files. Code is loaded from there: a folder that is somebody else's, or that others may write to, is passed over, and
+    one that cannot be written."""
     named = [Path(numba_config.CACHE_DIR)] if numba_config.CACHE_DIR else []
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     for folder in (*named, base / "landscaper-hpc" / f"numba-{socket.gethostname()}"):
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.getuid():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours_alone(folder):
                 with tempfile.TemporaryFile(dir=folder):  # what may be written is not always what can
                     return folder
     folder = Path(tempfile.gettempdir()) / f"landscaper-hpc-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    return folder if _is_ours_alone(folder) else Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
+
+
+def _is_ours_alone(folder: Path) -> bool:
     found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
-    return folder
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def jit(function: Any) -> Any:

@@ -21,6 +21,12 @@ def test_code_is_not_loaded_from_somebody_elses_folder(tmp_path: Path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
     assert compiled.cache_folder.__wrapped__() == named
+    assert not named.stat().st_mode & 0o022
+    for mode in (0o777, 0o1777, 0o775):  # others may put code there
+        named.chmod(mode)
+        assert compiled.cache_folder.__wrapped__().is_relative_to(home)
+    named.chmod(0o755)
+    assert compiled.cache_folder.__wrapped__() == named
     (tmp_path / "file").touch()
     monkeypatch.setattr(compiled.numba_config, "CACHE_DIR", str(tmp_path / "file/cannot be made"))
     assert compiled.cache_folder.__wrapped__().is_relative_to(home)
