@@ -108,6 +108,14 @@ def test_a_heartbeat_says_what_its_process_does(tmp_path: Path, monkeypatch: pyt
     own.beat("a.1.0", 4)
     (state,) = read_heartbeats(tmp_path)
     assert (state.points, state.shards, state.current) == (14, 1, "a.1.0")
+    own.still()  # of a shard it tells itself
+    assert read_heartbeats(tmp_path)[0].current == "a.1.0"
+    own.begin_phase("directions of a")
+    before = read_heartbeats(tmp_path)[0].now
+    own.still()  # with every call of the loss: a phase may last long without a step
+    (state,) = read_heartbeats(tmp_path)
+    assert (state.current, state.phase) == ("directions of a", True)
+    assert state.now > before
     (tmp_path / "full").write_text("no folder")
     Heartbeat(tmp_path / "full", "cpu").beat("a.0.0")  # cannot be written, and nobody minds
 

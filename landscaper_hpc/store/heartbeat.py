@@ -105,6 +105,11 @@ class Heartbeat:
         state.now, state.current, state.phase, state.ended = time.time(), current, True, False
         self._write()
 
+    def still(self) -> None:
+        """Still at the phase that was begun last; to be called as often as one likes."""
+        if self._state.phase:
+            self.begin_phase(self._state.current)
+
     def ready(self) -> None:
         """Everything is loaded: a rate is one of points from now on."""
         if not self._marks:

@@ -37,7 +37,12 @@ def refused_if_it_hangs(
         raise _hangs(landscape, why)
     try:
         with watched(limit, Place(hung, f"{what}: ")) as gets_on:
-            objective.gets_on = gets_on
+
+            def tell() -> None:
+                gets_on()
+                own.still()
+
+            own, objective.gets_on = landscape.heartbeat, tell
             yield gets_on
     except Hung as caught:
         raise _hangs(landscape, f"{what}: {caught}") from None
