@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # nodes of the test cluster have names of their own, and yet are this machine: none compiles what another has compiled
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+# more processes than processors: a thread that has nothing to do must not wait by turning round
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # what a shell starts in the background ignores Ctrl-C, and so would all that the tests start and press it at
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processes
 SCRIPT = Path(__file__).parents[1] / "sharded_rank.py"
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[3])
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     size, folder = request.param, tmp_path_factory.mktemp("ranks")
     torch.manual_seed(8)

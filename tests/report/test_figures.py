@@ -201,6 +201,7 @@ def test_all_that_stands_around_the_axes_has_room() -> None:
                 assert "mathdefault" not in element
 
 
+@pytest.mark.processes
 def test_a_page_needs_no_compiler() -> None:
     heavy = "{'numba', 'torch', 'pandas'}"
     code = f"import sys, landscaper_hpc.report.page; print(sorted({heavy} & set(sys.modules)))"

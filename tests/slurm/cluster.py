@@ -192,8 +192,11 @@ class SlurmCluster:
         wait_until(f"{node} is {' or '.join(states)}", lambda: self.node_states().get(node) in states, seconds, ASKING)
 
     def wait_until_saved(self) -> None:
-        """Until the controller has written down what it knows now; `stop-controller --hard` forgets the rest."""
+        """Until the controller has written down what it knows now; `stop-controller --hard` forgets the rest. It writes
+        when something has changed: so something does."""
         now = time.time()
+        job = self.run("squeue", "-h", "-o", "%i").stdout.split()[0]
+        self.run("scontrol", "update", f"jobid={job}", "comment=saved")
         file = self.state / "controller/job_state"
         wait_until("the controller's state is saved", lambda: file.exists() and file.stat().st_mtime > now, 60)
 

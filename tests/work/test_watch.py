@@ -80,12 +80,12 @@ def test_a_shard_that_hangs_is_quarantined_and_the_process_goes_on(tmp_path: Pat
 
 
 SWALLOWS = "exec('while True:\\n  try:\\n    time.sleep(1000)\\n  except BaseException:\\n    pass')"
-HOLDS = ["1 in __import__('itertools').repeat(0)", "sum(range(10**15))"]
+HOLDS = "sum(range(10**15))"
 """Compiled code that never gives the interpreter's lock back: no thread of its process runs."""
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("how", [SWALLOWS, *HOLDS])
+@pytest.mark.parametrize("how", [SWALLOWS, HOLDS])
 def test_a_process_that_cannot_be_interrupted_is_replaced(
     tmp_path: Path, how: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +138,7 @@ def hanging_before(folder: Path, directions: str, when: str, how: str = "time.sl
 @pytest.mark.processes
 def test_a_search_for_directions_that_holds_the_lock_is_refused_by_the_next(tmp_path: Path) -> None:
     """Its process is killed; who does the same next knows why."""
-    file = hanging_before(tmp_path / "study", "kind: hessian, n: 2", SEARCHES, HOLDS[0])
+    file = hanging_before(tmp_path / "study", "kind: hessian, n: 2", SEARCHES, HOLDS)
     options = ("--set-site", "shard_timeout=0.2", "--set-site", "workers=2")
     for _ in range(3):  # where its process is the only one, the same command goes on
         done = process("run", file, "--out", tmp_path / "run", *options)

@@ -84,8 +84,9 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def svg(figure: Figure) -> str:
     """The figure as an <svg> element, without XML header, date or creator. What stands around its axes gets the room
-    that it takes: measured once, and drawn once, which a layout engine does twice each."""
-    _make_room(figure)
+    that it takes: measured once, and drawn once, which a layout engine, where a figure has one, does twice each."""
+    if figure.get_layout_engine() is None:
+        _make_room(figure)
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
