@@ -134,6 +134,16 @@ def _sync_tree(root: Path) -> None:
         sync_folder(Path(folder))
 
 
+def stamps(folder: Path) -> dict[str, int]:
+    """The files that are whole in a folder, and when each was written: it tells whether one was since."""
+    found = {}
+    for file in folder.glob("*"):
+        if not file.name.endswith(PARTIAL):
+            with suppress(FileNotFoundError):  # whoever works with it removes it
+                found[file.name] = file.stat().st_mtime_ns
+    return found
+
+
 def remove_partials(folder: Path) -> None:
     """Remove what killed writers left aside in `folder`."""
     for leftover in folder.glob(f".*{PARTIAL}"):

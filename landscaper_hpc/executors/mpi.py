@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from landscaper_hpc.errors import InputError, Stopped
 from landscaper_hpc.executors.local import SerialMapper
+from landscaper_hpc.files import stamps
 from landscaper_hpc.parallel.comm import Comm, agree, world
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.heartbeat import end_heartbeats
@@ -21,6 +22,7 @@ from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked, Mapper
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.seeking import seek_together
+from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.worker import Stop, work
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,17 @@ class Ranks:
             with self._stop.soon():
                 do(SerialMapper(), items[self._comm.rank :: self._comm.size])
 
-        _together(self._comm, mine)
+        before = _kept(items) if restarts() >= _RESTARTS_IN_VAIN else None
+        try:
+            _together(self._comm, mine)
+        except Stopped:
+            # every rank by itself: others may have ended by something else, and wait for nobody
+            if before is not None and self._stop.requested and not self._stop.taken_away and _kept(items) == before:
+                raise InputError(
+                    f"{restarts()} restarts of this job, and in the last time was up before anything was found that "
+                    "the next could go on from; give it more walltime"
+                ) from None
+            raise
 
     def evaluate(self, shards: stages.Shards) -> None:
         comm, stop = self._comm, self._stop
@@ -229,6 +241,20 @@ class Ranks:
 def _advance(landscapes: Sequence[Landscape]) -> int:
     """How many shards, and bytes of points, there are."""
     return sum(item.open().n_done() + item.inside.points_bytes(item.name) for item in landscapes)
+
+
+def _kept(items: Sequence[object]) -> object:
+    """What preparing landscapes, or answering what is asked of them, leaves behind and goes on from, as it is now."""
+    files: list[bool] = []
+    folders = set()
+    for item in items:
+        if isinstance(item, Landscape):
+            files += [item.prepared(), item.file.exists()]
+            folders.add(item.inside.resume)
+        elif isinstance(item, SharedDirections):
+            files.append(item.landscape.file.exists())
+            folders.add(item.file.parent)
+    return files, {folder: stamps(folder) for folder in folders}
 
 
 def _place(comm: Comm) -> tuple[int, int]:

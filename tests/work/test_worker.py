@@ -19,12 +19,14 @@ from landscaper_hpc import Site, Study, run
 from landscaper_hpc.errors import InputError, Stopped, TaskFailed
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.executors.mpi import run_on_ranks
+from landscaper_hpc.files import beside
 from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preparation import prepare_all
+from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.stages import topology, verified
 from landscaper_hpc.work.worker import Stop, work
 
@@ -193,6 +195,54 @@ def test_a_job_is_not_started_again_for_ever(
     with pytest.raises(error):
         run_on_ranks(campaign, False, "evaluate", comm=SerialComm(), stop=stop)
     assert sum(item.open().n_done() for item in plan.landscapes) == shards
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("restarts", "number", "saved", "error"),
+    [
+        (2, signal.SIGUSR2, False, Stopped),
+        (3, signal.SIGUSR2, False, InputError),
+        (3, signal.SIGUSR2, True, Stopped),  # the next goes on from there
+        (3, signal.SIGTERM, False, Stopped),
+    ],
+)
+def test_a_job_whose_time_is_never_enough_for_directions_is_not_started_again_for_ever(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shared: bool,
+    restarts: int,
+    number: signal.Signals,
+    saved: bool,
+    error: type[BaseException],
+) -> None:
+    study = Study.load(wells(tmp_path / "study", count=5))
+    campaign = Campaign.of(study, SITE, tmp_path / "run")
+    resume = campaign.plans[0].inside.resume / "origin.0"
+    function = "landscaper_hpc.work.preparation.prepare"
+    if shared:
+        directions = SharedDirections.of(study, tmp_path / "run/directions/0.safetensors", SITE, None)
+        monkeypatch.setattr(Campaign, "shared", (directions,))
+        resume = directions.file.with_name(".0.resume")
+        function = "landscaper_hpc.work.shared_directions.SharedDirections.make"
+    resume.parent.mkdir(parents=True)
+    resume.write_text("as far as the last")
+    os.utime(resume, (0, 0))
+
+    def takes_long(*_: object) -> None:
+        beside(resume).touch()  # of one that was killed
+        if saved:
+            resume.write_text("further")
+        os.kill(os.getpid(), number)
+        pytest.fail("the search went on")
+
+    monkeypatch.setattr(function, takes_long)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    stop = Stop()
+    stop.at_once()
+    with pytest.raises(error):
+        run_on_ranks(campaign, False, "prepare", comm=SerialComm(), stop=stop)
 
 
 @pytest.mark.usefixtures("handlers")
