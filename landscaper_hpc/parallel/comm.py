@@ -233,7 +233,7 @@ def agree(comm: Comm, error: BaseException | None) -> None:
     """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
     try:
         comm.meet()
-    except (KeyboardInterrupt, Stopped) as interrupted:  # those that are waited for come all the same
+    except _SHARED as interrupted:  # those that are waited for come all the same
         error = error or interrupted
     kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
     said = "" if error is None else said_of_fault(error) if is_fault(error) else f"{error or type(error).__name__}"

@@ -57,3 +57,20 @@ def test_a_fault_of_ours_is_told_to_all_ranks_with_its_place() -> None:
     other.gather = lambda mine: [mine, *told]
     with pytest.raises(RankError, match=r"rank 1: TypeError: .* \(a fault of landscaper-hpc, in grid\.py, line \d+\)"):
         agree(other, None)
+
+
+@pytest.mark.parametrize("error", [InputError("3 restarts of this job"), KeyboardInterrupt(), Stopped()])
+def test_who_is_interrupted_while_it_waits_for_others_tells_them(error: BaseException) -> None:
+    """Whoever left them alone would be waited for, for ever."""
+    told: list[Any] = []
+    comm: Any = SerialComm()
+    comm.gather = lambda mine: told.append(mine) or [mine]
+
+    def interrupted() -> None:
+        raise error
+
+    comm.meet = interrupted
+    with pytest.raises(type(error)):
+        agree(comm, None)
+    ((kind, *_),) = told
+    assert kind is type(error)
