@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256, with_digest, without_digest
-from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.executor import Mapper, until_done
+from landscaper_hpc.work.hangs import hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
@@ -62,7 +62,7 @@ class Batch(ABC):
         """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
         where that is not possible, leave why for the next one to do this batch, before the process ends."""
         times = max(1, math.ceil(points / self._points_of_a_shard))
-        with watched(Limit(self.landscape.site, 0.0, times), Place(self.hung, "")):
+        with watched(Limit(self.landscape.site, 0.0, times), self.hung):
             yield
 
     @cached_property
@@ -70,9 +70,9 @@ class Batch(ABC):
         return math.prod(self.landscape.open().shard_shape)
 
     @property
-    def hung(self) -> Path:
-        """The file that says where it hung."""
-        return self.file.with_suffix(".hung")
+    def hung(self) -> Place:
+        """Where it is left that it hung, and in what."""
+        return Place(self.file.with_suffix(".hung"), "")
 
     def read(self) -> Arrays | None:
         """What was found, where it is there as it was written. What is damaged is removed, and so done again."""
@@ -133,25 +133,16 @@ def do_batch(batch: Batch, progress: Progress) -> None:
     a process that could not go on."""
     if batch.file.exists():
         return
-    if batch.hung.exists():
-        why = batch.hung.read_text(errors="replace")
-        batch.hung.unlink()
-        raise _refused(batch, why)
+    if (why := batch.hung.taken()) is not None:
+        raise hangs(batch, why)
     batch.landscape.heartbeat.begin_phase(f"{batch.what} of {batch.landscape.name}")
     content = io.BytesIO()
     try:
         arrays: dict[str, Any] = batch.find()
     except Hung as hung:
-        raise _refused(batch, str(hung)) from None
+        raise hangs(batch, str(hung)) from None
     np.savez(content, **arrays)
     publish(batch.file, with_digest(content.getvalue()))
-
-
-def _refused(batch: Batch, why: str) -> InputError:
-    first, *stack = why.splitlines()
-    error = InputError(f"{batch}: {first}; mend what hangs in the task, or give it more time")
-    error.traceback = "\n".join(stack)
-    return error
 
 
 def label_of(batches: Sequence[Batch]) -> str:

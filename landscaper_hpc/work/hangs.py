@@ -30,13 +30,11 @@ def refused_if_it_hangs(
     """`InputError` where the loss, or a step of what says that it gets on, takes much longer than the site lets a shard
     take. In a process that cannot go on the file `hung` is left, and whoever does the same next is refused."""
     limit = Limit(landscape.site, PATIENCE / TIMES_THE_MEDIAN, times=20)
-    hung = hung or landscape.inside.resume / f"{landscape.name}.hung"
-    if hung.exists():
-        why = hung.read_text()
-        hung.unlink(missing_ok=True)
-        raise _hangs(landscape, why)
+    place = Place(hung or landscape.inside.resume / f"{landscape.name}.hung", f"{what}: ")
+    if (why := place.taken()) is not None:
+        raise hangs(landscape, why)
     try:
-        with watched(limit, Place(hung, f"{what}: ")) as gets_on:
+        with watched(limit, place) as gets_on:
 
             def tell() -> None:
                 gets_on()
@@ -45,12 +43,13 @@ def refused_if_it_hangs(
             own, objective.gets_on = landscape.heartbeat, tell
             yield gets_on
     except Hung as caught:
-        raise _hangs(landscape, f"{what}: {caught}") from None
+        raise hangs(landscape, f"{what}: {caught}") from None
 
 
-def _hangs(landscape: Landscape, why: str) -> InputError:
-    first, *stack = why.splitlines()
-    error = InputError(f"{landscape}: {first}; mend what hangs in the task, or give it more time")
+def hangs(what: object, why: str) -> InputError:
+    """The refusal of what hangs: `why` is where, with the way there in the lines below."""
+    first, *stack = why.splitlines() or ["it hangs"]
+    error = InputError(f"{what}: {first}; mend what hangs in the task, or give it more time")
     error.traceback = "\n".join(stack)
     return error
 

@@ -45,6 +45,19 @@ class Place(NamedTuple):
         with self.file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{self.before}{why.rstrip()}\n")
 
+    def taken(self) -> str | None:
+        """What was left there, for one of those who ask at once; None where there is nothing, and for the others."""
+        if not self.file.exists():
+            return None
+        mine = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+        try:
+            self.file.rename(mine)
+        except FileNotFoundError:
+            return None
+        why = mine.read_text(encoding="utf-8", errors="replace")
+        mine.unlink()
+        return why
+
 
 def sentence(seconds: float, stack: str) -> str:
     """That something hung, and where, in one line; its stack in those below."""

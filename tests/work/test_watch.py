@@ -151,6 +151,15 @@ def test_a_search_for_directions_that_holds_the_lock_is_refused_by_the_next(tmp_
     assert "in waits_for_ever" in (tmp_path / "run/logs/run.log").read_text()
 
 
+def test_what_was_left_is_for_one_of_those_who_ask_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path / "why", "the search: ")
+    assert place.taken() is None
+    place.leave("it hangs")
+    assert place.taken() == "the search: it hangs\n"
+    monkeypatch.setattr(Path, "exists", lambda self: True)  # it was there a moment ago
+    assert place.taken() is None
+
+
 def test_how_long_a_shard_may_take() -> None:
     assert Limit(Site(shard_timeout=7.5), 1000).seconds == 7.5
     own = Limit(Site(), 2.0)
