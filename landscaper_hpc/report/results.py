@@ -52,6 +52,15 @@ def _notices(stores: Sequence[LandscapeStore]) -> dict[str, Any]:
     return {"notices": found} if found else {}
 
 
+def is_older(file: Path) -> bool:
+    """Whether a `results.json` is of an earlier version's format: it is written again from its store."""
+    try:
+        schema = strict_json.loads(file.read_bytes())["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(schema, int) and schema < SCHEMA
+
+
 def read_results(file: Path) -> dict[str, Any]:
     """What a `results.json` holds. `InputError` where there is none, one of another format, or one that was altered."""
     try:

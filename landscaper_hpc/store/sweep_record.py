@@ -13,6 +13,8 @@ from landscaper_hpc.files import publish
 from landscaper_hpc.store.folder import SweepFolder
 
 SCHEMA = 2
+_WITHOUT_SEAL = 1
+"""What was written before, with the same keys."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ def read_sweep(folder: Path) -> Recorded:
     file = SweepFolder(folder).record
     try:
         found = strict_json.loads(file.read_bytes())
-        if found["schema"] != SCHEMA:
+        if found["schema"] not in (SCHEMA, _WITHOUT_SEAL):
             raise InputError(f"{file}: has format {found['schema']!r}, this version reads {SCHEMA}; run the sweep anew")
-        if not is_sealed(found):
+        if (found["schema"] == SCHEMA or "sha256" in found) and not is_sealed(found):
             raise InputError(
                 f"{file}: was altered after it was written; restore it, or remove it and run the sweep again"
             )

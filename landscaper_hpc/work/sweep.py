@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from landscaper_hpc import strict_json
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
-from landscaper_hpc.report.results import read_results
+from landscaper_hpc.report.results import is_older, read_results
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
 from landscaper_hpc.store.lock import only_one
 from landscaper_hpc.store.place import refuse_inside
@@ -68,9 +68,12 @@ class Sweep(Campaign):
             # what is finished stays in the table, also when its checkpoint is gone
             known = {} if before is None else {entry.name: entry for entry in before.entries}
             entries = sorted((known | {e.name: e for e in made.entries}).values(), key=lambda entry: entry.name)
+            inside = SweepFolder(folder)
+            plans = [Plan.of(study, site, inside.study(study.name).path, inside.workers) for study in made.studies]
+            for plan in plans:
+                if plan.finished() and is_older(plan.inside.results):
+                    _remove_results(plan)
             write_record(folder, Recorded(config.name, made.study_file, made.definition, entries))
-        inside = SweepFolder(folder)
-        plans = [Plan.of(study, site, inside.study(study.name).path, inside.workers) for study in made.studies]
         for plan in plans:
             if plan.finished():
                 _refuse_changed(plan)
@@ -108,6 +111,13 @@ def _refuse_other(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> 
             f"{folder}: holds another sweep ({', '.join(differing)} differ); only checkpoints may be added to a sweep, "
             "choose another folder with --out"
         )
+
+
+def _remove_results(plan: Plan) -> None:
+    """Have a study finished once more, from its stores; `InputError` where those cannot be used."""
+    for item in plan.landscapes:
+        refuse_other(item, item.open())
+    plan.inside.results.unlink()
 
 
 def _refuse_changed(plan: Plan) -> None:

@@ -77,6 +77,33 @@ def test_a_study_of_a_sweep_is_the_study_alone(undisturbed: tuple[Path, dict[str
         assert contents(tmp_path / entry["name"]) == contents(folder / "studies" / entry["name"])
 
 
+def test_a_sweep_of_an_earlier_version_is_gone_on_with(
+    undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = undisturbed
+    folder = tmp_path / "sweep"
+    shutil.copytree(file.parent.parent, tmp_path, dirs_exist_ok=True)
+    results = sorted(folder.glob("studies/*/results.json"))
+    for former, schema in ((folder / "sweep.json", 1), *((one, 2) for one in results[:2])):
+        content = json.loads(former.read_text())
+        assert content.pop("sha256")
+        former.write_text(json.dumps({**content, "schema": schema}))
+    (one, *_) = results[0].parent.glob("study.zarr/[!.]*/zarr.json")
+    whole = one.read_bytes()
+    one.write_text("{}")
+    kept = contents(folder)
+    with pytest.raises(InputError, match="restore"):
+        sweep(tmp_path / "study/sweep.yaml", folder)
+    assert contents(folder) == kept
+    one.write_bytes(whole)
+    again = sweep(tmp_path / "study/sweep.yaml", folder)
+    assert [plan.inside.results for plan in again.plans] == results[:2]
+    assert contents(folder) == expected
+    results[0].write_text(json.dumps({**json.loads(results[0].read_text()), "schema": 1000}))  # of a later one
+    with pytest.raises(InputError, match="has format 1000"):
+        sweep(tmp_path / "study/sweep.yaml", folder)
+
+
 def test_the_table_holds_what_the_results_say(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
     found = pd.read_parquet(folder / "sweep.parquet")
