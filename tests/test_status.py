@@ -12,6 +12,7 @@ import time
 from collections import deque
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from studies import Gate, command, network, process, wells
@@ -234,6 +235,16 @@ def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals
     line = next(line for line in said.splitlines() if line.startswith("nobody works on it"))
     told = f"nobody works on it; go on with: cd {Path.cwd()} && landscaper-hpc {' '.join(words)}"
     assert told in said.splitlines(), line  # on one line, to be given again
+
+
+def test_ctrl_c_leaves_what_was_seen_last(half_done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("landscaper_hpc.commands.status.time", SimpleNamespace(sleep=pressed))
+    done = command("status", half_done.folder, "--watch")
+    assert done.returncode == 130, done.stderr
+    assert "2/5 shards" in done.stdout
 
 
 def test_workers_begin_apart_and_visit_every_landscape() -> None:

@@ -71,14 +71,16 @@ def _watch(folder: Path) -> None:
 
     from landscaper_hpc import status as states
 
-    left = 0
-    with Live(console=Console(), auto_refresh=False, transient=True) as live:
-        while True:
-            found = states.status(folder)
-            said = "\n".join(states.lines(found, folder))
-            live.update(Text(said), refresh=True)
-            left = left + 1 if states.abandoned(found) else 0
-            if states.finished(found) or left == _LOOKS_AT_NOBODY or streams.lost_output():
-                break
-            time.sleep(_BETWEEN_LOOKS)
-    print(said)  # unbroken: it may end in a command to be given again
+    left, said = 0, ""
+    try:
+        with Live(console=Console(), auto_refresh=False, transient=True) as live:
+            while True:
+                found = states.status(folder)
+                said = "\n".join(states.lines(found, folder))
+                live.update(Text(said), refresh=True)
+                left = left + 1 if states.abandoned(found) else 0
+                if states.finished(found) or left == _LOOKS_AT_NOBODY or streams.lost_output():
+                    break
+                time.sleep(_BETWEEN_LOOKS)
+    finally:  # Ctrl-C is how most people end it
+        print(said)  # unbroken: it may end in a command to be given again
