@@ -28,6 +28,7 @@ from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.hangs import hangs
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.loaded import worker_for
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
@@ -61,8 +62,9 @@ class Batch(ABC):
     def in_time(self, points: float) -> Iterator[None]:
         """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
         where that is not possible, leave why for the next one to do this batch, before the process ends."""
+        usual = worker_for(self.landscape).limit.usual  # where it is loaded, that is watched itself
         times = max(1, math.ceil(points / self._points_of_a_shard))
-        with watched(Limit(self.landscape.site, 0.0, times), self.hung):
+        with watched(Limit(self.landscape.site, usual, times), self.hung):
             yield
 
     @cached_property

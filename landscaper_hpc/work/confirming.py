@@ -91,7 +91,6 @@ class Searches(Batch):
         from landscaper_hpc.confirm.rows import searching
         from landscaper_hpc.confirm.surface import Box, Cost, search
 
-        worker_for(self.landscape)  # which is watched itself
         with self.in_time(_PROOF * self.starts.size):
             proved = surface_of(self.landscape)
         surface, box = _InTime(proved, self), Box.of(self.landscape.open().grid)

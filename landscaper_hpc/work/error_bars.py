@@ -101,10 +101,12 @@ class Groups(Batch):
 
         worker = worker_for(self.landscape)
         objective, reference = worker.objective, _reference(self.landscape)
-        few_of_all = [len(objective.batches), len(objective.on_all_data.batches)]
+        few, whole = few_of_all = [len(objective.batches), len(objective.on_all_data.batches)]
+        evaluations = 20 * len(self.starts)  # in float64 as well, which may be much slower
         if self.all_data:
             objective, reference = objective.on_all_data, reference.on_all_data
-        with self.in_time(20 * len(self.starts)):  # in float64 as well, which may be much slower
+            evaluations = evaluations * whole // few
+        with self.in_time(evaluations):
             prove_for(objective, worker.directions, worker.store.grid.corners())
             groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
             exact = compared(objective, reference, worker.directions, self.starts, worker.batch)

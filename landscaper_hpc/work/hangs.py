@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PATIENCE = 3600.0
 """Seconds that a call of the loss may take before anybody knows how long one takes, where the site does not say."""
 
+_TIMES = 20  # as long as a shard, where the site says how long one may take
+
 SOME = "some losses away from the checkpoint"
 RECORDED = "losses that were recorded when the study began"
 
@@ -29,7 +31,7 @@ def refused_if_it_hangs(
 ) -> Iterator[Callable[[], None]]:
     """`InputError` where the loss, or a step of what says that it gets on, takes much longer than the site lets a shard
     take. In a process that cannot go on the file `hung` is left, and whoever does the same next is refused."""
-    limit = Limit(landscape.site, PATIENCE / TIMES_THE_MEDIAN, times=20)
+    limit = Limit(landscape.site, PATIENCE / (_TIMES * TIMES_THE_MEDIAN), _TIMES)
     place = Place(hung or landscape.inside.resume / f"{landscape.name}.hung", f"{what}: ")
     if (why := place.taken()) is not None:
         raise hangs(landscape, why)

@@ -53,10 +53,15 @@ class Limit:
         self._took: deque[float] = deque(maxlen=101)
 
     @property
+    def usual(self) -> float:
+        """Seconds that a shard takes, as well as is known."""
+        return statistics.median(self._took) if self._took else self._first
+
+    @property
     def seconds(self) -> float:
         if self._given != "auto":
             return self._times * self._given
-        return max(FLOOR, TIMES_THE_MEDIAN * (statistics.median(self._took) if self._took else self._first))
+        return max(FLOOR, TIMES_THE_MEDIAN * self._times * self.usual)
 
     def took(self, seconds: float) -> None:
         self._took.append(seconds)

@@ -169,6 +169,7 @@ def test_how_long_a_shard_may_take() -> None:
     for took in (50.0, 70.0, 60.0):
         own.took(took)
     assert own.seconds == 1200
+    assert Limit(Site(), 100.0, 3).seconds == 6000  # as much work as three
     for wrong in (0, -1, float("inf"), "never"):
         with pytest.raises(ValueError, match="shard_timeout"):
             Site(shard_timeout=wrong)  # type: ignore[arg-type]
