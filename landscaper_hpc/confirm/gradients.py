@@ -40,7 +40,8 @@ _SMALL = {"cpu": 2**13, "cuda": 2**22}
 """Bytes of an operation's result, in the mean, up to which several points are evaluated at once. Fixed numbers, not
 measurements: values depend on them in their last bits."""
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
-"""By how much, relative to the largest slope, gradients of several points may differ from those of one."""
+"""By how much several points' values may differ from those of one, each relative to itself, and their slopes, relative
+to the largest of all probes: that is not the value, which may be of another size."""
 
 Replay = Callable[[Any], Tensor]
 
@@ -197,12 +198,12 @@ class Ways:
                             return f"of {size} points it has other bits in another place"
                         rows[probe] = row
                 if first is None:
-                    first = rows
-                    for point, row in zip(probes, rows, strict=True):
+                    first, expected = rows, list[Tensor]()
+                    for point in probes:
                         params = self._alone(self._single, point)
-                        alone = torch.stack([self._single(params, i)[0] for i in batches])
-                        if not _close(row, alone, tolerance):
-                            return "of several points it has other values"
+                        expected.append(torch.stack([self._single(params, i)[0] for i in batches]))
+                    if not _close(torch.stack(rows), torch.stack(expected), self._walk.layout.size, tolerance):
+                        return "of several points it has other values"
                 if not all(map(_equal, first, rows)):
                     return f"of {size} points it has other bits than of {SIZES[0]}, or in another place"
         self._sizes = ways
@@ -222,9 +223,12 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether rows are equal but for rounding, where what is expected is finite."""
+def _close(found: Tensor, expected: Tensor, size: int, tolerance: float) -> bool:
+    """Whether rows, slopes up to `size` and the value behind, are equal but for rounding, where what is expected is
+    finite."""
     finite = torch.isfinite(expected).all(dim=-1)
-    found, expected = found[finite], expected[finite]
-    scale = expected.abs().amax(dim=-1, keepdim=True) if len(expected) else expected
-    return bool(((found - expected).abs() <= tolerance * scale).all())
+    if not finite.any():
+        return True
+    scale = expected[finite].abs()
+    scale[:, :size] = scale[:, :size].max()
+    return bool(((found[finite] - expected[finite]).abs() <= tolerance * scale).all())

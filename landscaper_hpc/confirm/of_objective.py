@@ -89,12 +89,12 @@ class ObjectiveSurface:
 
     def _refuse_wrong(self, points: Array) -> None:
         """`InputError` where what gradients are found by has another loss than the one that is written: a search ends
-        nowhere else than where it asks for a Hessian."""
+        nowhere else than where it asks for a Hessian. Where the loss is almost zero only rounding is left of it."""
         tolerance = 10 * EVALUATED.get(self._objective.precision, 5e-2)
         for point, value in zip(points, self.gradients(points)[0].tolist(), strict=True):
             with one_thread(self._objective.device):
                 expected = float(self._objective.loss(self._parameters(point)).detach())
-            if not np.isclose(value, expected, rtol=tolerance, atol=0, equal_nan=True):
+            if not np.isclose(value, expected, rtol=tolerance, atol=tolerance * self._size_of_losses, equal_nan=True):
                 raise InputError(
                     f"{self._objective.source}: the loss at alpha = {point.tolist()} is {value!r} as a recorded list "
                     f"of operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
@@ -152,6 +152,7 @@ class ObjectiveSurface:
             raise
         except RuntimeError as error:
             raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
+        self._size_of_losses = abs(value) if math.isfinite(value) else 0.0
         if not any(self._requires_grad(batch, count) for batch, count in self._data()):
             raise _no_gradient(objective, "its value does not depend on the parameters in a way that torch can follow")
         found = ((value, slope), *(self._gradient(t * line) for t in (3.7, -4.1)))

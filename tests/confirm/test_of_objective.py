@@ -73,11 +73,11 @@ def test_derivatives_are_those_of_the_losses(what: str) -> None:
 # ---- how gradients are found ----------------------------------------------------------------------------------------
 
 
-def _network(examples: int, width: int, precision: str = "float64") -> Objective:
+def _network(examples: int, width: int, precision: str = "float64", above: float = 0.0) -> Objective:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
     data = [(torch.randn(n, 3), torch.randn(n, 1)) for n in (examples, examples // 2)]
-    return Objective(Task(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), data), precision=precision)
+    return Objective(Task(model, lambda m, b: (m(b[0]) - b[1]).square().mean() + above, data), precision=precision)
 
 
 def _surface(objective: Objective) -> ObjectiveSurface:
@@ -151,3 +151,38 @@ def test_a_replay_with_another_loss_is_refused_where_a_search_ends(monkeypatch: 
     monkeypatch.setattr(gradients.Recorded, "__call__", elsewhere)
     with pytest.raises(InputError, match="as a recorded list of operations"):
         surface.hessians(POINTS[:2])
+
+
+def test_slopes_that_are_wrong_in_calls_of_several_points_are_seen_below_a_large_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundredth of the slopes is nothing beside the loss."""
+    call = gradients.Recorded.__call__
+
+    def askew(self: gradients.Recorded, params: Any, i: int) -> tuple[Tensor, int]:
+        rows, weight = call(self, params, i)
+        slopes = rows.abs() < 1e6
+        return (rows if self._size is None else torch.where(slopes, 1.01 * rows, rows)), weight
+
+    assert _surface(_network(40, 8, above=1e8)).ways.said == "of 2, 4, 8 points in one call"
+    monkeypatch.setattr(gradients.Recorded, "__call__", askew)
+    assert _surface(_network(40, 8, above=1e8)).ways.said == "one point at a time, recorded"
+
+
+def test_where_the_loss_is_zero_rounding_is_no_other_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(w − 1)² at w = 1, in a study whose checkpoint w = 2 has a loss of 1."""
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, 2.0)
+    objective = Objective(Task(model, lambda m, b: (m(b) - 1).square().mean(), torch.ones(1, 1)), precision="float64")
+    directions = random_directions(objective, 1)
+    surface = ObjectiveSurface(objective, directions, np.full(1, 0.02))
+    at = np.array([[-1 / float(directions.vectors["weight"])]])
+    surface.gradients(at)
+    call = gradients.Recorded.__call__
+
+    def rounded(self: gradients.Recorded, params: Any, i: int) -> tuple[Tensor, int]:
+        row, weight = call(self, params, i)
+        return row + 1e-13, weight
+
+    monkeypatch.setattr(gradients.Recorded, "__call__", rounded)
+    assert surface.hessians(at) == pytest.approx(2 * float(directions.vectors["weight"]) ** 2)
