@@ -77,6 +77,7 @@ def test_a_study_of_a_sweep_is_the_study_alone(undisturbed: tuple[Path, dict[str
         assert contents(tmp_path / entry["name"]) == contents(folder / "studies" / entry["name"])
 
 
+@pytest.mark.processes  # so that its page is painted
 def test_a_sweep_of_an_earlier_version_is_gone_on_with(
     undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
