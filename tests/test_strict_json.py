@@ -21,6 +21,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @given(values)
+@pytest.mark.thorough
 def test_what_is_written_comes_back(value: Any) -> None:
     text = strict_json.dumps(value)
     assert same(strict_json.loads(text), value)

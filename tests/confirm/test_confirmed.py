@@ -64,6 +64,7 @@ def roots(f, low: float, high: float) -> list[float]:
 
 
 @pytest.mark.parametrize(("n", "half", "count", "along_an_axis"), [(2, 2.7, 41, 7), (3, 1.7, 14, 5)])
+@pytest.mark.thorough
 def test_rastrigins_minima_inside_and_on_the_faces(n: int, half: float, count: int, along_an_axis: int) -> None:
     grid = cube(n, half, count)
     found = of(rastrigin, grid)
@@ -181,6 +182,7 @@ def flowed(slopes: Callable[[np.ndarray], np.ndarray], starts: np.ndarray, half:
 FIELDS = [(2, 1, 31, 3.0), (3, 0, 13, 0.0), (3, 1, 21, 3.0), (4, 1, 9, 2.0), (5, 0, 7, 0.0)]
 
 
+@pytest.mark.thorough
 def test_ends_of_many_fields_are_those_of_the_flow_in_minute_steps_whatever_the_first_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,6 +229,7 @@ def in_minute_steps(field: Waves, box: Box, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.thorough
 def test_ends_are_those_of_the_gradient_flow_whatever_the_first_step(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +254,7 @@ def test_a_valley_is_walked_once_however_many_minima_a_grid_shows_in_it() -> Non
 
 
 @pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.thorough
 def test_searches_in_batches_of_any_size_find_the_same_bytes(batch: int) -> None:
     surface, grid = Analytic(rastrigin), cube(2, 1.7, 27)
     values = surface.on(grid)
@@ -278,6 +282,7 @@ def test_a_flat_loss_is_flat() -> None:
     assert mean_climb(found.tree) == smad(found.tree) == 0
 
 
+@pytest.mark.thorough
 def test_a_minimum_on_a_kink_is_said_to_be_one() -> None:
     found = of(lambda x: (x[0] - 0.13).abs() + 2 * (x[1] + 0.27 + 0.5 * x[0]).abs(), cube(2, 1.0, 11))
     assert kinds(found) == ["kink"]
@@ -285,6 +290,7 @@ def test_a_minimum_on_a_kink_is_said_to_be_one() -> None:
     assert found.sentence().endswith("0 minima of the loss and 1 on kinks")
 
 
+@pytest.mark.thorough
 def test_a_kink_across_a_face_is_found() -> None:
     found = of(lambda x: x[0] + (x[1] - 0.13).abs(), cube(2, 1.0, 11))
     assert kinds(found) == ["kink"]

@@ -75,6 +75,7 @@ ALL = (*range(MINUTE), *range(MORE, MORE + 10), *FOUND)
 
 
 @pytest.mark.parametrize("seed", [*FEW, *(pytest.param(s, marks=pytest.mark.thorough) for s in ALL if s not in FEW)])
+@pytest.mark.thorough
 def test_a_random_model(seed: int) -> None:
     prove(seed)
 

@@ -66,6 +66,7 @@ def test_every_mode_gives_the_loss_of_the_displaced_model(name: str) -> None:
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("batches", [(1, 7), pytest.param((2, 16), marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("name", ["mlp", "pinn", "cnn", "transformer", "autograd inside", "mlp, unequal batches"])
+@pytest.mark.thorough
 def test_a_value_has_the_same_bits_in_any_company(name: str, batches: tuple[int, int], precision: str) -> None:
     objective = Objective(TASKS[name](), precision=precision)
     directions = random_directions(objective, 3)
@@ -275,6 +276,7 @@ def test_progress_and_empty_input() -> None:
         losses(objective, directions, np.zeros((4, 3)))
 
 
+@pytest.mark.thorough
 def test_choose_batch_finds_a_shape_and_respects_what_cannot_be_batched() -> None:
     objective = Objective(mlp_task())
     directions = random_directions(objective, 2)
@@ -342,6 +344,7 @@ def test_a_shape_that_runs_out_of_memory_leaves_the_one_before_it(monkeypatch: p
     assert choose_batch(objective, directions, rate_of=lambda _o, _d, batch, *_: float(batch)) == 4
 
 
+@pytest.mark.thorough
 def test_only_the_chosen_shape_is_kept() -> None:
     objective = Objective(mlp_task())
     chosen = choose_batch(objective, random_directions(objective, 2), seconds=0.01)

@@ -183,6 +183,7 @@ def _written(objective: Objective, file: Path) -> Path:
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS.names())
+@pytest.mark.thorough
 def test_a_parameter_without_an_axis_moves_as_one_with_a_single_element(normalization: str, tmp_path: Path) -> None:
     class Single(Scaled):
         def __init__(self) -> None:

@@ -257,6 +257,7 @@ def test_what_is_read_is_what_was_written(make: Any, values: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.thorough
 def test_damage_is_a_sentence_or_values_and_never_wrong_ones_under_a_checksum(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     FORMATS[name](path)

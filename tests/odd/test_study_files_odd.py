@@ -98,6 +98,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.thorough
 def test_what_was_altered_is_refused_in_one_sentence(what: str, made: Path, tmp_path: Path) -> None:
     file, change, words, said = REFUSED[what]
     name, folder = [*words.split(), "run"][:2]

@@ -88,6 +88,7 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pat
 @pytest.mark.parametrize(
     ("what", "elsewhere"), [*((what, "torch") for what in GOES_ON), *(("shards", other) for other in ELSEWHERE)]
 )
+@pytest.mark.thorough
 def test_what_was_begun_elsewhere_goes_on_when_that_is_accepted(
     what: str, elsewhere: str, begin: Callable[[str], tuple[Path, list[Any]]], tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_the_checkpoints_basin_is_met_wherever_it_lies() -> None:
     assert lowest(Field(values), values.shape, share=0.05, descents=0, start=[hole]).tree.minima[0] == hole
 
 
+@pytest.mark.thorough
 def test_the_bound_of_what_was_not_met_holds_as_often_as_it_says() -> None:
     """Of a rough field, of which the lattice misses much: the share that descends to what was missed, 200 times."""
     values = waves((17, 16, 18), seed=1, most=9, bowl=0.3)

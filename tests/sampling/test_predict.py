@@ -12,6 +12,7 @@ from tests.sampling.test_lowest import waves
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
 @pytest.mark.parametrize(("shape", "most"), [((41, 41, 41), 2), ((17, 17, 17, 17), 1), ((21, 21, 21, 21), 3)])
+@pytest.mark.thorough
 def test_the_lattice_predicts_within_a_factor_of_one_and_a_half(
     shape: tuple[int, ...], most: int, share: float
 ) -> None:

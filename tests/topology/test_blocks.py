@@ -33,6 +33,7 @@ class Labels:
 
 @settings(deadline=None, max_examples=120)
 @given(st.data())
+@pytest.mark.thorough
 def test_any_cut_gives_the_same_bytes(data: st.DataObject) -> None:
     values = data.draw(fields(max_size=1000))
     connectivity, direction = data.draw(connectivities), data.draw(directions)
@@ -105,6 +106,7 @@ def test_a_cut_for_memory_and_ranks() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f8", "<i2"])
+@pytest.mark.thorough
 def test_readers_agree(dtype: str, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 99, (7, 8, 9)).astype(dtype)
     np.save(tmp_path / "f.npy", values)

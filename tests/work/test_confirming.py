@@ -71,6 +71,7 @@ def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.thorough
 def test_a_run_that_was_stopped_goes_on_from_its_batches(
     torn: bool, sixteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_batches(
     assert contents(tmp_path / "run") == contents(study.with_name("whole"))
 
 
+@pytest.mark.thorough
 def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
     study = confirmed(tmp_path)
     run(study, tmp_path / "run")
@@ -124,6 +126,7 @@ def test_what_is_stored_is_sealed_and_of_its_question(tmp_path: Path) -> None:
     assert entry(tmp_path / "run")["confirmed"]["sentence"].startswith("the 2 most persistent of 4 minima")
 
 
+@pytest.mark.thorough
 def test_plan_tells_the_cost_beforehand(tmp_path: Path) -> None:
     done = command("plan", confirmed(tmp_path, more="confirm: {minima: 7}\n"))
     assert done.returncode == 0, done.stderr
@@ -143,6 +146,7 @@ def task():
 """
 
 
+@pytest.mark.thorough
 def test_plan_says_what_is_of_a_few_batches_and_what_of_all(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(FEW)
     exec(FEW, space := {})
@@ -166,6 +170,7 @@ def test_plan_says_what_is_of_a_few_batches_and_what_of_all(tmp_path: Path) -> N
     assert found["confirm_seconds"] > 0 < found["error_bars_seconds"]
 
 
+@pytest.mark.thorough
 def test_plan_knows_the_minima_of_a_tree_that_is_there(sixteen: Path) -> None:
     """Within a factor of two of what is spent."""
     whole = sixteen.with_name("whole")
@@ -226,6 +231,7 @@ def task():
 """
 
 
+@pytest.mark.thorough
 def test_a_relu_networks_minimum_lies_on_a_kink(tmp_path: Path) -> None:
     """The loss pushes both units down until none is active at any input, and the decay pulls them up: they end where
     the first input would switch each on, at biases of -0.5 and -0.7."""
@@ -246,6 +252,7 @@ def test_a_relu_networks_minimum_lies_on_a_kink(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("precision", "off"), [("float32", 1e-4), ("bf16", 0.02)])
+@pytest.mark.thorough
 def test_minima_in_low_precision_are_the_same_to_its_rounding(tmp_path: Path, precision: str, off: float) -> None:
     said = run(confirmed(tmp_path), tmp_path / "run", "--set", f"precision={precision}")
     assert "4 minima of the grid are 4 minima of the loss\n" in said

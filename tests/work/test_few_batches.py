@@ -83,6 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder, run(waves(folder), folder / "run")
 
 
+@pytest.mark.thorough
 def test_points_see_the_few_and_what_all_data_change_is_what_a_loop_over_them_finds(
     finished: tuple[Path, dict],
 ) -> None:
@@ -116,6 +117,7 @@ def test_points_see_the_few_and_what_all_data_change_is_what_a_loop_over_them_fi
     assert html.escape(change["sentence"]) in (folder / "run" / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_minima_that_stand_are_those_of_a_paired_test_on_the_few_and_on_all(tmp_path: Path) -> None:
     told = run(waves(tmp_path, "data: {batches: 6}\nerror_bars: {pairs: 1000}\n", "{scale: 0.15}"), tmp_path / "run")
     tree, grid = open_landscape(tmp_path / "run").tree(), open_landscape(tmp_path / "run").grid.coordinates()[0]

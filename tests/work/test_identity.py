@@ -142,6 +142,7 @@ CHANGES: dict[str, tuple[dict[str, str], Sequence[tuple[str, str]], Callable[[Pa
 
 
 @pytest.mark.parametrize("what", list(CHANGES))
+@pytest.mark.thorough
 def test_a_change_with_shards_missing_is_refused_and_nothing_is_written(tmp_path: Path, what: str) -> None:
     """Both by whoever goes on with the study and by a worker that was not started by them."""
     keys, files, change, name = CHANGES[what]

@@ -204,6 +204,7 @@ def test_what_is_known_of_a_search_that_was_stopped_is_exact(
         assert now["pairs"] == np.count_nonzero((expected.parent >= 0) & (expected.death_value < now["level"]))
 
 
+@pytest.mark.thorough
 def test_a_higher_level_goes_on_from_a_lower_one_and_a_lower_one_keeps_what_is_there(
     study: Path, tmp_path: Path, asked: list[NDArray[np.float64]]
 ) -> None:
@@ -240,6 +241,7 @@ def test_a_part_that_was_altered_is_sought_again(study: Path, whole: Path, tmp_p
     assert contents(tmp_path / "run") == contents(whole)
 
 
+@pytest.mark.thorough
 def test_plan_says_what_it_assumes_and_goes_by_the_lattice_where_that_is_there(
     study: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return file, contents(folder / "sweep")
 
 
+@pytest.mark.thorough
 def test_a_study_of_a_sweep_is_the_study_alone(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     file, _ = undisturbed
     folder = file.parent.parent / "sweep"
@@ -213,6 +214,7 @@ def test_another_sweep_and_a_second_at_once_are_refused(undisturbed: tuple[Path,
     assert contents(folder) == expected
 
 
+@pytest.mark.thorough
 def test_one_checkpoints_directions_for_all(tmp_path: Path) -> None:
     study = wells(tmp_path / "study", count=5)
     for step, place in ((1, 0.0), (2, 0.3)):
@@ -262,6 +264,7 @@ def made(file: Path, folder: Path, **options: Any) -> Studies:
     return Studies(SweepConfig.load(file, **options), SITE, folder)
 
 
+@pytest.mark.thorough
 def test_where_a_study_or_sweep_goes_is_said_once(tmp_path: Path) -> None:
     """run, plan and sweep, with a site's scratch and without."""
     file = wells(tmp_path / "study", count=5)

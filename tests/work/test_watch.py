@@ -72,6 +72,7 @@ def assert_the_others_are_done(folder: Path, file: Path, site: Site) -> None:
         "exec('try:\\n  time.sleep(1000)\\nexcept BaseException:\\n  time.sleep(1000)')",  # swallows it once
     ],
 )
+@pytest.mark.thorough
 def test_a_shard_that_hangs_is_quarantined_and_the_process_goes_on(tmp_path: Path, how: str) -> None:
     file, site = hanging(tmp_path / "study", how), Site(executor="serial", shard_points=5, shard_timeout=2)
     with pytest.raises(TaskFailed, match=r"(?s)quarantined \(origin\.3\.0\).*in waits_for_ever"):

@@ -68,6 +68,7 @@ def prepared(tmp_path: Path, ready: tuple[Path, dict[str, str]]) -> tuple[Plan, 
     return Plan.of(Study.load(tmp_path / "study/study.yaml"), SITE, tmp_path / "run"), undisturbed
 
 
+@pytest.mark.thorough
 def test_the_process_that_found_the_directions_goes_on_without_loading_again(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
