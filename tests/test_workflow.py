@@ -58,6 +58,7 @@ def test_the_loss_is_the_one_of_the_equation() -> None:
     assert [tuple(p.shape) for p in problem.model.parameters()][::2] == [(50, 2), (50, 50), (50, 50), (50, 50), (1, 50)]
 
 
+@pytest.mark.thorough
 def test_training_is_repeatable_improves_and_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(PINN / "train.py")
     monkeypatch.setattr(module, "ITERATIONS", 40)

@@ -73,6 +73,7 @@ def test_the_finer_grid_that_run_offers_is_one(tmp_path: Path, overrides: list[s
     assert longest == max(finer.make_grid().shape)
 
 
+@pytest.mark.thorough
 def test_the_command_that_run_offers_next_keeps_what_was_asked_for(tmp_path: Path) -> None:
     file = wells(tmp_path / "a study", count=5)
     given = ["--set", "grid.range=[-1, 2]", "--set", "grid.count=3", "--executor", "serial"]

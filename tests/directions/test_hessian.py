@@ -487,6 +487,7 @@ def by_losses(objective: Objective, v: torch.Tensor, w: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(set(FAULTS) - {"kinks"}))
+@pytest.mark.thorough
 def test_products_against_differences_of_the_losses(name: str) -> None:
     torch.manual_seed(0)
     objective = Objective(FAULTS[name]())

@@ -21,6 +21,7 @@ HERE = Path(__file__).parents[1]
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "transformer"])
+@pytest.mark.thorough
 def test_landscapers_losses(name: str, precision: str, batch: int, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "path", [str(HERE.parent / "benchmarks"), *sys.path])
     import models

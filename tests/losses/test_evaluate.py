@@ -82,6 +82,7 @@ def test_a_value_has_the_same_bits_in_any_company(name: str, batches: tuple[int,
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("activation", [nn.SiLU, nn.Sigmoid, nn.ELU, nn.SELU, nn.Mish, nn.Softplus])
+@pytest.mark.thorough
 def test_activations_whose_bits_end_with_a_vector_register(activation: type[nn.Module], precision: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), activation(), nn.Linear(5, 3))
@@ -322,6 +323,7 @@ def test_no_way_is_slower_than_the_loss_as_it_is_written(monkeypatch: pytest.Mon
     assert "as the loss is written" in evaluation_mode(objective, directions, 1)  # also over a wider range
 
 
+@pytest.mark.thorough
 def test_memory_is_measured_and_limits_the_batch() -> None:
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Linear(3, 4000), nn.Tanh(), nn.Linear(4000, 1))  # 32 MB of results for each point

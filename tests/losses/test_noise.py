@@ -25,6 +25,7 @@ SIZES = {"float64": (0, 1e-13), "float32": (1e-10, 1e-5), "tf32": (1e-10, 1e-5),
     "name",
     ["mlp", "cnn", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("transformer", "autograd inside"))],
 )
+@pytest.mark.thorough
 def test_the_error_is_that_of_the_precision(name: str, precision: str) -> None:
     low, exact = Objective(TASKS[name](), precision=precision), Objective(TASKS[name]())
     directions = random_directions(low, 2)

@@ -181,6 +181,7 @@ def test_what_is_left_as_the_task_makes_it_is_said(state: State, tmp_path: Path)
         load_into(network(), state, tmp_path, naming=Naming(ignore=["*"]))
 
 
+@pytest.mark.thorough
 def test_a_wrapped_part_of_the_model_itself(state: State, tmp_path: Path) -> None:
     model = network()
     with warnings.catch_warnings():

@@ -108,6 +108,7 @@ def _values(task: Task, precision: str = "float64") -> list[float]:
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("what", DATA)
+@pytest.mark.thorough
 def test_data(what: str, precision: str) -> None:
     data, taken = DATA[what]
 

@@ -126,6 +126,7 @@ MADE_AGAIN: dict[str, tuple[str, Change]] = {
 
 
 @pytest.mark.parametrize("what", MADE_AGAIN)
+@pytest.mark.thorough
 def test_what_follows_from_the_rest_is_made_again(what: str, made: Path, tmp_path: Path) -> None:
     file, change = MADE_AGAIN[what]
     shutil.copytree(made / "run", tmp_path / "run")

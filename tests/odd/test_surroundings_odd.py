@@ -53,6 +53,7 @@ PLACES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("what", PLACES)
 @pytest.mark.parametrize("name", ["plan", "run"])
+@pytest.mark.thorough
 def test_a_folder_that_holds_something_else(what: str, name: str, tmp_path: Path) -> None:
     out, told = PLACES[what]
     study = wells(tmp_path / "study", count=5)

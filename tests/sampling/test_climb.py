@@ -37,6 +37,7 @@ def test_of_every_vertex_it_is_the_mean_climb(values: NDArray[Any], connectivity
 
 
 @pytest.mark.parametrize("shape", [(40, 33), (16, 14, 15)])
+@pytest.mark.thorough
 def test_its_intervals_hold_as_often_as_they_say(shape: tuple[int, ...]) -> None:
     values = waves(shape, seed=len(shape), most=4, bowl=0.5)
     truth = mean_climb(merge_tree(values), normalize=False)

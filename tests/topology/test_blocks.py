@@ -56,6 +56,7 @@ def test_any_cut_gives_the_same_bytes(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", adversaries())
 @pytest.mark.parametrize("connectivity", ["axis", "freudenthal", "full"])
+@pytest.mark.thorough
 def test_adversaries_in_blocks(name: str, connectivity: Any) -> None:
     values = adversaries()[name]
     expected = merge_tree(values, connectivity)

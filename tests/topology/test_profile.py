@@ -48,6 +48,7 @@ def outlines(profile: Profile) -> list[tuple[NDArray[np.float64], NDArray[np.flo
 
 
 @given(fields(max_ndim=3, max_size=60), connectivities)
+@pytest.mark.thorough
 def test_every_size_is_that_of_the_component(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)
     for i, (heights, sizes) in enumerate(outlines(landscape_profile(values, tree))):

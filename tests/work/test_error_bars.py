@@ -85,6 +85,7 @@ def test_minima_that_stand_are_those_of_a_paired_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["{batches: true}", "{batches: true, mean: true}"])
+@pytest.mark.thorough
 def test_batches_are_told_apart_where_examples_are_not(tmp_path: Path, options: str) -> None:
     told = run(waves(tmp_path, options=options), tmp_path / "run")["error_bars"]
     assert told["units"] == (5 if "mean" in options else 160)

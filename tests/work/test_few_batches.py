@@ -145,6 +145,7 @@ def test_float32_batches_of_means_give_the_same_bytes_on_two_executors(tmp_path:
     assert contents(tmp_path / "run") == contents(tmp_path / "two")
 
 
+@pytest.mark.thorough
 def test_how_many_batches_is_part_of_the_science_and_of_the_identity_all_data_are(
     finished: tuple[Path, dict], tmp_path: Path
 ) -> None:

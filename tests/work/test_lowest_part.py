@@ -147,6 +147,7 @@ def test_dask_gives_the_same_bytes(study: Path, whole: Path, tmp_path: Path) -> 
     assert contents(tmp_path / "run") == contents(whole)
 
 
+@pytest.mark.thorough
 def test_stopped_in_the_midst_it_goes_on_without_what_was_evaluated(
     study: Path, whole: Path, tmp_path: Path, asked: list[NDArray[np.float64]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
