@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from landscaper_hpc.errors import InputError, Stopped
@@ -102,9 +102,16 @@ class Ranks:
             with self._stop.soon():
                 do(SerialMapper(), items[self._comm.rank :: self._comm.size])
 
+        with self._gets_on(items):
+            _together(self._comm, mine)
+
+    @contextmanager
+    def _gets_on(self, items: Sequence[object]) -> Iterator[None]:
+        """Inside, work that keeps what it has done ends with `Stopped` where time is up; in the last of many restarts
+        with `InputError`, unless there is something new that the next can go on from."""
         before = _kept(items) if restarts() >= _RESTARTS_IN_VAIN else None
         try:
-            _together(self._comm, mine)
+            yield
         except Stopped:
             # every rank by itself: others may have ended by something else, and wait for nobody
             if before is not None and self._stop.requested and not self._stop.taken_away and _kept(items) == before:
@@ -113,6 +120,7 @@ class Ranks:
                     "the next could go on from; give it more walltime"
                 ) from None
             raise
+        self._advanced |= before is None or _kept(items) != before
 
     def evaluate(self, shards: stages.Shards) -> None:
         comm, stop = self._comm, self._stop
@@ -148,7 +156,8 @@ class Ranks:
         last_chance = restarts() >= _RESTARTS_IN_VAIN
         before = _advance(landscapes) if last_chance else 0
         finished = _together(comm, do)
-        self._advanced |= not last_chance or any(comm.gather(_advance(landscapes) - before))
+        advanced = self._advanced or not last_chance or _advance(landscapes) != before
+        self._advanced = any(comm.gather(advanced))
         if not all(comm.gather(finished)):
             taken_away = any(comm.gather(stop.taken_away))  # preempted, which is nobody's fault
             if not self._advanced and not taken_away:
@@ -194,9 +203,11 @@ class Ranks:
     def answer(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
         """Every rank its own landscapes, where there are enough; or else rank 0 asks, and all do what it asks for."""
         comm = self._comm
+        self._stop.at_once()  # the batches that are done are kept
         if len(landscapes) >= comm.size:
             self.each(landscapes, lambda mapper, mine: answer_all(questions, mine, mapper, self.bars))
-        else:
+            return
+        with self._gets_on(landscapes):
             _together(comm, lambda: self._ask(questions, landscapes) if comm.rank == 0 else self._help())
 
     def _ask(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:

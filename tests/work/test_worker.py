@@ -246,6 +246,55 @@ def test_a_job_whose_time_is_never_enough_for_directions_is_not_started_again_fo
         run_on_ranks(campaign, False, "prepare", comm=SerialComm(), stop=stop)
 
 
+class Two(SerialComm):
+    """One of two ranks, which is never answered: more than there are landscapes."""
+
+    size = 2
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("comm", [SerialComm(), Two()])
+@pytest.mark.parametrize(
+    ("restarts", "number", "found", "error"),
+    [
+        (2, signal.SIGUSR2, False, Stopped),
+        (3, signal.SIGUSR2, False, InputError),
+        (3, signal.SIGUSR2, True, Stopped),
+        (3, signal.SIGTERM, False, Stopped),
+    ],
+)
+def test_a_job_that_gets_on_with_its_answers_is_started_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    comm: SerialComm,
+    restarts: int,
+    number: signal.Signals,
+    found: bool,
+    error: type[BaseException],
+) -> None:
+    file = wells(tmp_path / "study", count=5)
+    file.write_text(file.read_text() + "confirm: true\n")
+    campaign = Campaign.of(Study.load(file), SITE, tmp_path / "run")
+    plan = campaign.plans[0]
+    with Bars() as bars:
+        prepare_all(plan.landscapes, SerialMapper(), bars)
+        assert work(plan.landscapes)
+        topology(plan.landscapes[0], bars)
+
+    def takes_long(*_: object) -> None:
+        if found:
+            plan.inside.resume.mkdir(exist_ok=True)
+            (plan.inside.resume / "batch").touch()
+        os.kill(os.getpid(), number)
+        pytest.fail("the work went on")
+
+    for way in ("answer_all", "answer_by"):
+        monkeypatch.setattr(f"landscaper_hpc.executors.mpi.{way}", takes_long)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    with pytest.raises(error):
+        run_on_ranks(campaign, comm=comm)
+
+
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize(
     ("restarts", "signals", "error"),
