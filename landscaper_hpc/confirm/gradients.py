@@ -134,9 +134,9 @@ class Ways:
         self._objective, self._walk = objective, walk
         self._single: Plain | Recorded = Plain(objective, walk.layout)
         self._sizes: dict[int, Recorded] = {}
-        problem = self._tried(self._prove_single, probes)
+        problem = self._tried(self._prove_single, probes, lacking_memory=True)  # as it is written it has the same bits
         if isinstance(self._single, Recorded) and self._single.small:
-            problem = self._tried(self._prove_sizes, probes)
+            problem = self._tried(self._prove_sizes, probes, lacking_memory=False)
         log.info("gradients %s%s", self.said, f" ({problem})" if problem else "")
 
     @property
@@ -163,13 +163,17 @@ class Ways:
         # what autograd takes may be kept by a user's code, and the next point overwrites it
         return {name: p.clone() for name, p in params.items()} if isinstance(way, Plain) else params
 
-    def _tried(self, prove: Callable[[NDArray[np.float64]], str], probes: NDArray[np.float64]) -> str:
+    def _tried(
+        self, prove: Callable[[NDArray[np.float64]], str], probes: NDArray[np.float64], *, lacking_memory: bool
+    ) -> str:
+        """Why this way is not taken; probes are elsewhere than searches go, and the user's code may refuse them. Where
+        values would differ, what lacks memory in one process must not go another way than in the next."""
         try:
             return prove(probes)
-        except (RuntimeError, NotRecordable) as error:
-            if out_of_memory(error):
+        except Exception as error:
+            if out_of_memory(error) and not lacking_memory:
                 raise
-            return " ".join(str(error).split())[:200]
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
     def _prove_single(self, probes: NDArray[np.float64]) -> str:
         way, plain = Recorded(self._objective, self._walk.layout, None), self._single

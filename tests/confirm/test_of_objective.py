@@ -124,6 +124,42 @@ def test_what_cannot_be_recorded_is_evaluated_as_it_is_written() -> None:
     np.testing.assert_array_equal(surface.gradients(POINTS)[0], [surface._gradient(point)[0] for point in POINTS])
 
 
+def _refuses_far_points(model: Any, batch: Tensor) -> Tensor:
+    """An index beyond the table is an error of the recorded list of operations, too, and of another kind."""
+    table = torch.zeros(2, dtype=batch.dtype)
+    far = ((model.weight.detach() - 1).abs().max() / 0.13).long().reshape(1)
+    return model(batch).square().mean() + table[far].sum()
+
+
+def test_where_the_loss_refuses_a_point_further_out_it_is_evaluated_as_it_is_written() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, bias=False)
+    nn.init.ones_(model.weight)
+    surface = _surface(Objective(Task(model, _refuses_far_points, torch.randn(5, 3)), precision="float64"))
+    far = np.random.default_rng(0).uniform(-10, 10, (3, 3)) * 0.02  # where it is proved
+    with pytest.raises(IndexError):
+        [surface._gradient(point) for point in far]
+    assert surface.ways.said == "one point at a time, as it is written"
+    near = POINTS / 20
+    np.testing.assert_array_equal(surface.gradients(near)[0], [surface._gradient(point)[0] for point in near])
+
+
+def test_what_lacks_memory_to_be_recorded_is_evaluated_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, lacking = gradients.record, [True]
+
+    def lacks_memory(*given: Any) -> Any:
+        if lacking:
+            raise torch.OutOfMemoryError("out of memory")
+        return record(*given)
+
+    monkeypatch.setattr(gradients, "record", lacks_memory)
+    assert _surface(_network(2000, 100)).ways.said == "one point at a time, as it is written"
+    monkeypatch.setattr(gradients, "align", lacks_memory)  # of several points, whose values differ in their last bits
+    monkeypatch.setattr(gradients, "record", record)
+    with pytest.raises(torch.OutOfMemoryError):
+        _surface(_network(40, 8)).ways  # noqa: B018
+
+
 def test_a_size_with_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of eight points the last bit of one place differs."""
     call = gradients.Recorded.__call__
