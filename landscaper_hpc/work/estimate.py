@@ -19,6 +19,7 @@ from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
+from landscaper_hpc.work.hangs import refused_if_it_hangs
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
@@ -239,7 +240,8 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
     batches = len(objective.batches), len(objective.on_all_data.batches)
     gradients = checks = 0.0
     if study.confirm is not None and study.scope is None:
-        gradients = _rate_of_gradients(objective, directions, grid)
+        with refused_if_it_hangs(landscape, objective, "some gradients") as gets_on:
+            gradients = _rate_of_gradients(objective, directions, grid, gets_on)
     if study.error_bars is not None:
         from landscaper_hpc.losses.by_group import group_losses
 
@@ -250,14 +252,19 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
 
 
 @in_words()
-def _rate_of_gradients(objective: Objective, directions: Directions, grid: Grid) -> float:
+def _rate_of_gradients(objective: Objective, directions: Directions, grid: Grid, gets_on: Callable[[], None]) -> float:
     from landscaper_hpc.confirm.of_objective import ObjectiveSurface
     from landscaper_hpc.confirm.surface import Box
 
     box = Box.of(grid)
     surface = ObjectiveSurface(objective, directions, box.step)
     points = box.alpha(np.random.default_rng(0).uniform(0, 1, (8, grid.ndim)) * box.far)
-    return _rate(lambda: surface.gradients(points), len(points))
+
+    def some() -> None:
+        gets_on()
+        surface.gradients(points)
+
+    return _rate(some, len(points))
 
 
 def _rate(do: Callable[[], object], points: int) -> float:

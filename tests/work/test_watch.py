@@ -17,6 +17,7 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work import watch
 from landscaper_hpc.work.campaign import Plan
+from landscaper_hpc.work.estimate import estimate
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 from landscaper_hpc.work.watchdog import Place
@@ -121,7 +122,19 @@ BEFORE = {
 def test_a_search_for_directions_that_hangs_is_refused(tmp_path: Path, what: str) -> None:
     file = hanging_before(tmp_path / "study", *BEFORE[what][:2])
     with pytest.raises(InputError, match=rf"landscape origin: {BEFORE[what][2]}.*: it had not ended after") as caught:
-        run(Study.load(file), Site(executor="serial", shard_timeout=0.2), tmp_path / "run")
+        run(Study.load(file), Site(executor="serial", shard_timeout=0.5), tmp_path / "run")
+    assert "in waits_for_ever" in caught.value.traceback
+
+
+def test_gradients_that_hang_while_they_are_timed_are_refused(tmp_path: Path) -> None:
+    """`plan` asks for them at other points than the trial before it."""
+    file = hanging(tmp_path / "study")
+    task = file.with_name("task.py")
+    when = """any(f.name == "_rate_of_gradients" for f in __import__("traceback").extract_stack())"""
+    task.write_text(task.read_text().replace("abs(x - 0.75) < 0.1 and abs(y) < 0.1", when))
+    file.write_text(file.read_text() + "confirm: true\n")
+    with pytest.raises(InputError, match=r"landscape origin: some gradients: it had not ended after 10 s") as caught:
+        estimate(Study.load(file), Site(executor="serial", shard_timeout=0.5), tmp_path / "run")
     assert "in waits_for_ever" in caught.value.traceback
 
 
@@ -140,14 +153,14 @@ def hanging_before(folder: Path, directions: str, when: str, how: str = "time.sl
 def test_a_search_for_directions_that_holds_the_lock_is_refused_by_the_next(tmp_path: Path) -> None:
     """Its process is killed; who does the same next knows why."""
     file = hanging_before(tmp_path / "study", "kind: hessian, n: 2", SEARCHES, HOLDS)
-    options = ("--set-site", "shard_timeout=0.2", "--set-site", "workers=2")
+    options = ("--set-site", "shard_timeout=0.5", "--set-site", "workers=2")
     for _ in range(3):  # where its process is the only one, the same command goes on
         done = process("run", file, "--out", tmp_path / "run", *options)
         if done.returncode == 2:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.returncode == 2
-    assert "the search for directions: it had not ended after 4 s (site.shard_timeout), and was here" in done.stderr
+    assert "the search for directions: it had not ended after 10 s (site.shard_timeout), and was here" in done.stderr
     assert "mend what hangs in the task, or give it more time" in done.stderr
     assert "in waits_for_ever" in (tmp_path / "run/logs/run.log").read_text()
 
