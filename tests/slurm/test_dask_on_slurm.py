@@ -83,7 +83,7 @@ def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subpro
 
 
 def shards(folder: Path) -> int:
-    return len(list(folder.glob("run*/study.zarr/*/done/*/c.*")))
+    return len(list(folder.glob("run*/study.zarr/[!.]*/done/*/c.*")))
 
 
 def some_more_shards(gate: Gate, folder: Path, client: subprocess.Popen[str]) -> None:

@@ -336,7 +336,7 @@ def full_disk(scene: Scene) -> None:
 
 def _damage(scene: Scene) -> None:
     """One chunk that is done is torn, loses a bit, or is lost."""
-    done = sorted(scene.out.glob("study.zarr/*/done/*/c.*"))
+    done = sorted(scene.out.glob("study.zarr/[!.]*/done/*/c.*"))
     if not done:
         raise Missed
     entry = scene.random.choice(done)

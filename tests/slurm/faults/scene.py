@@ -161,7 +161,7 @@ class Scene:
     # ---- moments -----------------------------------------------------------------------------------------------------
 
     def done(self) -> int:
-        return len(list(self.out.glob("study.zarr/*/done/*/c.*")))
+        return len(list(self.out.glob("study.zarr/[!.]*/done/*/c.*")))
 
     def finished(self) -> bool:
         return (self.out / "results.json").exists()
