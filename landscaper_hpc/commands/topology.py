@@ -182,7 +182,7 @@ def _print(
     rows = [row for row in shown("topology") if row.origin in origins]
     lines = {
         "grid": f"{' × '.join(map(str, tree.shape))}, {tree.connectivity} connectivity, {tree.direction}",
-        **{row.label: row.text(row.value(numbers)) for row in rows},
+        **{row.label: row.said(numbers) or row.text(None) for row in rows},
         "took": f"{seconds:.2f} s, {peak:.0f} MB, {result.boxes.size} blocks on {len(result.stats)} ranks",
     }
     width = max(map(len, lines))

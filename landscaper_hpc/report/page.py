@@ -180,9 +180,11 @@ def _rows(landscapes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The table of numbers: those that at least one of the landscapes has."""
     rows = []
     for row in shown("page"):
-        values = [row.value(item) for item in landscapes]
+        values = [row.said(item) for item in landscapes]
         if any(value is not None for value in values):
-            rows.append({"label": row.label, "values": list(map(row.text, values)), "meaning": row.meaning})
+            rows.append(
+                {"label": row.label, "values": [value or row.text(None) for value in values], "meaning": row.meaning}
+            )
     return rows
 
 

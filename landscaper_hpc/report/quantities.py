@@ -135,6 +135,7 @@ def _log_climb(tree: MergeTree) -> float:
 _TENTH = f"lowest {100 * SCOPE_SHARE:.0f} % of the points"
 _SHALLOW = f"without basins shallower than {100 * SHALLOW:.0f} % of the range"
 _LANDSCAPERS = "Landscaper 1.3.1, LossLandscape.smad"
+_UNDEFINED = "not defined by Landscaper"
 _LANDSCAPER = "Chen et al., Landscaper (2026), eq. 1"
 _ELDER = "Edelsbrunner, Letscher, Zomorodian (2002)"
 _XIE = "Xie et al., arXiv 2411.09807"
@@ -318,17 +319,18 @@ ROWS: tuple[Quantity, ...] = (
         _CONTOUR, COUNT, lambda m: None if m.contour is None else len(m.contour.maxima), _in("topology", "page")),
     Quantity("topology.smad_landscaper", "SMAD as Landscaper 1.3.1 computes it", "",
         "from arcs of the contour tree: another scale than SMAD, large where there is a lone minimum; equal to "
-        "Landscaper's where the connectivity is axis and all axes have one length; – where it defines none",
+        "Landscaper's where the connectivity is axis and all axes have one length",
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f) · |basin(m)| / N", _LANDSCAPERS,
-        _CONTOUR, NUMBER, _as_landscaper, _in("topology", "page")),
+        _CONTOUR, NUMBER, _as_landscaper, _in("topology", "page"), undefined=_UNDEFINED),
     Quantity("topology.smad_landscaper_normalized", "SMAD as Landscaper 1.3.1, not weighted", "",
         "every pair counts the same",
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f)", _LANDSCAPERS,
-        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, weighted=False), _in("topology")),
+        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, weighted=False), _in("topology"), undefined=_UNDEFINED),
     Quantity("topology.smad_landscaper_raw", "SMAD as Landscaper 1.3.1, raw", "loss",
         "not weighted, in units of the loss",
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)|", _LANDSCAPERS,
-        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, normalize=False, weighted=False), _in("topology")),
+        _CONTOUR, NUMBER, lambda m: _as_landscaper(m, normalize=False, weighted=False), _in("topology"),
+        undefined=_UNDEFINED),
     Quantity("topology.persistence.pairs", "finite persistence pairs", "",
         "basins that a deeper one takes in, at a finite loss",
         "#{(birth, death) finite}", _ELDER,

@@ -164,6 +164,7 @@ class Quantity:
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's
                 page, a figure of it. All scalars are in a sweep's table, under `column`
+    undefined   of a contour row: what is said where the contour tree is there and the number is not
     """
 
     key: str
@@ -177,6 +178,7 @@ class Quantity:
     of: Callable[[Measured], Any]
     places: frozenset[Place] = frozenset()
     named: str | None = None
+    undefined: str | None = None
 
     @property
     def column(self) -> str:
@@ -195,3 +197,10 @@ class Quantity:
     def text(self, value: Any) -> str:
         """A value for people."""
         return "–" if value is None else self.kind.text(value)
+
+    def said(self, entry: Mapping[str, Any]) -> str | None:
+        """Its value in an entry, for people, or that it is not defined; None where there is nothing to tell."""
+        value = self.value(entry)
+        if value is not None:
+            return self.text(value)
+        return None if entry.get("topology", {}).get("n_maxima") is None else self.undefined

@@ -97,6 +97,8 @@ def test_what_landscaper_does_not_define_is_null(tmp_path: Path) -> None:
     found = as_json(str(tmp_path / "flat.npy"), "--contour")
     assert found["n_maxima"] == 1
     assert [found[f"smad_landscaper{name}"] for name in ("", "_normalized", "_raw")] == [None] * 3
+    said = CliRunner().invoke(app, [str(tmp_path / "flat.npy"), "--contour"]).stdout
+    assert said.count("not defined by Landscaper") == 3
 
 
 def test_a_contour_tree_needs_the_field_in_memory(field: np.ndarray, tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_numbers_of_the_contour_tree(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("words_only")
+def test_where_landscaper_defines_no_smad_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not where the contour tree was not made."""
+    assert "not defined by Landscaper" in page_of(make_study(tmp_path / "small", {"flat": np.zeros((9, 9))})).text
+    monkeypatch.setattr(measure, "CONTOUR_POINTS", 80)
+    assert "by Landscaper" not in page_of(make_study(tmp_path / "large", {"flat": np.zeros((9, 9))})).text
+
+
+@pytest.mark.usefixtures("words_only")
 def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
     field = bowl(9, 9)
     field[0, 0] = 0.01  # one spurious minimum, in a corner
