@@ -24,7 +24,7 @@ from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_pla
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.losses.evaluator import TOLERANCE as EVALUATED
+from landscaper_hpc.losses.spotcheck import another_course, tolerance_of
 from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, plain_attention
 
@@ -90,17 +90,16 @@ class ObjectiveSurface:
     def _refuse_wrong(self, points: Array) -> None:
         """`InputError` where what gradients are found by has another loss than the one that is written: a search ends
         nowhere else than where it asks for a Hessian. Where the loss is almost zero only rounding is left of it."""
-        tolerance = 10 * EVALUATED.get(self._objective.precision, 5e-2)
+        tolerance = tolerance_of(self._objective)
         for point, value in zip(points, self.gradients(points)[0].tolist(), strict=True):
             with one_thread(self._objective.device):
                 expected = float(self._objective.loss(self._parameters(point)).detach())
             if not np.isclose(value, expected, rtol=tolerance, atol=tolerance * self._size_of_losses, equal_nan=True):
-                raise InputError(
-                    f"{self._objective.source}: the loss at alpha = {point.tolist()} is {value!r} as a recorded list "
-                    f"of operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
-                    "what it keeps from call to call. Keep nothing, and call float() on what it depends on inside the "
-                    "loss, which has it evaluated as it is written"
+                advice = (
+                    "Keep nothing, and call float() on what it depends on inside the loss, which has it evaluated as "
+                    "it is written"
                 )
+                raise another_course(self._objective, point, value, expected, advice)
 
     def _parameters(self, point: Array) -> Parameters:
         return {name: p.clone() for name, p in self._walk.one(point).items()}
@@ -183,8 +182,8 @@ class ObjectiveSurface:
         except RuntimeError as error:
             log.info("Hessians by differences of gradients, since %s", " ".join(str(error).split())[:200])
             return False
-        plain = self._differences(at, lambda beside: np.array([self._gradient(point)[1] for point in beside]))
-        measured, scales = plain, np.outer(self._scale, self._scale)
+        measured = self._differences(at, lambda beside: np.array([self._gradient(point)[1] for point in beside]))
+        scales = np.outer(self._scale, self._scale)
         off = float(np.abs((claimed - measured) * scales).max())
         size = float(np.abs(measured * scales).max())
         if not math.isfinite(off) or off <= 10 * tolerance * size:

@@ -42,7 +42,7 @@ def refuse_wrong(
     if not chosen:
         return
     walk = Walk(objective, directions)
-    tolerance = 10 * TOLERANCE.get(objective.precision, 5e-2)
+    tolerance = tolerance_of(objective)
     scale = None
     for i in chosen:
         params = walk.one(points[i])
@@ -54,12 +54,27 @@ def refuse_wrong(
             scale = abs(float(objective.loss(objective.parameters).detach()))
         if _same(value, expected, tolerance * scale) or _jumps(objective, walk, points[i], expected, tolerance * scale):
             continue
-        raise InputError(
-            f"{objective.source}: the loss at alpha = {points[i].tolist()} is {value!r} as a recorded list of "
-            f"operations, but {expected!r} as it is written: its course depends on values, unnoticed, or on "
-            "what it keeps from call to call. Keep nothing, call float() on what it depends on inside the loss, which "
-            "has it evaluated as it is written, and begin a new study"
+        advice = (
+            "Keep nothing, call float() on what it depends on inside the loss, which has it evaluated as it is "
+            "written, and begin a new study"
         )
+        raise another_course(objective, points[i], value, expected, advice)
+
+
+def tolerance_of(objective: Objective) -> float:
+    """By how much, relatively, a recorded loss may differ from the one that is written, away from the checkpoint."""
+    return 10 * TOLERANCE.get(objective.precision, 5e-2)
+
+
+def another_course(
+    objective: Objective, alpha: NDArray[np.float64], value: float, expected: float, advice: str
+) -> InputError:
+    """The refusal of a loss that is another as it is recorded than as it is written."""
+    return InputError(
+        f"{objective.source}: the loss at alpha = {alpha.tolist()} is {value!r} as a recorded list of operations, but "
+        f"{expected!r} as it is written: its course depends on values, unnoticed, or on what it keeps from call to "
+        f"call. {advice}"
+    )
 
 
 def _chosen(points: NDArray[np.float64], at_least_one: bool) -> Iterator[int]:
