@@ -62,6 +62,7 @@ def _tell(item: Landscape, store: LandscapeStore) -> None:
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.files import publish
     from landscaper_hpc.report import figures, text
+    from landscaper_hpc.topology.decided import DECIDED
     from landscaper_hpc.topology.drawing import PROFILE_POINTS
     from landscaper_hpc.topology.sensitivity import sensitivity as compared
 
@@ -78,9 +79,8 @@ def _tell(item: Landscape, store: LandscapeStore) -> None:
     if not rows:
         raise InputError(f"{store.folder}: no part of the grid has 5 points about its middle; give a count such as 17")
     table = Table(title=store.name)
-    followed = ("confirmed_minima",) if confirm else ()
-    names = ("n_minima", *followed, "mean_climb", "smad")
-    heads = ("minima", *(("confirmed minima",) if confirm else ()), "mean climb", "SMAD")
+    names = ("mean_climb", "smad", "smad_decided_by", "n_minima", *(("confirmed_minima",) if confirm else ()))
+    heads = ("mean climb", "SMAD", "SMAD decided by", "minima", *(("confirmed minima",) if confirm else ()))
     for head in ("directions", "range", "points", "connectivity", *heads):
         table.add_column(head, justify="right")
     written = io.StringIO()
@@ -89,9 +89,11 @@ def _tell(item: Landscape, store: LandscapeStore) -> None:
     for row in rows:
         numbers = [getattr(row, name) for name in names]
         said = str(row.directions), text.percent(row.share), text.shape(row.shape), row.connectivity
-        table.add_row(*said, *map(text.number, numbers))
+        table.add_row(*said, *(n if isinstance(n, str) else text.number(n) for n in numbers))
         writer.writerow((row.directions, row.share, "x".join(map(str, row.shape)), row.connectivity, *numbers))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if any(row.smad_decided_by for row in rows):
+        print(f"SMAD decided by: {DECIDED}")
     sheet, figure = inside.sensitivity(store.name), inside.sensitivity_figure(store.name)
     publish(sheet, written.getvalue().encode())
     with figures.style():

@@ -32,6 +32,7 @@ from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.study.study import Study
+from landscaper_hpc.topology.decided import DECIDED
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
 from landscaper_hpc.topology.refinement import TOLERANCE
@@ -167,6 +168,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             levels=[refined.table(item.result) for item in landscapes],
             levels_header=refined.HEADER,
             tolerance=TOLERANCE,
+            decided=DECIDED,
             rows=_rows(results["landscapes"]),
             figures=[_figures(item, limits) for item in landscapes],
             smad_curve=_smad_curves(landscapes) if several else None,

@@ -3,7 +3,7 @@
 `results.json` and its schema, the table of `run`, `topology`, the page, the table of a sweep, its page and figures,
 and docs/quantities.md. So a new number is one function and one row. The functions are called where the merge tree is
 made (`measure`); what is told of a study was stored there. (Longer than most modules: it is one list, in the order in
-which it is read.)
+which it is read: mean climb, which settles, before all others.)
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from landscaper_hpc.report.quantity import (
     SHAPES,
     SHARE,
     TEXT,
+    TEXTS,
     Measured,
     Origin,
     Place,
     Quantity,
 )
-from landscaper_hpc.topology.decided import SHALLOW, warning
+from landscaper_hpc.topology.decided import DECIDED, SHALLOW, decided_by, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.landscaper import smad_landscaper
@@ -156,6 +157,37 @@ def _in(*places: Place) -> frozenset[Place]:
 
 # fmt: off
 ROWS: tuple[Quantity, ...] = (
+    Quantity("topology.mean_climb", "mean climb", "",
+        "from the minimum that a point of the grid descends to, up to that basin's first saddle, as a "
+        "share of the range of losses: the mean over all points",
+        "E_v[f(first_saddle(basin of v)) − f(its minimum)] / (max f − min f) = m · SMAD", f"after {_LANDSCAPER}",
+        _TREE, NUMBER, lambda m: mean_climb(m.tree), _ALL),
+    Quantity("topology.smad", "SMAD", "",
+        "mean height from a minimum to its first saddle, as a share of the range of losses, weighted by "
+        "the basin's share of the grid; it falls as the number of minima grows",
+        "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f) · |basin(m)| / N", _LANDSCAPER,
+        _TREE, NUMBER, lambda m: smad(m.tree), _ALL),
+    Quantity("topology.smad_decided_by", "SMAD decided by", "",
+        f"{DECIDED}; – where by none of them",
+        "as the warning on SMAD", "",
+        _TREE, TEXT, lambda m: decided_by(m.tree), _in("sweep")),
+    Quantity("topology.smad_warning", "warning on SMAD", "",
+        "where it is decided by something other than the landscape",
+        "one pair, or minima on the edge, that carry more than half of the sum over minima; or 1/m, where more than "
+        f"half of the m minima are shallower than {100 * SHALLOW:.0f} % of the range and without them it is another by "
+        "more than a factor of two", "",
+        _TREE, TEXT, lambda m: warning(m.tree), _in("run", "topology", "page")),
+    Quantity("scope.mean_climb", "mean climb in the scope", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "E_v[min(f(first_saddle(basin of v)), L) − f(its minimum) | f(v) < L] / (L − min f); 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _SCOPE, NUMBER, lambda m: mean_climb(m.tree), _in("run", "page")),
+    Quantity("scope.smad", "SMAD in the scope", "",
+        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
+        "mean over minima m below L of (min(f(first_saddle(m)), L) − f(m)) / (L − min f) · "
+        "|{v in basin(m): f(v) < L}| / N_L; 0 where m_L = 1",
+        f"after {_LANDSCAPER}",
+        _SCOPE, NUMBER, lambda m: smad(m.tree), _in("run", "page")),
     Quantity("loss", "loss at the checkpoint", "loss",
         "of the parameters as they were trained",
         "f(θ*)", "",
@@ -236,22 +268,6 @@ ROWS: tuple[Quantity, ...] = (
         "points at which basins meet",
         "vertices at which two or more components meet", "",
         _TREE, COUNT, lambda m: m.tree.n_saddles, _in("run", "topology", "page", "sweep")),
-    Quantity("topology.mean_climb", "mean climb", "",
-        "from the minimum that a point of the grid descends to, up to that basin's first saddle, as a "
-        "share of the range of losses: the mean over all points",
-        "E_v[f(first_saddle(basin of v)) − f(its minimum)] / (max f − min f) = m · SMAD", f"after {_LANDSCAPER}",
-        _TREE, NUMBER, lambda m: mean_climb(m.tree), _ALL),
-    Quantity("topology.smad", "SMAD", "",
-        "mean height from a minimum to its first saddle, as a share of the range of losses, weighted by "
-        "the basin's share of the grid; it falls as the number of minima grows",
-        "mean over minima m of (f(first_saddle(m)) − f(m)) / (max f − min f) · |basin(m)| / N", _LANDSCAPER,
-        _TREE, NUMBER, lambda m: smad(m.tree), _ALL),
-    Quantity("topology.smad_warning", "warning on SMAD", "",
-        "where it is decided by something other than the landscape",
-        "one pair, or minima on the edge, that carry more than half of the sum over minima; or 1/m, where more than "
-        f"half of the m minima are shallower than {100 * SHALLOW:.0f} % of the range and without them it is another by "
-        "more than a factor of two", "",
-        _TREE, TEXT, lambda m: warning(m.tree), _in("run", "topology", "page")),
     Quantity("topology.mean_climb_log", "mean climb of the log-loss", "",
         "of ln f, not divided by a range; – where a loss is not above 0",
         "E_v[ln f(first_saddle(basin of v)) − ln f(its minimum)]", f"after {_LANDSCAPER}",
@@ -393,10 +409,6 @@ ROWS: tuple[Quantity, ...] = (
         "every second, every fourth, … point along each axis; the coarsest first",
         "kᵢ → (kᵢ + 1) / 2, as long as it is odd and at least 5", "",
         _CURVE, SHAPES, lambda m: _of(m.refinement, lambda r: r.shapes)),
-    Quantity("topology.refinement.n_minima", "minima of the nested grids", "",
-        "",
-        "", "",
-        _CURVE, COUNTS, lambda m: _of(m.refinement, lambda r: r.n_minima)),
     Quantity("topology.refinement.mean_climb", "mean climb of the nested grids", "",
         "",
         "", "",
@@ -405,6 +417,14 @@ ROWS: tuple[Quantity, ...] = (
         "",
         "", "",
         _CURVE, NUMBERS, lambda m: _of(m.refinement, lambda r: r.smad)),
+    Quantity("topology.refinement.smad_decided_by", "SMAD of the nested grids decided by", "",
+        f"{DECIDED}; null where by none of them",
+        "as the warning on SMAD", "",
+        _CURVE, TEXTS, lambda m: _of(m.refinement, lambda r: r.smad_decided_by)),
+    Quantity("topology.refinement.n_minima", "minima of the nested grids", "",
+        "",
+        "", "",
+        _CURVE, COUNTS, lambda m: _of(m.refinement, lambda r: r.n_minima)),
     Quantity("topology.refinement.mean_climb_log", "mean climb of the log-loss of the nested grids", "",
         "",
         "", "",
@@ -622,17 +642,6 @@ ROWS: tuple[Quantity, ...] = (
         "of these pairs",
         "max (death − birth), death < L", _ELDER,
         _SCOPE, NUMBER, lambda m: m.persistence.max, _in("run", "page")),
-    Quantity("scope.mean_climb", "mean climb in the scope", "",
-        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
-        "E_v[min(f(first_saddle(basin of v)), L) − f(its minimum) | f(v) < L] / (L − min f); 0 where m_L = 1",
-        f"after {_LANDSCAPER}",
-        _SCOPE, NUMBER, lambda m: mean_climb(m.tree), _in("run", "page")),
-    Quantity("scope.smad", "SMAD in the scope", "",
-        "as a share of the range from the lowest loss to L; a saddle above L counts as L",
-        "mean over minima m below L of (min(f(first_saddle(m)), L) − f(m)) / (L − min f) · "
-        "|{v in basin(m): f(v) < L}| / N_L; 0 where m_L = 1",
-        f"after {_LANDSCAPER}",
-        _SCOPE, NUMBER, lambda m: smad(m.tree), _in("run", "page")),
     Quantity("scope.random_descents", "random descents", "",
         "from points drawn uniformly from the grid, after the search",
         "n", "",

@@ -133,6 +133,7 @@ class Kind(NamedTuple):
 _NUMBER = {"$ref": "#/$defs/number"}
 _NUMBERS = {"type": "array", "items": _NUMBER}
 TEXT = Kind({"type": "string"}, str)
+TEXTS = Kind({"type": "array", "items": {"oneOf": [{"type": "string"}, {"type": "null"}]}}, text.texts)
 COUNT = Kind({"type": "integer"}, text.number, scalar=True)
 NUMBER = Kind(_NUMBER, text.number, scalar=True)
 SHARE = Kind(_NUMBER, text.percent, scalar=True)

@@ -12,9 +12,10 @@ from landscaper_hpc.topology.refinement import NOT_RESOLVED, NOT_TESTED, SETTLED
 _LOWEST = f"lowest {100 * SCOPE_SHARE:.0f} %"
 HEADER = (
     "points",
-    "minima",
     "mean climb",
     "SMAD",
+    "SMAD decided by",
+    "minima",
     "mean climb of the log-loss",
     f"minima in the {_LOWEST}",
     f"mean climb in the {_LOWEST}",
@@ -27,12 +28,17 @@ def table(entry: Mapping[str, Any]) -> list[list[str]]:
     found = entry["topology"]["refinement"]
     if found["shapes"] is None or len(found["shapes"]) < 2:
         return []
+    grids = len(found["shapes"])
+
+    def column(name: str) -> list[str]:
+        return ["–"] * grids if found[name] is None else list(map(text.number, found[name]))
+
     columns: list[Sequence[str]] = [
         list(map(text.shape, found["shapes"])),
-        *(
-            ["–"] * len(found["shapes"]) if found[name] is None else list(map(text.number, found[name]))
-            for name in ("n_minima", "mean_climb", "smad", "mean_climb_log", "scope_n_minima", "scope_mean_climb")
-        ),
+        column("mean_climb"),
+        column("smad"),
+        [by or "–" for by in found["smad_decided_by"]],
+        *map(column, ("n_minima", "mean_climb_log", "scope_n_minima", "scope_mean_climb")),
         ["", *(f"{text.percent(share)} of the range" for share in found["bottleneck"])],
     ]
     return [list(row) for row in zip(*columns, strict=True)]

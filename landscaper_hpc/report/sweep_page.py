@@ -63,7 +63,7 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
             states=states,
             total=len(found),
             identity=identity,
-            columns=[column.label for column in columns],
+            columns=columns,
             drawn=shown("figure"),
             rows=rows,
             several=several,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import quantities
+from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
@@ -26,19 +27,20 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
     """One row for each landscape of the sweep in `folder`, in the order of its studies' names.
 
     `state` is done; failed, where a part is quarantined; evaluating, where a store is there; or missing. Only rows that
-    are done have numbers: a column for each quantity that is one number.
+    are done have numbers: a column for each quantity that is one number, and for what SMAD is decided by, in words.
     """
     import pandas as pd
 
     rows = [row for entry in recorded.entries for row in _rows(SweepFolder(folder).study(entry.name), entry)]
     found = pd.DataFrame(rows)
+    words = {"checkpoint", "run", *(row.column for row in _told() if not row.kind.scalar)}
     for name in found.columns:
         kinds = {type(value) for value in found[name].dropna()}
         if found[name].dtype == object and kinds and kinds != {str}:
             found[name] = found[name].map(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
         elif kinds == {int} and found[name].isna().any():
             found[name] = found[name].astype("Int64")
-        elif not kinds and name not in ("checkpoint", "run"):
+        elif not kinds and name not in words:
             found[name] = found[name].astype("float64")
     if "step" in found:
         found["step"] = found["step"].astype("Int64")
@@ -81,7 +83,12 @@ def _state(folder: StudyFolder) -> str:
     return "evaluating" if folder.store.exists() else "missing"
 
 
-def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | None]:
+def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | str | None]:
     """What the table holds of a landscape's entry in `results.json`; None for everything where there is none."""
-    scalars = [row for row in quantities.ROWS if row.kind.scalar and row.origin != SCOPE]
-    return {row.column: None if item is None else row.value(item) for row in scalars}
+    return {row.column: None if item is None else row.value(item) for row in _told()}
+
+
+def _told() -> list[Quantity]:
+    """The quantities that are columns: those that are one number, and the words of a sweep's page."""
+    whole = [row for row in quantities.ROWS if row.origin != SCOPE]
+    return [row for row in whole if row.kind.scalar or "sweep" in row.places]

@@ -34,6 +34,10 @@ def numbers(values: Sequence[float]) -> str:
     return ", ".join(map(number, values))
 
 
+def texts(values: Sequence[str | None]) -> str:
+    return "; ".join(value or "–" for value in values)
+
+
 def bounds(values: Sequence[float]) -> str:
     return " to ".join(map(number, values))
 

@@ -13,6 +13,12 @@ HALF = 0.5
 SHALLOW = 0.01
 """The share of the range of losses below which the persistence of a minimum is called shallow."""
 
+DECIDED = (
+    "what beside the landscape it hangs on: one pair, or edge minima, that carry more than half of it; or 1/m, where "
+    "most minima are shallow"
+)
+"""What the names of causes mean, in words."""
+
 
 class Decided(NamedTuple):
     """Shares of SMAD's sum over the minima, each from 0 to 1.
@@ -49,29 +55,49 @@ def without_shallow(tree: MergeTree) -> MergeTree:
     return tree.simplify(SHALLOW * (high - low))
 
 
-def warning(tree: MergeTree) -> str | None:
-    """In words, what decides SMAD beside the landscape; None where nothing does.
+class Cause(NamedTuple):
+    """What decides SMAD beside the landscape: its name, for tables, and what it does, in words."""
+
+    name: str
+    said: str
+
+
+def causes(tree: MergeTree) -> list[Cause]:
+    """What decides SMAD beside the landscape.
 
     One pair, or minima on the edge of the grid, that carry more than half of it; or 1/m, where more than half of the m
     minima are shallow and SMAD without them is another by more than a factor of two.
     """
     found = decided(tree)
     if found is None:
-        return None
+        return []
     said = []
     if found.one > HALF:
         where = ", ".join(str(int(i)) for i in np.unravel_index(tree.minima[found.minimum], tree.shape))
-        said.append(f"one pair, that of the minimum at index ({where}), carries {_percent(found.one)} of it")
+        said.append(
+            Cause("one pair", f"one pair, that of the minimum at index ({where}), carries {_percent(found.one)} of it")
+        )
     if found.edge > HALF:
-        said.append(f"minima on the edge of the grid carry {_percent(found.edge)} of it")
+        said.append(Cause("edge minima", f"minima on the edge of the grid carry {_percent(found.edge)} of it"))
     deep, own = without_shallow(tree), smad(tree)
     shallow = tree.n_minima - deep.n_minima
     if shallow > HALF * tree.n_minima and not own / 2 <= smad(deep) <= 2 * own:
-        said.append(
+        many = (
             f"{shallow:,} of the {tree.n_minima:,} minima are shallower than {_percent(SHALLOW)} of the range and "
             f"count in its 1/m: without them it is {smad(deep):.3g}"
         )
-    return "; ".join(said) or None
+        said.append(Cause("1/m", many))
+    return said
+
+
+def warning(tree: MergeTree) -> str | None:
+    """In words, what decides SMAD beside the landscape; None where nothing does."""
+    return "; ".join(cause.said for cause in causes(tree)) or None
+
+
+def decided_by(tree: MergeTree) -> str | None:
+    """The same in a few words, such as "one pair, edge minima", for the cell of a table."""
+    return ", ".join(cause.name for cause in causes(tree)) or None
 
 
 def _percent(share: float) -> str:

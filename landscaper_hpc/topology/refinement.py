@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.distances import bottleneck
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.scope import of_logarithm
@@ -32,6 +33,7 @@ class Refinement:
     n_minima: NDArray[np.int64]
     mean_climb: NDArray[np.float64]
     smad: NDArray[np.float64]
+    smad_decided_by: list[str | None]
     mean_climb_log: NDArray[np.float64] | None
     bottleneck: NDArray[np.float64]
     scope_n_minima: NDArray[np.int64] | None
@@ -63,6 +65,7 @@ class Refinement:
             n_minima=np.array([tree.n_minima for tree in trees]),
             mean_climb=np.array([mean_climb(tree) for tree in trees]),
             smad=np.array([smad(tree) for tree in trees]),
+            smad_decided_by=[decided_by(tree) for tree in trees],
             mean_climb_log=np.array([mean_climb(t, normalize=False) for t in logs])
             if len(logs) == len(trees)
             else None,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.registry import CONNECTIVITIES
+from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.tree import MergeTree
@@ -35,16 +36,17 @@ class GridPart:
 
 @dataclass(frozen=True)
 class Row:
-    """What a part shows with a connectivity; `confirmed_minima`: to how many minima of the loss its own lead, where
-    they were followed."""
+    """What a part shows with a connectivity; `smad_decided_by`: by what beside the landscape, if by anything
+    (`topology.decided`); `confirmed_minima`: to how many minima of the loss its own lead, where they were followed."""
 
     directions: int
     share: float
     shape: tuple[int, ...]
     connectivity: str
-    n_minima: int
     mean_climb: float
     smad: float
+    smad_decided_by: str | None
+    n_minima: int
     confirmed_minima: int | None = None
 
 
@@ -84,7 +86,7 @@ def sensitivity(
         field = np.ascontiguousarray(values[part.region])
         for connectivity in CONNECTIVITIES.own:
             tree = merge_tree(field, connectivity)
-            numbers = tree.n_minima, mean_climb(tree), smad(tree)
+            numbers = mean_climb(tree), smad(tree), decided_by(tree), tree.n_minima
             confirmed = None if confirm is None else confirm(part, tree)
             rows.append(Row(part.directions, part.share, part.shape, connectivity, *numbers, confirmed))
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ from typer.testing import CliRunner
 
 from landscaper_hpc.commands.run import print_table
 from landscaper_hpc.commands.topology import topology
-from landscaper_hpc.report import describe, quantities
+from landscaper_hpc.report import describe, quantities, refined
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.quantity import NUMBER, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.report.sweep_page import write_sweep
 from landscaper_hpc.store.sweep_record import Entry, Recorded, write_record
 from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
-from landscaper_hpc.topology.decided import warning
+from landscaper_hpc.topology.decided import DECIDED, causes, warning
 from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.scope import below, of_logarithm
@@ -171,6 +172,49 @@ def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
     assert "warning on SMAD" in table
     assert "one pair" in table
     assert "warning on SMAD" not in page_of(make_study(tmp_path / "bowl", {"only": bowl(9, 9)})).text
+
+
+@pytest.mark.usefixtures("words_only")
+def test_what_decides_smad_stands_in_every_table(tmp_path: Path) -> None:
+    """Of a sweep, and of nested grids: where it is a ridge with a slope to either edge, and where it is nothing."""
+    x, y = np.meshgrid(*[np.linspace(-1, 1, 17)] * 2, indexing="ij")
+    field = 3 - (x - 0.3) ** 2 + y**2
+    said = ", ".join(cause.name for cause in causes(merge_tree(field)))
+    assert said == "one pair, edge minima"
+    folder = sweep_of(tmp_path / "sweep", ridge=field, bowl=bowl(17, 17))
+    page = Page(write_sweep(folder).read_text()).text
+    assert f"“SMAD decided by” names {DECIDED}" in page
+    assert page.count(said) == 1
+    table = pd.read_csv(folder / "sweep.csv")
+    assert table["smad_decided_by"].fillna("–").tolist() == [said, "–"]
+    assert pd.read_parquet(folder / "sweep.parquet")["smad_decided_by"].fillna("–").tolist() == [said, "–"]
+    for name, expected in (("ridge", [said] * 3), ("bowl", [None] * 3)):
+        (entry,) = read_results(folder / "studies" / name / "results.json")["landscapes"]
+        assert entry["topology"]["refinement"]["smad_decided_by"] == expected
+        rows = refined.table(entry)
+        assert [row[refined.HEADER.index("SMAD decided by")] for row in rows] == [one or "–" for one in expected]
+        own = Page((folder / "studies" / name / "report.html").read_text()).text
+        assert own.count(said) == (3 if name == "ridge" else 0)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_mean_climb_is_first_in_every_table_and_smad_beside_it(tmp_path: Path) -> None:
+    folder = sweep_of(tmp_path / "sweep", rough=rough(17, 17))
+    study = folder / "studies/rough"
+    text = printed(read_results(study / "results.json"))
+    rows = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    assert [re.split("  |│", row)[0].strip() for row in rows[:2]] == ["mean climb", "SMAD"]
+    lines = told(study).splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == ["grid", "mean climb", "SMAD"]
+    overview = write_sweep(folder)
+    columns = list(pd.read_csv(folder / "sweep.csv").columns)
+    assert columns[columns.index("state") + 1 :][:2] == ["mean_climb", "smad"]
+    for page in (study / "report.html", overview):
+        heads = re.findall(r'<th scope="(?:col" class="n|row)">([^<]*)</th>', page.read_text())
+        assert heads.index("mean climb") + 1 == heads.index("SMAD")
+        assert heads[: heads.index("mean climb")] in (["only"], ["field"])  # whose numbers they are
+    assert refined.HEADER[:3] == ("points", "mean climb", "SMAD")
+    assert [row.key for row in quantities.ROWS[:2]] == ["topology.mean_climb", "topology.smad"]
 
 
 def test_every_row_has_its_own_key_label_and_column() -> None:

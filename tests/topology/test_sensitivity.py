@@ -12,6 +12,7 @@ from studies import command, wells
 
 from landscaper_hpc.grid import Axis
 from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.sensitivity import parts, sensitivity
 from landscaper_hpc.work.confirmed_parts import Slice
@@ -53,6 +54,8 @@ def test_numbers_are_those_of_the_slices() -> None:
         tree = merge_tree(field, key[3])
         found = rows[key]
         assert (found.n_minima, found.mean_climb, found.smad) == (tree.n_minima, mean_climb(tree), smad(tree))
+        assert found.smad_decided_by == decided_by(tree)
+    assert {row.smad_decided_by for row in rows.values()} > {None, "one pair"}
 
 
 def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: Path) -> None:
@@ -73,6 +76,8 @@ def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: 
     (entry,) = json.loads((out / "results.json").read_text())["landscapes"]
     assert row["n_minima"].item() == entry["topology"]["n_minima"]
     assert row["smad"].item() == pytest.approx(entry["topology"]["smad"], rel=1e-15)
+    assert list(table.columns[4:]) == ["mean_climb", "smad", "smad_decided_by", "n_minima"]
+    assert row["smad_decided_by"].fillna("–").item() == (entry["topology"]["smad_decided_by"] or "–")
     assert (out / "sensitivity.origin.png").read_bytes().startswith(b"\x89PNG")
     first = (out / "sensitivity.origin.png").read_bytes()
     assert command("sensitivity", file, "--out", out).returncode == 0
@@ -92,7 +97,7 @@ def test_minima_of_parts_are_followed_where_the_study_says_confirm(tmp_path: Pat
     assert told.returncode == 0, told.stderr
     assert "confirmed" in told.stdout
     table = pd.read_csv(out / "sensitivity.origin.csv")
-    assert list(table.columns[4:]) == ["n_minima", "confirmed_minima", "mean_climb", "smad"]
+    assert list(table.columns[4:]) == ["mean_climb", "smad", "smad_decided_by", "n_minima", "confirmed_minima"]
     assert set(table["shape"]) == {"17", "9", "5", "17x17", "9x9", "5x5"}
     for row in table.itertuples():
         expected = 2**row.directions if row.share_of_range == 1 else 0

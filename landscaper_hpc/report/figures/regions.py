@@ -18,10 +18,10 @@ _DASHES = ["-", "--", ":"]
 
 
 def draw_sensitivity(rows: Sequence[Row]) -> Figure:
-    """One column for each number of directions; minima, those that were confirmed where they were followed, mean climb
-    and SMAD below each other. Colours are shares of the range, dashes connectivities; a line joins the grids of one
+    """One column for each number of directions; mean climb, SMAD, minima, and those that were confirmed where they were
+    followed, below each other. Colours are shares of the range, dashes connectivities; a line joins the grids of one
     range."""
-    labels = {"n_minima": "minima", "confirmed_minima": "confirmed minima", "mean_climb": "mean climb", "smad": "SMAD"}
+    labels = {"mean_climb": "mean climb", "smad": "SMAD", "n_minima": "minima", "confirmed_minima": "confirmed minima"}
     if all(row.confirmed_minima is None for row in rows):
         del labels["confirmed_minima"]
     directions = sorted({row.directions for row in rows})
