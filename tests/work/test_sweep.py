@@ -108,8 +108,11 @@ def test_a_sweep_of_an_earlier_version_is_gone_on_with(
 
 def test_the_table_holds_what_the_results_say(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
-    found = pd.read_parquet(folder / "sweep.parquet")
-    pd.testing.assert_frame_equal(found, pd.read_csv(folder / "sweep.csv"), check_dtype=False)
+    found, plain = pd.read_parquet(folder / "sweep.parquet"), pd.read_csv(folder / "sweep.csv")
+    assert list(found) == list(plain)
+    # an empty column has no type of its own: it is read as None here, and as NaN there
+    pd.testing.assert_frame_equal(*(one.dropna(axis=1, how="all") for one in (found, plain)), check_dtype=False)
+    assert found["smad_decided_by"].isna().all()
     assert list(found["step"]) == [20, 20, 100, 100]
     assert list(found["grid.count"]) == [5, 9, 5, 9]
     assert set(found["state"]) == {"done"}
