@@ -119,6 +119,7 @@ def _noise(landscape: Landscape, trial: Trial) -> tuple[dict[str, Any], str]:
     import numpy as np
 
     from landscaper_hpc.losses.noise import precision_report
+    from landscaper_hpc.work.hangs import refused_if_it_hangs
     from landscaper_hpc.work.loaded import load
 
     study = landscape.study
@@ -127,7 +128,8 @@ def _noise(landscape: Landscape, trial: Trial) -> tuple[dict[str, Any], str]:
     wide = trial.objective
     if study.precision != "float64":
         wide = load(replace(landscape, study=study.model_copy(update={"precision": "float64"})))
-    found = precision_report(trial.objective, wide, trial.directions, points, trial.batch)
+    with refused_if_it_hangs(landscape, trial.objective):
+        found = precision_report(trial.objective, wide, trial.directions, points, trial.batch)
     words = (
         f"rounding in {study.precision} moves losses by up to {found.error:.2g} ({found.relative:.1g} of the "
         f"loss; {found.points} random points): pairs that persist less than {found.noise_persistence:.2g} are noise"

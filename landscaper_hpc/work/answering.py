@@ -74,7 +74,7 @@ class Batch(ABC):
     @property
     def hung(self) -> Place:
         """Where it is left that it hung, and in what."""
-        return Place(self.file.with_suffix(".hung"), "")
+        return Place(self.file.with_suffix(f".{self.landscape.site.shard_timeout}.hung"), "")
 
     def read(self) -> Arrays | None:
         """What was found, where it is there as it was written. What is damaged is removed, and so done again."""
@@ -136,7 +136,7 @@ def do_batch(batch: Batch, progress: Progress) -> None:
     if batch.file.exists():
         return
     if (why := batch.hung.taken()) is not None:
-        raise hangs(batch, why)
+        raise hangs(batch, why, before=True)
     batch.landscape.heartbeat.begin_phase(f"{batch.what} of {batch.landscape.name}")
     content = io.BytesIO()
     try:

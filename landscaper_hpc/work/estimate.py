@@ -19,7 +19,7 @@ from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
-from landscaper_hpc.work.hangs import refused_if_it_hangs
+from landscaper_hpc.work.hangs import loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
@@ -236,7 +236,8 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
         objective, directions, grid, batch = trial.objective, trial.directions, trial.grid, trial.batch
     shard = next(grid.shards(grid.shard_shape(batch)))
     points = grid.points(shard)
-    rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
+    with refused_if_it_hangs(landscape, objective):
+        rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
     batches = len(objective.batches), len(objective.on_all_data.batches)
     gradients = checks = 0.0
     if study.confirm is not None and study.scope is None:
@@ -245,7 +246,8 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
     if study.error_bars is not None:
         from landscaper_hpc.losses.by_group import group_losses
 
-        checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
+        with refused_if_it_hangs(landscape, objective, "losses of groups of the data"):
+            checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
     tensors = list(objective.parameters.values())
     size = sum(t.numel() for t in tensors)
     return _Measured(size, len(tensors), tensors[0].element_size(), batch, rate, gradients, checks, batches)
@@ -289,11 +291,13 @@ def _untrained(landscape: Landscape) -> tuple[Objective, Directions, Grid, int]:
     study, checkpoint = landscape.study, landscape.checkpoint
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "untrained.pt"
-        torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
+        with loading_in_time(landscape):
+            torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
         objective = load(replace(landscape, checkpoint=checkpoint.model_copy(update={"file": str(file)})))
-    objective.prove_deterministic()
     kind = study.directions
     directions = random_directions(objective, kind.n, seed=kind.seed, normalization=kind.normalization)
     grid = study.make_grid()
-    batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
+    with refused_if_it_hangs(landscape, objective):
+        objective.prove_deterministic()
+        batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
     return objective, directions, grid, batch

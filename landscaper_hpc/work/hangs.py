@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.work.landscape import Landscape
@@ -16,25 +20,31 @@ from landscaper_hpc.work.watchdog import Place
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 3600.0
 """Seconds that a call of the loss may take before anybody knows how long one takes, where the site does not say."""
 
 _TIMES = 20  # as long as a shard, where the site says how long one may take
 
+LOADING = "loading the task, its data and the checkpoint"
+TOLD_AFTER = 60.0
+"""Seconds of loading after which it is told that it takes long: until it has ended, nothing else is told."""
 SOME = "some losses away from the checkpoint"
 RECORDED = "losses that were recorded when the study began"
 
 
 @contextmanager
 def refused_if_it_hangs(
-    landscape: Landscape, objective: Objective, what: str = SOME, hung: Path | None = None
+    landscape: Landscape, objective: Objective | None, what: str = SOME, hung: Path | None = None
 ) -> Iterator[Callable[[], None]]:
     """`InputError` where the loss, or a step of what says that it gets on, takes much longer than the site lets a shard
-    take. In a process that cannot go on the file `hung` is left, and whoever does the same next is refused."""
+    take. In a process that cannot go on a file named like `hung` is left, and whoever does the same next is refused,
+    unless the study, its task or the time that it may take has changed since."""
     limit = Limit(landscape.site, PATIENCE / (_TIMES * TIMES_THE_MEDIAN), _TIMES)
-    place = Place(hung or landscape.inside.resume / f"{landscape.name}.hung", f"{what}: ")
+    place = Place(left_of(landscape, hung or landscape.inside.resume / landscape.name), f"{what}: ")
     if (why := place.taken()) is not None:
-        raise hangs(landscape, why)
+        raise hangs(landscape, why, before=True)
     try:
         with watched(limit, place) as gets_on:
 
@@ -42,16 +52,44 @@ def refused_if_it_hangs(
                 gets_on()
                 own.still()
 
-            own, objective.gets_on = landscape.heartbeat, tell
+            own = landscape.heartbeat
+            if objective is not None:
+                objective.gets_on = tell
             yield gets_on
     except Hung as caught:
         raise hangs(landscape, f"{what}: {caught}") from None
 
 
-def hangs(what: object, why: str) -> InputError:
-    """The refusal of what hangs: `why` is where, with the way there in the lines below."""
+@contextmanager
+def loading_in_time(landscape: Landscape) -> Iterator[None]:
+    """`InputError` where what is loaded inside takes much longer than the site lets a shard take."""
+    told = threading.Timer(TOLD_AFTER, log.warning, ("%s: %s takes long, and is waited for", landscape, LOADING))
+    told.daemon = True
+    told.start()
+    try:
+        with refused_if_it_hangs(landscape, None, LOADING):
+            yield
+    finally:
+        told.cancel()
+
+
+def left_of(landscape: Landscape, name: Path) -> Path:
+    """The file that is left of what hung, by all that may be mended; those left before a change are removed."""
+    study = landscape.study
+    decides = [study.model_dump(mode="json"), study.task_sha256(), str(landscape.site.shard_timeout)]
+    own = name.with_name(f"{name.name}.{canonical_sha256(decides)[:16]}.hung")
+    for other in name.parent.glob(f"{glob.escape(name.name)}.{'?' * 16}.hung"):
+        if other != own:
+            other.unlink(missing_ok=True)
+    return own
+
+
+def hangs(what: object, why: str, before: bool = False) -> InputError:
+    """The refusal of what hangs: `why` is where, with the way there in the lines below. `before`: in another process,
+    which had to be ended."""
     first, *stack = why.splitlines() or ["it hangs"]
-    error = InputError(f"{what}: {first}; mend what hangs in the task, or give it more time")
+    then = ", and run the same command again: a process before this one was ended for it" if before else ""
+    error = InputError(f"{what}: {first}; mend what hangs in the task, or give it more time{then}")
     error.traceback = "\n".join(stack)
     return error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import identity
-from landscaper_hpc.work.hangs import RECORDED, refused_if_it_hangs
+from landscaper_hpc.work.hangs import RECORDED, loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.watch import Limit
 
@@ -25,20 +25,21 @@ def load(landscape: Landscape) -> Objective:
 
     keep_freed_memory()
     study = landscape.study
-    return load_objective(
-        study.path(study.task),
-        landscape.file,
-        options=landscape.checkpoint.options,
-        precision=study.precision,
-        device=local_device(landscape.site.device),
-        frozen=study.frozen,
-        only=study.only,
-        few=None if study.data is None else study.data.batches,
-        # stores of earlier versions keep their bits
-        one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
-        folders=[study.path(".")],
-        naming=Naming(**study.naming(landscape.checkpoint)),
-    )
+    with loading_in_time(landscape):
+        return load_objective(
+            study.path(study.task),
+            landscape.file,
+            options=landscape.checkpoint.options,
+            precision=study.precision,
+            device=local_device(landscape.site.device),
+            frozen=study.frozen,
+            only=study.only,
+            few=None if study.data is None else study.data.batches,
+            # stores of earlier versions keep their bits
+            one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
+            folders=[study.path(".")],
+            naming=Naming(**study.naming(landscape.checkpoint)),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Worker:
 
     def prove(self, landscape: Landscape) -> None:
         """`InputError` unless this process computes the recorded losses (the canary)."""
-        identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
+        with refused_if_it_hangs(landscape, self.objective, RECORDED):
+            identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
 
 
 _workers: dict[tuple[str, str], Worker] = {}

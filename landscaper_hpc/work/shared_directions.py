@@ -42,7 +42,7 @@ class SharedDirections:
         from safetensors.torch import save
 
         objective = load(landscape)
-        hung = self.file.with_name(f".{self.file.stem}.hung")
+        hung = self.file.with_name(f".{self.file.stem}")
         with refused_if_it_hangs(landscape, objective, hung=hung):
             prove_objective(landscape, objective)
         resume = self.file.with_name(f".{self.file.stem}.{self.science()[:16]}.resume")

@@ -15,9 +15,13 @@ from studies import command, process, wells
 from landscaper_hpc import InputError, Site, Study, run
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.store.leases import Leases
+from landscaper_hpc.work import hangs as work_hangs
 from landscaper_hpc.work import watch
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.estimate import estimate
+from landscaper_hpc.work.hangs import left_of, loading_in_time
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 from landscaper_hpc.work.watchdog import Place
@@ -135,6 +139,66 @@ def test_gradients_that_hang_while_they_are_timed_are_refused(tmp_path: Path) ->
     file.write_text(file.read_text() + "confirm: true\n")
     with pytest.raises(InputError, match=r"landscape origin: some gradients: it had not ended after 10 s") as caught:
         estimate(Study.load(file), Site(executor="serial", shard_timeout=0.5), tmp_path / "run")
+    assert "in waits_for_ever" in caught.value.traceback
+
+
+@pytest.mark.parametrize("what", ["check", "plan", "run"])
+def test_a_task_that_never_returns_is_refused(tmp_path: Path, what: str) -> None:
+    file = wells(tmp_path / "study", count=5)
+    (tmp_path / "study/task.py").write_text("import time\n\ndef task(n, tilt):\n    time.sleep(1000)\n")
+    words = ("--executor", "serial", "--out", tmp_path / "run") if what == "run" else ()
+    done = command(what, file, "--set-site", "shard_timeout=0.1", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert "loading the task, its data and the checkpoint: it had not ended after 2 s (site.shard_timeout)" in said
+    assert 'task.py", line 4, in task; mend what hangs in the task, or give it more time' in said
+
+
+def test_it_is_told_that_loading_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(work_hangs, "TOLD_AFTER", 0.0)
+    (item,) = Plan.of(Study.load(wells(tmp_path / "study")), Site(), tmp_path / "run").landscapes
+    with loading_in_time(item):
+        while not caplog.messages:
+            time.sleep(0.01)
+    said = "landscape origin: loading the task, its data and the checkpoint takes long, and is waited for"
+    assert caplog.messages == [said]
+
+
+def test_what_was_left_before_a_change_refuses_nothing(tmp_path: Path) -> None:
+    """Where nothing has changed it refuses once; what was mended goes on at once."""
+    file, folder = wells(tmp_path / "study"), tmp_path / "run"
+
+    def item(**site: object) -> Landscape:
+        return Plan.of(Study.load(file), Site.model_validate(site), folder).landscapes[0]
+
+    def left(item: Landscape) -> None:
+        # as another process does when it is ended
+        Place(left_of(item, item.inside.resume / item.name), "loading: ").leave("it hung")
+
+    left(item())
+    with pytest.raises(InputError, match=r"origin: loading: it hung; mend .*, and run the same command again: a proc"):
+        load(item())
+    load(item())
+    left(item())
+    load(item(shard_timeout=100.0))
+    left(item())
+    task = file.with_name("task.py")
+    task.write_text(task.read_text() + "\n")
+    load(item())
+    assert not list((folder / "resume").iterdir())
+
+
+def test_a_proof_that_hangs_after_a_failed_shard_is_refused(tmp_path: Path) -> None:
+    """It asks whether the device is in order, which may be why it does not answer."""
+    proves = """any(f.name == "prove" for f in __import__("traceback").extract_stack()) and waits_for_ever()"""
+    file = hanging(tmp_path / "study")
+    task = file.with_name("task.py")
+    text = task.read_text().replace("            waits_for_ever()\n", "            raise ValueError('here')\n")
+    task.write_text(text.replace("        value = made", f"        {proves}\n        value = made"))
+    with pytest.raises(InputError, match=r"losses that were recorded .*: it had not ended after 10 s") as caught:
+        run(Study.load(file), Site(executor="serial", shard_points=5, shard_timeout=0.5), tmp_path / "run")
     assert "in waits_for_ever" in caught.value.traceback
 
 
