@@ -61,7 +61,8 @@ def status(folder: Path) -> dict[str, Any]:
         "seconds_left": (found["points"] - found["points_done"]) / rate if rate and not found["scoped"] else None,
         "nodes": _nodes(alive),
         "phases": sorted({state.current for state in alive if state.phase}),
-        "at_work": bool(alive or held or any(job.active for job in known_jobs) or is_locked(folder)),
+        # what was written down of jobs long ago may be true still, and nobody can tell
+        "at_work": bool(alive or held or (not silent and any(job.active for job in known_jobs)) or is_locked(folder)),
         "command": _command(folder),
         "slurm_silent": silent,
         "jobs": [_job(job) for job in known_jobs],
@@ -354,7 +355,9 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"all errors and their logs: landscaper-hpc status {folder} --failed"
         yield f"mend the cause, then: {found['command'] or 'landscaper-hpc …'} --retry-failed"
     yield f"report: {found['report'] or 'pending'}"
-    if abandoned(found) and not found["failed"]:
+    if abandoned(found) and found["slurm_silent"]:
+        yield "no worker tells of itself, and Slurm does not answer whether one will: look again when it does"
+    elif abandoned(found) and not found["failed"]:
         yield f"nobody works on it; go on with: {found['command'] or 'the same command again'}"
     elif abandoned(found):
         yield "nobody works on it"

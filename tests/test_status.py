@@ -211,6 +211,31 @@ def test_old_states_of_jobs_are_called_old(half_done: Plan, monkeypatch: pytest.
     assert "job 17               evaluate  PENDING" in said
 
 
+def test_watching_ends_where_slurm_is_silent_and_no_worker_tells_of_itself(
+    half_done: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that were at work when Slurm answered last may be over."""
+    looks: list[float] = []
+
+    def looked(seconds: float) -> None:
+        looks.append(seconds)
+        assert len(looks) < 9
+
+    monkeypatch.setattr("landscaper_hpc.commands.status.time", SimpleNamespace(sleep=looked))
+    record = Record(half_done.folder)
+    for number in "17", "18":
+        record.add("evaluate", number, "x")
+    for state in half_done.folder.glob("logs/workers/*.json"):
+        state.unlink()
+    (half_done.folder / "leases/origin.2.0").unlink()
+    assert record.last()[0].active
+    said = command("status", half_done.folder, "--watch").stdout
+    assert "Slurm does not answer: what follows was so at 20" in said
+    assert " 0 running" in said
+    told = "no worker tells of itself, and Slurm does not answer whether one will: look again when it does"
+    assert said.splitlines()[-1] == told
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals) -> None:
