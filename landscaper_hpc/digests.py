@@ -15,15 +15,18 @@ def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+SEAL = "sha256"
+
+
 def with_seal(content: Mapping[str, Any]) -> dict[str, Any]:
     """What a file is to hold, with the SHA-256 of all of it as its last key."""
-    own = {key: value for key, value in content.items() if key != "sha256"}
-    return {**own, "sha256": canonical_sha256(own)}
+    own = {key: value for key, value in content.items() if key != SEAL}
+    return {**own, SEAL: canonical_sha256(own)}
 
 
 def is_sealed(content: Mapping[str, Any]) -> bool:
     """Whether what a file holds is what was written `with_seal`."""
-    return bool(content.get("sha256") == with_seal(content)["sha256"])
+    return bool(content.get(SEAL) == with_seal(content)[SEAL])
 
 
 _DIGEST = hashlib.sha256().digest_size

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.digests import is_sealed, with_seal
+from landscaper_hpc.digests import SEAL, is_sealed, with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import private_folder, publish
 from landscaper_hpc.store.folder import RunFolder
@@ -99,18 +99,23 @@ class Record:
 
     def submissions(self) -> list[dict[str, Any]]:
         """`id` (of the array, for its tasks), `stage`, `campaign`, `at` (seconds since 1970), `jobs` as last seen."""
+        what = "is torn or altered; restore it, or remove it"
         try:
             found = parsed(self._file.read_bytes())
-            if is_sealed(found):
-                return list(found["submissions"])
+            submissions = list(found["submissions"])
+            sealed = is_sealed(found)
+            if not sealed and SEAL not in found:
+                what = "was written by an earlier version, which kept no hash of it; remove it"
+            if sealed:
+                what = "was written by another version; go on with that one, or remove it"
+                for submission in submissions:
+                    [Job(**job) for job in submission["jobs"]]
+                return submissions
         except (FileNotFoundError, PermissionError):  # another user who looks sees no jobs
             return []
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
-        raise InputError(
-            f"{self._file}: is torn or altered; restore it, or remove it when none of the jobs that it named is left "
-            "(squeue)"
-        )
+        raise InputError(f"{self._file}: {what} when none of the jobs that it named is left (squeue)")
 
     def add(self, stage: str, number: str, campaign: str) -> None:
         """Write down a submission; `campaign` tells what it works on."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from studies import wells
 
-from landscaper_hpc import Site, Study
+from landscaper_hpc import InputError, Site, Study
 from landscaper_hpc.digests import with_seal
 from landscaper_hpc.executors import SerialMapper, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
@@ -115,6 +117,30 @@ def test_silence_and_no_accounts(slurm: Slurm, tmp_path: Path) -> None:
     file.write_text(json.dumps(with_seal(entries)))
     (job,) = jobs.jobs(tmp_path)
     assert (job.state, job.active) == ("GONE", False)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda found: {"submissions": found["submissions"]},
+         "earlier version, which kept no hash of it; remove it when"),
+        (lambda found: with_seal({"submissions": [{**found["submissions"][0], "jobs": [{"id": "17", "array": 3}]}]}),
+         "another version; go on with that one, or remove it when"),
+        (lambda found: {**found, "submissions": []}, "torn or altered; restore it, or remove it when"),
+        (lambda found: with_seal({"jobs": []}), "torn or altered; restore it, or remove it when"),
+    ],
+)  # fmt: skip
+def test_a_record_of_another_version_is_called_so(
+    slurm: Slurm, tmp_path: Path, make: Callable[[dict[str, Any]], dict[str, Any]], said: str
+) -> None:
+    record = Record(tmp_path)
+    record.add("evaluate", "17", "key")
+    file = tmp_path / "jobs/jobs.json"
+    file.write_text(json.dumps(make(json.loads(file.read_text()))))
+    with pytest.raises(
+        InputError, match=rf"jobs\.json: (was written by an |was written by |is ){said} none of the jobs .* \(squeue\)"
+    ):
+        record.submissions()
 
 
 def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
