@@ -1,12 +1,17 @@
 """Directions that are found at one checkpoint and used by several studies: a file, with what it was made from in it.
 
 A study that uses them is an ordinary one with `directions: {kind: file}`; the file's SHA-256 is part of its science.
+What the file holds is proved by a hash in it before a study begins with it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions
@@ -50,18 +55,20 @@ class SharedDirections:
         with refused_if_it_hangs(landscape, objective, "the search for directions", hung) as gets_on:
             found = make_directions(landscape.study, objective, getting_on(gets_on, progress), resume)
         tensors = {name: vector.cpu().contiguous() for name, vector in found.vectors.items()}
-        publish(self.file, save(tensors, {_SCIENCE: self.science()}))
+        digest = _tensors_sha256(io.BytesIO(save(tensors)))
+        # one text: several would come in any order, and the file have other bytes
+        publish(self.file, save(tensors, {_SCIENCE: f"{self.science()} {digest}"}))
         resume.unlink(missing_ok=True)
 
     def refuse_other(self) -> None:
-        """`InputError` where the file was made from something else."""
+        """`InputError` where the file was made from something else, or is not as it was written."""
         from safetensors import SafetensorError, safe_open
 
         if not self.file.exists():
             return
         try:
             with safe_open(self.file, "pt") as content:
-                made_from = (content.metadata() or {}).get(_SCIENCE)
+                made_from, _, digest = (content.metadata() or {}).get(_SCIENCE, "").partition(" ")
         except SafetensorError as error:
             raise InputError(f"{self.file}: cannot be read ({error}); remove it, it is made again") from None
         if made_from != self.science():
@@ -69,6 +76,10 @@ class SharedDirections:
                 f"{self.file}: holds directions of another task, checkpoint or configuration; "
                 "choose another folder with --out"
             )
+        with self.file.open("rb") as stream:
+            # an earlier version wrote none: what was begun with such a file has its hash
+            if digest and digest != _tensors_sha256(stream):
+                raise InputError(f"{self.file}: was altered after it was written; remove it, it is made again")
 
     def science(self) -> str:
         """SHA-256 of everything that decides the directions."""
@@ -76,3 +87,13 @@ class SharedDirections:
         return canonical_sha256(
             {key: science[key] for key in science if key not in ("grid", "scale", "hessian", "batch")}
         )
+
+
+def _tensors_sha256(stream: BinaryIO) -> str:
+    """SHA-256 of names, shapes, types and bytes of all tensors: of everything in the file but what is told of it."""
+    header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    header.pop("__metadata__", None)
+    digest = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        digest.update(part)
+    return canonical_sha256([header, digest.hexdigest()])
