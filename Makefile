@@ -7,15 +7,16 @@ STUDY := workflow/pinn_convection/study.yaml
 OLDEST := .venv-oldest
 # bytecode is kept whatever the shell says: tests start hundreds of processes that import all this
 export PYTHONDONTWRITEBYTECODE =
-FAST := 'not slow and not slurm and not mpi and not processes and not thorough'
+FAST := 'not slow and not peers and not slurm and not mpi and not processes and not thorough'
 
-.PHONY: help demo test test-fast test-slow test-oldest lint docs clean
+.PHONY: help demo test test-fast test-slow test-peers test-oldest lint docs clean
 
 help:
 	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 4 minutes, 2 of them after installation)"
 	@echo "make test   set up, then lint, type check and test everything but the slow"
 	@echo "make test-fast   set up, then the tests that start no other processes, and are not marked thorough"
 	@echo "make test-slow   the tests that take minutes each"
+	@echo "make test-peers   set up, install VTK and others (200 MB), then the tests of what only these read"
 	@echo "make test-oldest   the fast tests on the oldest versions of everything but torch"
 	@echo "make docs   the site, strictly, into build/site"
 	@echo "make lint   ruff, mypy and the layers of the packages only"
@@ -44,6 +45,13 @@ test-fast: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+$(VENV)/peers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[peers]'
+	touch $@
+
+test-peers: $(VENV)/peers
+	$(BIN)/python -m pytest -m peers
 
 $(OLDEST)/ready: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(OLDEST)

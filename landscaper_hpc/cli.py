@@ -14,6 +14,8 @@ from landscaper_hpc import streams
 from landscaper_hpc.commands.check import check
 from landscaper_hpc.commands.connect import connect
 from landscaper_hpc.commands.doctor import doctor
+from landscaper_hpc.commands.export import export
+from landscaper_hpc.commands.import_ import import_
 from landscaper_hpc.commands.init import init
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
@@ -38,12 +40,29 @@ app = typer.Typer(
 )
 
 
-_MAKE_FILES = (init, run, sweep, report, sensitivity)  # the others are for what they print
+_MAKE_FILES = (init, run, sweep, report, sensitivity, export, import_)  # the others are for what they print
 
-_COMMANDS = (init, check, plan, run, sweep, status, topology, report, sensitivity, connect, similarity, doctor)
+_COMMANDS = (
+    init,
+    check,
+    plan,
+    run,
+    sweep,
+    status,
+    topology,
+    report,
+    sensitivity,
+    connect,
+    similarity,
+    import_,
+    export,
+    doctor,
+)
 
 for _command in _COMMANDS:
-    app.command(context_settings=_HELP)(guarded(_command, output=_command not in _MAKE_FILES))
+    app.command(_command.__name__.strip("_"), context_settings=_HELP)(
+        guarded(_command, output=_command not in _MAKE_FILES)
+    )
 
 
 def _say_version(asked: bool) -> None:

@@ -52,4 +52,5 @@ def described(directions: Mapping[str, Any]) -> str:
         "gradient": "the gradient",
         "trajectory": "principal components of a training run",
         "file": "from a file",
+        "imported": "unknown, as the losses were imported",
     }[kind]

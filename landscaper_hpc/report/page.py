@@ -263,7 +263,7 @@ def _through_checkpoint(coordinates: Sequence[Any], axes: Sequence[int]) -> tupl
 
 
 def _axis_labels(directions: Mapping[str, Any]) -> list[str]:
-    unit = {"model": "‖Δθ‖/‖θ*‖", "unit": "‖Δθ‖"}.get(
+    unit = {"model": "‖Δθ‖/‖θ*‖", "unit": "‖Δθ‖", "imported": "as imported"}.get(
         directions["normalization"], f"{directions['normalization']} norm"
     )
     labels = []

@@ -3,6 +3,7 @@
     <study>/study.zarr                    the losses and what follows from them; names in it: `store.layout`
             results.json, report.html     written in this order, last of all
             sensitivity.<landscape>.csv, .png     where they were asked for
+            exports/                      files of other programs, where they were asked for
             points/<landscape>/           points that were evaluated, while a `scope` is worked on
             failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
             logs/  jobs/  dask/  .lock    of the run
@@ -116,6 +117,11 @@ class StudyFolder(RunFolder):
 
     def sensitivity_figure(self, landscape: str) -> Path:
         return self.path / f"sensitivity.{landscape}.png"
+
+    @property
+    def exports(self) -> Path:
+        """What was written for other programs."""
+        return self.path / "exports"
 
     def points(self, landscape: str) -> Path:
         """The points that were evaluated of its lowest part, as far as the store does not have them."""

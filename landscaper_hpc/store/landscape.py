@@ -38,6 +38,8 @@ from landscaper_hpc.store.shards import ShardedLosses
 from landscaper_hpc.store.zarr_files import Damaged
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from landscaper_hpc.topology import MergeTree
 
 
@@ -330,6 +332,18 @@ class LandscapeStore(ShardedLosses):
         if found is None and place.exists():
             raise InputError(f"{place}: is missing or damaged; run the study again")
         return found
+
+    def to_datatree(self) -> xr.DataTree:
+        """All of it, opened by xarray: losses with their coordinates, directions, spectrum, merge trees.
+
+        Returns
+        -------
+        xarray.DataTree
+            Values are read when they are asked for.
+        """
+        import xarray as xr
+
+        return xr.open_datatree(self.path, engine="zarr", group=self.name)
 
     # ---- what it was computed with --------------------------------------------------------------------------------
 
