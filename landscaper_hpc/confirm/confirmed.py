@@ -197,12 +197,12 @@ def _assembled(
         points=box.alpha(points),
         values=np.array([end.value for end in ends], np.float64),
         gradients=np.array([end.gradient / box.step for end in ends]).reshape(-1, n),
-        eigenvalues=np.array([_in_alpha(end.hessian, end.eigenvalues, end, box) for end in ends]).reshape(-1, n),
+        eigenvalues=np.array([_in_alpha(end, box) for end in ends]).reshape(-1, n),
         grid_minima=followed.minima,
         ends=of,
         saddle_points=box.alpha(saddle_points),
         saddle_values=np.array([saddle.value for saddle in saddles], np.float64),
-        saddle_eigenvalues=np.array([saddle.eigenvalues for saddle in saddles]).reshape(-1, n),
+        saddle_eigenvalues=np.array([_in_alpha(one, box) for one in saddles]).reshape(-1, n),
         joins=np.array([(one.first, one.last) for one in passes], np.int64).reshape(-1, 2),
         heights=np.array([one.height for one in passes], np.float64),
         saddles=np.where(confirmed, np.cumsum(confirmed) - 1, -1).astype(np.int64),
@@ -213,12 +213,12 @@ def _assembled(
     )
 
 
-def _in_alpha(hessian: Array, in_steps: Array, end: End, box: Box) -> Array:
+def _in_alpha(one: End | Saddle, box: Box) -> Array:
     """Eigenvalues with respect to alpha; NaN where those in steps are."""
-    found = np.full(len(in_steps), np.nan)
-    free = ~pressed(end.point, end.gradient, box)
-    if free.any() and np.isfinite(hessian).all() and np.isfinite(in_steps).any():
-        scaled = hessian / np.outer(box.step, box.step)
+    found = np.full(len(one.point), np.nan)
+    free = ~pressed(one.point, one.gradient, box)
+    if free.any() and np.isfinite(one.hessian).all() and np.isfinite(one.eigenvalues).any():
+        scaled = one.hessian / np.outer(box.step, box.step)
         found[: np.count_nonzero(free)] = np.linalg.eigvalsh(scaled[np.ix_(free, free)])
     return found
 

@@ -32,7 +32,7 @@ class Confirmed:
     grid_minima, ends
         (g,) flat ids of the minima of the grid that were followed, and the index of the end of each.
     saddle_points, saddle_values, saddle_eigenvalues
-        (s, n), (s,), (s, n): saddles with one negative eigenvalue.
+        (s, n), (s,), (s, n): saddles with one negative eigenvalue; as of the ends.
     joins
         (p, 2) which ends meet.
     heights, saddles

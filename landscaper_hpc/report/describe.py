@@ -127,7 +127,16 @@ def markdown() -> str:
     for row in quantities.ROWS:
         cells = [f"`{row.key}`", row.label, row.unit, row.meaning, row.formula, row.source]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return _HEAD + "\n".join(lines) + "\n"
+    lists = [row for row in quantities.ROWS if row.kind.fields]
+    return "\n".join([_HEAD + "\n".join(lines), *map(_fields, lists)]) + "\n"
+
+
+def _fields(row: Quantity) -> str:
+    """What the entries of a list tell."""
+    cells = [[f"`{one.name}`", one.label, one.unit, one.meaning] for one in row.kind.fields]
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in cells]
+    head = f"\n## Each entry of `{row.key}`\n\n{row.label.capitalize()}, {row.meaning}."
+    return "\n".join([head, "", "| key | called | unit | meaning |", "|---|---|---|---|", *(f"| {x} |" for x in lines)])
 
 
 def schema_text() -> str:

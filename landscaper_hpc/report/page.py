@@ -37,6 +37,9 @@ from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POIN
 from landscaper_hpc.topology.metrics import SmadCurve
 from landscaper_hpc.topology.refinement import TOLERANCE
 
+LISTED = 20
+"""Entries of a list that the page shows; all are in `results.json`."""
+
 
 @dataclass(frozen=True)
 class _Landscape:
@@ -170,6 +173,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             tolerance=TOLERANCE,
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
+            lists={group: [_lists(item.result, group) for item in landscapes] for group in ("confirmed", "error_bars")},
             figures=[_figures(item, limits) for item in landscapes],
             smad_curve=_smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
@@ -182,12 +186,24 @@ def _rows(landscapes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The table of numbers: those that at least one of the landscapes has."""
     rows = []
     for row in shown("page"):
+        if row.kind.fields:
+            continue
         values = [row.said(item) for item in landscapes]
         if any(value is not None for value in values):
             rows.append(
                 {"label": row.label, "values": [value or row.text(None) for value in values], "meaning": row.meaning}
             )
     return rows
+
+
+def _lists(landscape: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
+    """The lists of a group of a landscape's entry: the LISTED first of each, and how many there are."""
+    found = []
+    for row in shown("page"):
+        if row.kind.fields and row.key.startswith(f"{group}.") and (entries := row.value(landscape)):
+            rows = [[field.text(entry) for field in row.kind.fields] for entry in entries[:LISTED]]
+            found.append({"row": row, "rows": rows, "count": len(entries)})
+    return found
 
 
 def _joint_limits(landscapes: Sequence[_Landscape]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
+from landscaper_hpc.report import records
 from landscaper_hpc.report.quantity import (
     BOUNDS,
     COUNT,
@@ -73,6 +74,8 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
@@ -525,6 +528,14 @@ ROWS: tuple[Quantity, ...] = (
         "what the minima of the grid are",
         "", "",
         _CONFIRMED, TEXT, lambda m: _confirmed(m).sentence()),
+    Quantity("confirmed.ends", "confirmed minima, one by one", "",
+        "and the other ends; the most persistent first",
+        "", _WALES,
+        _CONFIRMED, records.ENDS, lambda m: records.ends(_confirmed(m), m.grid), _in("page")),
+    Quantity("confirmed.joins", "passes between them, one by one", "",
+        "the lowest first",
+        "", _WALES,
+        _CONFIRMED, records.JOINS, lambda m: records.joins(_confirmed(m)), _in("page")),
     Quantity("error_bars.pairs", "minima looked at again", "",
         "the most persistent, by groups of the data",
         "", "",
@@ -550,6 +561,10 @@ ROWS: tuple[Quantity, ...] = (
         "measured at minima and saddles: against float64, or against sums in another order",
         "max over pairs of |height − its more exact value|", "",
         _BARS, NUMBER, lambda m: _largest(_bars(m).rounding), _in("page")),
+    Quantity("error_bars.heights", "heights of minima, one by one", "",
+        "of those looked at; the most persistent first",
+        "", "Holm (1979); Efron and Stein (1981), the jackknife",
+        _BARS, records.HEIGHTS, lambda m: records.heights(_bars(m), m.tree), _in("page")),
     Quantity("error_bars.units", "parts of the data", "",
         "examples that the loss tells apart, or else batches",
         "", "",

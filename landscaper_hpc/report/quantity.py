@@ -122,12 +122,29 @@ class Measured:
 
 
 class Kind(NamedTuple):
-    """What values of a quantity are: a fragment of JSON schema, how they are printed, and whether one fits into a
-    column of a table."""
+    """What values of a quantity are: a fragment of JSON schema, how they are printed, whether one fits into a column of
+    a table, and of a list the fields of its entries."""
 
     schema: Mapping[str, Any]
     text: Callable[[Any], str]
     scalar: bool = False
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Field:
+    """What each entry of a list tells: its key, what it is called, its unit, what it says, how it is written."""
+
+    name: str
+    label: str
+    unit: str
+    meaning: str
+    kind: Kind
+
+    def text(self, entry: Mapping[str, Any]) -> str:
+        """Its value in an entry, for people."""
+        value = entry[self.name]
+        return "–" if value is None else self.kind.text(value)
 
 
 _NUMBER = {"$ref": "#/$defs/number"}
@@ -144,6 +161,22 @@ SHAPE = Kind({"type": "array", "items": {"type": "integer"}}, text.shape)
 COUNTS = Kind({"type": "array", "items": {"type": "integer"}}, text.numbers)
 SHAPES = Kind({"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, text.shapes)
 MATRIX = Kind({"type": "array", "items": _NUMBERS}, text.matrix)
+FLAG = Kind({"type": "boolean"}, lambda value: "yes" if value else "no")
+
+
+def records(*fields: Field) -> Kind:
+    """A list of entries with these fields, any of which may be null."""
+    entry = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [field.name for field in fields],
+        "properties": {
+            field.name: {"description": field.meaning, "oneOf": [field.kind.schema, {"type": "null"}]}
+            for field in fields
+        },
+    }
+    return Kind({"type": "array", "items": entry}, lambda entries: f"{len(entries):,} entries", fields=fields)
+
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
 Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "scope"]

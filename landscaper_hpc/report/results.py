@@ -13,7 +13,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import ANSWERS, SCOPE
 from landscaper_hpc.study.study import Study
 
-SCHEMA = 3
+SCHEMA = 4
 """The number of the format, which `results.schema.json` beside this file describes."""
 
 

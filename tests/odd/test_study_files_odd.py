@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "a name": ("run/results.json", edited("study", "another"), "report", ALTERED),
     "an option": ("run/results.json", edited("landscapes/0/options/tilt", 3), "report", ALTERED),
     "no landscape": ("run/results.json", edited("landscapes", []), "report", ALTERED),
-    "a former format": ("run/results.json", edited("schema", 2), "report", "format 2, this version reads 3; remove it"),
+    "a former format": ("run/results.json", edited("schema", 2), "report", "format 2, this version reads 4; remove it"),
     "half a file": ("run/results.json", halved, "report", NO_RESULTS),
     "a list": ("run/results.json", written("[]"), "report", NO_RESULTS),
     "too deep": ("run/results.json", nested, "report", NO_RESULTS),

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 
 from landscaper_hpc.confirm.result import Confirmed
+from landscaper_hpc.report import describe, page
+from landscaper_hpc.report.text import number
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.work import answering
+from tests.report.test_page import Page
 from tests.studies import command, contents, wells
 
 
@@ -41,9 +45,47 @@ def test_a_study_tells_what_its_minima_are(tmp_path: Path) -> None:
     assert found is not None
     x = Confirmed.from_arrays(found.arrays).points
     assert np.abs(4 * np.array([1, 2]) * x * (x**2 - 1) + 0.1).max() < 1e-4  # where the gradient is zero
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "4 minima of the grid are 4 minima of the loss." in page
-    assert "Confirmed tree" in page
+    said = (tmp_path / "run" / "report.html").read_text()
+    assert "4 minima of the grid are 4 minima of the loss." in said
+    assert "Confirmed tree" in said
+
+
+def test_every_minimum_and_every_pass_is_told(tmp_path: Path) -> None:
+    """The wells (i (x² − 1)² + x/10 along direction i): what is listed of each is what their formula says."""
+    run(confirmed(tmp_path), tmp_path / "run")
+    told = entry(tmp_path / "run")["confirmed"]
+    Draft202012Validator(json.loads(describe.SCHEMA_FILE.read_text())).validate(
+        json.loads((tmp_path / "run" / "results.json").read_text())
+    )
+    ends, joins = told["ends"], told["joins"]
+    assert [end["kind"] for end in ends] == ["interior"] * 4
+    assert [end["persistence"] is None for end in ends] == [True, False, False, False]
+    lives = [end["persistence"] for end in ends[1:]]
+    assert lives == sorted(lives, reverse=True)
+    assert lives[0] == told["persistence"]
+    assert sum(end["grid_minima"] for end in ends) == told["followed"]
+    curvature = np.array([1, 2])
+    for one in (*ends, *joins):
+        x = np.array(one["point"])
+        slope, bend = 4 * curvature * x * (x**2 - 1) + 0.1, curvature * (12 * x**2 - 4)
+        assert np.linalg.norm(slope) < 1e-4
+        if one in ends:
+            assert one["gradient_norm"] == pytest.approx(np.linalg.norm(slope), rel=1e-3, abs=1e-9)
+        np.testing.assert_allclose(one["eigenvalues"], np.sort(bend), rtol=1e-5)
+        assert one["loss"] == pytest.approx((curvature * (x**2 - 1) ** 2 + 0.1 * x).sum(), abs=1e-12)
+    assert [join["loss"] for join in joins] == sorted(join["loss"] for join in joins)
+    assert {place for join in joins for place in join["ends"]} == {0, 1, 2, 3}
+    text = Page((tmp_path / "run" / "report.html").read_text()).text
+    assert "confirmed minima, one by one, and the other ends" in text
+    assert number(ends[3]["loss"]) in text
+
+
+def test_the_page_shows_the_first_of_a_long_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "LISTED", 3)
+    run(confirmed(tmp_path, more="confirm: {minima: 50}\n"), tmp_path / "run")  # of which no page was painted before
+    text = Page((tmp_path / "run" / "report.html").read_text()).text
+    assert text.count("1 more are in results.json, confirmed.ends") == 1
+    assert "In results.json: confirmed.joins" in text
 
 
 @pytest.mark.processes

@@ -78,6 +78,19 @@ def test_minima_that_stand_are_those_of_a_paired_test(tmp_path: Path) -> None:
     error = ((high - low).std(axis=1, ddof=1) / 160**0.5).max()
     assert told["standard_error"] == pytest.approx(error, rel=0.3)  # of 64 groups
     assert told["units"] == 160
+    heights = {tuple(one["minimum"]): one for one in told["heights"]}
+    assert len(heights) == tree.n_minima
+    assert sum(one["stands"] for one in heights.values()) == told["stand"]
+    for i, minimum in enumerate(np.stack(np.unravel_index(tree.minima, tree.shape), axis=1).tolist()):
+        one = heights[tuple(minimum)]
+        assert one["loss"] == tree.values[i]
+        assert (one["height"] is None) == (one["p_value"] is None) == (not dies[i])
+        if dies[i]:
+            j = int(dies[:i].sum())
+            assert one["height"] == pytest.approx((high - low)[j].mean())
+            assert one["standard_error"] == pytest.approx((high - low)[j].std(ddof=1) / 160**0.5, rel=0.3)
+    assert max(one["standard_error"] or 0 for one in heights.values()) == told["standard_error"]
+    assert "heights of minima, one by one" in (tmp_path / "run" / "report.html").read_text()
     assert told["rounding"] < 1e-14
     page = (tmp_path / "run" / "report.html").read_text()
     assert html.escape(told["sentence"]) in page

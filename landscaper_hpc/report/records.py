@@ -1,0 +1,123 @@
+"""Lists that are told of a landscape, one entry a minimum or a pair: what `quantities` is for single numbers.
+
+An entry is a dict with a key for each of the list's fields; the most persistent minimum comes first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscaper_hpc.confirm.ends import KINDS
+from landscaper_hpc.confirm.result import Confirmed
+from landscaper_hpc.confirm.surface import Box
+from landscaper_hpc.grid import Grid
+from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, TEXT, Field, records
+from landscaper_hpc.topology.error_bars import ErrorBars
+from landscaper_hpc.topology.tree import MergeTree
+
+Entry = dict[str, Any]
+
+ENDS = records(
+    Field("kind", "what it is", "", f"one of {', '.join(KINDS)}", TEXT),
+    Field("loss", "loss", "loss", "there", NUMBER),
+    Field("persistence", "persistence", "loss", "in the confirmed tree; null: nothing ends it", NUMBER),
+    Field("grid_minima", "minima of the grid", "", "that lead there; 0: found beyond a saddle", COUNT),
+    Field("gradient_norm", "‖∇f‖", "loss/α", "of the exact gradient, along the faces that it lies on", NUMBER),
+    Field("eigenvalues", "eigenvalues", "loss/α²", "of the exact Hessian, along these faces; none on a kink", NUMBERS),
+    Field("point", "α", "", "its coordinates", NUMBERS),
+)
+JOINS = records(
+    Field("ends", "between", "", "places in the list of ends, from 0", COUNTS),
+    Field("loss", "loss", "loss", "at which they meet", NUMBER),
+    Field(
+        "eigenvalues", "eigenvalues", "loss/α²", "at the saddle, one negative; null where none was confirmed", NUMBERS
+    ),
+    Field("point", "α", "", "coordinates of the saddle; null where none was confirmed", NUMBERS),
+)
+HEIGHTS = records(
+    Field("minimum", "minimum", "", "its index in the grid", COUNTS),
+    Field("loss", "loss", "loss", "there", NUMBER),
+    Field("height", "height", "loss", "up to where a deeper one takes it in, by all data; null if none does", NUMBER),
+    Field("standard_error", "standard error", "loss", "of the height, paired: over the same groups of data", NUMBER),
+    Field("p_value", "p", "", "of “it is no higher”, after Holm's correction", NUMBER),
+    Field("rounding", "rounding", "loss", "by how much it moves the height", NUMBER),
+    Field("stands", "stands", "", "p < 0.05 and higher than rounding, or nothing ends it", FLAG),
+)
+
+
+def ends(found: Confirmed, grid: Grid) -> list[Entry]:
+    """Where minima of the grid lead, and what was found beyond saddles."""
+    box = Box.of(grid)
+    low, high = box.alpha(np.stack([np.zeros_like(box.far), box.far]))
+    held = ((found.points <= low) & (found.gradients > 0)) | ((found.points >= high) & (found.gradients < 0))
+    steepness = np.linalg.norm(np.where(held, 0.0, found.gradients), axis=1)
+    lead, life = np.bincount(found.ends, minlength=len(found.kinds)), _lifetimes(found)
+    return [
+        {
+            "kind": KINDS[int(found.kinds[i])],
+            "loss": float(found.values[i]),
+            "persistence": float(life[i]) if np.isfinite(life[i]) else None,
+            "grid_minima": int(lead[i]),
+            "gradient_norm": float(steepness[i]),
+            "eigenvalues": _known(found.eigenvalues[i]),
+            "point": found.points[i].tolist(),
+        }
+        for i in _order(found).tolist()
+    ]
+
+
+def joins(found: Confirmed) -> list[Entry]:
+    """Where they meet, the lowest pass first."""
+    place = np.argsort(_order(found))
+    return [
+        {
+            "ends": sorted(place[pair].tolist()),
+            "loss": float(height),
+            "eigenvalues": None if saddle < 0 else _known(found.saddle_eigenvalues[saddle]),
+            "point": None if saddle < 0 else found.saddle_points[saddle].tolist(),
+        }
+        for pair, height, saddle in zip(found.joins, found.heights, found.saddles.tolist(), strict=True)
+    ]
+
+
+def _known(eigenvalues: NDArray[np.float64]) -> list[float]:
+    """Without those across the faces of the box."""
+    return eigenvalues[~np.isnan(eigenvalues)].tolist()  # type: ignore[no-any-return]
+
+
+def _lifetimes(found: Confirmed) -> NDArray[np.float64]:
+    """Of each end in the confirmed tree: infinite where nothing takes it in, NaN where it is no minimum of it."""
+    life = np.full(len(found.kinds), np.nan)
+    minima = found.tree.minima
+    life[minima[minima < len(life)]] = found.tree.lifetimes[minima < len(life)]
+    return life
+
+
+def _order(found: Confirmed) -> NDArray[np.int64]:
+    """The ends, by index, the most persistent first; NaN last."""
+    return np.argsort(-_lifetimes(found), kind="stable")
+
+
+def heights(bars: ErrorBars, tree: MergeTree) -> list[Entry]:
+    """How sure each persistence pair is that was looked at."""
+    life = tree.lifetimes[bars.minima]
+    index = np.stack(np.unravel_index(tree.minima[bars.minima], tree.shape), axis=1)
+
+    def number(values: NDArray[np.float64], i: int) -> float | None:
+        return None if bars.essential[i] else float(values[i])
+
+    return [
+        {
+            "minimum": index[i].tolist(),
+            "loss": float(tree.values[bars.minima[i]]),
+            "height": number(bars.difference, i),
+            "standard_error": number(bars.standard_error, i),
+            "p_value": number(bars.p_value, i),
+            "rounding": number(bars.rounding, i),
+            "stands": bool(bars.stands[i]),
+        }
+        for i in np.argsort(-life, kind="stable").tolist()
+    ]
