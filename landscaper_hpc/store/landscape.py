@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc import notebook
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import folder_aside, remove_partials
@@ -361,6 +362,41 @@ class LandscapeStore(ShardedLosses):
             environment.accept(folder, begun, provenance)
         else:
             environment.refuse_mixture(self.folder, [begun, *self.accepted()], provenance)
+
+    # ---- in a notebook ---------------------------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """What is there, as far as it is; reads one slice of the losses."""
+        axes = self.grid.axes
+        rows: list[tuple[str, object]] = [
+            ("grid", " × ".join(f"{k:,}" for k in self.grid.shape)),
+            ("ranges", " × ".join(f"[{axis.lower:.4g}, {axis.upper:.4g}]" for axis in axes)),
+            ("connectivity", self.connectivity),
+        ]
+        picture = ""
+        try:
+            if self.n_done() < self.n_shards():
+                rows.append(("evaluated", f"{self.n_done():,} of {self.n_shards():,} shards"))
+            else:
+                picture = self._picture()
+            if self.has_tree():
+                numbers = self.numbers()
+                names = {"range": "range of losses", "n_minima": "minima", "mean_climb": "mean climb", "smad": "SMAD"}
+                for key, said in names.items():
+                    value = numbers.get(f"topology.{key}")
+                    if value is not None:
+                        rows.append((said, " to ".join(map(notebook.number, value)) if key == "range" else value))
+        except InputError as error:
+            rows.append(("damaged", str(error)))
+        return notebook.card(f"landscape {self.name}", rows, picture)
+
+    def _picture(self) -> str:
+        """The losses over the first two axes, or the only one, through the point nearest to the checkpoint."""
+        coordinates = self.grid.coordinates()
+        middle = [int(np.argmin(np.abs(axis))) for axis in coordinates[2:]]
+        shown = self.read((*(slice(0, k) for k in self.grid.shape[:2]), *(slice(i, i + 1) for i in middle)))
+        shown = shown.reshape(self.grid.shape[:2])
+        return notebook.line(coordinates[0], shown) if shown.ndim == 1 else notebook.heat_map(shown)
 
     # ---- names ----------------------------------------------------------------------------------------------------
 

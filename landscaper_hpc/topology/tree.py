@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc import notebook
 from landscaper_hpc.errors import InputError
 
 
@@ -48,6 +49,15 @@ class Persistence(NamedTuple):
     saddles: NDArray[np.int64]
     essential: NDArray[np.float64]
     essential_minima: NDArray[np.int64]
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        life = self.deaths - self.births
+        rows: list[tuple[str, object]] = [("pairs", len(life)), ("never die", len(self.essential))]
+        if len(life):
+            rows += [("births", _bounds(self.births)), ("deaths", _bounds(self.deaths))]
+            rows.append(("largest persistence", float(np.abs(life).max())))
+        return notebook.card("persistence", rows, notebook.diagram(self.births, self.deaths))
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,22 @@ class MergeTree:
             life = np.abs(self.death_value - self.values)
         life[~np.isfinite(life)] = np.inf
         return life
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        sign = -1.0 if self.direction == "superlevel" else 1.0
+        rows: list[tuple[str, object]] = [
+            ("grid" if len(self.shape) > 1 else "vertices", " × ".join(f"{k:,}" for k in self.shape)),
+            ("connectivity", f"{self.connectivity}, {self.direction}"),
+            ("minima" if sign > 0 else "maxima", self.n_minima),
+            ("saddles", self.n_saddles),
+            ("range of values", _bounds(np.array(self.value_range))),
+        ]
+        finite = self.lifetimes[np.isfinite(self.lifetimes)]
+        if finite.size:
+            rows.append(("largest persistence", float(finite.max())))
+        rows += [(f"values that are {name}", count) for name, count in self.nonfinite.items() if count]
+        return notebook.card("merge tree", rows, notebook.bars(sign * self.values, sign * self.death_value))
 
     def persistence(self) -> Persistence:
         """The elder-rule pairs and the essential minima.
@@ -216,6 +242,10 @@ class MergeTree:
             labels=arrays.get("labels"),
             **{name: arrays[name] for name in _PER_MINIMUM},
         )
+
+
+def _bounds(values: NDArray[np.float64]) -> str:
+    return f"{values.min():.4g} to {values.max():.4g}"
 
 
 _PER_MINIMUM = (
