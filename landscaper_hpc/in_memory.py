@@ -198,21 +198,7 @@ class LandscapeInMemory:
         """
         from landscaper_hpc.report.figures import plot_line, plot_slice
 
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(layout="constrained")[1]
-        shown, *others = self.loss.dims[:2], *self.loss.dims[2:]
-        cut = self.loss.sel(dict.fromkeys(others, 0.0), method="nearest")
-        places = [np.asarray(self.loss[axis].values, dtype=np.float64) for axis in shown]
-        labels = [f"{axis} [{self.loss[axis].attrs.get('units', '1')}]" for axis in shown]
-        finite = self.loss.values[np.isfinite(self.loss.values)]
-        limits = (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
-        if len(shown) == 1:
-            plot_line(ax, places[0], cut.values, limits, labels[0])
-        else:
-            plot_slice(ax, places[0], places[1], cut.values, limits, (labels[0], labels[1]))
-        return ax
+        return plot_line(self.store, ax) if self.loss.ndim == 1 else plot_slice(self.store, ax)
 
     def report(self, path: str | Path) -> None:
         """Write the page, one self-contained HTML file.

@@ -121,7 +121,7 @@ def test_it_is_drawn_on_axes_that_are_given(n: int, model: nn.Module, data: tupl
     made = landscape(model, nn.CrossEntropyLoss(), data, progress=False, **keys)
     ax = Figure().subplots()
     assert made.plot(ax) is ax
-    assert ax.get_xlabel().startswith("alpha_0")
+    assert ax.get_xlabel().startswith("α₁ (‖Δθ‖")
     shown = made._repr_html_()
     assert "<svg" in shown
     assert "mean climb" in shown

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
@@ -25,20 +24,27 @@ from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.current_page import sealed
-from landscaper_hpc.report.figures.embed import draw, embed
+from landscaper_hpc.report.figures.curves import LABELS, Simplified
+from landscaper_hpc.report.figures.embed import draw
+from landscaper_hpc.report.figures.slices import cut
+from landscaper_hpc.report.figures.style import is_log
+from landscaper_hpc.report.figures.subject import Subject
+from landscaper_hpc.report.interactive import GRID_POINTS, landscape_data, script_data
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.store.layout import SCOPE, StoredDirections
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology.decided import DECIDED
-from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Branches, Drawing
+from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Bars, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
 from landscaper_hpc.topology.refinement import TOLERANCE
 
 LISTED = 20
 """Entries of a list that the page shows; all are in `results.json`."""
+_ENOUGH = 0.25
+"""The share of a joint scale of colours that every landscape has to make use of."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,21 @@ class _Landscape:
         low, high = self.result["topology"]["range"]
         return low, high
 
-    def stands(self, of: str) -> NDArray[np.bool_] | None:
+    def _stands(self, of: str) -> NDArray[np.bool_] | None:
         """Which of the drawing's "bars", "leaves" or "basins" stand in every answer; None where nothing was asked."""
         confirmed, sure = self.answers.get("confirmed", {}), self.answers.get("error_bars", {})
         said = [confirmed[of] == 0] if of in confirmed else []
         said += [sure[of] == 1] if of in sure else []
         return np.logical_and.reduce(said) if said else None
+
+    @property
+    def subject(self) -> Subject:
+        """What its figures are of, with the names that tie them together."""
+        topology = self.result["topology"]
+        stands = {of: found for of in ("bars", "leaves", "basins") if (found := self._stands(of)) is not None}
+        links = {} if self.drawing.marks is None else self.drawing.marks.minima
+        points, floor = self.result["grid"]["points"], float(topology["noise_floor"])
+        return Subject(self.drawing, self.range, topology["n_minima"], points, floor, stands, links)
 
     @property
     def slices(self) -> list[tuple[int, ...]]:
@@ -118,16 +133,17 @@ def _scope_figures(entry: Mapping[str, Any], drawing: Drawing) -> dict[str, Mark
     if not math.isfinite(level):  # all that was met is below it
         ends = np.concatenate([drawing.bars.birth, drawing.bars.death])
         level = float(ends[np.isfinite(ends)].max(initial=-math.inf))
-    minima, limits = scope["n_minima"], (scope["lowest"], level)
+    minima = scope["n_minima"]
+    shown = Subject(drawing, (scope["lowest"], level), minima, 0)
     said = f"{name}: {refined.basins(minima)} below a loss of {text.number(scope['level'])}"
     return {
         "barcode": draw(
-            lambda ax: figures.plot_barcode(ax, drawing.bars, limits, 0.0, minima),
+            partial(figures.plot_barcode, shown),
             f"barcode-{name}",
             f"Persistence barcode of {said}",
         ),
         "tree": draw(
-            lambda ax: figures.plot_merge_tree(ax, drawing.branches, limits, minima),
+            partial(figures.plot_merge_tree, shown),
             f"tree-{name}",
             f"Merge tree of {said}",
         ),
@@ -159,6 +175,7 @@ def environment() -> Environment:
 
 def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
     limits = _joint_limits(landscapes)
+    one_scale = _share_a_scale(landscapes, limits)
     several = any(item.result["topology"]["n_minima"] > 1 for item in landscapes)
     return (
         environment()
@@ -174,9 +191,12 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
             lists={group: [_lists(item.result, group) for item in landscapes] for group in ("confirmed", "error_bars")},
-            figures=[_figures(item, limits) for item in landscapes],
+            figures=[_figures(item, limits, one_scale) for item in landscapes],
+            one_scale=one_scale,
+            trace=_trace(landscapes),
             smad_curve=_smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
+            data=_data(landscapes, limits if one_scale else None),
             isfinite=math.isfinite,
         )
     )
@@ -211,94 +231,128 @@ def _joint_limits(landscapes: Sequence[_Landscape]) -> tuple[float, float]:
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (math.nan, math.nan)
 
 
+def _share_a_scale(landscapes: Sequence[_Landscape], joint: tuple[float, float]) -> bool:
+    """Whether slices of all landscapes have one scale of colours: if each makes use of enough of it."""
+
+    def length(low: float, high: float) -> float:
+        return math.log(high / low) if is_log(*joint) else high - low
+
+    ranges = [item.range for item in landscapes if math.isfinite(item.range[0])]
+    return all(length(*own) >= _ENOUGH * length(*joint) for own in ranges)
+
+
+def _data(landscapes: Sequence[_Landscape], joint: tuple[float, float] | None) -> Markup:
+    room, found = GRID_POINTS // len(landscapes), []
+    for item in landscapes:
+        limits, fates = joint or item.range, item.answers.get("confirmed")
+        found.append(landscape_data(item.result, item.store, item.drawing.marks, fates, limits, room))
+    return script_data(found)
+
+
 # ---- the figures ----------------------------------------------------------------------------------------------------
 
 
-def _figures(item: _Landscape, joint: tuple[float, float]) -> dict[str, Any]:
+def _figures(item: _Landscape, joint: tuple[float, float], one_scale: bool) -> dict[str, Any]:
     """All figures of one landscape, as markup; None where there is none."""
-    own, topology, drawing = item.range, item.result["topology"], item.drawing
-    minima = topology["n_minima"]
+    shown, name = item.subject, item.name
     found: dict[str, Any] = {"profile": None, "slices": []}
-    basins = f"{item.name}: {refined.basins(minima)}"
-    shown = item.answers.get("confirmed")
-    if (profile := drawing.profile) is not None:
+    basins = f"{name}: {refined.basins(shown.n_minima)}"
+    if item.drawing.profile is not None:
         found["profile"] = draw(
-            lambda ax: figures.plot_profile(ax, profile, item.result["grid"]["points"], joint, item.stands("basins")),
-            f"profile-{item.name}",
-            f"Landscape profile of {basins}, loss from {text.bounds(own)}",
+            partial(figures.plot_profile, shown, limits=joint),
+            f"profile-{name}",
+            f"Landscape profile of {basins}, loss from {text.bounds(item.range)}",
         )
-    found["barcode"] = draw(
-        lambda ax: figures.plot_barcode(ax, drawing.bars, own, topology["noise_floor"], minima, item.stands("bars")),
-        f"barcode-{item.name}",
-        f"Persistence barcode of {basins}",
-    )
-    found["tree"] = draw(
-        lambda ax: figures.plot_merge_tree(ax, drawing.branches, own, minima, item.stands("leaves")),
-        f"tree-{item.name}",
-        f"Merge tree of {basins}",
-    )
+    found["barcode"] = draw(partial(figures.plot_barcode, shown), f"barcode-{name}", f"Persistence barcode of {basins}")
+    found["tree"] = draw(partial(figures.plot_merge_tree, shown), f"tree-{name}", f"Merge tree of {basins}")
     found["confirmed"] = None
-    if shown is not None:
-        birth, death, parent = shown["branches"]
-        ends = Branches(birth, death, parent.astype(np.int64))
-        stands = np.isin(shown["kinds"], [KINDS.index(kind) for kind in CONFIRMED])
+    if (confirmed := item.answers.get("confirmed")) is not None:
+        birth, death, parent = confirmed["branches"]
+        stands = np.isin(confirmed["kinds"], [KINDS.index(kind) for kind in CONFIRMED])
+        ends = Drawing(Bars(*np.empty((4, 0))), Branches(birth, death, parent.astype(np.int64)), None)
         found["confirmed"] = draw(
-            lambda ax: figures.plot_merge_tree(ax, ends, own, len(birth), stands),
-            f"confirmed-{item.name}",
-            f"Confirmed tree of {item.name}: {item.result['confirmed']['sentence']}",
+            partial(figures.plot_merge_tree, Subject(ends, item.range, len(birth), 0, stands={"leaves": stands})),
+            f"confirmed-{name}",
+            f"Confirmed tree of {name}: {item.result['confirmed']['sentence']}",
         )
-    coordinates, labels = item.store.grid.coordinates(), _axis_labels(item.result["directions"])
     for axes in item.slices:
-        losses = item.store.read(_through_checkpoint(coordinates, axes)).reshape([len(coordinates[a]) for a in axes])
-        where = [coordinates[a] for a in axes], [labels[a] for a in axes]
+        part = cut(item.store, axes)
+        curvature = _curvature(item.result, axes)
+        plot: Any = (
+            partial(figures.plot_line, part, limits=item.range, curvature=curvature)
+            if len(axes) == 1
+            else partial(figures.plot_slice, part, limits=joint if one_scale else item.range)
+        )
         found["slices"].append(
             draw(
-                partial(_draw_slice, losses=losses, limits=own, coordinates=where[0], labels=where[1]),
-                f"slice-{item.name}-{'-'.join(map(str, axes))}",
-                f"Loss of {item.name} over {' and '.join(where[1])}",
+                plot,
+                f"slice-{name}-{'-'.join(map(str, axes))}",
+                f"Loss of {name} over {' and '.join(part.labels)}",
                 width=3.8,
                 height=3.1,
+                plane=axes,
             )
+        )
+    hessian = StoredDirections({}, np.empty((0, 0)), _hessian(item.result))
+    found["hessian"] = []
+    if "eigenvalues" in hessian.hessian:
+        said = text.numbers(hessian.hessian["eigenvalues"].tolist())
+        found["hessian"].append(
+            draw(
+                partial(figures.plot_eigenvalues, hessian),
+                f"eigenvalues-{name}",
+                f"Eigenvalues of {name}: {said}",
+                3.4,
+                2.6,
+            )
+        )
+    if "density_nodes" in hessian.hessian:
+        found["hessian"].append(
+            draw(partial(figures.plot_density, hessian), f"density-{name}", f"Spectral density of {name}", 4.6, 2.6)
         )
     return found
 
 
-def _draw_slice(
-    ax: Axes, coordinates: Sequence[Any], losses: Any, limits: tuple[float, float], labels: Sequence[str]
-) -> None:
-    if len(coordinates) == 1:
-        figures.plot_line(ax, coordinates[0], losses, limits, labels[0])
-    else:
-        figures.plot_slice(ax, coordinates[0], coordinates[1], losses, limits, (labels[0], labels[1]))
+def _hessian(entry: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """What is known of the Hessian at the checkpoint, as the store has it."""
+    known = {name: entry["directions"].get(name) for name in ("eigenvalues", "residuals")}
+    known |= {name: entry["hessian"].get(name) for name in ("density_nodes", "density_weights")}
+    return {name: np.array(values, np.float64) for name, values in known.items() if values is not None}
 
 
-def _through_checkpoint(coordinates: Sequence[Any], axes: Sequence[int]) -> tuple[slice, ...]:
-    """The box of grid points over `axes`, at the point nearest to the checkpoint on the others."""
-    at = [int(np.argmin(np.abs(c))) for c in coordinates]
-    return tuple(slice(0, len(c)) if d in axes else slice(at[d], at[d] + 1) for d, c in enumerate(coordinates))
+def _curvature(entry: Mapping[str, Any], axes: Sequence[int]) -> float | None:
+    """Second derivative of the loss along the only axis: of a parabola."""
+    eigenvalues, gram = entry["directions"]["eigenvalues"], entry["directions"]["gram"]
+    if len(axes) != 1 or eigenvalues is None:
+        return None
+    return float(eigenvalues[axes[0]] * gram[axes[0]][axes[0]])
 
 
-def _axis_labels(directions: Mapping[str, Any]) -> list[str]:
-    unit = {"model": "‖Δθ‖/‖θ*‖", "unit": "‖Δθ‖", "imported": "as imported"}.get(
-        directions["normalization"], f"{directions['normalization']} norm"
-    )
-    labels = []
-    for i in range(directions["n"]):
-        label = f"α{str(i + 1).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))} ({unit})"
-        if directions["eigenvalues"] is not None:
-            label += f", λ = {text.number(float(directions['eigenvalues'][i]))}"
-        labels.append(label)
-    return labels
+def _trace(landscapes: Sequence[_Landscape]) -> Markup | None:
+    """The traces of the Hessian side by side; None for less than two."""
+    traces = {item.name: item.result["hessian"]["trace"] for item in landscapes}
+    if sum(trace is not None for trace in traces.values()) < 2:
+        return None
+    return draw(partial(figures.plot_trace, traces), "trace", "Trace of the Hessian over the checkpoints", 4.6, 2.6)
 
 
-def _smad_curves(landscapes: Sequence[_Landscape]) -> Markup:
+def _smad_curves(landscapes: Sequence[_Landscape]) -> list[Markup]:
     curves = {
-        item.name: SmadCurve(**{key: np.array(values) for key, values in item.result["topology"]["curve"].items()})
+        item.name: Simplified(
+            SmadCurve(**{key: np.array(values) for key, values in item.result["topology"]["curve"].items()}),
+            item.range,
+            float(item.result["topology"]["noise_floor"]),
+        )
         for item in landscapes
         if item.result["topology"]["n_minima"]
     }
-    floor = max(float(item.result["topology"]["noise_floor"]) for item in landscapes)
-    figure, above = figures.new_figure(7, 5.6)
-    above.remove()
-    figures.plot_smad_curves(figure.subplots(3, 1), curves, floor)
-    return embed(figures.svg(figure), "smad", "Mean climb, SMAD and number of minima over the persistence threshold")
+    return [
+        draw(
+            partial(figures.plot_over_threshold, curves, quantity=name),
+            f"threshold-{name}",
+            f"{label[0].upper()}{label[1:]} over the persistence threshold",
+            width=4.6,
+            height=2.6,
+        )
+        for name, label in LABELS.items()
+    ]

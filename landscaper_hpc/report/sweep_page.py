@@ -6,6 +6,7 @@ The words are in `templates/sweep.html.j2`; everything follows from `sweep.json`
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def _figures(found: pd.DataFrame, varied: Sequence[str]) -> dict[str, Markup]:
         }
         over = "step" if stepped else "checkpoint"
         drawn[label] = draw(
-            lambda ax, series=series, label=label, over=over: figures.plot_series(ax, series, label, over, ticks),  # type: ignore[misc]
+            partial(figures.plot_series, series, label=label, over=over, ticks=ticks),
             f"sweep-{column}",
             f"{label} over the checkpoints",
         )

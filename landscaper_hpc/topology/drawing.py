@@ -40,20 +40,45 @@ class Branches(NamedTuple):
     parent: NDArray[np.int64]
 
 
+class Basins(NamedTuple):
+    """The most persistent basins, in the order of bars, all (k,): `minimum` is where it lies, a flat id; `birth`,
+    `death` and `life` as of bars; `size` the points that descend to it."""
+
+    minimum: NDArray[np.int64]
+    birth: NDArray[np.float64]
+    death: NDArray[np.float64]
+    life: NDArray[np.float64]
+    size: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which basin is which: `basins`, and the minima, as flat ids, of "bars", "leaves" and "basins" (of the profile) in
+    their order."""
+
+    basins: Basins
+    minima: Mapping[str, NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """`bars` of the LEAVES most persistent basins; `branches` of as many at most; and the `profile` of the
-    PROFILE_BASINS most persistent at most, None for a grid of more than PROFILE_POINTS."""
+    """`bars` of the LEAVES most persistent basins; `branches` of as many at most; the `profile` of the PROFILE_BASINS
+    most persistent at most, None for a grid of more than PROFILE_POINTS; and `marks`, None of what was stored before
+    there were any."""
 
     bars: Bars
     branches: Branches
     profile: Profile | None
+    marks: Marks | None = None
 
     @classmethod
     def of(cls, tree: MergeTree, values: NDArray[Any] | None) -> Drawing:
         """The drawing of a tree; with a profile where `values` of the grid are given and the tree has labels."""
-        profile = None if values is None else landscape_profile(values, most_persistent(tree, PROFILE_BASINS))
-        return cls(bars(tree), branches(most_persistent(tree, LEAVES)), profile)
+        outlined = most_persistent(tree, PROFILE_BASINS)
+        profile = None if values is None else landscape_profile(values, outlined)
+        leaves, known = most_persistent(tree, LEAVES), basins(tree)
+        minima = {"bars": known.minimum[:LEAVES], "leaves": leaves.minima, "basins": outlined.minima}
+        return cls(bars(tree), branches(leaves), profile, Marks(known, minima))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as a few arrays, as stored in a Zarr group; `from_arrays` reads it back."""
@@ -62,6 +87,11 @@ class Drawing:
             p = self.profile
             arrays["outlines"] = np.stack([p.height, p.left, p.right])
             arrays["outlines_of"] = np.stack([p.start[:-1], p.depth, p.dies.astype(np.int64)])
+        if self.marks is not None:
+            known = self.marks.basins
+            arrays["basins"] = np.stack([known.birth, known.death, known.life])
+            arrays["basins_of"] = np.stack([known.minimum, known.size])
+            arrays |= {f"minima_of_{name}": minima for name, minima in self.marks.minima.items()}
         return arrays
 
     @classmethod
@@ -73,13 +103,25 @@ class Drawing:
             height, left, right = arrays["outlines"]
             start, depth, dies = arrays["outlines_of"]
             profile = Profile(np.append(start, len(height)), height, left, right, depth, dies.astype(bool))
-        return cls(Bars(*arrays["bars"]), Branches(birth, death, parent.astype(np.int64)), profile)
+        marks = None
+        if "basins_of" in arrays:
+            minimum, size = arrays["basins_of"]
+            birth_, death_, life = arrays["basins"]
+            minima = {name: arrays[f"minima_of_{name}"] for name in ("bars", "leaves", "basins")}
+            marks = Marks(Basins(minimum, birth_, death_, life, size), minima)
+        return cls(Bars(*arrays["bars"]), Branches(birth, death, parent.astype(np.int64)), profile, marks)
 
 
 def bars(tree: MergeTree, most: int = LEAVES) -> Bars:
     """The `most` longest bars of a tree's persistence; of several that are equally long, those of the lower minima."""
     life, order = tree.lifetimes, longest(tree, most)
     return Bars(tree.values[order], tree.death_value[order], life[order], (tree.parent[order] < 0).astype(np.float64))
+
+
+def basins(tree: MergeTree, most: int = PROFILE_BASINS) -> Basins:
+    """The `most` most persistent basins of a tree."""
+    life, order = tree.lifetimes, longest(tree, most)
+    return Basins(tree.minima[order], tree.values[order], tree.death_value[order], life[order], tree.basin_size[order])
 
 
 def longest(tree: MergeTree, most: int) -> NDArray[np.int64]:

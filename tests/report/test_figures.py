@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import LogNorm, to_hex
 from matplotlib.transforms import Bbox
 
 from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import embed
+from landscaper_hpc.report.figures.profiles import mean_losses, parents, regions, widened
+from landscaper_hpc.report.figures.slices import Cut
 from landscaper_hpc.report.figures.style import COLOURS, is_log
-from landscaper_hpc.topology import MergeTree, merge_tree
-from landscaper_hpc.topology.drawing import bars, branches
-from landscaper_hpc.topology.metrics import mean_climb, smad_curve
+from landscaper_hpc.report.figures.subject import Subject
+from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
+from landscaper_hpc.topology.drawing import Drawing, bars, most_persistent
+from landscaper_hpc.topology.metrics import mean_climb
 from landscaper_hpc.topology.profile import landscape_profile
 
 WELLS = np.array([4.0, 1.0, 3.0, 0.5, 5.0, 2.0, 4.5])  # minima 0.5, 1 (dies at 3) and 2 (dies at 5)
@@ -35,6 +41,12 @@ def colours(ax: Axes) -> list[str]:
     return [to_hex(c) for c in lines.get_colors()]
 
 
+def dots(ax: Axes, colour: str) -> list[tuple[float, float]]:
+    """Where the dots of a colour are."""
+    found = [c for c in ax.collections if isinstance(c, PathCollection) and len(c.get_facecolor())]
+    return [tuple(p) for c in found if to_hex(c.get_facecolor()[0]) == colour for p in np.asarray(c.get_offsets())]
+
+
 def rough(seed: int = 0, *shape: int) -> tuple[Any, MergeTree]:
     values = np.random.default_rng(seed).random(shape or (12, 12))
     return values, merge_tree(values, labels=True)
@@ -45,15 +57,18 @@ def test_profile_draws_each_basin_as_wide_as_it_is() -> None:
     profile = landscape_profile(WELLS, tree)
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_profile(ax, profile, 7, tree.value_range)
-    deep, others = [c for c in ax.collections if isinstance(c, PolyCollection)]
-    assert len(deep.get_paths()) == 1
-    assert len(others.get_paths()) == 2
+        assert figures.plot_profile(profile, ax) is ax
+    (basins,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
     assert ax.get_xlim() == (0, 7)
-    extent = deep.get_paths()[0].get_extents()
-    assert (extent.x0, extent.x1, extent.y0, extent.y1) == (0, 7, 0.5, 5)
-    widths = sorted(p.get_extents().width for p in others.get_paths())
-    assert widths == [1, 2]  # 1.0 alone until 3; 2.0 with 4.5 until 5
+    extents = [path.get_extents() for path in basins.get_paths()]
+    top = max(extents, key=lambda e: e.y1 * 100 + e.width)
+    assert (top.x0, top.x1, top.y0, top.y1) == (0, 7, 5, 5)
+    found = sorted((e.width, e.y0, e.y1) for e in extents)
+    # 0.5 alone until 3, then with 1.0 and 3, then with all; 1.0 alone until 3; 2.0 with 4.5 until 5
+    assert found == [(1, 0.5, 3), (1, 1, 3), (2, 2, 5), (4, 3, 5), (7, 5, 5)]
+    minima, saddles = dots(ax, COLOURS["minimum"]), dots(ax, COLOURS["saddle"])
+    assert sorted(y for _, y in minima) == [0.5, 1, 2]
+    assert sorted(y for _, y in saddles) == [3, 5]
     assert ax.get_ylabel() == "loss"
     assert ax.get_xlabel() == "grid points below that loss"
 
@@ -62,7 +77,7 @@ def test_barcode_runs_from_birth_to_death_longest_first() -> None:
     tree = merge_tree(WELLS)
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, bars(tree), tree.value_range, 0.0, 3)
+        figures.plot_barcode(tree, ax)
     assert [(s[0, 0], s[1, 0]) for s in segments(ax)] == [(0.5, 5), (2, 5), (1, 3)]
     assert colours(ax) == [COLOURS["deep"], COLOURS["basin"], COLOURS["basin"]]
 
@@ -71,13 +86,16 @@ def test_barcode_shades_what_is_noise_and_says_what_it_leaves_out() -> None:
     tree = merge_tree(WELLS)
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, bars(tree), tree.value_range, 2.5, 3)
+        shown = Subject(Drawing.of(tree, None), tree.value_range, 3, 7, noise_floor=2.5)
+        figures.plot_barcode(shown, ax)
         assert ax.get_title(loc="left") == ""
         assert colours(ax)[-1] == COLOURS["noise"]
         (band,) = ax.patches
         assert band.get_extents().y0 == pytest.approx(ax.transData.transform((0, 2.5))[1])
         _, ax = figures.new_figure(4, 3)
-        figures.plot_barcode(ax, bars(tree, most=2), tree.value_range, 0.0, 3)
+        figures.plot_barcode(
+            replace(shown, drawing=replace(shown.drawing, bars=bars(tree, most=2)), noise_floor=0.0), ax
+        )
     assert ax.get_title(loc="left") == "the 2 most persistent of 3 basins"
     assert len(segments(ax)) == 2
 
@@ -87,7 +105,7 @@ def test_merge_tree_lines_never_cross() -> None:
         _, tree = rough(seed)
         with figures.style():
             _, ax = figures.new_figure(4, 3)
-            figures.plot_merge_tree(ax, branches(tree), tree.value_range, tree.n_minima)
+            figures.plot_merge_tree(tree, ax)
         lines = segments(ax)
         assert len(lines) == tree.n_minima > 10
         assert sorted(line[0, 0] for line in lines) == list(range(tree.n_minima))
@@ -107,7 +125,7 @@ def test_merge_tree_says_how_many_it_shows() -> None:
     ]:
         with figures.style():
             _, ax = figures.new_figure(4, 3)
-            figures.plot_merge_tree(ax, branches(shown), tree.value_range, total)
+            figures.plot_merge_tree(Subject(Drawing.of(shown, None), tree.value_range, total, 7), ax)
         assert ax.get_title(loc="left") == title
 
 
@@ -117,7 +135,7 @@ def test_a_slice_puts_every_loss_at_its_coordinates() -> None:
     losses[0, 0] = np.nan
     with figures.style():
         _, ax = figures.new_figure(4, 3)
-        figures.plot_slice(ax, x, y, losses, (1, 2745), ("a", "b"))
+        figures.plot_slice(Cut([x, y], losses, ["a", "b"]), ax, limits=(1, 2745))
     (image,) = ax.images
     assert np.asarray(image.get_array())[2, 4] == losses[4, 2]
     assert np.ma.getmaskarray(np.ma.masked_invalid(image.get_array()))[0, 0]
@@ -126,23 +144,26 @@ def test_a_slice_puts_every_loss_at_its_coordinates() -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
 
 
-def test_smad_curves_start_at_the_whole_tree_and_end_with_the_last_basin() -> None:
+def test_curves_start_at_the_whole_tree_and_end_with_the_last_basin() -> None:
     _, tree = rough()
     single = merge_tree(np.arange(5.0))
     with figures.style():
-        figure, unused = figures.new_figure(4, 3)
-        unused.remove()
-        top, above, below = figure.subplots(3, 1)
-        curves = {"rough": smad_curve(tree), "single": smad_curve(single)}
-        figures.plot_smad_curves((top, above, below), curves, 1e-3)
-    lines = {line.get_label(): line for line in below.lines}
-    assert lines["rough"].get_ydata()[0] == tree.n_minima
-    assert set(lines["single"].get_ydata()) == {1}
-    assert above.get_ylim()[0] == 0
-    climbs = {line.get_label(): line for line in top.lines}
-    assert climbs["rough"].get_ydata()[0] == mean_climb(tree)
-    assert (top.get_ylabel(), above.get_ylabel()) == ("mean climb", "SMAD")
-    assert top.get_legend() is not None
+        axes = {
+            name: figures.plot_over_threshold(
+                {"rough": tree, "single": single}, figures.new_figure(4, 3)[1], quantity=name
+            )
+            for name in ("mean_climb", "smad", "n_minima")
+        }
+    lines = {name: {line.get_label(): line for line in ax.lines} for name, ax in axes.items()}
+    assert lines["n_minima"]["rough"].get_ydata()[0] == tree.n_minima
+    assert set(lines["n_minima"]["single"].get_ydata()) == {1}
+    assert axes["smad"].get_ylim()[0] == 0
+    assert lines["mean_climb"]["rough"].get_ydata()[0] == mean_climb(tree)
+    assert [ax.get_ylabel() for ax in axes.values()] == ["mean climb", "SMAD", "minima"]
+    assert axes["smad"].get_legend() is not None
+    x = lines["smad"]["rough"].get_xdata()  # shares of the range
+    low, high = tree.value_range
+    assert x[-2] == pytest.approx(tree.lifetimes[np.isfinite(tree.lifetimes)].max() / (high - low))
 
 
 ODD = [(np.nan, np.nan), (3.0, 3.0), (0.0, 1e9)]
@@ -157,11 +178,17 @@ def test_every_figure_takes_any_range(limits: tuple[float, float]) -> None:
     x = np.linspace(-1, 1, 5)
     with figures.style():
         for draw in (
-            lambda ax: figures.plot_profile(ax, landscape_profile(field, tree), 25, limits),
-            lambda ax: figures.plot_barcode(ax, bars(tree), limits, 0.0, tree.n_minima),
-            lambda ax: figures.plot_merge_tree(ax, branches(tree), limits, tree.n_minima),
-            lambda ax: figures.plot_slice(ax, x, x, field, limits, ("a", "b")),
-            lambda ax: figures.plot_line(ax, x, field[0], limits, "a"),
+            lambda ax: figures.plot_profile(landscape_profile(field, tree), ax, limits=limits),
+            lambda ax: figures.plot_barcode(tree, ax, limits=limits),
+            lambda ax: figures.plot_merge_tree(tree, ax, limits=limits),
+            lambda ax: figures.plot_disconnectivity(tree, ax, limits=limits),
+            lambda ax: figures.plot_contour_tree(contour_tree(field), ax, limits=limits),
+            lambda ax: figures.plot_persistence_diagram(tree, ax, limits=limits),
+            lambda ax: figures.plot_persistence_bars(tree, ax),
+            lambda ax: figures.plot_components(tree, ax, limits=limits),
+            lambda ax: figures.plot_over_threshold(tree, ax),
+            lambda ax: figures.plot_slice(Cut([x, x], field, ["a", "b"]), ax, limits=limits),
+            lambda ax: figures.plot_line(Cut([x], field[0], ["a"]), ax, limits=limits, curvature=1.0),
         ):
             figure, ax = figures.new_figure(4, 3)
             draw(ax)
@@ -174,8 +201,8 @@ def test_same_bytes_twice_and_no_date() -> None:
     for _ in range(2):
         with figures.style():
             figure, ax = figures.new_figure(4, 3)
-            figures.plot_profile(ax, landscape_profile(values, tree), values.size, tree.value_range)
-            twice.append((figures.svg(figure), figures.png(figure)))
+            figures.plot_profile(landscape_profile(values, tree), ax)
+            twice.append((figures.svg(figure), figures.png(figure), figures.pdf(figure)))
     assert twice[0] == twice[1]
     assert "date" not in twice[0][0].lower()
     assert b"Software" not in twice[0][1]
@@ -186,9 +213,12 @@ def test_all_that_stands_around_the_axes_has_room() -> None:
         with figures.style():
             figure, ax = figures.new_figure(4.6, 3.4)
             x, field = np.linspace(-1, 1, 5), np.geomspace(1e-12, limits[1], 25).reshape(5, 5)
-            figures.plot_slice(ax, x, x, field, limits, ("over", "a label of some length"))
+            part = Cut([x, x], field, ["over", "a label of some length"], distances=True)
+            figures.plot_slice(part, ax, limits=limits)
             series, below = figures.new_figure(4.6, 3.4)
-            figures.plot_series(below, {"one": ([0, 1], [1e-5, 1.0])}, "a number", "checkpoints", names)
+            figures.plot_series(
+                {"one": ([0, 1], [1e-5, 1.0])}, below, label="a number", over="checkpoints", ticks=names
+            )
             for each in (figure, series):
                 element = figures.svg(each)
                 whole = Bbox([(0, 0), each.bbox.size])
@@ -224,3 +254,126 @@ def test_embedding_keeps_figures_apart_and_takes_the_page_s_colours() -> None:
         '<svg role="img" aria-label="a &#34;tree&#34;" id="tree_of__x_-a"><use href="#tree_of__x_-b"/>'
         '<path style="clip-path: url(#tree_of__x_-c); fill: var(--ink)"/></svg>'
     )
+
+
+def test_no_basin_is_too_narrow_to_see_and_outlines_still_nest() -> None:
+    values, tree = rough(0, 40, 40)
+    profile = landscape_profile(values, most_persistent(tree, 48))
+    wide = widened(profile, values.size)
+    last = profile.start[1:] - 1
+    assert (profile.right - profile.left)[last].min() < 0.002 * values.size
+    least = (wide.right - wide.left)[last].min() / values.size
+    assert least == pytest.approx(wide.least)
+    assert wide.least > 0.009
+    up = parents(profile)
+    for child in np.flatnonzero(profile.depth > 0):
+        s = profile.branch(int(up[child]))
+        after = [k for k in range(s.start, s.stop) if profile.left[k] <= profile.left[last[child]] < profile.right[k]]
+        assert wide.left[after[0]] <= wide.left[last[child]] + 1e-9
+        assert wide.right[last[child]] <= wide.right[after[0]] + 1e-9
+    with figures.style():
+        _, ax = figures.new_figure(4, 3)
+        figures.plot_profile(Subject(Drawing.of(tree, values), tree.value_range, tree.n_minima, values.size), ax)
+    assert "of them are that wide" in ax.get_xlabel()
+    assert len(dots(ax, COLOURS["minimum"])) == min(300, tree.n_minima)
+
+
+def test_the_profile_is_filled_by_mean_losses() -> None:
+    tree = merge_tree(WELLS, labels=True)
+    profile = landscape_profile(WELLS, tree)
+    branch, begin, end = regions(profile)
+    means = mean_losses(profile, begin, end, tree.value_range)
+    found = sorted(zip(branch.tolist(), profile.height[begin].tolist(), means.tolist(), strict=True))
+    # minima in order: 0.5 alone; with 3 and 4 until 5; the rest. 1.0 alone; 2.0 and 4.5
+    assert found == [(0, 0.5, 0.5), (0, 3, 3.5), (0, 5, 5), (1, 1, 1), (2, 2, 3.25)]
+
+
+def test_what_stands_only_on_the_grid_is_hollow_and_grey() -> None:
+    values, tree = rough(1, 6, 6)
+    stands = np.arange(tree.n_minima) % 2 == 0
+    drawing = Drawing.of(tree, values)
+    shown = Subject(drawing, tree.value_range, tree.n_minima, values.size, stands={"basins": stands, "leaves": stands})
+    with figures.style():
+        for plot in (figures.plot_profile, figures.plot_merge_tree):
+            _, ax = figures.new_figure(4, 3)
+            plot(shown, ax)
+            assert len(dots(ax, COLOURS["minimum"])) == stands.sum()
+            hollow = [c for c in ax.collections if isinstance(c, PathCollection) and not len(c.get_facecolor())]
+            assert sum(len(c.get_offsets()) for c in hollow) == (~stands).sum()
+
+
+def test_components_count_minima_less_saddles() -> None:
+    with figures.style():
+        _, ax = figures.new_figure(4, 3)
+        figures.plot_components(merge_tree(WELLS), ax)
+    (line,) = ax.lines
+    assert list(zip(line.get_xdata(), line.get_ydata(), strict=True))[:-1] == [(0.5, 1), (1, 2), (2, 3), (3, 2), (5, 1)]
+
+
+def test_a_disconnectivity_graph_joins_what_the_tree_joins() -> None:
+    _, tree = rough(3)
+    with figures.style():
+        _, ax = figures.new_figure(4, 3)
+        figures.plot_disconnectivity(tree, ax, levels=12)
+    ends: dict[tuple[float, float], set[tuple[float, float]]] = {}
+    for line in segments(ax):  # every line is drawn upwards: leaves are where none ends
+        points = [tuple(p) for p in line]
+        for low, high in pairwise(points):
+            assert high[1] >= low[1] - 1e-12
+            if high != low:
+                ends.setdefault(high, set()).add(low)
+    feet = {tuple(line[0]) for line in segments(ax)} - set(ends)
+    assert sorted(y for _, y in feet) == sorted(tree.values.tolist())
+
+
+def test_the_hessian_is_drawn_with_its_errors() -> None:
+    stored = StoredDirections(
+        {"a": np.array([[3.0, 0.0], [0.0, 0.0]]), "b": np.array([[[4.0]], [[1.0]]])},
+        np.eye(2),
+        {
+            "eigenvalues": np.array([5.0, -1.0]),
+            "residuals": np.array([0.1, 0.2]),
+            "trace": np.array([4.0, 0.5]),
+            "density_nodes": np.array([[-1.0, 0.0, 5.0], [-1.0, 0.5, 5.0]]),
+            "density_weights": np.array([[0.25, 0.5, 0.25], [0.25, 0.5, 0.25]]),
+        },
+    )
+    with figures.style():
+        ax = figures.plot_eigenvalues(stored, figures.new_figure(4, 3)[1])
+        bars_ = [patch for patch in ax.patches if patch.get_height()]
+        assert [p.get_height() for p in bars_] == [5, -1]
+        assert [to_hex(p.get_facecolor()) for p in bars_] == [COLOURS["deep"], COLOURS["basin"]]
+        (errors,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+        assert [s[:, 1].tolist() for s in errors.get_segments()] == [[4.5, 5.5], [-1.2, -0.8]]
+        ax = figures.plot_density(stored, figures.new_figure(4, 3)[1])
+        assert ax.get_title(loc="left") == "25 % of the weight lies below 0"
+        x, y = ax.lines[0].get_data()
+        assert np.trapezoid(y, x) == pytest.approx(1, rel=1e-3)
+        ax = figures.plot_layers(stored, figures.new_figure(4, 3)[1])
+        assert [(p.get_width(), t.get_text()) for p, t in zip(ax.patches, ax.get_yticklabels(), strict=True)] == [
+            (0.64, "b"), (0.36, "a"),
+        ]  # fmt: skip
+        ax = figures.plot_trace({"one": [4.0, 0.5], "none": None, "two": [3.0, 0.1]}, figures.new_figure(4, 3)[1])
+        (errors,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+        assert [s[:, 1].tolist() for s in errors.get_segments()] == [[3.5, 4.5], [2.9, 3.1]]
+
+
+def test_every_figure_needs_no_axes_and_returns_them() -> None:
+    import matplotlib.pyplot as plt
+
+    values, tree = rough()
+    x = np.linspace(-1, 1, 12)
+    made = [
+        figures.plot_profile(landscape_profile(values, tree)),
+        *(plot(tree) for plot in (figures.plot_barcode, figures.plot_merge_tree, figures.plot_disconnectivity)),
+        *(plot(tree) for plot in (figures.plot_persistence_diagram, figures.plot_persistence_bars)),
+        *(plot(tree) for plot in (figures.plot_components, figures.plot_over_threshold)),
+        figures.plot_contour_tree(contour_tree(values)),
+        figures.plot_slice(Cut([x, x], values, ["a", "b"])),
+        figures.plot_surface(Cut([x, x], values, ["a", "b"])),
+        figures.plot_line(Cut([x], values[0], ["a"])),
+        figures.plot_series({"a": ([0, 1], [1.0, 2.0])}),
+        figures.plot_trace({}),
+    ]
+    assert len({id(ax.figure) for ax in made}) == len(made)
+    plt.close("all")

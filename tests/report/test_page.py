@@ -133,7 +133,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not {"svg", "style"} & set(self.open):
+        if not {"svg", "style", "script"} & set(self.open):
             self.words.append(data)
 
 
@@ -153,7 +153,7 @@ def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     assert "9 × 7 × 5 = 315 points" in page.text
     assert "1 of the 3 eigenvalues is negative" in page.text
     assert "beta = 1.5" in page.text
-    assert len(page.labels) == 2 * (1 + 3 + 1 + 1) + 1
+    assert len(page.labels) == 2 * (1 + 3 + 1 + 1 + 1) + 3
     assert all(page.labels)
     assert len(set(page.labels)) == len(page.labels)
 
@@ -196,7 +196,8 @@ def test_stands_alone_and_every_reference_is_inside(pair: Path) -> None:
     assert len(set(page.ids)) == len(page.ids)
     inside = {f"#{i}" for i in page.ids}
     assert {link for link in page.links if not link.startswith("data:image/png;base64,")} <= inside
-    assert "<script" not in html
+    assert html.count("<script") == 2
+    assert "<script src" not in html
     assert "@import" not in html
     assert "a &lt;processor&gt;" in html
 

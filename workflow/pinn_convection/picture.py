@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from landscaper_hpc import merge_tree, open_landscape
 from landscaper_hpc.report.figures import plot_merge_tree, plot_profile, png, style
-from landscaper_hpc.topology.drawing import branches, most_persistent
 from landscaper_hpc.topology.profile import landscape_profile
 
 PANELS = {"beta_1": "β = 1: learned", "beta_30": "β = 30: failed"}
@@ -22,9 +21,9 @@ def picture(study: Path) -> bytes:
         figure = Figure(figsize=(9, 6), layout="constrained")
         for (above, below), (name, title) in zip(figure.subplots(2, 2).T, PANELS.items(), strict=True):
             tree = trees[name]
-            plot_profile(above, landscape_profile(losses[name], tree), tree.n_vertices, limits)
+            plot_profile(landscape_profile(losses[name], tree), above, limits=limits)
             above.set_title(title, fontsize=13)
-            plot_merge_tree(below, branches(most_persistent(tree, 300)), limits, tree.n_minima)
+            plot_merge_tree(tree, below, limits=limits)
         return png(figure, dpi=160)
 
 

@@ -1,25 +1,48 @@
-"""Figures. Each function draws the data that it is given on the Axes that it is given, and computes nothing else."""
+"""Figures. Each function takes what it draws, then the Axes to draw on (by default new ones, of pyplot), and returns
+them; it draws what is stored, and computes nothing that is told as a number. `style()` is the look that pages have:
 
-from landscaper_hpc.report.figures.curves import plot_smad_curves
+    with style():
+        ax = plot_merge_tree(open_landscape("runs/my_study"))
+"""
+
+from landscaper_hpc.report.figures.curves import plot_components, plot_over_threshold
+from landscaper_hpc.report.figures.diagrams import (
+    plot_contour_tree,
+    plot_disconnectivity,
+    plot_persistence_bars,
+    plot_persistence_diagram,
+)
 from landscaper_hpc.report.figures.matrices import draw_matrices
 from landscaper_hpc.report.figures.profiles import plot_profile
 from landscaper_hpc.report.figures.regions import draw_sensitivity
 from landscaper_hpc.report.figures.series import plot_series
-from landscaper_hpc.report.figures.slices import plot_line, plot_slice
-from landscaper_hpc.report.figures.style import new_figure, png, style, svg
+from landscaper_hpc.report.figures.slices import plot_line, plot_slice, plot_surface
+from landscaper_hpc.report.figures.spectrum import plot_density, plot_eigenvalues, plot_layers, plot_trace
+from landscaper_hpc.report.figures.style import new_figure, pdf, png, style, svg
 from landscaper_hpc.report.figures.trees import plot_barcode, plot_merge_tree
 
 __all__ = [
     "draw_matrices",
     "draw_sensitivity",
     "new_figure",
+    "pdf",
     "plot_barcode",
+    "plot_components",
+    "plot_contour_tree",
+    "plot_density",
+    "plot_disconnectivity",
+    "plot_eigenvalues",
+    "plot_layers",
     "plot_line",
     "plot_merge_tree",
+    "plot_over_threshold",
+    "plot_persistence_bars",
+    "plot_persistence_diagram",
     "plot_profile",
     "plot_series",
     "plot_slice",
-    "plot_smad_curves",
+    "plot_surface",
+    "plot_trace",
     "png",
     "style",
     "svg",

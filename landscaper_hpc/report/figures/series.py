@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from landscaper_hpc.report.figures.style import COLOURS, CYCLE, is_log, of_powers, say
+from landscaper_hpc.report.figures.style import COLOURS, CYCLE, drawn_on, is_log, of_powers, say
 
 _DASHES = ["-", "--", "-.", ":"]
 _MARKS = "osD^v"
@@ -18,13 +18,33 @@ _NAMED = 12
 
 
 def plot_series(
-    ax: Axes, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, over: str, ticks: Sequence[str]
-) -> None:
-    """By name: places on the x axis, and values. Values that are not finite are left out.
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    ax: Axes | None = None,
+    *,
+    label: str = "",
+    over: str = "",
+    ticks: Sequence[str] = (),
+) -> Axes:
+    """A number over steps, checkpoints or the values of a key, one line for each name.
 
-    `over` labels the x axis. `ticks` name the places 0, 1, …; none where places are numbers. With more lines than
-    colours can tell apart all are drawn alike.
+    Values that are not finite are left out. With more lines than colours can tell apart all are drawn alike.
+
+    Parameters
+    ----------
+    series
+        By name: places on the x axis, and values.
+    ax
+        Where to draw; by default in a new figure.
+    label, over
+        Of the axes: what the number is, and what it is over.
+    ticks
+        Names of the places 0, 1, …; none where places are numbers.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
     """
+    ax = drawn_on(ax)
     shown = {}
     for name, (x, y) in series.items():
         finite = np.isfinite(np.asarray(y, float))
@@ -34,7 +54,7 @@ def plot_series(
     ax.set_xlabel(over)
     if not shown:
         say(ax, "no values yet")
-        return
+        return ax
     many = len(shown) > _NAMED
     dashes, marks = cycle(_DASHES), cycle(_MARKS)
     for i, (name, (x, y)) in enumerate(shown.items()):
@@ -57,3 +77,4 @@ def plot_series(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not many and len(shown) > 1:
         ax.legend()
+    return ax

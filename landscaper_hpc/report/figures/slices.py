@@ -1,64 +1,275 @@
-"""Slices of the loss through the checkpoint."""
+"""Slices of the loss through the checkpoint: as cells of colour, as a surface, and along one direction."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from landscaper_hpc.report.figures.style import COLOURS, WRITTEN, is_log, loss_axis, loss_ticks, say
+from landscaper_hpc.report import text
+from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, drawn_on, is_log, loss_axis, loss_ticks, say
+from landscaper_hpc.store.landscape import LandscapeStore
+
+_UNITS = {"model": "‖Δθ‖/‖θ*‖", "unit": "‖Δθ‖"}
+"""Of coordinates that are distances, by the directions' normalization."""
+_UNITLESS = {"imported": "as imported"}
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_LONGEST = 60  # points of contour lines for each point along both axes: more would cover what they are lines of
+_FLATTEST = 4.0  # the ratio of two axes up to which a figure of equal scales is one that is seen
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The losses on the grid points over some axes, with the others at the checkpoint.
+
+    Attributes
+    ----------
+    coordinates
+        Of each axis.
+    losses
+        One dimension for each axis.
+    labels
+        Of each axis, with its unit.
+    distances
+        Whether coordinates along all axes are distances, so that both of a slice have one scale.
+    """
+
+    coordinates: Sequence[NDArray[np.float64]]
+    losses: NDArray[np.float64]
+    labels: Sequence[str]
+    distances: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        finite = self.losses[np.isfinite(self.losses)]
+        return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
+
+
+def cut(store: LandscapeStore, axes: Sequence[int]) -> Cut:
+    """The losses over some axes of a landscape, at the point nearest to the checkpoint on the others.
+
+    Parameters
+    ----------
+    store
+        A landscape.
+    axes
+        Their numbers, from 0, in growing order.
+
+    Returns
+    -------
+    Cut
+    """
+    coordinates, where = store.grid.coordinates(), through_checkpoint(store, axes)
+    losses = store.read(where).reshape([len(coordinates[a]) for a in axes])
+    normalization = store.attributes["science"]["directions"]["normalization"]
+    labels = [axis_label(a, normalization) for a in axes]
+    return Cut([coordinates[a] for a in axes], losses, labels, normalization in _UNITS)
+
+
+def nearest_to_checkpoint(store: LandscapeStore) -> list[int]:
+    """The grid point nearest to the checkpoint."""
+    return [int(np.argmin(np.abs(c))) for c in store.grid.coordinates()]
+
+
+def through_checkpoint(store: LandscapeStore, axes: Sequence[int]) -> tuple[slice, ...]:
+    at = nearest_to_checkpoint(store)
+    return tuple(slice(0, k) if d in axes else slice(at[d], at[d] + 1) for d, k in enumerate(store.grid.shape))
+
+
+def axis_label(axis: int, normalization: str) -> str:
+    """What an axis is called, with its unit."""
+    return f"α{str(axis + 1).translate(_SUBSCRIPTS)} ({(_UNITS | _UNITLESS).get(normalization, f'{normalization} norm')})"
 
 
 def plot_slice(
-    ax: Axes,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    losses: NDArray[np.float64],
-    limits: tuple[float, float],
-    labels: tuple[str, str],
-) -> None:
+    of: LandscapeStore | Cut,
+    ax: Axes | None = None,
+    *,
+    axes: tuple[int, int] = (0, 1),
+    limits: tuple[float, float] | None = None,
+    written: bool = True,
+) -> Axes:
     """Loss over two axes of the grid: one cell of colour per grid point, with contour lines and the checkpoint's place.
 
-    `x` (k,) and `y` (l,) are coordinates, `losses` has shape (k, l); `limits` are the losses at the ends of the colour
-    scale. Points that are not finite stay empty.
+    Where there would be more contour lines than one can see through, there are none. Both axes have one scale where
+    both are distances of not too different length. Points that are not finite stay empty. Slices with the same limits
+    have the same colours.
+
+    Parameters
+    ----------
+    of
+        A landscape, or a cut of one along two axes.
+    ax
+        Where to draw; by default in a new figure.
+    axes
+        Which two, of a landscape.
+    limits
+        The losses at the ends of the scale of colours; by default the landscape's lowest and highest.
+    written
+        Whether losses are written on contour lines.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
     """
-    ax.set_xlabel(labels[0])
+    ax = drawn_on(ax)
+    found, limits = _cut_of(of, axes, limits)
+    x, y = found.coordinates
+    ax.set_xlabel(found.labels[0])
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.set_ylabel(labels[1])
+    ax.set_ylabel(found.labels[1])
     ax.yaxis.set_major_locator(MaxNLocator(6))
-    finite = np.isfinite(losses)
+    finite = np.isfinite(found.losses)
     if not finite.any() or not np.isfinite(limits).all():
         say(ax, "no finite loss")
-        return
-    field = np.where(finite, losses, np.nan).T
-    spread = 0.0 if limits[0] < limits[1] else 1.0  # a flat landscape needs a scale, too
-    norm = LogNorm(*limits) if is_log(*limits) else Normalize(limits[0] - spread, limits[1] + spread)
+        return ax
+    field = np.where(finite, found.losses, np.nan).T
     extent = _cells(x) + _cells(y)
-    image = ax.imshow(field, norm=norm, origin="lower", extent=extent, aspect="auto", interpolation="none")
-    low, high = float(np.nanmin(field)), float(np.nanmax(field))
-    if low < high and min(field.shape) >= 2:
-        levels = np.geomspace(low, high, 10) if is_log(low, high) else np.linspace(low, high, 10)
-        ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.6, alpha=0.7)
+    wide, tall = extent[1] - extent[0], extent[3] - extent[2]
+    equal = found.distances and max(wide, tall) <= _FLATTEST * min(wide, tall)
+    aspect: Any = "equal" if equal else "auto"
+    norm = colour_scale(limits)
+    image = ax.imshow(field, norm=norm, origin="lower", extent=extent, aspect=aspect, interpolation="none", gid="loss")
+    _draw_contours(ax, x, y, field, written)
     _mark_checkpoint(ax)
     ax.grid(False)
     scale = {"ticks": loss_ticks(*limits), "format": WRITTEN} if is_log(*limits) else {"ticks": loss_ticks(*limits)}
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.06, pad=0.05, **scale)
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.05, 0, 0.06, 1)), **scale)
     bar.minorticks_off()
-    bar.ax.set_box_aspect(None)  # it ends where the figure's axes end
     bar.set_label("loss")
     bar.outline.set_visible(False)
+    return ax
+
+
+def plot_surface(
+    of: LandscapeStore | Cut,
+    ax: Axes | None = None,
+    *,
+    axes: tuple[int, int] = (0, 1),
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Loss over two axes of the grid as a surface; its logarithm, with the losses written, where it spans much.
+
+    Parameters
+    ----------
+    of
+        A landscape, or a cut of one along two axes.
+    ax
+        Where to draw, with `projection="3d"`; by default in a new figure.
+    axes
+        Which two, of a landscape.
+    limits
+        The range of losses shown; by default the landscape's.
+
+    Returns
+    -------
+    mpl_toolkits.mplot3d.axes3d.Axes3D
+    """
+    ax = drawn_on(ax, projection="3d")
+    found, limits = _cut_of(of, axes, limits)
+    ax.set_xlabel(found.labels[0])
+    ax.set_ylabel(found.labels[1])
+    finite = np.isfinite(found.losses)
+    if not finite.any() or not np.isfinite(limits).all():
+        ax.set_title("no finite loss")
+        return ax
+    log = is_log(*limits)
+    height = np.clip(np.where(finite, found.losses, np.nan), *limits)
+    colours = mpl.colormaps["viridis"](np.ma.filled(np.ma.asarray(colour_scale(limits)(height), dtype=float), 0.0))
+    x, y = np.meshgrid(*found.coordinates, indexing="ij")
+    shown: Any = ax
+    z = np.log10(height) if log else height
+    shown.plot_surface(x, y, z, facecolors=colours, rcount=80, ccount=80, linewidth=0, shade=False)
+    if log:
+        low, high = np.floor(np.log10(limits[0])), np.ceil(np.log10(limits[1]))
+        powers = np.unique(np.linspace(low, high, 5).round())
+        shown.set_zticks(powers, [text.number(10.0**p).removeprefix("1 × ") for p in powers])
+    shown.set_zlabel("loss")
+    return ax
 
 
 def plot_line(
-    ax: Axes, x: NDArray[np.float64], losses: NDArray[np.float64], limits: tuple[float, float], label: str
-) -> None:
-    """Loss along the only axis of the grid; gaps where it is not finite."""
+    of: LandscapeStore | Cut,
+    ax: Axes | None = None,
+    *,
+    axis: int = 0,
+    limits: tuple[float, float] | None = None,
+    curvature: float | None = None,
+) -> Axes:
+    """Loss along one axis of the grid, through the checkpoint; gaps where it is not finite.
+
+    Parameters
+    ----------
+    of
+        A landscape, or a cut of one along one axis.
+    ax
+        Where to draw; by default in a new figure.
+    axis
+        Which one, of a landscape.
+    limits
+        The range of losses shown; by default those of the line.
+    curvature
+        Second derivative of the loss along the axis at the checkpoint: the parabola of it is dashed. By default the
+        eigenvalue times the squared length of the direction, where a landscape's directions are eigenvectors.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = drawn_on(ax)
+    if curvature is None and not isinstance(of, Cut):
+        curvature = curvatures(getattr(of, "store", of)).get(axis)
+    found = of if isinstance(of, Cut) else cut(getattr(of, "store", of), (axis,))
+    limits = found.limits if limits is None else limits
     loss_axis(ax, "y", limits)
-    ax.set_xlabel(label)
-    ax.plot(x, np.where(np.isfinite(losses), losses, np.nan), color=COLOURS["deep"], marker=".", markersize=4)
+    ax.set_xlabel(found.labels[0])
+    x = found.coordinates[0]
+    losses = np.where(np.isfinite(found.losses), found.losses, np.nan)
+    ax.plot(x, losses, color=COLOURS["deep"], marker=".", markersize=4, label="loss")
     ax.axvline(0, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
+    here = losses[int(np.argmin(np.abs(x)))]
+    if curvature is not None and np.isfinite(here):
+        fine = np.linspace(x[0], x[-1], 101)
+        parabola = here + curvature * fine**2 / 2
+        ax.plot(fine, parabola, color=CYCLE[1], linestyle="--", label="the Hessian's parabola", scaley=False)
+        ax.legend()
+    return ax
+
+
+def curvatures(store: LandscapeStore) -> Mapping[int, float]:
+    """By axis, the second derivative of the loss at the checkpoint with respect to its coordinate, u'Hu = λ ‖u‖², where
+    the directions are eigenvectors of the Hessian."""
+    stored = store.directions()
+    eigenvalues = stored.hessian.get("eigenvalues")
+    if eigenvalues is None:
+        return {}
+    return {i: float(value * stored.gram[i, i]) for i, value in enumerate(eigenvalues)}
+
+
+def colour_scale(limits: tuple[float, float]) -> Normalize:
+    """From losses to shares of the scale of colours."""
+    spread = 0.0 if limits[0] < limits[1] else 1.0  # a flat landscape needs a scale, too
+    return LogNorm(*limits) if is_log(*limits) else Normalize(limits[0] - spread, limits[1] + spread)
+
+
+def _cut_of(
+    of: LandscapeStore | Cut, axes: tuple[int, int], limits: tuple[float, float] | None
+) -> tuple[Cut, tuple[float, float]]:
+    if isinstance(of, Cut):
+        return of, of.limits if limits is None else limits
+    store: LandscapeStore = getattr(of, "store", of)
+    if limits is None:
+        low, high = store.numbers()["topology.range"]
+        limits = float(low), float(high)
+    return cut(store, axes), limits
 
 
 def _cells(coordinates: NDArray[np.float64]) -> tuple[float, float]:
@@ -67,6 +278,25 @@ def _cells(coordinates: NDArray[np.float64]) -> tuple[float, float]:
     return float(coordinates[0] - half), float(coordinates[-1] + half)
 
 
+def _draw_contours(ax: Axes, x: NDArray[Any], y: NDArray[Any], field: NDArray[Any], written: bool) -> None:
+    low, high = float(np.nanmin(field)), float(np.nanmax(field))
+    if not low < high or min(field.shape) < 2:
+        return
+    levels = np.geomspace(low, high, 8) if is_log(low, high) else np.linspace(low, high, 8)
+    lines = ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.7, gid="contours")
+    if sum(len(path) for path in lines.get_paths()) > _LONGEST * sum(field.shape):
+        lines.remove()
+        return
+    lines.set(path_effects=[patheffects.withStroke(linewidth=1.5, foreground="#000000a0")])
+    if not written:
+        return
+    said = ax.clabel(lines, levels=levels[1:-1:2], fmt=lambda value: text.number(float(value)), fontsize=7)
+    for i, label in enumerate(said):
+        label.set(color="black", gid=f"label{i}")
+        label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+
+
 def _mark_checkpoint(ax: Axes) -> None:
-    ax.plot(0, 0, marker="+", markersize=11, markeredgewidth=3.5, color="black", scalex=False, scaley=False)
-    ax.plot(0, 0, marker="+", markersize=10, markeredgewidth=1.5, color="white", scalex=False, scaley=False)
+    for size, width, colour in ((11, 3.5, "black"), (10, 1.5, "white")):
+        look: dict[str, Any] = {"markersize": size, "markeredgewidth": width, "color": colour}
+        ax.plot(0, 0, marker="+", scalex=False, scaley=False, gid=f"checkpoint{size}", **look)

@@ -29,6 +29,8 @@ COLOURS = {
     "faint": "#d0d7de",  # grid lines
     "deep": "#0072b2",  # the deepest basin, and what is essential
     "basin": "#d55e00",  # every other basin
+    "minimum": "#b3151f",  # minima
+    "saddle": "#e08e00",  # where basins meet
     "noise": "#8c959f",  # below the noise floor, or of the grid alone
 }
 CYCLE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
@@ -75,6 +77,16 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(_RC)
 
 
+def drawn_on(ax: Axes | None, projection: str | None = None) -> Axes:
+    """These axes, or new ones in a figure of pyplot, which notebooks show."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    found: Axes = plt.figure(layout="constrained").add_subplot(projection=projection)
+    return found
+
+
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of this size in inches with one Axes."""
     figure = Figure(figsize=(width, height))
@@ -98,15 +110,18 @@ def _make_room(figure: Figure) -> None:
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
     slanted = any(label.get_rotation() for ax in figure.axes for label in ax.get_xticklabels())
-    for _ in range(4 if slanted else 1):  # those reach out from where they stand, which moves with the axes' ends
+    held = any(ax.get_aspect() != "auto" for ax in figure.axes)  # these do not fill what they are given
+    for _ in range(4 if slanted else 2 if held else 1):  # slanted ones reach out, and move with the axes' ends
         taken = Bbox.union([box for ax in figure.axes if (box := ax.get_tightbbox(renderer)) is not None])
         width, height = figure.bbox.size
-        now, room = figure.subplotpars, _ROOM * figure.dpi
+        pars, room = figure.subplotpars, _ROOM * figure.dpi
+        given = Bbox.from_extents(pars.left, pars.bottom, pars.right, pars.top)
+        now = Bbox.union([ax.get_position() for ax in figure.axes]) if held else given
         figure.subplots_adjust(
-            left=now.left - (taken.x0 - room) / width,
-            right=now.right + (width - room - taken.x1) / width,
-            bottom=now.bottom - (taken.y0 - room) / height,
-            top=now.top + (height - room - taken.y1) / height,
+            left=now.x0 - (taken.x0 - room) / width,
+            right=now.x1 + (width - room - taken.x1) / width,
+            bottom=now.y0 - (taken.y0 - room) / height,
+            top=now.y1 + (height - room - taken.y1) / height,
         )
 
 
@@ -114,6 +129,13 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
     """The figure as a PNG on white."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF without a date."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
 
 
