@@ -86,7 +86,9 @@ def through_checkpoint(store: LandscapeStore, axes: Sequence[int]) -> tuple[slic
 
 def axis_label(axis: int, normalization: str) -> str:
     """What an axis is called, with its unit."""
-    return f"α{str(axis + 1).translate(_SUBSCRIPTS)} ({(_UNITS | _UNITLESS).get(normalization, f'{normalization} norm')})"
+    return (
+        f"α{str(axis + 1).translate(_SUBSCRIPTS)} ({(_UNITS | _UNITLESS).get(normalization, f'{normalization} norm')})"
+    )
 
 
 def plot_slice(
