@@ -20,8 +20,9 @@ from landscaper_hpc.files import name_on_disk
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
-_MOST_BYTES = 10**7
+_MOST_BYTES = 3 * 10**6  # ten seconds of reading, whatever is in them
 _MOST_VALUES = 100_000
+_MOST_LEVELS = 100
 
 
 class Strict(BaseModel):
@@ -90,8 +91,6 @@ def _parsed(text: str, wrong: str) -> Any:
     """What a text says in YAML; `InputError` begins with `wrong`."""
     try:
         return yaml.load(text, Loader=_Yaml)
-    except RecursionError:
-        raise InputError(f"{wrong}: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # the latter for 2026-13-45, or a number of 5,000 digits
         raise InputError(f"{wrong}: {' '.join(str(error).split())}") from None
 
@@ -99,8 +98,22 @@ def _parsed(text: str, wrong: str) -> Any:
 class _Yaml(yaml.SafeLoader):
     """YAML 1.1 reads 1e-3 as a string and 1:30:00 as 5400; people and YAML 1.2 mean a number, and a string.
 
-    A key that is given twice is refused, and so are aliases that stand for more than a file of ours can hold.
+    A key that is given twice is refused, and so are more values and levels than a file of ours can hold, as they come,
+    and aliases that stand for more.
     """
+
+    _levels = _values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._levels += 1
+        self._values += 1
+        if self._levels > _MOST_LEVELS:
+            raise yaml.YAMLError(f"it is nested too deeply, in more than {_MOST_LEVELS} levels")
+        if self._values > _MOST_VALUES:
+            raise yaml.YAMLError(f"it holds more than {_MOST_VALUES:,} values, which no file of ours does")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
