@@ -50,34 +50,38 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
                 _fail(f"standard output could not be written: {why}", 1)
         except InputError as error:
             hint = _show(error.traceback, options)
-            _fail(" ".join(str(error).split()) + hint, 2)
-        except KeyboardInterrupt:
-            _fail(_STOPPED, 130)
-        except Stopped:
-            _fail(TIME_IS_UP, 75)
-        except TaskFailed as failure:
-            hint = _show(f"{failure}\n", options)
+            _fail(" ".join(str(error).split()) + hint, 2, error)
+        except KeyboardInterrupt as error:
+            _fail(_STOPPED, 130, error)
+        except Stopped as error:
+            _fail(TIME_IS_UP, 75, error)
+        except TaskFailed as error:
+            hint = _show(f"{error}\n", options)
             kept = "everything finished so far is kept; mend the cause and run the same command again"
-            _fail(f"{failure.sentence}; {kept}{hint}", 1)
+            _fail(f"{error.sentence}; {kept}{hint}", 1, error)
         except (Exception, SystemExit) as error:
             if comes_of_ctrl_c(error):
-                _fail(_STOPPED, 130)
+                _fail(_STOPPED, 130, error)
             if why := variables.refused(error):
-                _fail(why, 2)
+                _fail(why, 2, error)
             frames = user_frames(error)
             if loop := _link_to_itself(error):
-                _fail(f"{loop}: is a link that leads to itself; remove it", 2)
+                _fail(f"{loop}: is a link that leads to itself; remove it", 2, error)
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
-                _fail(f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there", 2)
+                _fail(
+                    f"{os.fsdecode(error.filename)}: {error.strerror.lower()}; correct the name, or what is there",
+                    2,
+                    error,
+                )
             if is_fault(error) and options.get("traceback") is False:
-                _fail(f"{said_of_fault(error)}; please report it with what --traceback shows", 1)
+                _fail(f"{said_of_fault(error)}; please report it with what --traceback shows", 1, error)
             if not frames:
                 raise
             hint = _show(user_traceback(error), options)
             # what the user's code ends in its midst would pass for done
             said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else " ".join(str(error).split())[:300]
-            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 2)
+            _fail(f"{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {said}{hint}", 2, error)
 
     return wrapped
 
@@ -98,6 +102,8 @@ def _show(traceback: str, options: Mapping[str, Any]) -> str:
     return " (--traceback shows the way to it)" if traceback and options.get("traceback") is False else ""
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"landscaper-hpc: {message}", file=sys.stderr)
+def _fail(message: str, code: int, error: BaseException | None = None) -> None:
+    """End with a message, unless another rank tells it."""
+    if not getattr(error, "told", False):
+        print(f"landscaper-hpc: {message}", file=sys.stderr)
     sys.exit(code)

@@ -73,17 +73,19 @@ def run_on_ranks(
     stop.install()
     with ExitStack() as stack:
         bars = stack.enter_context(Bars())
-        _once(comm, lambda: _enter(stack, campaign, retry_failed, stop, locked or part == "evaluate"))
+        _once(comm, lambda: _enter(stack, campaign, retry_failed, stop, locked or part == "evaluate", comm.size))
         if comm.rank > 0:
             stack.enter_context(log_to(campaign.inside, first=False))
         stages.perform(campaign, Ranks(comm, stop, bars), part)
     return comm.rank == 0 and (part is None or "conclude" in stages.PARTS[part].stages)
 
 
-def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool) -> None:
+def _enter(stack: ExitStack, campaign: Campaign, retry_failed: bool, stop: Stop, locked: bool, ranks: int) -> None:
     if not locked:
         stack.enter_context(only_one(campaign.folder, (lambda: stop.requested) if restarts() else None))
-    stack.enter_context(log_to(campaign.inside))
+    # srun is given more, by a script
+    launcher = ["mpiexec", "-n", str(ranks)] if ranks > 1 and "SLURM_JOB_ID" not in os.environ else []
+    stack.enter_context(log_to(campaign.inside, launcher=launcher))
     if retry_failed:
         stages.clear_failures(campaign)
 

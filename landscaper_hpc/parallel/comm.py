@@ -230,20 +230,24 @@ _SHARED: tuple[type[BaseException], ...] = (InputError, Stopped, KeyboardInterru
 
 
 def agree(comm: Comm, error: BaseException | None) -> None:
-    """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them."""
+    """Stop all ranks if one has failed: the failed raise their own error, the others that of the first of them. Who
+    would say what the first says is `told`: a thousand ranks may end by one Ctrl-C."""
     try:
         comm.meet()
     except _SHARED as interrupted:  # those that are waited for come all the same
         error = error or interrupted
     kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
-    said = "" if error is None else said_of_fault(error) if is_fault(error) else f"{error or type(error).__name__}"
+    said = "" if error is None else said_of_fault(error) if is_fault(error) else str(error) or type(error).__name__
     mine = None if error is None else (kind, said, getattr(error, "traceback", ""))
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
-    if error is not None:
-        raise error
-    if failures:
-        rank, (kind, message, way) = failures[0]
-        other = kind(f"rank {rank}: {message}")
-        if isinstance(other, InputError):
-            other.traceback = way
-        raise other
+    if not failures:
+        return
+    rank, (kind, message, way) = failures[0]
+    if error is None:
+        error = kind(f"rank {rank}: {message}")
+        if isinstance(error, InputError):
+            error.traceback = way
+        error.__dict__["told"] = True
+    elif mine is not None and comm.rank != rank and mine[:2] == (kind, message):
+        error.__dict__["told"] = True
+    raise error

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -84,13 +84,14 @@ def restarts() -> int:
 
 
 @contextmanager
-def log_to(inside: RunFolder, first: bool = True) -> Iterator[None]:
+def log_to(inside: RunFolder, first: bool = True, launcher: Sequence[str] = ()) -> Iterator[None]:
     """Times and events go to `logs/run.log`, so that results hold none; and how to go on to a file beside it. Of ranks
-    the first does so, and the others tell of nothing but faults of the program."""
+    the first does so, and the others tell of nothing but faults of the program. `launcher`: the words that started it.
+    """
     inside.logs.mkdir(parents=True, exist_ok=True)
     if first and Path(sys.argv[0]).name in _PROGRAM:
         with suppress(OSError):
-            words = ["landscaper-hpc", *sys.argv[1:]]
+            words = [*launcher, "landscaper-hpc", *sys.argv[1:]]
             inside.command.write_text(json.dumps({"folder": str(Path.cwd()), "words": words}) + "\n")
     handler = logging.FileHandler(inside.log)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not add to the error

@@ -139,6 +139,28 @@ def test_a_killed_rank_ends_all_and_the_next_run_goes_on(
     assert contents(tmp_path / "run") == expected
 
 
+def test_ctrl_c_ends_all_ranks_with_one_line_and_loses_nothing(
+    gated: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
+) -> None:
+    file, expected = gated
+    process = start(file, tmp_path / "run", 2)
+    done = "run/study.zarr/*/done/*/c.*"
+    gate.until("a shard is done", lambda: list(tmp_path.glob(done)) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)  # mpiexec hands it on
+    gate.until("it ends", lambda: process.poll() is not None)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.count("landscaper-hpc: stopped; everything finished so far is kept") == 1
+    said = command("status", tmp_path / "run").stdout
+    assert "nobody works on it; go on with: " in said
+    assert "mpiexec -n 2 landscaper-hpc run" in said.splitlines()[-1]
+    gate.close()
+    again = start(file, tmp_path / "run", 3)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
+    assert contents(tmp_path / "run") == expected
+
+
 def test_bad_input_on_all_ranks_is_said_once_each_and_ends_with_2(
     undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed
+from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.grid import Axis
 from landscaper_hpc.parallel.comm import MpiComm, RankError, SerialComm, agree
 from landscaper_hpc.store.folder import RunFolder
@@ -42,6 +44,22 @@ def test_an_abort_is_one_line(
     log = (tmp_path / "logs/run.log").read_text()
     assert log.count("rank 1: ZeroDivisionError: division by zero\nZeroDivisionError") == logged
     assert bool(log) == logged
+
+
+@pytest.mark.parametrize("error", [InputError("a.npy: is empty"), KeyboardInterrupt(), Stopped(), TaskFailed("a\nb")])
+def test_what_ends_all_ranks_is_said_by_one(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the first of those that met it; what is another error is said as well."""
+    theirs = (RankError if isinstance(error, TaskFailed) else type(error), str(error) or type(error).__name__, "")
+    said = []
+    for rank, mine in ((0, error), (1, error), (1, None), (1, InputError("another"))):
+        comm: Any = SerialComm()
+        comm.rank = rank
+        comm.gather = lambda own: [theirs, own]
+
+        with pytest.raises(SystemExit):
+            guarded(partial(agree, comm, mine))()
+        said.append(len(capsys.readouterr().err.splitlines()))
+    assert said == [1, 0, 0, 1]
 
 
 def test_a_fault_of_ours_is_told_to_all_ranks_with_its_place() -> None:
