@@ -13,9 +13,11 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from typer.testing import CliRunner
 
 from landscaper_hpc.cli import app
@@ -171,16 +173,23 @@ def command(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, stderr)
 
 
-def process(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run `landscaper-hpc` with these arguments as its own process."""
-    return subprocess.run(
-        [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        **more,  # type: ignore[call-overload]
-    )
+def process(
+    *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `landscaper-hpc` with these arguments as its own process; with an `env` it starts as a user's does."""
+    words = list(map(str, arguments))
+    more: dict[str, Any] = {"cwd": cwd, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if env is None:
+        program: subprocess.Popen[str] = Forked(words, **more)
+    else:
+        program = subprocess.Popen([sys.executable, "-m", "landscaper_hpc.cli", *words], env=env, text=True, **more)
+    with program:
+        try:
+            out, said = program.communicate(timeout=240)
+        except BaseException:
+            program.kill()
+            raise
+    return subprocess.CompletedProcess(words, program.returncode, out, said)
 
 
 def need_jobqueue() -> None:

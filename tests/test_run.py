@@ -8,14 +8,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from studies import Gate, contents, network, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
@@ -156,24 +155,11 @@ def test_kill_9_at_any_moment_and_resume(undisturbed: tuple[Path, dict[str, str]
     copy = tmp_path / "study"
     shutil.copytree(file.parent, copy)
     shutil.rmtree(copy / "made")
-    command = [
-        sys.executable,
-        "-m",
-        "landscaper_hpc.cli",
-        "run",
-        str(copy / "study.yaml"),
-        "--out",
-        str(tmp_path / "r"),
-    ]
+    words = ["run", copy / "study.yaml", "--out", tmp_path / "r", "--site", copy / "site.yaml"]
     generator = random.Random(5)
     killed = 0
     for patience in range(100):
-        process = subprocess.Popen(
-            [*command, "--site", str(copy / "site.yaml")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = Forked(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         try:
             _, errors = process.communicate(timeout=generator.uniform(0.3, 1) * 1.6**patience)
         except subprocess.TimeoutExpired:
@@ -219,15 +205,11 @@ def test_a_killed_worker_costs_only_its_tasks(gated: tuple[Path, dict[str, str]]
     shutil.copytree(file.parent, slow)
     shutil.rmtree(slow / "made")
     gate = Gate(slow / "study.yaml")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "landscaper_hpc.cli", "run", str(slow / "study.yaml"), "--out", str(tmp_path / "run")]
-        + ["--site", str(slow / "site.yaml")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["run", slow / "study.yaml", "--out", tmp_path / "run", "--site", slow / "site.yaml"]
+    process = Forked(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     sign = (slow if moment == "made" else tmp_path / "run") / moment
-    gate.until(moment, lambda: (sign.is_dir() and _children(process.pid)) or process.poll() is not None)
-    for worker in _children(process.pid):
+    gate.until(moment, lambda: sign.is_dir() and _workers(process.pid))
+    for worker in _workers(process.pid):
         os.kill(worker, signal.SIGKILL)
     gate.close()
     _, errors = process.communicate(timeout=240)
@@ -308,12 +290,9 @@ def test_a_failing_trainer_shows_its_own_traceback(undisturbed: tuple[Path, dict
         go(tmp_path / "study/study.yaml", tmp_path / "run")
 
 
-def _children(pid: int) -> list[int]:
+def _workers(pid: int) -> list[int]:
+    """Those that were forked, and the process that forks them is none."""
     import psutil
 
-    found = []
-    for child in psutil.Process(pid).children():
-        with suppress(psutil.Error):  # it has ended
-            if "spawn_main" in " ".join(child.cmdline()):  # the resource tracker of multiprocessing is no worker
-                found.append(child.pid)
-    return found
+    server = [child for child in psutil.Process(pid).children() if "forkserver" in " ".join(child.cmdline())]
+    return [worker.pid for each in server for worker in each.children()]

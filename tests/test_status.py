@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from contextlib import closing
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from forked import Forked
 from studies import Gate, command, network, process, wells
 
 from landscaper_hpc import InputError, Site, Study
@@ -242,9 +242,7 @@ def test_after_its_end_nobody_works_on_it(tmp_path: Path, number: signal.Signals
     file = network(tmp_path / "study", slow=0.001)
     words = ["run", str(file), "--out", str(tmp_path / "run"), "--workers", "2", "--set-site", "shard_points=5"]
     with closing(Gate(file)) as gate:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "landscaper_hpc.cli", *words], start_new_session=True, stderr=subprocess.DEVNULL
-        )
+        run = Forked(words, start_new_session=True, stderr=subprocess.DEVNULL)
         gate.until("a shard is done", lambda: list(tmp_path.glob("run/study.zarr/[!.]*/done/*/c.*")))
         found = status(tmp_path / "run")
         assert found["at_work"]

@@ -24,9 +24,11 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
 
-START_SECONDS, _PYTHON = 1.5, 0.5
-"""Seconds that a process takes to start, torch and all, where it takes so many until it can be given work: on a busy
-machine both take longer."""
+_LOADED = ["torch", "zarr", "landscaper_hpc.work.tasks"]
+"""What every worker needs and takes long to load."""
+START_SECONDS, _FIRST_START = 0.5, 2.0
+"""Seconds that another process takes until it helps, where the first, with torch to load, takes so many until it can be
+given work: on a busy machine both take longer."""
 
 
 class SerialMapper:
@@ -48,7 +50,8 @@ class SerialMapper:
 
 
 class LocalMapper:
-    """A pool of `workers` processes, started fresh (spawn), so that no thread or GPU context is inherited.
+    """A pool of `workers` processes, forked from one that has loaded torch and nothing else, so that it is loaded once
+    and no thread or GPU context is inherited.
 
     The processes stay from one `map_unordered` to the next, until `close`. The first does alone what takes it no longer
     than others would take to start.
@@ -139,12 +142,15 @@ class LocalMapper:
 
     def _started_pools(self) -> list[ProcessPoolExecutor]:
         if not self._pools:
-            context = mp.get_context("spawn")
+            context = mp.get_context("forkserver")
+            mp.set_forkserver_preload(_LOADED)
             self._reports = context.SimpleQueue()
             self._listener = threading.Thread(target=self._listen, args=(self._reports,), daemon=True)
             self._listener.start()
             self._pools = [
-                ProcessPoolExecutor(1, context, initializer=_start_worker, initargs=(self._reports, rank))
+                ProcessPoolExecutor(
+                    1, context, initializer=_start_worker, initargs=(self._reports, rank, dict(os.environ))
+                )
                 for rank in range(self.workers)
             ]
         return self._pools
@@ -154,7 +160,7 @@ class LocalMapper:
         asked = time.monotonic()
 
         def started(_: Future[None]) -> None:
-            self._slowness = max(1.0, (time.monotonic() - asked) / _PYTHON)
+            self._slowness = max(1.0, (time.monotonic() - asked) / _FIRST_START)
 
         pool.submit(_nothing).add_done_callback(started)
 
@@ -213,9 +219,11 @@ def _in_turn(items: Iterable[Item]) -> Callable[[int], Item | None]:
     return lambda place: next(upcoming, None)
 
 
-def _start_worker(reports: Any, rank: int) -> None:
+def _start_worker(reports: Any, rank: int, environment: dict[str, str]) -> None:
     global _reports
     _reports = reports
+    os.environ.clear()  # that of the process which was forked may be of an earlier run
+    os.environ.update(environment)
     os.environ[LOCAL_RANK] = str(rank)
     streams.steady()
     # Ctrl-C reaches the whole process group: the client decides, workers finish their task

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from forked import Forked
 from studies import command, contents, wells
 
 from landscaper_hpc.status import status
@@ -85,17 +86,18 @@ class Way:
 
     def start(self, file: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
         words = ["run", str(file), "--out", str(folder), "--executor", self.executor, "--set-site", "shard_points=5"]
-        return self.process([*CLI, *words, *self._options, *more])
+        return self.process([*words, *self._options, *more])
 
     def process(self, words: list[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*self._before, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, **self._env},
-        )
+        more: dict[str, Any] = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+            "env": {**os.environ, **self._env},
+        }
+        if self._before:
+            return subprocess.Popen([*self._before, *CLI, *words], text=True, **more)
+        return Forked(words, **more)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         own = psutil.Process(process.pid)

@@ -26,7 +26,7 @@ class OnCluster(Way):
         self._cluster = cluster
 
     def process(self, words: list[str]) -> subprocess.Popen[str]:
-        return self._cluster.start_client(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        return self._cluster.start_client(*CLI, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         process.kill()

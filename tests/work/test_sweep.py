@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forked import Forked
 from studies import command, contents, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
@@ -159,9 +160,7 @@ def test_killed_in_the_middle_it_tells_what_is_missing_and_goes_on(
     file, expected = undisturbed
     arguments = ["sweep", file, "--out", tmp_path / "sweep", "--site", file.with_name("site.yaml")]
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)], stderr=said, start_new_session=True
-        )
+        process = Forked(arguments, stderr=said, start_new_session=True)
     deadline = time.monotonic() + 600
     # the first study's results are there, and the others are not all
     while not list((tmp_path / "sweep").glob("studies/*/report.html")):

@@ -40,9 +40,10 @@ def pool_worker(scene: Scene) -> None:
 
     def kill() -> None:
         try:
-            workers = [p for p in psutil.Process(client.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-            scene.random.choice(workers).kill()
-        except (psutil.NoSuchProcess, IndexError):
+            children = psutil.Process(client.pid).children()
+            (server,) = [p for p in children if "forkserver" in " ".join(p.cmdline())]
+            scene.random.choice(server.children()).kill()
+        except (psutil.NoSuchProcess, ValueError, IndexError):
             raise Missed from None
 
     scene.strike(kill)
