@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,10 @@ from landscaper_hpc.commands.options import Json, SetSite, SiteFile, load_site
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
+
+
+Finding = tuple[str, bool | None, str]
+"""What was looked at; whether it works (None: optional, and not there); what was found."""
 
 
 def doctor(
@@ -68,11 +72,29 @@ def _print_scripts(folder: Path | None, site: Site) -> None:
     print_scripts(Campaign((folder or folder_of(site)) / "a_study", ()), site, site.slurm.nodes * site.slurm.tasks)
 
 
-def _findings(folder: Path | None, site: Site) -> Iterator[tuple[str, bool | None, str]]:
-    """(what, works / does not / optional and not there, finding)."""
+def _findings(folder: Path | None, site: Site) -> Iterator[Finding]:
+    """Each look by itself: one that fails is a finding, and the others go on."""
     from landscaper_hpc.executors import slurm_site_checks as site_checks
 
     slurm = site.executor == "slurm"
+    looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("packages", lambda: _packages(slurm)),
+        ("machine", lambda: [_memory()]),
+        ("gpu", lambda: [_gpus()]),
+        ("commands", _commands),
+        ("file system", lambda: [_file_system(folder or site_checks.folder_of(site))]),
+        ("merge tree", lambda: [_compiler()]),
+    ]
+    if slurm:
+        looks += site_checks.looks(site)
+    for name, look in looks:
+        try:
+            yield from look()
+        except Exception as error:
+            yield name, False, f"could not be looked at: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _packages(slurm: bool) -> Iterator[Finding]:
     yield "python", sys.version_info >= (3, 11), sys.version.split()[0]
     for package in ("torch", "numpy", "numba", "zarr", "xarray"):
         yield package, _version(package) is not None, _version(package) or "not installed"
@@ -84,15 +106,12 @@ def _findings(folder: Path | None, site: Site) -> Iterator[tuple[str, bool | Non
             True if found else False if needed else None,
             found or f"not installed: pip install 'landscaper-hpc[{extra}]'",
         )
-    yield _memory()
-    yield _gpus()
+
+
+def _commands() -> Iterator[Finding]:
     for command, purpose in (("mpiexec", "MPI"), ("srun", "Slurm"), ("apptainer", "containers")):
         place = shutil.which(command)
         yield command, True if place else None, place or f"not on the PATH: no {purpose} from here"
-    yield _file_system(folder or site_checks.folder_of(site))
-    yield _compiler()
-    if slurm:
-        yield from site_checks.site_findings(site)
 
 
 def _version(package: str) -> str | None:
@@ -102,7 +121,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _memory() -> tuple[str, bool | None, str]:
+def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
@@ -110,14 +129,14 @@ def _memory() -> tuple[str, bool | None, str]:
     return "machine", True, f"{cores} cores, {memory.total / 1e9:.1f} GB of memory, {memory.available / 1e9:.1f} free"
 
 
-def _gpus() -> tuple[str, bool | None, str]:
+def _gpus() -> Finding:
     import torch
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return "gpu", True if names else None, ", ".join(names) or "none that torch sees: studies run on the CPU"
 
 
-def _file_system(folder: Path) -> tuple[str, bool | None, str]:
+def _file_system(folder: Path) -> Finding:
     """The store needs rename to replace a file, and fsync of files and folders."""
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.files import publish
@@ -138,7 +157,7 @@ def _file_system(folder: Path) -> tuple[str, bool | None, str]:
     )
 
 
-def _compiler() -> tuple[str, bool | None, str]:
+def _compiler() -> Finding:
     import numpy as np
 
     from landscaper_hpc.topology import merge_tree

@@ -73,3 +73,15 @@ def load_site(
     return Site.load(
         file, [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     )
+
+
+def planned_folder(name: str, site: Site, out: Path | None) -> tuple[Path, str]:
+    """Where a study or sweep will be; and as the site says it, where that is no place of this machine."""
+    from landscaper_hpc.errors import InputError
+
+    try:
+        return site.folder(name, out), ""
+    except InputError:
+        if site.executor != "slurm":
+            raise
+        return Path("runs") / name, f"{site.scratch}/{name}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from landscaper_hpc import strict_json
 from landscaper_hpc.commands.options import (
@@ -18,8 +22,15 @@ from landscaper_hpc.commands.options import (
     Workers,
     load_site,
     load_study,
+    planned_folder,
 )
 from landscaper_hpc.commands.sweep import plan_sweep
+
+if TYPE_CHECKING:
+    from landscaper_hpc.executors.job_plan import JobPlan
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
+    from landscaper_hpc.work.estimate import Estimate
 
 
 def plan(
@@ -30,18 +41,24 @@ def plan(
     out: Out = None,
     workers: Workers = None,
     device: Device = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="points per second of one process, where it was measured on the site's own nodes"),
+    ] = None,
     as_json: Json = False,
     traceback: Traceback = False,
 ) -> None:
     """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
 
-    Measures the rate of evaluation on this machine for about two seconds.
+    Measures the rate of evaluation on this machine for about two seconds. For a Slurm site also job arrays, walltimes,
+    memory, node-hours and what limits it; that works on a laptop, too, where --rate tells what a GPU of the site does.
 
     \b
     Examples:
       landscaper-hpc plan study.yaml
       landscaper-hpc plan study.yaml --set grid.count=41 --device cuda
       landscaper-hpc plan study.yaml --site perlmutter --set-site slurm.nodes=8 --json
+      landscaper-hpc plan study.yaml --site perlmutter --rate 20000
     """
     from landscaper_hpc.status import duration
     from landscaper_hpc.study.schema import read_yaml
@@ -53,16 +70,22 @@ def plan(
         plan_sweep(SweepConfig.load(study, set_ or ()), where, out, as_json)
         return
     loaded = load_study(study, set_)
-    folder = where.folder(loaded.name, out)
-    found = estimate(loaded, where, folder)
+    folder, missing = planned_folder(loaded.name, where, out)
+    here = _here(where)
+    found = estimate(loaded, here, folder)
+    if rate is not None:
+        found = replace(found, points_per_second=rate)
+    jobs = _jobs(loaded, where, found, folder) if where.executor == "slurm" else None
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
-    free = shutil.disk_usage(existing).free
+    free = None if missing else shutil.disk_usage(existing).free
     if as_json:
         derived = {
             name: getattr(found, name) for name in ("seconds", "device_hours", "confirm_seconds", "error_bars_seconds")
         }
-        where_to = {"folder": str(folder), "free_bytes": free}
-        print(strict_json.dumps({**asdict(found), **derived, **where_to, "device": where.device}))
+        where_to = {"folder": missing or str(folder), "free_bytes": free}
+        on = {"device": where.device, "measured_on": None if rate else here.device}
+        slurm = {} if jobs is None else {"slurm": asdict(jobs)}
+        print(strict_json.dumps({**asdict(found), **derived, **where_to, **on, **slurm}))
         return
     shape = " × ".join(map(str, found.shape))
     if loaded.scope is None:
@@ -76,8 +99,10 @@ def plan(
     print(f"files       about {found.files:,}, {_bytes(found.store_bytes)} in all")
     print(
         f"rate        {found.points_per_second:,.3g} points/s in one process "
-        f"({loaded.precision}, batches of {found.batch}, {where.device})"
+        f"({loaded.precision}, batches of {found.batch}, {'as given' if rate else here.device})"
     )
+    if rate is None and here.device != where.device:
+        print(f"            there is no {where.device} here: measured on the CPU; give what a GPU does by --rate")
     unit = "GPU-hours" if where.device.startswith("cuda") else "core-hours"
     print(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
@@ -95,7 +120,53 @@ def plan(
         of = f" of {whole:,} batches, and on the {few:,}" if few < whole else ""
         said = f"{found.checked:,} minima and saddles on all data{of}"
         print(f"error bars  {most}{said}, about {duration(found.error_bars_seconds)}{fewer}")
+    if jobs is not None:
+        _print_jobs(jobs)
+    if free is None:
+        print(f"folder      {missing}: of another machine, not looked at")
+        return
     print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
+
+
+def _here(site: Site) -> Site:
+    """The site as far as it can be measured here: its nodes may have GPUs where this machine has none."""
+    if site.executor != "slurm" or not site.device.startswith("cuda"):
+        return site
+    import torch
+
+    return site if torch.cuda.device_count() else site.model_copy(update={"device": "cpu"})
+
+
+def _jobs(study: Study, site: Site, found: Estimate, folder: Path) -> JobPlan:
+    from landscaper_hpc.executors.job_plan import job_plan
+    from landscaper_hpc.objective.device import peak_resident
+    from landscaper_hpc.work.campaign import Campaign
+
+    campaign = Campaign.of(study, site, folder)
+    return job_plan(campaign, site, found.shards, found.points_per_shard, found.points_per_second, peak_resident())
+
+
+def _print_jobs(plan: JobPlan) -> None:
+    from landscaper_hpc.status import duration
+
+    for job in plan.jobs:
+        sizes = f"job arrays of {', '.join(map(str, job.arrays))} × " if job.stage == "evaluate" else ""
+        nodes = f"{job.nodes} node{'s' if job.nodes > 1 else ''}"
+        gpus = f", {job.gpus_per_node} GPUs" if job.gpus_per_node else ""
+        kind = f" ({job.constraint})" if job.constraint else ""
+        memory = f", {job.memory}" if job.memory else ""
+        print(
+            f"{job.stage:<11} {sizes}{nodes}{kind} of {job.tasks_per_node} processes{gpus}{memory}, walltime "
+            f"{duration(60 * job.minutes)}"
+        )
+    print(f"memory      about {_bytes(plan.memory)} in one process, as measured here")
+    again = f", each job started {plan.runs} times" if plan.runs > 1 else ""
+    print(f"on Slurm    evaluation about {duration(plan.seconds)} with {plan.processes:,} processes{again}")
+    print(
+        f"node-hours  {plan.node_hours:.3g} of evaluation, at most {plan.most_other_node_hours:.3g} of the other jobs"
+    )
+    for limit in plan.limits:
+        print(f"limited by  {limit}")
 
 
 def _bytes(n: float) -> str:

@@ -21,6 +21,7 @@ from landscaper_hpc.commands.options import (
     Verbose,
     Workers,
     load_site,
+    planned_folder,
 )
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ def sweep(
     start = time.monotonic()
     config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
     where = load_site(site, workers, device, executor, set_site, accept_versions)
-    folder = where.folder(config.name, out)
     if dry_run:
         plan_sweep(config, where, out, as_json)
         return
+    folder = where.folder(config.name, out)
     campaign = open_sweep(config, where, folder)
     if run_campaign(campaign, where, retry_failed, detach=detach):
         inside = SweepFolder(folder)
@@ -106,7 +107,7 @@ def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool)
     from landscaper_hpc.work.estimate import files_of
     from landscaper_hpc.work.sweep import Studies
 
-    folder = site.folder(config.name, out)
+    folder, elsewhere = planned_folder(config.name, site, out)
     refuse_inside(folder.resolve())
     made = Studies(config, site, folder.resolve())
     shards = files = 0
@@ -119,7 +120,7 @@ def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool)
     names = [entry.name for entry in made.entries]
     if as_json:
         counts = {"points": points, "shards": shards, "files": files, "shared_directions": len(made.shared)}
-        print(strict_json.dumps({"studies": names, **counts, "folder": str(folder)}))
+        print(strict_json.dumps({"studies": names, **counts, "folder": elsewhere or str(folder)}))
         return
     print(f"studies     {len(names):,}: {', '.join(names[:3])}{', …, ' + names[-1] if len(names) > 3 else ''}")
     print(f"points      {points:,}")
@@ -127,4 +128,4 @@ def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool)
     print(f"files       about {files:,}: 2 for each shard; fewer with a larger shard_points in the site")
     shared = "" if not made.shared else f", {len(made.shared)} shared"
     print(f"directions  {'each study its own' if not made.shared else config.directions_from}{shared}")
-    print(f"folder      {folder}")
+    print(f"folder      {elsewhere or folder}")

@@ -39,7 +39,8 @@ exit "$code\""""
 
 def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | None = None) -> dict[str, Any]:
     """What `submitit.SlurmExecutor.update_parameters` takes, for a job of this stage."""
-    slurm = site.slurm
+    slurm = site.slurm.of(stage)
+    _refuse_without_gpus(campaign, site, stage)
     minutes = -(-slurm.seconds // 60)
     tasks = slurm.tasks
     if stage == "prepare":
@@ -82,6 +83,19 @@ def parameters(campaign: Campaign, site: Site, stage: str, dependency: str | Non
     }
 
 
+def _refuse_without_gpus(campaign: Campaign, site: Site, stage: str) -> None:
+    """`InputError` where gradients are to be taken on nodes that have no GPU, of a study that runs on GPUs."""
+    without = site.slurm.gpus_per_node and not site.slurm.of(stage).gpus_per_node
+    if not (without and site.device.startswith("cuda")):
+        return
+    answers = stage == "topology" and any(plan.study.asked() for plan in campaign.plans)
+    if answers or stage == "prepare":
+        what = (
+            "directions are" if stage == "prepare" else "what is asked for beside merge trees (confirm, error_bars) is"
+        )
+        raise InputError(f"slurm.stages.{stage}: {what} computed there, on {site.device}; give it gpus_per_node")
+
+
 def setup(site: Site) -> Iterator[str]:
     """Lines before srun. Every word of a profile is quoted here, beside what its type refused."""
     if site.slurm.modules:
@@ -92,9 +106,9 @@ def setup(site: Site) -> Iterator[str]:
         yield f"export {variable}={shlex.quote(text)}"
 
 
-def seconds(site: Site) -> float:
-    """How long a job's work may take before it has to stop."""
-    return float(site.slurm.seconds - site.slurm.warning_s)
+def seconds(site: Site, stage: str) -> float:
+    """How long the work of a stage's job may take before it has to stop."""
+    return float(site.slurm.of(stage).seconds - site.slurm.warning_s)
 
 
 def python(campaign: Campaign, site: Site) -> str:

@@ -184,7 +184,7 @@ class _Client:
         part = action.part
         file, sha256 = hand_over(self._campaign, self._site, scripts.jobs_folder(self._campaign))
         executor = self._executor(action, size)
-        job = StageJob(str(file), sha256, part, scripts.seconds(self._site))
+        job = StageJob(str(file), sha256, part, scripts.seconds(self._site, part))
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 submitted = executor.submit_array([job] * size)

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from landscaper_hpc.executors import scripts
@@ -30,29 +30,43 @@ comm.gather(0)
 """
 
 
-def site_findings(site: Site) -> Iterator[Finding]:
-    """Findings about a site with `executor: slurm`. Starts two ranks for a moment, where there is a free node."""
-    yield from _commands(site)
+Look = tuple[str, Callable[[], Iterable[Finding]]]
+"""What is looked at, and what looks."""
+
+
+def looks(site: Site) -> Iterator[Look]:
+    """At a site with `executor: slurm`. Starts two ranks for a moment, where there is a free node."""
+    yield "Slurm", lambda: _commands(site)
     if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
         return
+    yield "controller", lambda: [_controller()]
+    yield "arrays", lambda: [_arrays(site)]
+    yield "partition", lambda: [_partition(site)]
+    yield "nodes", lambda: [usable_nodes(site)]
+    yield "account", lambda: [_account(site)]
+    yield "qos", lambda: [_association("qos", site.slurm.qos, "qos", None, "name")]
+    yield "constraint", lambda: [_constraint(site)]
+    yield "submission", lambda: [_submission(site)]
+    yield "launcher", lambda: [_launcher(site)]
+    yield "MPI", lambda: [_mpi(site)]
+
+
+def _controller() -> Finding:
     answered, text = ask("scontrol", "ping")
-    yield "controller", answered and "UP" in text, text or "does not answer"
-    yield _arrays(site)
-    yield _partition(site)
-    nodes = usable_nodes(site)
-    yield nodes
-    yield _association("account", site.slurm.account, "assoc", f"user={getpass.getuser()}", "account")
-    yield _association("qos", site.slurm.qos, "qos", None, "name")
-    yield _constraint(site)
-    yield _submission(site)
-    yield _launcher(site)
-    if nodes[1] is False:
-        yield "MPI", None, "not tried: no node of the partition can be used"
-        return
+    return "controller", answered and "UP" in text, text or "does not answer"
+
+
+def _account(site: Site) -> Finding:
+    return _association("account", site.slurm.account, "assoc", f"user={getpass.getuser()}", "account")
+
+
+def _mpi(site: Site) -> Finding:
+    if usable_nodes(site)[1] is False:
+        return "MPI", None, "not tried: no node of the partition can be used"
     try:
-        yield _ranks(site)
+        return _ranks(site)
     except OSError as error:
-        yield "MPI", None, f"not tried: {error}"
+        return "MPI", None, f"not tried: {error}"
 
 
 def folder_of(site: Site) -> Path:

@@ -76,7 +76,7 @@ class Peak:
 
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device)) - self._before
-        return max(0, _peak_resident() - self._before)
+        return max(0, peak_resident() - self._before)
 
     def free(self) -> int:
         """What is free now."""
@@ -93,7 +93,8 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """The most memory that this process ever had, in bytes."""
     import resource
     import sys
 

@@ -109,6 +109,28 @@ class Limits(Strict):
     max_array: int | None = Field(None, ge=1, description="tasks of one array; default: MaxArraySize of scontrol")
 
 
+class Stage(Strict):
+    """What the jobs of one stage ask for instead of what all do."""
+
+    account: Word | None = None
+    partition: Word | None = None
+    qos: Word | None = None
+    constraint: Constraint | None = None
+    gpus_per_node: int | None = Field(None, ge=0)
+    tasks_per_node: int | None = Field(None, ge=1)
+    cpus_per_task: int | None = Field(None, ge=1)
+    memory: Memory | None = None
+    walltime: Walltime | None = None
+
+
+class Stages(Strict):
+    """Stages that need no GPU need no node that has one. `topology` needs one only to confirm, or for error bars."""
+
+    prepare: Stage = Stage()
+    topology: Stage = Stage()
+    report: Stage = Stage()
+
+
 class Slurm(Strict):
     """What every job asks of Slurm."""
 
@@ -135,6 +157,7 @@ class Slurm(Strict):
         None, description="the Python of jobs; default: the one that submits, or of the container"
     )
     launcher: Launcher = Launcher()
+    stages: Stages = Stages()
     limits: Limits = Limits()
     options: dict[Option, bool | int | OptionText] = Field(
         {}, description="further options of sbatch, by long name; true for one without a value"
@@ -154,12 +177,22 @@ class Slurm(Strict):
 
     @model_validator(mode="after")
     def _time_to_work(self) -> Slurm:
+        for slurm in (self, *map(self.of, Stages.model_fields)):
+            slurm._leaves_time()
+        return self
+
+    def _leaves_time(self) -> None:
         if self.seconds < self.warning_s + 120:
             raise ValueError(
                 f"walltime {self.walltime} leaves less than two minutes before the warning, {self.warning_s} s before "
                 "its end; give more walltime or less warning_s"
             )
-        return self
+
+    def of(self, stage: str) -> Slurm:
+        """What the jobs of a stage ask."""
+        own = getattr(self.stages, stage, None)
+        given = {} if own is None else {key: value for key, value in own if value is not None}
+        return self.model_copy(update=given)
 
     @property
     def seconds(self) -> int:

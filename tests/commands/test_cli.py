@@ -194,6 +194,25 @@ def test_doctor(tmp_path: Path) -> None:
     assert command("doctor", tmp_path / "nowhere").returncode == 1
 
 
+def test_doctor_goes_on_after_what_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RuntimeError("the driver\nis gone")
+
+    whole = json.loads(command("doctor", tmp_path, "--json").stdout)
+    monkeypatch.setattr(torch.cuda, "device_count", fails)
+    monkeypatch.setattr("landscaper_hpc.commands.doctor._compiler", fails)
+    done = command("doctor", tmp_path, "--json")
+    assert done.returncode == 1
+    found = {item["name"]: item for item in json.loads(done.stdout)["findings"]}
+    assert list(found) == [item["name"] for item in whole["findings"]]
+    for name in ("gpu", "merge tree"):
+        assert found[name]["finding"] == "could not be looked at: RuntimeError: the driver is gone"
+        assert found[name]["ok"] is False
+    asked = command("doctor", "--site", "perlmutter")  # $SCRATCH is not set
+    assert "$SCRATCH/landscapes names a variable that is not set" in asked.stdout
+    assert "merge tree" in asked.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
