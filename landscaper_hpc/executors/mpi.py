@@ -18,7 +18,7 @@ from landscaper_hpc.store.lock import log_to, only_one, restarts
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.answering import Arrays, Batch, Question, answer_all, answer_by, done_here, label_of
-from landscaper_hpc.work.campaign import Campaign
+from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.executor import Asked, Mapper
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.seeking import seek_together
@@ -257,13 +257,16 @@ def _advance(landscapes: Sequence[Landscape]) -> int:
 
 
 def _kept(items: Sequence[object]) -> object:
-    """What preparing landscapes, or answering what is asked of them, leaves behind and goes on from, as it is now."""
+    """What preparing landscapes, answering what is asked of them, or writing results leaves behind and goes on from, as
+    it is now."""
     files: list[bool] = []
     folders = set()
     for item in items:
         if isinstance(item, Landscape):
             files += [item.prepared(), item.file.exists()]
             folders.add(item.inside.resume)
+        elif isinstance(item, Plan):
+            files.append(item.finished())
         elif isinstance(item, SharedDirections):
             files.append(item.landscape.file.exists())
             folders.add(item.file.parent)

@@ -1,4 +1,5 @@
-"""How the numbers of a landscape depend on the region and the grid: on parts of one grid, without a new evaluation.
+"""How the numbers of a landscape depend on the region and the grid: on parts of one grid, without a new evaluation,
+and on grids of larger regions, which have the points of its inner half in common with it.
 
 A part has the first d axes (the others at the checkpoint), the middle 1, 1/2 or 1/4 of the range, every point of it or
 every second or fourth; its values are the whole grid's, bit for bit.
@@ -70,11 +71,34 @@ def parts(shape: Sequence[int], checkpoint: Sequence[int]) -> Iterator[GridPart]
                 )
 
 
+def widened(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As many coordinates (k,), k odd, over twice the range: what of them lies within it is every second one of it."""
+    middle = len(coordinates) // 2
+    places = 2 * (np.arange(len(coordinates)) - middle)
+    step = (coordinates[-1] - coordinates[0]) / (len(coordinates) - 1)
+    inside = np.abs(places) <= middle
+    found: NDArray[np.float64] = coordinates[middle] + places * step
+    found[inside] = coordinates[middle + places[inside]]
+    return found
+
+
+def shared(shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where in the grid of twice the range the points are that it shares with one of this shape, and where in that."""
+    halves = [k // 4 for k in shape]  # on either side of the middle
+    there = tuple(slice(k // 2 - h, k // 2 + h + 1) for k, h in zip(shape, halves, strict=True))
+    here = tuple(slice(k // 2 - 2 * h, k // 2 + 2 * h + 1, 2) for k, h in zip(shape, halves, strict=True))
+    return there, here
+
+
 def sensitivity(
-    values: NDArray[Any], checkpoint: Sequence[int], confirm: Callable[[GridPart, MergeTree], int] | None = None
+    values: NDArray[Any],
+    checkpoint: Sequence[int],
+    confirm: Callable[[GridPart, MergeTree], int] | None = None,
+    share: float = 1.0,
 ) -> list[Row]:
     """The numbers of every part of a field with every connectivity; `checkpoint` is the index of its place. `confirm`
-    counts the minima of the loss that those of a part lead to; it is asked part by part.
+    counts the minima of the loss that those of a part lead to; it is asked part by part. Of a field that has `share`
+    times the range, more than 1, only parts with all of that: the others are parts of what it is larger than.
 
     Returns
     -------
@@ -83,10 +107,12 @@ def sensitivity(
     """
     rows = []
     for part in parts(values.shape, checkpoint):
+        if share > 1 > part.share:
+            continue
         field = np.ascontiguousarray(values[part.region])
         for connectivity in CONNECTIVITIES.own:
             tree = merge_tree(field, connectivity)
             numbers = mean_climb(tree), smad(tree), decided_by(tree), tree.n_minima
             confirmed = None if confirm is None else confirm(part, tree)
-            rows.append(Row(part.directions, part.share, part.shape, connectivity, *numbers, confirmed))
+            rows.append(Row(part.directions, share * part.share, part.shape, connectivity, *numbers, confirmed))
     return rows

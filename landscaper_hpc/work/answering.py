@@ -103,13 +103,46 @@ class Question(NamedTuple):
     answer: Callable[[Landscape, Deal], Answer]
 
 
-def answer_all(questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:
-    """Answer what is asked of finished landscapes, with batches dealt out by a mapper."""
-    answer_by(questions, landscapes, partial(_deal, mapper=mapper, bars=bars))
+_MANY = 4
+"""So many landscapes for each process keep all busy to the end, near enough."""
 
 
-def answer_here(questions: Sequence[Question], item: Landscape) -> None:
-    """Answer what is asked of a finished landscape, in this process."""
+def answer_all(
+    questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars, processes: int = 1
+) -> None:
+    """Answer what is asked of finished landscapes, by a mapper with so many processes: with batches of one landscape
+    after another dealt out, or with whole landscapes where there are many, as each has to be loaded where it is worked
+    on."""
+    if 1 < processes * _MANY <= len(landscapes):
+        _answer_each(questions, landscapes, mapper, bars)
+    else:
+        answer_by(questions, landscapes, dealt_by(mapper, bars))
+
+
+def dealt_by(mapper: Mapper, bars: Bars) -> Deal:
+    """Has batches done by a mapper."""
+    return partial(_deal, mapper=mapper, bars=bars)
+
+
+def _answer_each(questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:
+    label, done = "landscapes with their answers", 0
+
+    def missing() -> list[Landscape] | None:
+        nonlocal done
+        left = [item for item in landscapes if _unanswered(questions, item)]
+        done = len(landscapes) - len(left)
+        bars.update(label, done, len(landscapes))
+        return left or None
+
+    def on_done(item: Landscape) -> None:
+        nonlocal done
+        done += 1
+        bars.update(label, min(done, len(landscapes)), len(landscapes))
+
+    until_done(mapper, partial(_answer_one, questions), missing, None, on_done)
+
+
+def _answer_one(questions: Sequence[Question], item: Landscape, progress: Progress) -> None:
     _answer(questions, item, done_here)
 
 
@@ -178,10 +211,14 @@ def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:
 
 def _answer(questions: Sequence[Question], item: Landscape, deal: Deal) -> None:
     asked = item.study.asked()
-    for question in questions:
-        if question.name in asked and not _is_answered(item, question.name, asked[question.name]):
-            item.inside.resume.mkdir(parents=True, exist_ok=True)
-            item.open().write_answer(question.name, asked[question.name], question.answer(item, deal))
+    for question in _unanswered(questions, item):
+        item.inside.resume.mkdir(parents=True, exist_ok=True)
+        item.open().write_answer(question.name, asked[question.name], question.answer(item, deal))
+
+
+def _unanswered(questions: Sequence[Question], item: Landscape) -> list[Question]:
+    asked = item.study.asked()
+    return [one for one in questions if one.name in asked and not _is_answered(item, one.name, asked[one.name])]
 
 
 def _is_answered(item: Landscape, name: str, asked: dict[str, Any]) -> bool:

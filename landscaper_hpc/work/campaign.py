@@ -59,6 +59,12 @@ class Plan:
         """Whether there are results and their report, which is written last."""
         return self.inside.finished()
 
+    def grown(self) -> bool:
+        """Whether there are results, or merge trees where more than these is asked for. Looks, and does not read."""
+        return self.finished() or bool(
+            self.study.asked() and self.evaluated() and all(item.open().has_tree() for item in self.landscapes)
+        )
+
     def __str__(self) -> str:
         return f"study {self.study.name}"
 

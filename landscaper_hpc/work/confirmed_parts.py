@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,11 @@ class ConfirmedParts:
     """Counts the interior minima of the loss that the minima of a part lead to, as `confirm` does for the whole grid:
     of the most persistent, as many as the study says."""
 
-    def __init__(self, item: Landscape, values: NDArray[Any]) -> None:
+    def __init__(self, item: Landscape, coordinates: Sequence[Array], values: NDArray[Any]) -> None:
         assert item.study.confirm is not None
         self._surface = surface_of(item)
         self._most = item.study.confirm.minima
-        self._coordinates, self._values = item.open().grid.coordinates(), values
+        self._coordinates, self._values = coordinates, values
 
     def __call__(self, part: GridPart, tree: MergeTree) -> int:
         n = part.directions

@@ -44,7 +44,8 @@ class Deal:
 
 
 class Pool:
-    """The shards of `plans`, and with `finish` also the finishing of each as soon as its last shard is there."""
+    """The shards of `plans`, and with `finish` also the finishing of each as soon as its last shard is there: up to its
+    merge trees where more is asked for."""
 
     def __init__(self, plans: Sequence[Plan], finish: bool, on_points: Callable[[int, int], None]) -> None:
         """`on_points(done, total)` is called with the number of points."""
@@ -62,7 +63,7 @@ class Pool:
         self._urgent.clear()
         pending = []
         for plan in self._plans.values():
-            if self._finish and plan.finished():
+            if self._finish and plan.grown():
                 size = plan.study.make_grid().size * len(plan.landscapes)
                 self._points += size
                 self._total += size

@@ -54,4 +54,4 @@ class Mapped:
         stages.topology(item, self.bars)
 
     def answer(self, questions: Sequence[Question], landscapes: Sequence[Landscape]) -> None:
-        answer_all(questions, landscapes, self._mapper, self.bars)
+        answer_all(questions, landscapes, self._mapper, self.bars, landscapes[0].site.planned_workers())

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from landscaper_hpc.errors import TaskFailed
-from landscaper_hpc.progress import Bars, Progress
+from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.work import confirming, error_bars
-from landscaper_hpc.work.answering import Question, answer_here
+from landscaper_hpc.work.answering import Question
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import WorkItem
-from landscaper_hpc.work.executor import Mapper
+from landscaper_hpc.work.executor import Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.points import tidy
 from landscaper_hpc.work.preparation import prepare_all, share_directions
@@ -136,7 +136,8 @@ def _prepare(campaign: Campaign, carrier: Carrier) -> None:
 
 
 class Shards:
-    """What is to be evaluated of a campaign. A study of a sweep is finished as soon as its last shard is there."""
+    """What is to be evaluated of a campaign. A study of a sweep is finished as soon as its last shard is there; where
+    more than merge trees is asked for, it has these then."""
 
     def __init__(self, campaign: Campaign) -> None:
         self.plans = [plan for plan in campaign.plans if plan.prepared()]
@@ -155,10 +156,10 @@ class Shards:
         if not self.apart:
             return
         plan = self._by_folder[item.inside.path]
-        if plan.finished() or not plan.evaluated():
+        if plan.grown() or not plan.evaluated():
             return
         with Leases(self._leases).hold(f"finish.{plan.study.name}") as mine:
-            if mine and not plan.finished():
+            if mine and not plan.grown():
                 finish(plan, processes)
 
 
@@ -178,7 +179,7 @@ def do_item(item: WorkItem, progress: Progress) -> None:
 
 
 def finish(plan: Plan, processes: int) -> bool:
-    """Verify, merge trees, results, report, by one of so many processes of a node.
+    """Verify, merge trees, and where no more is asked for results and report, by one of so many processes of a node.
 
     False where shards were damaged: they are pending again.
     """
@@ -186,10 +187,15 @@ def finish(plan: Plan, processes: int) -> bool:
         return False
     for item in plan.landscapes:
         topology(item, None, processes=processes)
-        answer_here(_QUESTIONS, item)
+    if not plan.study.asked():  # or else that is dealt out, to all that are there
+        write_results(plan)
+    return True
+
+
+def write_results(plan: Plan, progress: Progress = silent) -> None:
+    """The results and the report of a study of a sweep."""
     plan.write_results()
     log.info("%s: finished", plan)
-    return True
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------
@@ -309,11 +315,28 @@ _QUESTIONS = (confirming.QUESTION, error_bars.QUESTION)
 
 
 def _answer(campaign: Campaign, carrier: Carrier) -> None:
-    asked = [item for item in campaign.landscapes if item.study.asked()]
-    if campaign.apart or campaign.scoped or not asked:
+    if campaign.scoped:
         return
-    carrier.answer(_QUESTIONS, asked)
+    # of a sweep: those that miss a shard stay as they are
+    plans = [plan for plan in campaign.plans if plan.study.asked() and not (campaign.apart and not _waits(plan))]
+    if not plans:
+        return
+    carrier.answer(_QUESTIONS, [item for plan in plans for item in plan.landscapes])
+    if campaign.apart:
+        carrier.each(plans, _write_all)
     carrier.release()
+
+
+def _waits(plan: Plan) -> bool:
+    """Whether a study has its merge trees, and not yet what else it asks for."""
+    return plan.grown() and not plan.finished()
+
+
+def _write_all(mapper: Mapper, plans: Sequence[Plan]) -> None:
+    def missing() -> list[Plan] | None:
+        return [plan for plan in plans if not plan.finished()] or None
+
+    until_done(mapper, write_results, missing, on_progress=None, on_done=lambda plan: None)
 
 
 def _conclude(campaign: Campaign, carrier: Carrier) -> None:

@@ -11,10 +11,11 @@ import pytest
 from studies import command, wells
 
 from landscaper_hpc.grid import Axis
+from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.metrics import mean_climb, smad
-from landscaper_hpc.topology.sensitivity import parts, sensitivity
+from landscaper_hpc.topology.sensitivity import parts, sensitivity, shared, widened
 from landscaper_hpc.work.confirmed_parts import Slice
 
 
@@ -85,6 +86,47 @@ def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: 
     other = command("sensitivity", file, "--set", "grid.range=1.0", "--out", out)
     assert other.returncode != 0
     assert "another study" in other.stderr
+
+
+@pytest.mark.parametrize("count", [5, 7, 9, 17, 41])
+def test_a_larger_range_shares_every_second_point_of_the_smaller_one(count: int) -> None:
+    smaller = Axis(-0.3, 0.7, count).coordinates()
+    larger = widened(smaller)
+    np.testing.assert_allclose(larger, Axis(-0.8, 1.2, count).coordinates(), rtol=0, atol=1e-15)
+    (there,), (here,) = shared((count,))
+    np.testing.assert_array_equal(larger[there], smaller[here])  # bit for bit
+    inside = (larger > -0.3 - 1e-9) & (larger < 0.7 + 1e-9)
+    assert np.flatnonzero(inside).tolist() == list(range(count))[there]
+
+
+def test_larger_ranges_are_evaluated_where_they_share_nothing_and_only_if_asked_for(tmp_path: Path) -> None:
+    file, out = wells(tmp_path, count=9), tmp_path / "run"
+    assert command("run", file, "--executor", "serial", "--out", out).returncode == 0
+    asked = ["sensitivity", file, "--out", out, "--set-site", "executor=serial", "--larger"]
+    planned = command(*asked, 2, "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "112 to evaluate, of larger ranges" in planned.stdout
+    assert not list(out.glob("sensitivity*"))
+    told = command(*asked, 1)
+    assert told.returncode == 0, told.stderr
+    assert "200 %" in told.stdout
+    files = {file: file.stat().st_mtime_ns for file in (out / "resume").iterdir()}
+    told = command(*asked, 2)
+    assert told.returncode == 0, told.stderr
+    assert files.items() < {file: file.stat().st_mtime_ns for file in (out / "resume").iterdir()}.items()
+    table = pd.read_csv(out / "sensitivity.origin.csv")
+    assert sorted(table["share_of_range"].unique()) == [0.5, 1, 2, 4]
+    half = open_landscape(out).grid.axes[0].upper
+    for share in (1, 2, 4):
+        x, y = np.meshgrid(*[Axis(-share * half, share * half, 9).coordinates()] * 2, indexing="ij")
+        tree = merge_tree((x**2 - 1) ** 2 + 2 * (y**2 - 1) ** 2 + 0.1 * (x + y))
+        row = table.query(f"shape == '9x9' and connectivity == 'axis' and share_of_range == {share}")
+        assert row["n_minima"].item() == tree.n_minima
+        assert row["mean_climb"].item() == pytest.approx(mean_climb(tree), rel=1e-12)
+    assert (out / "sensitivity.origin.png").read_bytes().startswith(b"\x89PNG")
+    refused = command(*[word if word != "executor=serial" else "executor=mpi" for word in asked], 1)
+    assert refused.returncode == 2
+    assert "give --set-site executor=local" in refused.stderr
 
 
 @pytest.mark.thorough

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,17 @@ from studies import command, contents, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.errors import TaskFailed
+from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.orchestrate import run_campaign
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
+from landscaper_hpc.work import answering
 from landscaper_hpc.work.sweep import Studies, Sweep
 from tests.report.test_page import Page
 
 pytestmark = pytest.mark.timeout(900)  # some run a sweep twice, beside whatever else the machine has to do
 
 SITE = Site(executor="serial", shard_points=5)
+LARGE = Site(executor="serial", shard_points=900)
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
 
@@ -134,6 +139,87 @@ def test_the_page_stands_alone(undisturbed: tuple[Path, dict[str, str]]) -> None
     for link in outside:
         assert (folder / link.replace("%2B", "+").replace("%3D", "=")).is_file()
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A sweep of two studies that ask for more than merge trees, run in one process; its file, and what it leaves."""
+    folder = tmp_path_factory.mktemp("asking")
+    study = wells(folder / "study", n=4, count=7)
+    study.write_text(study.read_text() + "confirm: true\n")
+    file = study.with_name("sweep.yaml")
+    file.write_text("study: study.yaml\nproduct: {grid.range: [1.5, 1.4]}\n")
+    done = Counter[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        plain = SerialMapper.map_unordered
+
+        def noting(mapper: SerialMapper, function: Any, items: Any, on_progress: Any = None) -> Iterator[Any]:
+            for item in plain(mapper, function, items, on_progress):
+                done[type(item).__name__] += 1
+                yield item
+
+        patch.setattr(SerialMapper, "map_unordered", noting)
+        sweep(file, folder / "sweep", site=LARGE)
+    assert done["Searches"] >= 2 * 2 * 3  # of either: two batches of descents, minima and saddles each
+    return file, contents(folder / "sweep")
+
+
+def test_what_the_studies_of_a_sweep_ask_for_is_dealt_out_and_the_same_as_of_each_alone(
+    asking: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, _ = asking
+    folder = file.parent.parent / "sweep"
+    found = pd.read_csv(folder / "sweep.csv")
+    assert list(found["state"]) == ["done", "done"]
+    assert list(found["confirmed_minima"]) == [16, 16]
+    entry = json.loads((folder / "sweep.json").read_text())["studies"][0]
+    run(Study.load(file.with_name("study.yaml"), entry["overrides"]), LARGE, tmp_path / "alone")
+    assert contents(tmp_path / "alone") == contents(folder / "studies" / entry["name"])
+    assert not list(folder.rglob("resume"))
+
+
+@pytest.mark.processes  # so that its pages are painted, as those of the fixture
+def test_many_studies_of_a_sweep_are_answered_side_by_side(
+    asking: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process takes a whole study then, and the bytes are the same; a run that is stopped between goes on."""
+    file, expected = asking
+    monkeypatch.setattr(answering, "_MANY", 1)
+    monkeypatch.setattr(Site, "planned_workers", lambda site: 2)
+    answered = []
+    answer_one = answering._answer_one
+
+    def stopping(questions: Any, item: Any, progress: Any) -> None:
+        if len(answered) == 1:
+            raise RuntimeError("stopped")
+        answered.append(item.study.name)
+        answer_one(questions, item, progress)
+
+    monkeypatch.setattr(answering, "_answer_one", stopping)
+    with pytest.raises(TaskFailed, match="stopped"):
+        sweep(file, tmp_path / "sweep", site=LARGE)
+    assert not list(tmp_path.glob("sweep/studies/*/results.json"))
+    monkeypatch.setattr(answering, "_answer_one", answer_one)
+    sweep(file, tmp_path / "sweep", site=LARGE)
+    assert of_sweep(tmp_path / "sweep") == of_sweep(expected)
+
+
+@pytest.mark.mpi
+def test_ranks_share_the_confirming_of_a_sweep_with_fewer_studies(
+    asking: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    file, expected = asking
+    file.with_name("site.yaml").write_text("{executor: mpi, shard_points: 900}")
+    arguments = ["sweep", file, "--out", tmp_path / "sweep", "--site", file.with_name("site.yaml")]
+    done = subprocess.run(
+        [str(MPIEXEC), "-n", "3", sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    assert of_sweep(tmp_path / "sweep") == of_sweep(expected)
 
 
 @pytest.mark.mpi
