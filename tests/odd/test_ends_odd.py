@@ -21,12 +21,8 @@ RUN = "run STUDY --out OUT --executor serial"
 TABLE = "topology FIELD --json"
 
 STREAMS: list[tuple[str, str, int, str]] = [
-    (RUN, "2> /dev/full", 0, ""),
-    (RUN, "2>&-", 0, ""),
-    (RUN, "> /dev/full", 0, ""),
-    (RUN, ">&-", 0, ""),
-    (RUN, ">&- 2>&- <&-", 0, ""),
-    (RUN, "| head -n 1", 0, ""),
+    (RUN, "> /dev/full 2>&-", 0, ""),
+    (RUN, ">&- 2> /dev/full <&-", 0, ""),
     (RUN, "2>&1 | head -n 1", 0, ""),
     ("report DONE", "> /dev/full", 0, ""),
     (TABLE, "2> /dev/full", 0, '"smad"'),
@@ -92,13 +88,19 @@ def test_streams_that_cannot_be_written(
         assert contents(tmp_path / "run") == contents(done)
 
 
-@pytest.mark.parametrize("environment", LETTERS)
+@pytest.mark.parametrize("environment", LETTERS[1::2])
 def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     code, said = shell(RUN, "", tmp_path, done, **environment)
     assert code == 0, said
     assert contents(tmp_path / "run") == contents(done)
     assert "5 x 5" in said or "5 × 5" in said or "5 \ufffd 5" in said
-    assert shell("status DONE", "", tmp_path / "again", done, **environment)[0] == 0
+
+
+@pytest.mark.parametrize("environment", LETTERS)
+def test_tables_on_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    code, said = shell("status DONE", "", tmp_path, done, **environment)
+    assert code == 0, said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("environment", LETTERS[1:2])
