@@ -14,8 +14,9 @@ import pickle
 import queue
 import time
 import uuid
+import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -24,6 +25,7 @@ from distributed import Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
+from distributed.versions import VersionMismatchWarning
 
 from landscaper_hpc.errors import InputError, Interrupted, TaskFailed
 from landscaper_hpc.executors.dask_worker import Rest, stop, work
@@ -125,6 +127,7 @@ class DaskMapper:
         self._workers = workers
         self._client: Client | None = None
         self._present = 0
+        self._fitting = 0
         self._tended = -float("inf")
 
     def map_unordered(
@@ -196,15 +199,51 @@ class DaskMapper:
         if self._client is not None and self._client.status != "running":
             self.close()
         if self._client is None:
-            self._client = self._workers.connect()
+            with warnings.catch_warnings(action="ignore", category=VersionMismatchWarning):
+                self._client = self._workers.connect()
+            refuse_other_versions(self._client)
+            self._fitting = 0
             self._tended = -float("inf")
         return self._client
 
     def _tend(self, unfinished: float) -> None:
         if self._client is not None and time.monotonic() - self._tended > _TEND_SECONDS:
             self._present = len(self._client.ncores())
+            if self._present > self._fitting:
+                refuse_other_versions(self._client)
+                self._fitting = self._present
             self._workers.tend(self._present, unfinished)
             self._tended = time.monotonic()
+
+
+_AS_HERE = ("dask", "distributed")
+_OWN = "landscaper_hpc"
+
+
+def refuse_other_versions(client: Client) -> None:
+    """`InputError` where the scheduler or a worker has another Dask or Python than this process, or a worker not this
+    package: what one sends the other may not understand, and ends."""
+    found = client.get_versions(packages=[_OWN])
+    own = _deciding(found["client"])
+    for who, told in {"the scheduler": found["scheduler"], **(found["workers"] or {})}.items():
+        theirs = _deciding(told)
+        if differing := [name for name in own if theirs[name] != own[name]]:
+            raise InputError(
+                f"dask.scheduler: {who} has {', '.join(f'{name} {theirs[name]}' for name in differing)}, and here is "
+                f"{', '.join(f'{name} {own[name]}' for name in differing)}; use the same versions for all, everything "
+                "finished so far is kept"
+            )
+    for who, told in (found["workers"] or {}).items():
+        if told["packages"][_OWN] is None:
+            raise InputError(
+                f"dask.scheduler: the worker {who} has no landscaper_hpc; install the same there as here, everything "
+                "finished so far is kept"
+            )
+
+
+def _deciding(told: Mapping[str, Any]) -> dict[str, str | None]:
+    packages = told["packages"]
+    return {name: packages.get(name) for name in _AS_HERE} | {"Python": ".".join(packages["python"].split(".")[:2])}
 
 
 class TaskSize:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
-from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize
+from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize, refuse_other_versions
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
@@ -126,6 +128,40 @@ def configure(patch: pytest.MonkeyPatch, dask: Dask) -> None:
 def executor(dask: Dask) -> Iterator[DaskMapper]:
     with closing(DaskMapper(Given(str(dask.file)))) as made:
         yield made
+
+
+class OtherVersions:
+    """A client, as far as it tells of versions: its own, a scheduler's, a worker's."""
+
+    def __init__(self, scheduler: dict[str, str | None], worker: dict[str, str | None]) -> None:
+        own = {"python": "3.11.2.final.0", "dask": "2026.8.0", "distributed": "2026.8.0", "landscaper_hpc": "0.1.0"}
+        self.found = {
+            "client": {"packages": own},
+            "scheduler": {"packages": {**own, "landscaper_hpc": None, **scheduler}},
+            "workers": {"tls://n1:40001": {"packages": {**own, **worker}}},
+        }
+
+    def get_versions(self, packages: list[str]) -> dict[str, Any]:
+        assert packages == ["landscaper_hpc"]
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "worker", "said"),
+    [
+        ({"distributed": "2024.8.0"}, {}, "the scheduler has distributed 2024.8.0, and here is distributed 2026.8.0;"),
+        (
+            {},
+            {"dask": None, "python": "3.12.1.final.0"},
+            "tls://n1:40001 has dask None, Python 3.12, and here is dask 2",
+        ),
+        ({}, {"landscaper_hpc": None}, "the worker tls://n1:40001 has no landscaper_hpc; install the same there"),
+        ({"python": "3.11.9.final.0"}, {"landscaper_hpc": "0.2.0"}, ""),  # numbers are proved by the store
+    ],
+)
+def test_other_versions_are_refused(scheduler: dict[str, str | None], worker: dict[str, str | None], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)) if said else nullcontext():
+        refuse_other_versions(OtherVersions(scheduler, worker))  # type: ignore[arg-type]
 
 
 def dies_with_two_workers(item: Item, progress: Progress) -> None:
