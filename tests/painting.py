@@ -26,7 +26,7 @@ def nothing_painted() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasSVG, "print_svg", print_svg)
-        patch.setattr(import_module("landscaper_hpc.report.figures.style"), "_make_room", lambda figure: None)
+        patch.setattr(import_module("landscaper_hpc.report.figures.style"), "make_room", lambda figure: None)
         yield
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from landscaper_hpc.study.study import Study
     from landscaper_hpc.work.campaign import Campaign
 
+SIDE_BY_SIDE = 4
+"""The most checkpoints that are columns of a table."""
+
 
 def run(
     study: StudyFile,
@@ -186,7 +189,7 @@ def print_refinement(results: dict[str, Any]) -> None:
 
 
 def print_table(results: dict[str, Any]) -> None:
-    """The numbers of every checkpoint, side by side."""
+    """The numbers of every checkpoint, side by side; of more than four those that matter most, below each other."""
     from rich.console import Console
     from rich.table import Table
 
@@ -195,14 +198,23 @@ def print_table(results: dict[str, Any]) -> None:
     landscapes = results["landscapes"]
     table = Table(title=f"{results['study']}, {landscapes[0]['connectivity']} connectivity")
     table.add_column("checkpoint")
-    for item in landscapes:
-        table.add_column(item["name"], justify="right")
-    for row in shown("run"):
-        values = [row.value(item) for item in landscapes]
-        if any(value is not None for value in values):
-            table.add_row(row.label, *map(row.text, values))
+    if len(landscapes) <= SIDE_BY_SIDE:
+        for item in landscapes:
+            table.add_column(item["name"], justify="right")
+        for row in shown("run"):
+            values = [row.value(item) for item in landscapes]
+            if any(value is not None for value in values):
+                table.add_row(row.label, *map(row.text, values))
+        width = 40 + 24 * len(landscapes)
+    else:
+        columns = [row for row in shown("sweep") if any(row.value(item) is not None for item in landscapes)]
+        for row in columns:
+            table.add_column(row.label, justify="right")
+        for item in landscapes:
+            table.add_row(item["name"], *(row.text(row.value(item)) for row in columns))
+        width = 40 + 14 * len(columns)
     # a table that is read later, from a file, may be as wide as it needs
-    Console(width=None if sys.stdout.isatty() else 40 + 24 * len(landscapes)).print(table)
+    Console(width=None if sys.stdout.isatty() else width).print(table)
     for name, notices in results["provenance"].get("notices", {}).items():
         for notice in notices:
             print(f"notice: {name}: {notice}")

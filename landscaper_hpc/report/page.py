@@ -25,7 +25,7 @@ from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.current_page import sealed
 from landscaper_hpc.report.figures.curves import LABELS, Simplified
-from landscaper_hpc.report.figures.embed import draw
+from landscaper_hpc.report.figures.embed import draw, paint
 from landscaper_hpc.report.figures.slices import cut
 from landscaper_hpc.report.figures.style import is_log
 from landscaper_hpc.report.figures.subject import Subject
@@ -43,6 +43,8 @@ from landscaper_hpc.topology.refinement import TOLERANCE
 
 LISTED = 20
 """Entries of a list that the page shows; all are in `results.json`."""
+FEW, MANY = 4, 10
+"""Up to so many landscapes stand side by side; of more than so many each has small pictures only."""
 _ENOUGH = 0.25
 """The share of a joint scale of colours that every landscape has to make use of."""
 
@@ -177,6 +179,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
     limits = _joint_limits(landscapes)
     one_scale = _share_a_scale(landscapes, limits)
     several = any(item.result["topology"]["n_minima"] > 1 for item in landscapes)
+    few, small = len(landscapes) <= FEW, len(landscapes) > MANY
     return (
         environment()
         .get_template("report.html.j2")
@@ -191,12 +194,16 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
             lists={group: [_lists(item.result, group) for item in landscapes] for group in ("confirmed", "error_bars")},
-            figures=[_figures(item, limits, one_scale) for item in landscapes],
+            figures=[(_small_figures if small else _figures)(item, limits, one_scale) for item in landscapes],
+            few=few,
+            small=small,
+            summary=None if few else _summary(results["landscapes"]),
+            over=[] if few else _over_checkpoints(results["landscapes"]),
             one_scale=one_scale,
             trace=_trace(landscapes),
             smad_curve=_smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
-            data=_data(landscapes, limits if one_scale else None),
+            data=_data([] if small else landscapes, limits if one_scale else None),
             isfinite=math.isfinite,
         )
     )
@@ -226,6 +233,40 @@ def _lists(landscape: Mapping[str, Any], group: str) -> list[dict[str, Any]]:
     return found
 
 
+def _summary(landscapes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row for each of many landscapes, with the numbers that matter most."""
+    columns = [row for row in shown("sweep") if any(row.value(item) is not None for item in landscapes)]
+    rows = [[item["name"], *(row.text(row.value(item)) for row in columns)] for item in landscapes]
+    counts = [item["topology"]["n_minima"] for item in landscapes]
+    return {
+        "header": [row.label for row in columns],
+        "rows": rows,
+        "single": counts.count(1),
+        "least": min(counts),
+        "most": max(counts),
+    }
+
+
+def _over_checkpoints(landscapes: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """What the page of a sweep draws over its checkpoints, over those of one study."""
+    names = [item["name"] for item in landscapes]
+    places = list(range(len(names)))
+    return [
+        draw(
+            partial(
+                figures.plot_series,
+                {"": (places, [math.nan if (v := row.value(item)) is None else v for item in landscapes])},
+                label=row.label,
+                over="checkpoint",
+                ticks=names,
+            ),
+            f"over-{row.column}",
+            f"{row.label} over the checkpoints",
+        )
+        for row in shown("figure")
+    ]
+
+
 def _joint_limits(landscapes: Sequence[_Landscape]) -> tuple[float, float]:
     ranges = [item.range for item in landscapes if math.isfinite(item.range[0])]
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (math.nan, math.nan)
@@ -242,7 +283,7 @@ def _share_a_scale(landscapes: Sequence[_Landscape], joint: tuple[float, float])
 
 
 def _data(landscapes: Sequence[_Landscape], joint: tuple[float, float] | None) -> Markup:
-    room, found = GRID_POINTS // len(landscapes), []
+    room, found = GRID_POINTS // max(1, len(landscapes)), []
     for item in landscapes:
         limits, fates = joint or item.range, item.answers.get("confirmed")
         found.append(landscape_data(item.result, item.store, item.drawing.marks, fates, limits, room))
@@ -310,6 +351,22 @@ def _figures(item: _Landscape, joint: tuple[float, float], one_scale: bool) -> d
         found["hessian"].append(
             draw(partial(figures.plot_density, hessian), f"density-{name}", f"Spectral density of {name}", 4.6, 2.6)
         )
+    return found
+
+
+def _small_figures(item: _Landscape, joint: tuple[float, float], one_scale: bool) -> dict[str, Any]:
+    """The profile and the first slice of one of many landscapes, as pixels."""
+    shown, name, part = item.subject, item.name, cut(item.store, item.slices[0])
+    found: dict[str, Any] = {"small": [], "hessian": []}
+    if item.drawing.profile is not None:
+        alt = f"Landscape profile of {name}: {refined.basins(shown.n_minima)}"
+        found["small"].append(paint(partial(figures.plot_profile, shown, limits=joint), alt, 3.4, 2.6))
+    plot: Any = (
+        partial(figures.plot_line, part, limits=item.range)
+        if len(part.coordinates) == 1
+        else partial(figures.plot_slice, part, limits=joint if one_scale else item.range, written=False)
+    )
+    found["small"].append(paint(plot, f"Loss of {name} over {' and '.join(part.labels)}", 3.4, 2.6))
     return found
 
 

@@ -76,34 +76,47 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
 
 
 def _figures(found: pd.DataFrame, varied: Sequence[str]) -> dict[str, Markup]:
-    """Each number over the checkpoints: one line for each run and each combination of values."""
+    """Each number over the checkpoints, or over what varies: one line for each run and each combination of values."""
     done = found[found["state"] == "done"]
-    stepped = bool(done["step"].notna().all())
-    ticks = [] if stepped else list(dict.fromkeys(done["checkpoint"].fillna(done["landscape"])))
+    over, place, ticks = _across(done, varied)
+    others = [key for key in varied if key != over]
+    stepped = over == "step"
     runs = done["run"].fillna("") if stepped else np.full(len(done), "")
-    keys = [runs, *(done[key].astype(str) for key in varied)]
+    keys = [runs, *(done[key].astype(str) for key in others)]
     if stepped and done.groupby("study")["landscape"].nunique().max() > 1:
         keys.append(done["landscape"])
-    groups = list(done.groupby(keys, sort=True))
+    groups = list(done.assign(place=place).groupby(keys, sort=True))
     drawn: dict[str, Markup] = {}
     for row in shown("figure"):
         column, label = row.column, row.label
         series: Series = {
-            _line(key, varied): (
-                (rows["step"] if stepped else rows["checkpoint"].fillna(rows["landscape"]).map(ticks.index))
-                .astype(float)
-                .tolist(),
-                rows[column].astype(float).tolist(),
-            )
-            for key, rows in ((key, rows.sort_values("step", kind="stable")) for key, rows in groups)
+            _line(key, others): (rows["place"].tolist(), rows[column].astype(float).tolist())
+            for key, rows in ((key, rows.sort_values("place", kind="stable")) for key, rows in groups)
         }
-        over = "step" if stepped else "checkpoint"
         drawn[label] = draw(
             partial(figures.plot_series, series, label=label, over=over, ticks=ticks),
             f"sweep-{column}",
-            f"{label} over the checkpoints",
+            f"{label} over the {'checkpoints' if over in ('step', 'checkpoint') else f'values of {over}'}",
         )
     return drawn
+
+
+def _across(done: pd.DataFrame, varied: Sequence[str]) -> tuple[str, pd.Series[float], list[str]]:
+    """What figures are over: steps or checkpoints, or of a single one the key whose number varies most; where on that
+    axis each row is, and the names of places where these are no numbers."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    names = done["checkpoint"].fillna(done["landscape"])
+    stepped = bool(done["step"].notna().all())
+    if (done["step"] if stepped else names).nunique() == 1:
+        numbers = [key for key in varied if is_numeric_dtype(done[key]) and not is_bool_dtype(done[key])]
+        most = max(numbers, key=lambda key: done[key].nunique(), default=None)
+        if most is not None and done[most].nunique() > 1:
+            return most, done[most].astype(float), []
+    if stepped:
+        return "step", done["step"].astype(float), []
+    ticks = list(dict.fromkeys(names))
+    return "checkpoint", names.map(ticks.index).astype(float), ticks
 
 
 def _line(key: Hashable, varied: Sequence[str]) -> str:

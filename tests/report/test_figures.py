@@ -274,7 +274,7 @@ def test_no_basin_is_too_narrow_to_see_and_outlines_still_nest() -> None:
     with figures.style():
         _, ax = figures.new_figure(4, 3)
         figures.plot_profile(Subject(Drawing.of(tree, values), tree.value_range, tree.n_minima, values.size), ax)
-    assert "of them are that wide" in ax.get_xlabel()
+    assert "of them at least" in ax.get_xlabel()
     assert len(dots(ax, COLOURS["minimum"])) == min(300, tree.n_minima)
 
 

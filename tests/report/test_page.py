@@ -382,3 +382,30 @@ def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
     page = page_of(make_study(tmp_path, {"large": rough(9, 9)}, profiles=False))
     assert "a grid of 81 points is too large for its profile, which is made of at most 50,000,000" in page.text
     assert not any(label.startswith("Landscape profile") for label in page.labels)
+
+
+@pytest.mark.usefixtures("words_only")
+@pytest.mark.parametrize("n", [5, 12])
+def test_many_checkpoints_are_rows(tmp_path: Path, n: int) -> None:
+    """Beyond four each is a row; beyond ten each has small pictures."""
+    fields = {f"step_{i}": bowl(5, 5) if i % 3 else rough(5, 5) * (i + 1) for i in range(n)}
+    page = page_of(make_study(tmp_path, fields))
+    single = sum(merge_tree(field).n_minima == 1 for field in fields.values())
+    assert f"{single} of the {n} landscapes show a single basin" in page.text
+    html = (tmp_path / "report.html").read_text()
+    (table,) = re.findall(r'<section id="over">.*?</section>', html, flags=re.DOTALL)
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", table)]
+    assert [row[0] for row in rows] == ["checkpoint", *fields]
+    column = rows[0].index("minima")
+    assert [row[column] for row in rows[1:]] == [number(merge_tree(field).n_minima) for field in fields.values()]
+    assert html.count("<img ") == (2 * n if n > 10 else 0)
+    assert ("Persistence barcode" in html) == (n <= 10)
+
+
+@pytest.mark.thorough
+def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    fields = {f"step_{i}": rough(21, 21) * random.uniform(0.5, 1, (21, 21)) for i in range(50)}
+    path = write_report(make_study(tmp_path, fields))
+    assert len(Page(path.read_text()).labels) < 30
+    assert path.stat().st_size < 6_000_000

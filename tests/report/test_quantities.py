@@ -23,6 +23,7 @@ from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.quantity import NUMBER, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.report.sweep_page import write_sweep
+from landscaper_hpc.report.text import number
 from landscaper_hpc.store.sweep_record import Entry, Recorded, write_record
 from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
 from landscaper_hpc.topology.decided import DECIDED, causes, warning
@@ -279,3 +280,17 @@ def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
     assert held.pop("refinement")["verdict"] == "not tested"
     assert set(held.pop("scope")) == {"level", "points", "n_minima", "mean_climb", "smad", "mean_climb_log", "smad_log"}
     assert {key: found[key] for key in held} == held
+
+
+@pytest.mark.usefixtures("words_only")
+def test_beyond_four_checkpoints_are_rows_on_the_terminal(tmp_path: Path) -> None:
+    fields = {f"step_{i}": bowl(3, 3) * (i + 1) for i in range(10)}
+    make_study(tmp_path, fields)
+    lines = printed(read_results(tmp_path / "results.json")).splitlines()
+    rows = [line for line in lines if line.startswith("│ step_")]
+    assert [line.split()[1] for line in rows] == list(fields)
+    assert len({len(line) for line in lines if line[:1] in "│┏"}) == 1
+    assert all(
+        str(number(entry["loss"])) in line
+        for entry, line in zip(read_results(tmp_path / "results.json")["landscapes"], rows, strict=True)
+    )

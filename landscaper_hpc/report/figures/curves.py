@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ from landscaper_hpc.topology.metrics import SmadCurve, smad_curve
 from landscaper_hpc.topology.tree import MergeTree
 
 _DASHES = ["-", "--", "-.", ":"]
+NAMED = 12
+"""The most lines that a legend and colours can tell apart."""
 Curve = Literal["mean_climb", "smad", "n_minima"]
 LABELS: dict[Curve, str] = {"mean_climb": "mean climb", "smad": "SMAD", "n_minima": "minima"}
 
@@ -46,7 +48,8 @@ def plot_over_threshold(
 
     The threshold is a share of each landscape's range of losses. The value without any threshold is a dot at the left
     end. Thresholds up to the highest noise floor are shaded where the figure reaches that low. Values are logarithmic
-    down to the smallest positive one, and linear from there to 0.
+    down to the smallest positive one, and linear from there to 0. With more lines than colours can tell apart all are
+    drawn alike.
 
     Parameters
     ----------
@@ -66,12 +69,15 @@ def plot_over_threshold(
     curves = {name: item if isinstance(item, Simplified) else _simplified(item) for name, item in several.items()}
     positive = np.concatenate([c.shares[c.curve.thresholds > 0] for c in curves.values()])
     low, high = (positive.min() / 3, min(1.0, positive.max() * 3)) if len(positive) else (1e-3, 1.0)
-    dashes = cycle(_DASHES)
+    dashes, many = cycle(_DASHES), len(curves) > NAMED
     for i, (name, item) in enumerate(curves.items()):
         y, colour = getattr(item.curve, quantity), CYCLE[i % len(CYCLE)]
         x = np.append(np.maximum(item.shares, low), high)
-        ax.step(x, np.append(y, y[-1:]), where="post", color=colour, linestyle=next(dashes), label=name)
-        ax.plot(x[:1], y[:1], marker="o", color=colour, clip_on=False)
+        look: dict[str, Any] = {"color": colour, "linestyle": next(dashes), "label": name}
+        if many:
+            look = {"color": COLOURS["deep"], "alpha": 0.4, "linewidth": 0.8}
+        ax.step(x, np.append(y, y[-1:]), where="post", **look)
+        ax.plot(x[:1], y[:1], marker="o", color=look["color"], clip_on=False, markersize=2 if many else 6)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     of_powers(ax.xaxis, low, high)
@@ -91,7 +97,7 @@ def plot_over_threshold(
             ax.yaxis.set_minor_locator(NullLocator())
             ax.yaxis.set_major_formatter(WRITTEN)
         ax.set_ylim(bottom=0)
-    if len(curves) > 1:
+    if 1 < len(curves) <= NAMED:
         ax.legend()
     return ax
 

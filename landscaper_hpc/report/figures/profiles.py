@@ -194,9 +194,7 @@ def _blues(losses: NDArray[np.float64], limits: tuple[float, float]) -> list[str
 def _width_axis(ax: Axes, wide: Wide, n_vertices: int) -> None:
     ax.set_xlim(0, wide.whole)
     if wide.least:
-        ax.set_xlabel(
-            f"grid points below that loss\n(basins of less than {text.percent(wide.least)} of them are that wide)"
-        )
+        ax.set_xlabel(f"grid points below that loss\n(drawn as {text.percent(wide.least)} of them at least)")
         return
     ax.set_xticks([n_vertices * share for share in (0, 0.25, 0.5, 0.75, 1)])
     ax.xaxis.set_major_formatter(PercentFormatter(n_vertices))

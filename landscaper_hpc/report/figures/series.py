@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from landscaper_hpc.report.figures.curves import NAMED
 from landscaper_hpc.report.figures.style import COLOURS, CYCLE, drawn_on, is_log, of_powers, say
 
 _DASHES = ["-", "--", "-.", ":"]
 _MARKS = "osD^v"
-_NAMED = 12
-"""The most lines that a legend and colours can tell apart."""
 
 
 def plot_series(
@@ -55,7 +54,7 @@ def plot_series(
     if not shown:
         say(ax, "no values yet")
         return ax
-    many = len(shown) > _NAMED
+    many = len(shown) > NAMED
     dashes, marks = cycle(_DASHES), cycle(_MARKS)
     for i, (name, (x, y)) in enumerate(shown.items()):
         look = (

@@ -98,7 +98,7 @@ def svg(figure: Figure) -> str:
     """The figure as an <svg> element, without XML header, date or creator. What stands around its axes gets the room
     that it takes: measured once, and drawn once, which a layout engine, where a figure has one, does twice each."""
     if figure.get_layout_engine() is None:
-        _make_room(figure)
+        make_room(figure)
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -106,7 +106,8 @@ def svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def _make_room(figure: Figure) -> None:
+def make_room(figure: Figure) -> None:
+    """Give what stands around a figure's axes the room that it takes."""
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
     slanted = any(label.get_rotation() for ax in figure.axes for label in ax.get_xticklabels())
