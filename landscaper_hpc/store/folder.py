@@ -172,6 +172,11 @@ class SweepFolder(RunFolder):
         return self.path / "sweep.parquet"
 
     @property
+    def outcomes(self) -> Path:
+        """How numbers of its landscapes go with outcomes of the same runs."""
+        return self.path / "outcomes.json"
+
+    @property
     def studies(self) -> Path:
         return self.path / "studies"
 
