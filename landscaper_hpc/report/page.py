@@ -2,6 +2,7 @@
 
 Everything on the page follows from those two, so the same study gives the same bytes. The words are in
 `templates/report.html.j2`, numbers are the rows of `quantities`; this module reads, draws and arranges.
+(Longer than most modules: all that one page shows, in its order.)
 """
 
 from __future__ import annotations
