@@ -361,6 +361,9 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"nobody works on it; go on with: {found['command'] or 'the same command again'}"
     elif abandoned(found):
         yield "nobody works on it"
+    elif finished(found) and not found["at_work"]:
+        again = found["command"] or "the same command again"
+        yield f"listed, and not read: what proves every hash, and mends, is {again}"
 
 
 def _scope_line(item: dict[str, Any]) -> str:

@@ -29,6 +29,8 @@ def status(
 ) -> None:
     """Say what is done, running, pending and failed, how fast it goes and what it waits for. Safe beside a run.
 
+    It lists and reads no loss: what proves that all is as it was written is the same `run` again.
+
     \b
     Examples:
       landscaper-hpc status runs/my_study

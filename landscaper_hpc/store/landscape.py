@@ -131,8 +131,7 @@ class LandscapeStore(ShardedLosses):
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again.
 
-        Directions, which may be large, are proved by those who read them. Only the client calls this, while no shard is
-        being written.
+        Only the client calls this, while no shard is being written.
 
         Returns
         -------
@@ -141,12 +140,12 @@ class LandscapeStore(ShardedLosses):
         Raises
         ------
         InputError
-            Where the coordinates, the spectrum or an array's metadata are damaged.
+            Where the coordinates, the directions, the spectrum or an array's metadata are damaged.
         """
         for key in self._sealed:
             if not key.startswith("alpha_") and not zarr_files.is_same(self.folder / key, self._sealed[key]):
                 raise self._altered()
-            if key.startswith(("alpha_", f"{layout.HESSIAN}/")):
+            if key.startswith(("alpha_", f"{layout.DIRECTIONS}/", f"{layout.HESSIAN}/")):
                 self._load(key)
         return self.drop_damaged()
 

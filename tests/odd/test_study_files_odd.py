@@ -111,6 +111,15 @@ def test_what_was_altered_is_refused_in_one_sentence(what: str, made: Path, tmp_
     assert said in line
 
 
+def test_status_says_that_it_lists_and_reads_nothing(made: Path, tmp_path: Path) -> None:
+    """A finished study with an altered loss is finished to it: only a run reads what is there."""
+    shutil.copytree(made / "run", tmp_path / "run")
+    flipped(tmp_path / f"{LOSS}/c.1.0")
+    said = command("status", tmp_path / "run").stdout
+    assert "(100 %)" in said
+    assert said.splitlines()[-1].startswith("listed, and not read: what proves every hash, and mends, is ")
+
+
 MADE_AGAIN: dict[str, tuple[str, Change]] = {
     "a number": ("run/results.json", edited("landscapes/0/topology/smad", 0.5)),
     "too deep": ("run/results.json", nested),

@@ -94,13 +94,13 @@ def test_removed_metadata_are_refused(tmp_path: Path, what: str) -> None:
         LandscapeStore(store.path, store.name).verify()
 
 
-@pytest.mark.parametrize("what", ["alpha_1", "hessian/eigenvalues"])
+@pytest.mark.parametrize("what", ["alpha_1", "directions/scale", "hessian/eigenvalues"])
 @pytest.mark.parametrize("done", [lambda file: file.write_bytes(np.linspace(0, 1, 5).tobytes()), Path.unlink])
-def test_coordinates_and_eigenvalues_that_were_altered_are_refused(
+def test_coordinates_directions_and_eigenvalues_that_were_altered_are_refused(
     tmp_path: Path, what: str, done: Callable[[Path], object]
 ) -> None:
     store = make(tmp_path / "study.zarr", 5, 5, shard=(2, 5))
-    (file,) = (store.folder / what).glob("c.*")
+    (file,) = (store.folder / what).glob("c*")
     done(file)
     with pytest.raises(InputError, match=f"{what} is torn or altered"):
         store.verify()
