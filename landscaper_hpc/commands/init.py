@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Kind(StrEnum):
+    """A folder of `templates/init` each."""
+
+    CLASSIFIER = "classifier"
+    PINN = "pinn"
+    LANGUAGE_MODEL = "language-model"
+    GRAPH = "graph"
 
 
 def init(
@@ -16,6 +26,9 @@ def init(
             metavar="FOLDER", help="a new folder; with --sbatch any, by default this one", show_default=False
         ),
     ] = None,
+    kind: Annotated[
+        Kind, typer.Option("--kind", help="what the model is: a task file that is near to yours")
+    ] = Kind.CLASSIFIER,
     sbatch: Annotated[
         bool, typer.Option("--sbatch", help="write the sbatch scripts for a Slurm cluster instead of a study")
     ] = False,
@@ -25,6 +38,7 @@ def init(
     \b
     Examples:
       landscaper-hpc init my_study && landscaper-hpc run my_study/study.yaml
+      landscaper-hpc init my_study --kind language-model
       landscaper-hpc init --sbatch my_study && sbatch --nodes=2 my_study/landscape.sbatch my_study/study.yaml
     """
     from landscaper_hpc.errors import InputError
@@ -33,8 +47,11 @@ def init(
         raise InputError("FOLDER is missing; name a new folder: landscaper-hpc init my_study")
     folder = folder or Path()
     # pip compiles the templates, Python files that they are: leave that out
-    templates = files("landscaper_hpc") / "templates" / ("sbatch" if sbatch else "init")
-    written = sorted((t for t in templates.iterdir() if t.is_file()), key=lambda t: t.name)
+    templates = files("landscaper_hpc") / "templates"
+    # a kind has its own instead of what all share
+    rooms = [templates / "sbatch"] if sbatch else [templates / "init", templates / "init" / kind.value]
+    by_name = {each.name: each for room in rooms for each in room.iterdir() if each.is_file()}
+    written = [by_name[name] for name in sorted(by_name)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = [t.name for t in written if (folder / t.name).exists()]
