@@ -16,7 +16,7 @@ help:
 	@echo "make test   set up, then lint, type check and test everything but the slow"
 	@echo "make test-fast   set up, then the tests that start no other processes, and are not marked thorough"
 	@echo "make test-slow   the tests that take minutes each"
-	@echo "make test-peers   set up, install VTK and others (200 MB), then the tests of what only these read"
+	@echo "make test-peers   set up, install VTK and others (600 MB), then the tests of what only these read"
 	@echo "make test-oldest   the fast tests on the oldest versions of everything but torch"
 	@echo "make docs   the site, strictly, into build/site"
 	@echo "make lint   ruff, mypy and the layers of the packages only"

@@ -71,6 +71,4 @@ def needed(module: str, package: str, what: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError:
-        raise InputError(
-            f"{what} needs {package}, which is not installed; pip install 'landscaper-hpc[{package}]'"
-        ) from None
+        raise InputError(f"{what} needs {package}, which is not installed; pip install {package}") from None
