@@ -440,21 +440,30 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
         Where there is none of this name, and where its metadata are damaged.
     """
     path = Path(path)
-    if StudyFolder(path).store.is_dir():
-        path = StudyFolder(path).store
-    if (path / layout.LOSS).is_dir():
-        return LandscapeStore(path.parent, path.name)
-    names = landscape_names(path)
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        raise InputError(
-            f"{path}: holds {'the landscapes ' + ', '.join(names) if names else 'no landscape'}; "
-            + (f"there is no {name!r}" if name else "name one of them")
-        )
-    return LandscapeStore(path, name)
+    try:
+        if StudyFolder(path).store.is_dir():
+            path = StudyFolder(path).store
+        if (path / layout.LOSS).is_dir():
+            return LandscapeStore(path.parent, path.name)
+        names = landscape_names(path)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            raise InputError(
+                f"{path}: holds {'the landscapes ' + ', '.join(names) if names else 'no landscape'}; "
+                + (f"there is no {name!r}" if name else "name one of them")
+            )
+        return LandscapeStore(path, name)
+    except PermissionError as error:
+        raise zarr_files.denied(error) from None
 
 
 def landscape_names(path: Path) -> list[str]:
-    """Names of the landscapes in a `study.zarr`, sorted."""
-    return sorted({p.parent.name for name in (layout.LOSS, zarr_files.NODE) for p in path.glob(f"[!.]*/{name}")})
+    """Names of the landscapes in a `study.zarr`, sorted; `InputError` where that may not be looked at."""
+    try:
+        inside = [p for p in path.iterdir() if not p.name.startswith(".") and p.is_dir()]
+        return sorted(p.name for p in inside if (p / layout.LOSS).exists() or (p / zarr_files.NODE).exists())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:  # `glob` would see nothing, as if nothing were there
+        raise zarr_files.denied(error) from None

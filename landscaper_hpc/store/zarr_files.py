@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.strict_json import parsed
 
@@ -35,6 +36,13 @@ _LONGEST = 200
 
 class Damaged(Exception):
     """What is on disk is not what was written; the message says what."""
+
+
+def denied(error: OSError) -> InputError:
+    """The refusal of what this user may not read: it is not damaged, and another's to keep."""
+    return InputError(
+        f"{error.filename}: may not be read ({error.strerror}); ask its owner, or choose another folder with --out"
+    )
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -132,7 +140,10 @@ def consolidated(document: Document) -> dict[str, Document] | None:
 
 
 def read_document(folder: Path) -> Document:
-    found: Document = parsed((folder / NODE).read_bytes())
+    try:
+        found: Document = parsed((folder / NODE).read_bytes())
+    except PermissionError as error:
+        raise denied(error) from None
     return found
 
 
@@ -196,6 +207,8 @@ def load(folder: Path, document: Document) -> NDArray[Any]:
         values = np.fromfile(folder / chunk_name([0] * len(shape)), dtype) if math.prod(shape) else np.empty(0, dtype)
         if same and sha256(values) == document["attributes"]["sha256"]:
             return values.reshape(shape)
+    except PermissionError as error:
+        raise denied(error) from None
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise Damaged(f"the array {folder.parent.name}/{folder.name} is torn or altered")
