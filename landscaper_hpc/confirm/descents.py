@@ -12,15 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm import newton, rows
+from landscaper_hpc.confirm import rows
 from landscaper_hpc.confirm.ends import End, clustered
-from landscaper_hpc.confirm.newton import Here, Passed, leads_to
+from landscaper_hpc.confirm.newton import Here, Passed, care, leads_to
 from landscaper_hpc.confirm.rows import What
 from landscaper_hpc.confirm.surface import Array, Box
 from landscaper_hpc.topology.readers import Reader
-
-REACH = 1.0
-"""In steps of the grid: how far a descent looks along each axis for another's way."""
 
 Searcher = Callable[[What, Array], Array]
 """Runs searches from starts (k, …): a row each, (k, width)."""
@@ -31,6 +28,7 @@ class Descents:
 
     def __init__(self, run: Searcher, box: Box, rounding: float) -> None:
         self._run, self._box, self._n, self._rounding = run, box, len(box.far), rounding
+        self._care = care(self._n)
         self._ways: list[tuple[int, Passed]] = []  # what was passed, and by which descent
         self._points = np.empty((0, self._n))
         self._into: list[int | None] = []  # the descent whose way each came upon
@@ -49,7 +47,7 @@ class Descents:
         """
         n, first = self._n, len(self._into)
         unknown = np.full(n, np.nan)
-        begin = (Here(x, np.nan, unknown, H, newton.FIRST) for x, H in zip(starts, models, strict=True))
+        begin = (Here(x, np.nan, unknown, H, self._care.first) for x, H in zip(starts, models, strict=True))
         states = dict(enumerate(begin, first))
         self._into += [None] * len(states)
         near: dict[int, tuple[int, Passed]] = {}
@@ -83,7 +81,7 @@ class Descents:
         """The nearest point of another's way that the loss seems to lead down to."""
         apart = np.abs(self._points - here.point).max(axis=1)
         for i in np.argsort(apart, kind="stable").tolist():
-            if apart[i] > REACH:
+            if apart[i] > self._care.reach:
                 break
             whose, passed = self._ways[i]
             # not what came upon this one's way: it leads nowhere else

@@ -22,16 +22,39 @@ from landscaper_hpc.confirm.surface import Answer, Array, Box, Request, Search
 
 STEP = 1e-5
 """In steps of the grid: a search ends where the next Newton step would be no longer."""
-FIRST = 0.25
-"""In steps of the grid: how long the first step is."""
 _LARGEST, _SMALLEST = 1.0, 1e-8
 _SURE, _FAR = 0.01, 8.0
-_OFF, _SHORT = 0.05, 0.02  # of its length, how far a step may end from the flow; in steps, where that matters not
+_SHORT = 0.02  # in steps: where it matters not how far off the flow a step ends
 _MOST = 200
 ROUND = 2
 """Gradients of a descent in a round."""
-_EVEN = 0.25
 _SEEN = 8.0  # roundings: a difference of values below so many tells nothing
+
+
+class Care(NamedTuple):
+    """How closely a descent keeps to the flow; lengths are in steps of the grid.
+
+    Attributes
+    ----------
+    first
+        How long the first step is.
+    off
+        How far a step may end from the flow, in lengths of the step.
+    even
+        What values and slopes of another's way may differ by from those of a quadratic, as a share of the fall to it.
+    reach
+        How far a descent looks along each axis for another's way.
+    """
+
+    first: float
+    off: float
+    even: float
+    reach: float
+
+
+def care(n: int) -> Care:
+    """In n directions. In more than three a point has more watersheds close by: benchmarks/flow.py."""
+    return Care(0.25, 0.05, 0.25, 1.0) if n < 4 else Care(0.125, 0.025, 0.1, 0.25)
 
 
 class Here(NamedTuple):
@@ -108,6 +131,7 @@ def descend(
     if not here.going:
         return here, passed
     x, f, g, H, radius = here[:5]
+    most_off = care(len(x)).off
     for _ in range(most):
         step = flow(g, H, -x, box.far - x, radius)[-1]
         fall = float(g @ step + step @ H @ step / 2)
@@ -128,13 +152,13 @@ def descend(
                 fallen = -float((g + slope) @ step) / 2  # by the trapezoidal rule
             H = rank_one(H, step, slope - g)
             off = _off(x, g, H, step, box)
-            if fallen > 0.05 * -fall and (off < _OFF or long < _SHORT):
+            if fallen > 0.05 * -fall and (off < most_off or long < _SHORT):
                 x, f, g = there, value, slope
                 passed.append(Passed(x, f, g))
-                if off < _OFF / 4 and long > 0.9 * radius:
+                if off < most_off / 4 and long > 0.9 * radius:
                     radius = min(2 * radius, largest if off > _SURE else _FAR * largest)
             else:
-                radius = long / (2 if off < 2 * _OFF else 4)
+                radius = long / (2 if off < 2 * most_off else 4)
         if radius <= _SMALLEST or not np.isfinite(H).all():
             return Here(x, f, g, H, radius, False), passed
     return Here(x, f, g, H, radius), passed
@@ -174,7 +198,7 @@ def leads_to(here: Here, there: Passed, box: Box) -> bool:
     if not here.going or not step.any() or not leads_down(here, there):
         return False
     model = rank_one(here.model, step, there.gradient - here.gradient)
-    return _off(here.point, here.gradient, model, step, box) < _OFF
+    return _off(here.point, here.gradient, model, step, box) < care(len(step)).off
 
 
 def _off(x: Array, g: Array, H: Array, step: Array, box: Box) -> float:
@@ -188,7 +212,7 @@ def leads_down(first: Here | Passed, last: Here | Passed) -> bool:
     what it falls, as those of a quadratic would."""
     step, fall = last.point - first.point, last.value - first.value
     begins, ends = float(first.gradient @ step), float(last.gradient @ step)
-    return fall < 0 and begins <= 0 and ends <= 0 and abs(fall - (begins + ends) / 2) <= -_EVEN * fall
+    return fall < 0 and begins <= 0 and ends <= 0 and abs(fall - (begins + ends) / 2) <= -care(len(step)).even * fall
 
 
 def newton(here: Here, box: Box, rounding: float, *, largest: float = _LARGEST) -> Search[Stop]:

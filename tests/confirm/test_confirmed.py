@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from landscaper_hpc.confirm import newton
+from landscaper_hpc.confirm import descents, newton
 from landscaper_hpc.confirm.confirmed import confirm, confirmed_by
 from landscaper_hpc.confirm.descents import Descents, curvatures
 from landscaper_hpc.confirm.ends import KINDS
@@ -188,7 +188,7 @@ def test_ends_of_many_fields_are_those_of_the_flow_in_minute_steps_whatever_the_
 ) -> None:
     """Sums of waves in bowls and valleys: trust-region steps led 1 % of all minima of the grid, and one in seven other
     points, elsewhere; a start whose flow ends elsewhere when it is moved by a fiftieth of a step is not counted."""
-    rights = {0.125: 0, newton.FIRST: 0, 0.5: 0}
+    rights = dict.fromkeys((0.125, 0.25, 0.5), 0)
     count = 0
     for n, seed, points, stiff in FIELDS:
         field, grid = Waves(n, seed, stiff), cube(n, 2.0 if n < 4 else 1.5, points)
@@ -201,14 +201,14 @@ def test_ends_of_many_fields_are_those_of_the_flow_in_minute_steps_whatever_the_
         sure = np.abs(expected - beside).max(axis=1) < 0.1
         count += int(sure.sum())
         for first in rights:
-            monkeypatch.setattr(newton, "FIRST", first)
+            monkeypatch.setattr(descents, "care", lambda n, first=first: newton.care(n)._replace(first=first))
 
             def run(what, starts: np.ndarray, field: Waves = field, box: Box = box) -> np.ndarray:
                 return np.array(search(field, box, [searching(what, x, box, field.rounding) for x in starts]))
 
-            descents = Descents(run, box, field.rounding)
-            of = descents.follow(starts, curvatures(ArrayReader(values), vertices))
-            found = np.array([descents.ends[i].point for i in of])
+            ways = Descents(run, box, field.rounding)
+            of = ways.follow(starts, curvatures(ArrayReader(values), vertices))
+            found = np.array([ways.ends[i].point for i in of])
             rights[first] += int((np.abs(found - expected).max(axis=1) < 0.15)[sure].sum())
     assert count > 150
     assert min(rights.values()) >= 0.98 * count, (rights, count)
@@ -240,8 +240,8 @@ def test_ends_are_those_of_the_gradient_flow_whatever_the_first_step(
     starts = np.stack(np.unravel_index(tree.minima, grid.shape), axis=1) * 0.2 - 2.0
     np.testing.assert_allclose(surface.gradients(starts)[1], bends_slopes(seed)(starts), atol=1e-12)
     expected = flowed(bends_slopes(seed), starts, 2.0)
-    for radius in (0.125, newton.FIRST, 0.5):
-        monkeypatch.setattr(newton, "FIRST", radius)
+    for first in (0.125, 0.25, 0.5):
+        monkeypatch.setattr(descents, "care", lambda n, first=first: newton.care(n)._replace(first=first))
         found = confirm(surface, grid, values, tree)
         assert set(kinds(found)) <= {"interior", "edge"}
         np.testing.assert_allclose(found.points[found.ends], expected, atol=0.05 * 0.2)
