@@ -17,6 +17,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.sweep_table import table
+from landscaper_hpc.store.folder import SweepFolder
 from landscaper_hpc.store.sweep_record import read_sweep
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
     done = runs[runs["state"] == "done"]
     found = done.merge(told, on=names)
     if not len(found):
-        raise InputError(f"{file}: no row is of a finished run, by {', '.join(names)}; see {folder / 'sweep.csv'}")
+        raise InputError(f"{file}: no row is of a finished run, by {', '.join(names)}; see {SweepFolder(folder).csv}")
     met = told.merge(done[names].drop_duplicates(), on=names)
     _known(by, found, file)
     outcomes = [name for name in _columns(told) if name not in names and name not in by]
@@ -157,7 +158,7 @@ def _quantities(runs: Joined, keys: Sequence[str]) -> list[Quantity]:
     known = {row.column: row for row in ROWS if row.kind.scalar}
     for key in keys:
         if key not in known or key not in numbers:
-            raise InputError(f"--quantity {key}: is no number of this sweep; its columns are those of sweep.csv")
+            raise InputError(f"--quantity {key}: is no number of this sweep; its table names those that are")
     return [known[key] for key in keys]
 
 

@@ -1,4 +1,7 @@
-"""What a study will cost, before anything is spent: points, shards, files, bytes, and time from a short measurement."""
+"""What a study will cost, before anything is spent: points, shards, files, bytes, and time from a short measurement.
+
+Longer than most modules: each stage adds its own to one estimate.
+"""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_notes_that_are_torn_do_not_stop_status(what: str, made: Path, tmp_path:
 def test_jobs_that_were_altered_are_not_taken_for_what_was_submitted(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
     (tmp_path / "run/jobs").mkdir()
-    (tmp_path / "run/jobs/jobs.json").write_text('{"submissions": []}')
+    (tmp_path / "run/jobs/jobs.json").write_text('{"submissions": [], "sha256": "0"}')
     done = command("status", tmp_path / "run")
     assert done.returncode == 2
     assert "jobs.json: is torn or altered; restore it, or remove it when none of the jobs" in done.stderr

@@ -1,4 +1,7 @@
-"""Slices of the loss through the checkpoint: as cells of colour, as a surface, and along one direction."""
+"""Slices of the loss through the checkpoint: as cells of colour, as a surface, and along one direction.
+
+Longer than most modules: the three say the same of their axes, scales and contours.
+"""
 
 from __future__ import annotations
 
