@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.sweep import Sweep
 
-_FORMAT = 1
 _KINDS: dict[str, type[Campaign]] = {"study": Campaign, "sweep": Sweep}
 
 
@@ -39,7 +40,7 @@ def hand_over(campaign: Campaign, site: Site, folder: Path) -> tuple[Path, str]:
 
 
 def taken_over(file: Path, sha256: str) -> Campaign:
-    """The campaign of a file that `hand_over` wrote. `InputError` where its bytes are others."""
+    """The campaign of a file that `hand_over` wrote. `InputError` where its bytes are others, or another version's."""
     private_folder(file.parent)
     try:
         content = file.read_bytes()
@@ -47,13 +48,20 @@ def taken_over(file: Path, sha256: str) -> Campaign:
         raise InputError(f"{file}: cannot be read ({error.strerror}); submit the job again") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{file}: is not what was submitted, its SHA-256 differs; cancel the job and submit it again")
-    return _restored(parsed(content))
+    data = parsed(content)
+    own, others = version("landscaper-hpc"), data.get("version")
+    if own != others and not data["site"]["accept_versions"]:
+        raise InputError(
+            f"{file}: was submitted by landscaper-hpc {others}, and the job has {own} ({sys.executable}); let "
+            "slurm.python be of the same version, cancel the jobs and submit them again"
+        )
+    return _restored(data)
 
 
 def _described(campaign: Campaign, site: Site) -> dict[str, Any]:
     workers = {item.workers for item in campaign.landscapes} - {None}
     return {
-        "format": _FORMAT,
+        "version": version("landscaper-hpc"),
         "kind": next(kind for kind, cls in _KINDS.items() if type(campaign) is cls),
         "folder": str(campaign.folder),
         "workers": [str(folder) for folder in workers],

@@ -94,6 +94,21 @@ def test_what_was_changed_since_is_refused_and_never_run(tmp_path: Path) -> None
     assert taken_over(file, sha256).folder == campaign.folder
 
 
+def test_a_job_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless versions may be mixed: what then is of another is recorded in the store."""
+    study = Study.load(wells(tmp_path / "study"))
+    mixing = SITE.model_copy(update={"accept_versions": True})
+    asked, mixed = (
+        hand_over(Campaign.of(study, site, tmp_path / "run"), site, tmp_path / "jobs") for site in (SITE, mixing)
+    )
+    monkeypatch.setattr("landscaper_hpc.work.handover.version", lambda name: "9.9")
+    with pytest.raises(
+        InputError, match=r"was submitted by landscaper-hpc 0\.\d.*, and the job has 9\.9 .*slurm\.python"
+    ):
+        taken_over(*asked)
+    assert taken_over(*mixed).folder == tmp_path / "run"
+
+
 def test_the_folder_of_jobs_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "jobs").mkdir(mode=0o755)  # as an earlier version made it
     campaign = Campaign.of(Study.load(wells(tmp_path / "study")), SITE, tmp_path / "run")
