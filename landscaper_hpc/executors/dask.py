@@ -2,6 +2,7 @@
 
 The workers' processes may be many; each does one task at a time. A worker that is lost loses only its tasks: Dask gives
 them to others. Losing the scheduler ends a map with `WorkerLost`, and loses nothing that a task has published.
+(Longer than most modules: how tasks are given, lost and given again is one state.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where a study runs (`Site`): typed, strict, read from YAML. Nothing here changes a number.
 
 What a profile says ends in sbatch scripts. Every text is refused that is not plainly what its key means, and quoted
-where it is used: a profile cannot bring a shell command along.
+where it is used: a profile cannot bring a shell command along. (Longer than most modules: every key is declared once,
+with what is refused of it.)
 """
 
 from __future__ import annotations
