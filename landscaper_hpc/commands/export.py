@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-_FORMATS = "npz, h5, csv, parquet, vti, vtp, vtu, graphml, gudhi, persim; repeatable"
+_FORMATS = "npz, h5, csv, parquet, vti, vtp, vtu, graphml, gudhi, persim, figures; repeatable"
 
 
 def export(

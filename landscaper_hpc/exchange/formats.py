@@ -32,6 +32,7 @@ FORMATS = Registry(
             "graphml": "graphml",
             "gudhi": "gudhi_intervals",
             "persim": "persim_diagram",
+            "figures": "figure_files",
         }.items()
     },
 )

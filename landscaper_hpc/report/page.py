@@ -7,10 +7,8 @@ Everything on the page follows from those two, so the same study gives the same 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,28 +16,31 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
 from landscaper_hpc.report.current_page import sealed
-from landscaper_hpc.report.figures.curves import LABELS, Simplified
-from landscaper_hpc.report.figures.embed import draw, paint
-from landscaper_hpc.report.figures.slices import cut
+from landscaper_hpc.report.figures.embed import draw
 from landscaper_hpc.report.figures.style import is_log
 from landscaper_hpc.report.figures.subject import Subject
 from landscaper_hpc.report.interactive import GRID_POINTS, landscape_data, script_data
+from landscaper_hpc.report.page_figures import (
+    Landscape,
+    figures_of,
+    over_checkpoints,
+    smad_curves,
+    small_figures,
+    trace_of,
+)
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import SCOPE, StoredDirections
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology.decided import DECIDED
-from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Bars, Branches, Drawing
-from landscaper_hpc.topology.metrics import SmadCurve
+from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
 from landscaper_hpc.topology.refinement import TOLERANCE
 
 LISTED = 20
@@ -48,48 +49,6 @@ FEW, MANY = 4, 10
 """Up to so many landscapes stand side by side; of more than so many each has small pictures only."""
 _ENOUGH = 0.25
 """The share of a joint scale of colours that every landscape has to make use of."""
-
-
-@dataclass(frozen=True)
-class _Landscape:
-    """A landscape's entry in `results.json`, its store, and what its figures show."""
-
-    result: Mapping[str, Any]
-    store: LandscapeStore
-    drawing: Drawing
-    answers: Mapping[str, Mapping[str, NDArray[Any]]]
-    """What figures show of what else was asked for (`store.layout.ANSWERS`)."""
-
-    @property
-    def name(self) -> str:
-        return str(self.result["name"])
-
-    @property
-    def range(self) -> tuple[float, float]:
-        low, high = self.result["topology"]["range"]
-        return low, high
-
-    def _stands(self, of: str) -> NDArray[np.bool_] | None:
-        """Which of the drawing's "bars", "leaves" or "basins" stand in every answer; None where nothing was asked."""
-        confirmed, sure = self.answers.get("confirmed", {}), self.answers.get("error_bars", {})
-        said = [confirmed[of] == 0] if of in confirmed else []
-        said += [sure[of] == 1] if of in sure else []
-        return np.logical_and.reduce(said) if said else None
-
-    @property
-    def subject(self) -> Subject:
-        """What its figures are of, with the names that tie them together."""
-        topology = self.result["topology"]
-        stands = {of: found for of in ("bars", "leaves", "basins") if (found := self._stands(of)) is not None}
-        links = {} if self.drawing.marks is None else self.drawing.marks.minima
-        points, floor = self.result["grid"]["points"], float(topology["noise_floor"])
-        return Subject(self.drawing, self.range, topology["n_minima"], points, floor, stands, links)
-
-    @property
-    def slices(self) -> list[tuple[int, ...]]:
-        """The pairs of axes; the only axis of a line."""
-        n = self.store.grid.ndim
-        return list(itertools.combinations(range(n), min(n, 2)))
 
 
 def write_report(folder: Path) -> Path:
@@ -153,10 +112,10 @@ def _scope_figures(entry: Mapping[str, Any], drawing: Drawing) -> dict[str, Mark
     }
 
 
-def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> _Landscape:
+def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> Landscape:
     store = LandscapeStore(path, result["name"])
     drawn = {name: store.whole_answer(name, question).drawing for name, question in asked.items()}
-    return _Landscape(result, store, Drawing.from_arrays(store.drawing()), drawn)
+    return Landscape(result, store, Drawing.from_arrays(store.drawing()), drawn)
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -176,7 +135,7 @@ def environment() -> Environment:
     return made
 
 
-def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
+def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
     limits = _joint_limits(landscapes)
     one_scale = _share_a_scale(landscapes, limits)
     several = any(item.result["topology"]["n_minima"] > 1 for item in landscapes)
@@ -195,14 +154,14 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[_Landscape]) -> str:
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
             lists={group: [_lists(item.result, group) for item in landscapes] for group in ("confirmed", "error_bars")},
-            figures=[(_small_figures if small else _figures)(item, limits, one_scale) for item in landscapes],
+            figures=[(small_figures if small else figures_of)(item, limits, one_scale) for item in landscapes],
             few=few,
             small=small,
             summary=None if few else _summary(results["landscapes"]),
-            over=[] if few else _over_checkpoints(results["landscapes"]),
+            over=[] if few else over_checkpoints(results["landscapes"]),
             one_scale=one_scale,
-            trace=_trace(landscapes),
-            smad_curve=_smad_curves(landscapes) if several else None,
+            trace=trace_of(landscapes),
+            smad_curve=smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
             data=_data([] if small else landscapes, limits if one_scale else None),
             isfinite=math.isfinite,
@@ -248,32 +207,12 @@ def _summary(landscapes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _over_checkpoints(landscapes: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """What the page of a sweep draws over its checkpoints, over those of one study."""
-    names = [item["name"] for item in landscapes]
-    places = list(range(len(names)))
-    return [
-        draw(
-            partial(
-                figures.plot_series,
-                {"": (places, [math.nan if (v := row.value(item)) is None else v for item in landscapes])},
-                label=row.label,
-                over="checkpoint",
-                ticks=names,
-            ),
-            f"over-{row.column}",
-            f"{row.label} over the checkpoints",
-        )
-        for row in shown("figure")
-    ]
-
-
-def _joint_limits(landscapes: Sequence[_Landscape]) -> tuple[float, float]:
+def _joint_limits(landscapes: Sequence[Landscape]) -> tuple[float, float]:
     ranges = [item.range for item in landscapes if math.isfinite(item.range[0])]
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (math.nan, math.nan)
 
 
-def _share_a_scale(landscapes: Sequence[_Landscape], joint: tuple[float, float]) -> bool:
+def _share_a_scale(landscapes: Sequence[Landscape], joint: tuple[float, float]) -> bool:
     """Whether slices of all landscapes have one scale of colours: if each makes use of enough of it."""
 
     def length(low: float, high: float) -> float:
@@ -283,134 +222,9 @@ def _share_a_scale(landscapes: Sequence[_Landscape], joint: tuple[float, float])
     return all(length(*own) >= _ENOUGH * length(*joint) for own in ranges)
 
 
-def _data(landscapes: Sequence[_Landscape], joint: tuple[float, float] | None) -> Markup:
+def _data(landscapes: Sequence[Landscape], joint: tuple[float, float] | None) -> Markup:
     room, found = GRID_POINTS // max(1, len(landscapes)), []
     for item in landscapes:
         limits, fates = joint or item.range, item.answers.get("confirmed")
         found.append(landscape_data(item.result, item.store, item.drawing.marks, fates, limits, room))
     return script_data(found)
-
-
-# ---- the figures ----------------------------------------------------------------------------------------------------
-
-
-def _figures(item: _Landscape, joint: tuple[float, float], one_scale: bool) -> dict[str, Any]:
-    """All figures of one landscape, as markup; None where there is none."""
-    shown, name = item.subject, item.name
-    found: dict[str, Any] = {"profile": None, "slices": []}
-    basins = f"{name}: {refined.basins(shown.n_minima)}"
-    if item.drawing.profile is not None:
-        found["profile"] = draw(
-            partial(figures.plot_profile, shown, limits=joint),
-            f"profile-{name}",
-            f"Landscape profile of {basins}, loss from {text.bounds(item.range)}",
-        )
-    found["barcode"] = draw(partial(figures.plot_barcode, shown), f"barcode-{name}", f"Persistence barcode of {basins}")
-    found["tree"] = draw(partial(figures.plot_merge_tree, shown), f"tree-{name}", f"Merge tree of {basins}")
-    found["confirmed"] = None
-    if (confirmed := item.answers.get("confirmed")) is not None:
-        birth, death, parent = confirmed["branches"]
-        stands = np.isin(confirmed["kinds"], [KINDS.index(kind) for kind in CONFIRMED])
-        ends = Drawing(Bars(*np.empty((4, 0))), Branches(birth, death, parent.astype(np.int64)), None)
-        found["confirmed"] = draw(
-            partial(figures.plot_merge_tree, Subject(ends, item.range, len(birth), 0, stands={"leaves": stands})),
-            f"confirmed-{name}",
-            f"Confirmed tree of {name}: {item.result['confirmed']['sentence']}",
-        )
-    for axes in item.slices:
-        part = cut(item.store, axes)
-        curvature = _curvature(item.result, axes)
-        plot: Any = (
-            partial(figures.plot_line, part, limits=item.range, curvature=curvature)
-            if len(axes) == 1
-            else partial(figures.plot_slice, part, limits=joint if one_scale else item.range)
-        )
-        found["slices"].append(
-            draw(
-                plot,
-                f"slice-{name}-{'-'.join(map(str, axes))}",
-                f"Loss of {name} over {' and '.join(part.labels)}",
-                width=3.8,
-                height=3.1,
-                plane=axes,
-            )
-        )
-    hessian = StoredDirections({}, np.empty((0, 0)), _hessian(item.result))
-    found["hessian"] = []
-    if "eigenvalues" in hessian.hessian:
-        said = text.numbers(hessian.hessian["eigenvalues"].tolist())
-        found["hessian"].append(
-            draw(
-                partial(figures.plot_eigenvalues, hessian),
-                f"eigenvalues-{name}",
-                f"Eigenvalues of {name}: {said}",
-                3.4,
-                2.6,
-            )
-        )
-    if "density_nodes" in hessian.hessian:
-        found["hessian"].append(
-            draw(partial(figures.plot_density, hessian), f"density-{name}", f"Spectral density of {name}", 4.6, 2.6)
-        )
-    return found
-
-
-def _small_figures(item: _Landscape, joint: tuple[float, float], one_scale: bool) -> dict[str, Any]:
-    """The profile and the first slice of one of many landscapes, as pixels."""
-    shown, name, part = item.subject, item.name, cut(item.store, item.slices[0])
-    found: dict[str, Any] = {"small": [], "hessian": []}
-    if item.drawing.profile is not None:
-        alt = f"Landscape profile of {name}: {refined.basins(shown.n_minima)}"
-        found["small"].append(paint(partial(figures.plot_profile, shown, limits=joint), alt, 3.4, 2.6))
-    plot: Any = (
-        partial(figures.plot_line, part, limits=item.range)
-        if len(part.coordinates) == 1
-        else partial(figures.plot_slice, part, limits=joint if one_scale else item.range, written=False)
-    )
-    found["small"].append(paint(plot, f"Loss of {name} over {' and '.join(part.labels)}", 3.4, 2.6))
-    return found
-
-
-def _hessian(entry: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """What is known of the Hessian at the checkpoint, as the store has it."""
-    known = {name: entry["directions"].get(name) for name in ("eigenvalues", "residuals")}
-    known |= {name: entry["hessian"].get(name) for name in ("density_nodes", "density_weights")}
-    return {name: np.array(values, np.float64) for name, values in known.items() if values is not None}
-
-
-def _curvature(entry: Mapping[str, Any], axes: Sequence[int]) -> float | None:
-    """Second derivative of the loss along the only axis: of a parabola."""
-    eigenvalues, gram = entry["directions"]["eigenvalues"], entry["directions"]["gram"]
-    if len(axes) != 1 or eigenvalues is None:
-        return None
-    return float(eigenvalues[axes[0]] * gram[axes[0]][axes[0]])
-
-
-def _trace(landscapes: Sequence[_Landscape]) -> Markup | None:
-    """The traces of the Hessian side by side; None for less than two."""
-    traces = {item.name: item.result["hessian"]["trace"] for item in landscapes}
-    if sum(trace is not None for trace in traces.values()) < 2:
-        return None
-    return draw(partial(figures.plot_trace, traces), "trace", "Trace of the Hessian over the checkpoints", 4.6, 2.6)
-
-
-def _smad_curves(landscapes: Sequence[_Landscape]) -> list[Markup]:
-    curves = {
-        item.name: Simplified(
-            SmadCurve(**{key: np.array(values) for key, values in item.result["topology"]["curve"].items()}),
-            item.range,
-            float(item.result["topology"]["noise_floor"]),
-        )
-        for item in landscapes
-        if item.result["topology"]["n_minima"]
-    }
-    return [
-        draw(
-            partial(figures.plot_over_threshold, curves, quantity=name),
-            f"threshold-{name}",
-            f"{label[0].upper()}{label[1:]} over the persistence threshold",
-            width=4.6,
-            height=2.6,
-        )
-        for name, label in LABELS.items()
-    ]

@@ -8,7 +8,7 @@ which it is read: mean climb, which settles, before all others.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -36,12 +36,14 @@ from landscaper_hpc.report.quantity import (
     Place,
     Quantity,
 )
+from landscaper_hpc.topology.basins import basin_entropy, basin_width, below_half, passes
 from landscaper_hpc.topology.decided import DECIDED, SHALLOW, decided_by, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
+from landscaper_hpc.topology.sharpness import RADIUS, ball_sharpness, box_sharpness
 from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:
@@ -118,6 +120,36 @@ def _largest(values: NDArray[np.float64]) -> float:
 def _residual(m: Measured) -> float | None:
     residuals = m.hessian("residuals")
     return None if residuals is None else float(residuals.max())
+
+
+def _width(m: Measured, share: float | None) -> float | None:
+    return None if share is None else basin_width(share, [axis.upper - axis.lower for axis in m.grid.axes])
+
+
+def _deepest(m: Measured) -> float | None:
+    return None if not m.tree.n_minima else float(m.tree.basin_size[0] / m.tree.n_vertices)
+
+
+def _half(m: Measured) -> float | None:
+    return None if m.field is None or not m.tree.n_minima else below_half(m.tree, *m.field)
+
+
+def _climb_to_deepest(m: Measured) -> float | None:
+    """From the grid point nearest to the checkpoint, which may lie higher than the pass."""
+    if m.field is None:
+        return None
+    values, labels = m.field
+    here = tuple(int(np.argmin(np.abs(c))) for c in m.grid.coordinates())
+    basin = int(np.asarray(labels).reshape(values.shape)[here])
+    if basin < 0:
+        return None
+    level = float(passes(m.tree, m.tree.minima[[basin, 0]])[0, 1])
+    return None if np.isnan(level) else max(0.0, level - float(values[here])) if basin else 0.0
+
+
+def _sharpness(m: Measured, normalizations: Container[str], of: Callable[..., float | None]) -> float | None:
+    known = m.attributes["science"]["directions"]["normalization"] in normalizations
+    return of(m.field[0], m.grid.coordinates()) if known and m.field is not None else None
 
 
 def _of(known: S | None, number: Callable[[S], T]) -> T | None:
@@ -350,6 +382,39 @@ ROWS: tuple[Quantity, ...] = (
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)|", _LANDSCAPERS,
         _CONTOUR, NUMBER, lambda m: _as_landscaper(m, normalize=False, weighted=False), _in("topology"),
         undefined=_UNDEFINED),
+    Quantity("topology.basin_entropy", "basin entropy", "",
+        "0: all points descend to one minimum; large: they are spread over many",
+        "−Σ p ln p, p = |basin| / Σ |basin|", "Shannon (1948), of basin volumes as in Menck et al. (2013)",
+        _TREE, NUMBER, lambda m: basin_entropy(m.tree), _in("topology", "page")),
+    Quantity("topology.deepest_share", "share of the deepest basin", "",
+        "of all points of the grid",
+        "|basin(argmin f)| / N", "Menck et al. (2013), basin stability",
+        _TREE, SHARE, _deepest, _in("topology", "page")),
+    Quantity("basins.deepest_width", "width of the deepest basin", "coordinates",
+        "the side of a cube of its volume; to about a step of the grid, and as far as the grid goes",
+        "(|basin| / N · Π rangeᵢ)^(1/n)", "",
+        _CURVE, NUMBER, lambda m: _width(m, _deepest(m)), _in("page")),
+    Quantity("basins.deepest_half_width", "its width at half of its climb", "coordinates",
+        "the same of the points below half the way up to its first saddle, or to the highest loss",
+        "(|{v in basin: f(v) ≤ (f(m) + f(first_saddle(m))) / 2}| / N · Π rangeᵢ)^(1/n)", "",
+        _CURVE, NUMBER, lambda m: _width(m, _half(m)), _in("page")),
+    Quantity("basins.climb_to_deepest", "climb from the checkpoint to the deepest minimum", "loss",
+        "the lowest pass on a way there, above the loss at the checkpoint; 0 where it lies in that basin",
+        "max(0, min over ways of max f − f(θ*))", _WALES,
+        _CURVE, NUMBER, _climb_to_deepest, _in("page")),
+    Quantity("sharpness.box", f"ε-sharpness within {RADIUS}", "%",
+        "how much higher the loss gets in a box around the checkpoint, of 1 + its loss; the largest on the grid, so a "
+        "lower bound; where coordinates are relative distances",
+        f"100 (max f − f(θ*)) / (1 + f(θ*)) over |αᵢ| ≤ {RADIUS}", "Keskar et al. (2017), metric 2.1",
+        _CURVE, NUMBER, lambda m: _sharpness(m, ("model",), box_sharpness), _in("page")),
+    Quantity("sharpness.ball", f"sharpness within a distance of {RADIUS}", "loss",
+        "how much higher the loss gets within that relative distance; the largest on the grid, so a lower bound",
+        f"max f − f(θ*) over ‖Δθ‖ ≤ {RADIUS} ‖θ*‖", "Foret et al. (2021), SAM, eq. 1",
+        _CURVE, NUMBER, lambda m: _sharpness(m, ("model",), ball_sharpness), _in("page")),
+    Quantity("sharpness.adaptive", f"adaptive sharpness within {RADIUS}", "loss",
+        "the same where every filter or tensor moves by a share of its own length: scaling it changes nothing",
+        f"max f − f(θ*) over ‖α‖ ≤ {RADIUS}, of filter- or layer-normalised directions", "Kwon et al. (2021), ASAM",
+        _CURVE, NUMBER, lambda m: _sharpness(m, ("filter", "layer"), ball_sharpness), _in("page")),
     Quantity("topology.persistence.pairs", "finite persistence pairs", "",
         "basins that a deeper one takes in, at a finite loss",
         "#{(birth, death) finite}", _ELDER,

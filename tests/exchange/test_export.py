@@ -198,3 +198,17 @@ def test_the_same_study_gives_the_same_bytes(runs: dict[int, Path], tmp_path: Pa
     )
     assert first == second
     assert len(first) == 9
+
+
+def test_figures_are_files_of_three_kinds_and_the_same_bytes(runs: dict[int, Path], tmp_path: Path) -> None:
+    for n, run in runs.items():
+        files = export(run, ["figures"], folder=tmp_path / f"{n}")
+        kinds = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}
+        names = {file.name.removeprefix("origin.").rpartition(".")[0] for file in files}
+        assert len(files) == 3 * len(names)
+        assert all(file.read_bytes().startswith(kinds[file.suffix[1:]]) for file in files)
+        assert {"profile", "merge_tree", "disconnectivity", "contour_tree", "diagram", "line_0"} <= names
+        assert sum(name.startswith("slice") for name in names) == n * (n - 1) // 2
+    again = export(runs[1], ["figures"], folder=tmp_path / "again")
+    first = {file.name: file.read_bytes() for file in (tmp_path / "1").iterdir()}
+    assert {file.name: file.read_bytes() for file in again} == first

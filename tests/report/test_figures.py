@@ -16,6 +16,7 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import LogNorm, to_hex
 from matplotlib.transforms import Bbox
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import embed
 from landscaper_hpc.report.figures.profiles import mean_losses, parents, regions, widened
@@ -377,3 +378,23 @@ def test_every_figure_needs_no_axes_and_returns_them() -> None:
     ]
     assert len({id(ax.figure) for ax in made}) == len(made)
     plt.close("all")
+
+
+def test_checkpoints_are_projected_whatever_the_angle_of_the_directions() -> None:
+    random = np.random.default_rng(0)
+    vectors = {"a": random.normal(size=(2, 3)), "b": random.normal(size=(2, 2, 2))}
+    flat = np.hstack([v.reshape(2, -1) for v in vectors.values()])
+    stored = StoredDirections(vectors, flat @ flat.T)
+    origin = {"a": random.normal(size=3), "b": random.normal(size=(2, 2)), "other": np.zeros(1)}
+    off = random.normal(size=7)
+    off -= flat.T @ np.linalg.solve(flat @ flat.T, flat @ off)
+    alphas = np.array([[0.5, -2.0], [0.1, 0.3], [0.0, 0.0]])
+    moves = [alpha @ flat + t * off for alpha, t in zip(alphas, (0.0, 1.0, 0.0), strict=True)]
+    path = figures.projected(
+        stored, origin, [{"a": origin["a"] + m[:3], "b": origin["b"] + m[3:].reshape(2, 2)} for m in moves]
+    )
+    np.testing.assert_allclose(path.alphas, alphas, atol=1e-12)
+    within = np.sum((alphas[1] @ flat) ** 2)
+    np.testing.assert_allclose(path.shares, [1, within / (within + off @ off), 1])
+    with pytest.raises(InputError, match="checkpoint 0 has no parameter b of shape"):
+        figures.projected(stored, origin, [{"a": origin["a"]}])

@@ -409,3 +409,25 @@ def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None
     path = write_report(make_study(tmp_path, fields))
     assert len(Page(path.read_text()).labels) < 30
     assert path.stat().st_size < 6_000_000
+
+
+def test_sharpness_and_basins_are_told_of_a_study(tmp_path: Path) -> None:
+    """Sharpness where coordinates are relative distances; widths and climbs of every grid that has labels."""
+    field = bowl(9, 9)
+    field[1, 1] = 0.0  # away from the checkpoint, which has to climb to it
+    make_study(tmp_path, {"only": field})
+    (entry,) = read_results(tmp_path / "results.json")["landscapes"]
+    here = field[4, 4]
+    assert entry["sharpness"]["box"] == pytest.approx(100 * (field[2:7, 2:7].max() - here) / (1 + here))
+    assert entry["sharpness"]["ball"] == pytest.approx(max(field[2, 4], field[4, 2]) - here)
+    assert entry["sharpness"]["adaptive"] is None
+    tree = merge_tree(field)
+    assert tree.n_minima == 2
+    assert entry["basins"]["climb_to_deepest"] == pytest.approx(tree.death_value[1] - here)
+    share = tree.basin_size[0] / 81
+    assert entry["topology"]["deepest_share"] == share
+    assert entry["basins"]["deepest_width"] == pytest.approx((share * 0.2**2) ** 0.5)
+    make_study(tmp_path / "filter", {"only": field}, normalization="filter")
+    (entry,) = read_results(tmp_path / "filter" / "results.json")["landscapes"]
+    assert entry["sharpness"]["box"] is entry["sharpness"]["ball"] is None
+    assert entry["sharpness"]["adaptive"] == pytest.approx(max(field[2, 4], field[4, 2]) - here)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from matplotlib import image as pictures
 from numpy.typing import NDArray
-from report.test_page import bowl, make_study
 
 from landscaper_hpc.confirm.result import FATES
 from landscaper_hpc.report.figures.slices import colour_scale
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology import merge_tree
+from tests.report.test_page import bowl, make_study
 
 pytestmark = pytest.mark.processes
 

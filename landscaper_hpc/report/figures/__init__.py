@@ -12,16 +12,19 @@ from landscaper_hpc.report.figures.diagrams import (
     plot_persistence_bars,
     plot_persistence_diagram,
 )
+from landscaper_hpc.report.figures.lines import plot_line
 from landscaper_hpc.report.figures.matrices import draw_matrices
 from landscaper_hpc.report.figures.profiles import plot_profile
 from landscaper_hpc.report.figures.regions import draw_sensitivity
 from landscaper_hpc.report.figures.series import plot_series
-from landscaper_hpc.report.figures.slices import plot_line, plot_slice, plot_surface
+from landscaper_hpc.report.figures.slices import plot_slice, plot_surface
 from landscaper_hpc.report.figures.spectrum import plot_density, plot_eigenvalues, plot_layers, plot_trace
 from landscaper_hpc.report.figures.style import new_figure, pdf, png, style, svg
+from landscaper_hpc.report.figures.trajectory import Trajectory, plot_trajectory, projected
 from landscaper_hpc.report.figures.trees import plot_barcode, plot_merge_tree
 
 __all__ = [
+    "Trajectory",
     "draw_matrices",
     "draw_sensitivity",
     "new_figure",
@@ -43,7 +46,9 @@ __all__ = [
     "plot_slice",
     "plot_surface",
     "plot_trace",
+    "plot_trajectory",
     "png",
+    "projected",
     "style",
     "svg",
 ]

@@ -49,6 +49,11 @@ def plot_profile(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    InputError
+        Where the landscape's grid was too large for a profile.
+
     References
     ----------
     Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
