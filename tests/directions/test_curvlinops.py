@@ -1,4 +1,4 @@
-"""The page on other curvatures: what it says to run is run, where curvlinops is installed."""
+"""The page on other curvatures: what it says to run is run, in `make test-peers`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def task():
 """
 
 
+@pytest.mark.peers
 @pytest.mark.processes
 def test_the_ggn_of_curvlinops_gives_directions(tmp_path: Path) -> None:
-    pytest.importorskip("curvlinops")
     (tmp_path / "task.py").write_text(TASK)
     there: dict[str, object] = {}
     exec(TASK, there)
