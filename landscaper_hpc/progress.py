@@ -105,7 +105,9 @@ class Bars:
             )
 
     def tell(self, sentence: str) -> None:
-        """Say something above the bars."""
+        """Say something above the bars, unless nothing is to be told but results, warnings and errors."""
+        if _quiet:
+            return
         if self._rich is not None:
             self._rich.console.print(sentence, markup=False, highlight=False)
         else:

@@ -21,6 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.executors import scripts
 from landscaper_hpc.executors.jobs import release
+from landscaper_hpc.executors.slurm_attempts import Left, leave, left
 from landscaper_hpc.executors.slurm_decision import (
     Action,
     Attempt,
@@ -71,7 +72,10 @@ class SlurmLauncher:
             refuse_impossible(campaign)
             if asked.retry_failed:
                 stages.clear_failures(campaign)
-            client = _Client(campaign, site, bars)
+            attempts = campaign.inside.jobs.attempts
+            if asked.retry_failed or not asked.detach:
+                attempts.unlink(missing_ok=True)
+            client = _Client(campaign, site, bars, left(attempts))
             try:
                 return client.run(asked.detach)
             except KeyboardInterrupt:
@@ -86,13 +90,14 @@ launcher = SlurmLauncher()
 
 
 class _Client:
-    def __init__(self, campaign: Campaign, site: Site, bars: Bars) -> None:
+    def __init__(self, campaign: Campaign, site: Site, bars: Bars, before: Left) -> None:
         self._campaign = campaign
         self._site = site
         self._bars = bars
         self._look = Look(campaign, site)
         self._room = scripts.room(site)
-        self._attempts: dict[str, Attempt] = {}
+        self._before = before
+        self._attempts: dict[str, Attempt] = dict(before.attempts)
         self._shown: Counter[tuple[str, str, str]] = Counter()
 
     def run(self, detach: bool) -> bool:
@@ -110,7 +115,7 @@ class _Client:
                 tuple(look.jobs),
                 self._room,
                 dict(self._attempts),
-                frozenset(look.watched),
+                frozenset(look.watched) | self._before.watched(look.jobs),
                 str(look.folder),
             )
             actions = decide(seen, look.told)
@@ -119,6 +124,7 @@ class _Client:
             self._show(counts)
             self._do(actions, seen)
             if detach:
+                leave(self._campaign.inside.jobs.attempts, self._attempts, {*look.watched, *self._before.numbers})
                 self._show(look.counts())
                 self.tell_how_to_go_on()
                 return False

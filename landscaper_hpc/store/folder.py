@@ -81,6 +81,11 @@ class JobsFolder:
         """What was submitted, and what Slurm last said of it."""
         return self.path / "jobs.json"
 
+    @property
+    def attempts(self) -> Path:
+        """What clients that do not stay leave for the next."""
+        return self.path / "attempts.json"
+
     def campaign(self, sha256: str) -> Path:
         """What jobs work on, by the hash of its bytes."""
         return self.path / f"campaign.{sha256[:16]}.json"
