@@ -71,13 +71,13 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def _jobs(folder: Path) -> tuple[list[Job], str | None]:
-    """Its jobs, oldest first, and since when Slurm has told nothing of them, where it does not answer."""
+    """Its jobs, oldest first, and how far that is true, where Slurm does not answer."""
     record = Record(folder)
     try:
-        return record.look(), None
+        return record.look(), "is what the accounts heard last" if record.only_accounts else None
     except SlurmSilent:
         seen = RunFolder(folder).jobs.record.stat().st_mtime
-        return record.last(), time.strftime("%Y-%m-%d %H:%M", time.localtime(seen))
+        return record.last(), f"was so at {time.strftime('%Y-%m-%d %H:%M', time.localtime(seen))}"
 
 
 def _process(holder: str) -> tuple[str, int]:
@@ -342,7 +342,7 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         for node in found["nodes"]:
             yield f"  {node['host']:<20} {node['workers']:>3} workers, {node['points_per_second']:,.4g} points/s"
     if found["slurm_silent"]:
-        yield f"Slurm does not answer: what follows was so at {found['slurm_silent']}"
+        yield f"Slurm does not answer: what follows {found['slurm_silent']}"
     for job in found["jobs"]:
         why = f" ({job['reason']})" if job["reason"] else ""
         yield f"job {job['id']:<16} {job['stage']:<9} {job['state']}{why} {job['nodes']}".rstrip()

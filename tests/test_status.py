@@ -18,6 +18,7 @@ from forked import Forked
 from studies import Gate, command, network, process, wells
 
 from landscaper_hpc import InputError, Site, Study
+from landscaper_hpc.executors import jobs
 from landscaper_hpc.executors.jobs import Record, SlurmSilent
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.progress import Bars
@@ -234,6 +235,23 @@ def test_watching_ends_where_slurm_is_silent_and_no_worker_tells_of_itself(
     assert " 0 running" in said
     told = "no worker tells of itself, and Slurm does not answer whether one will: look again when it does"
     assert said.splitlines()[-1] == told
+
+
+def test_what_only_the_accounts_tell_is_called_old(half_done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accounts of a controller that is gone go on to say that its jobs run."""
+    record = Record(half_done.folder)
+    record.add("evaluate", "17", "x")
+    line = f"17|{jobs.name(half_done.folder, 'evaluate')}|RUNNING|0:0|100||n1|None\n"
+    monkeypatch.setattr("landscaper_hpc.executors.jobs.ask_slurm", lambda *words: line if words[0] == "sacct" else None)
+    assert status(half_done.folder)["at_work"]
+    for state in half_done.folder.glob("logs/workers/*.json"):
+        state.unlink()
+    (half_done.folder / "leases/origin.2.0").unlink()
+    found = status(half_done.folder)
+    assert not found["at_work"]
+    said = list(lines(found, half_done.folder))
+    assert "Slurm does not answer: what follows is what the accounts heard last" in said
+    assert said[-1].startswith("no worker tells of itself, and Slurm does not answer")
 
 
 @pytest.mark.processes

@@ -96,6 +96,8 @@ class Record:
         inside = RunFolder(folder.resolve()).jobs
         self.folder, self._file = inside.path, inside.record
         self._names = {name(folder, stage): stage for stage in JOBS}
+        self.only_accounts = False
+        """Whether the last look had to do without the controller, who knows what runs now."""
 
     def submissions(self) -> list[dict[str, Any]]:
         """`id` (of the array, for its tasks), `stage`, `campaign`, `at` (seconds since 1970), `jobs` as last seen."""
@@ -135,6 +137,7 @@ class Record:
         if not open_ and not save:
             return self.last()
         queued = _queue(self._names)
+        self.only_accounts = queued is None
         known = {s["id"] for s in submissions}
         found = sorted({job.id.split("_")[0] for job in queued or []} - known, key=int)
         for number in found:  # submitted by a client that was killed before it could write it down
