@@ -80,7 +80,7 @@ class Look:
     def told(self, job: Job) -> str | None:
         """What `landscaper-hpc` said in a job about how it ended; None where it did not come to say anything."""
         for file in self._logs(job):
-            lines = [line for line in _tail(file) if not line.startswith(("srun: ", "slurmstepd"))]
+            lines = _tail(file)
             ours = [number for number, line in enumerate(lines) if line.startswith(_OUR_NAME)]
             if ours and job.exit_code in (1, 2):
                 return "\n".join(lines[ours[-1] :]).removeprefix(_OUR_NAME).strip()
@@ -88,13 +88,16 @@ class Look:
 
     def end_of_log(self, job: Job) -> str:
         file = next(iter(self._logs(job)), None)
-        return "it wrote no log" if file is None else f"the end of {file}:\n" + "\n".join(_tail(file)[-20:])
+        lines = [] if file is None else _tail(file)
+        return f"the end of {file}:\n" + "\n".join(lines[-20:]) if lines else "it wrote no log"
 
     def _logs(self, job: Job) -> list[Path]:
         return self._campaign.inside.jobs.logs_of(job.id)
 
 
 def _tail(file: Path) -> list[str]:
+    """What the end of a log says, but for what srun makes of it."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 20_000))
-        return stream.read().decode(errors="replace").splitlines()
+        lines = stream.read().decode(errors="replace").splitlines()
+    return [line for line in lines if not line.startswith(("srun: ", "slurmstepd"))]

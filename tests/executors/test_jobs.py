@@ -15,9 +15,11 @@ from studies import wells
 
 from landscaper_hpc import InputError, Site, Study
 from landscaper_hpc.digests import with_seal
+from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors import SerialMapper, jobs
 from landscaper_hpc.executors.jobs import Job, Record, SlurmSilent
 from landscaper_hpc.executors.slurm import launcher
+from landscaper_hpc.executors.slurm_look import Look
 from landscaper_hpc.progress import Bars, silent
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked
@@ -141,6 +143,20 @@ def test_a_record_of_another_version_is_called_so(
         InputError, match=rf"jobs\.json: (was written by an |was written by |is ){said} none of the jobs .* \(squeue\)"
     ):
         record.submissions()
+
+
+def test_a_job_whose_python_is_another_is_told_by_what_it_said(slurm: Slurm, tmp_path: Path) -> None:
+    """And not by what srun makes of it."""
+    campaign = Campaign.of(Study.load(wells(tmp_path / "study")), Site(), tmp_path / "run")
+    look = Look(campaign, Site())
+    log = tmp_path / "run/jobs/17_0_log.out"
+    log.parent.mkdir(parents=True)
+    log.write_text("python: No module named 'submitit'\nsrun: error: n1: task 0: Exited with exit code 1\n")
+    end = look.end_of_log(Job("17", "prepare", "FAILED", exit_code=1))
+    failed = TaskFailed(f"job 17 (prepare) ended as FAILED with exit code 1; {end}")
+    assert failed.sentence.endswith(f"; the end of {log}: python: No module named 'submitit'")
+    log.write_text("")
+    assert look.end_of_log(Job("17", "prepare", "FAILED")) == "it wrote no log"
 
 
 def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
