@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,10 @@ def sweep(
         str | None,
         typer.Option(metavar="CHECKPOINT", help="use this checkpoint's directions (a name, or a file) for all"),
     ] = None,
+    each_layer: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="move one layer at a time: modules by name, e.g. 'transformer.h.*'"),
+    ] = None,
     site: SiteFile = None,
     set_site: SetSite = None,
     out: Annotated[
@@ -73,6 +78,7 @@ def sweep(
     Examples:
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --set grid.count=21,41
       landscaper-hpc sweep study.yaml --checkpoint 'runs/*/step_*.pt' --directions-from runs/a/step_9000.pt
+      landscaper-hpc sweep study.yaml --each-layer 'transformer.h.*'
       landscaper-hpc sweep sweep.yaml --dry-run
       landscaper-hpc sweep sweep.yaml --site perlmutter --detach
       srun landscaper-hpc sweep sweep.yaml --executor mpi
@@ -83,6 +89,8 @@ def sweep(
 
     start = time.monotonic()
     config = SweepConfig.load(file, set_ or (), checkpoint, directions_from)
+    if each_layer is not None:
+        config = _of_each_layer(config, each_layer)
     where = load_site(site, workers, device, executor, set_site, accept_versions)
     if dry_run:
         plan_sweep(config, where, out, as_json)
@@ -99,6 +107,20 @@ def sweep(
         print(f"{len(campaign.entries)} studies, {len(campaign.plans)} of them worked on now")
         print(f"report:  {inside.page}\ntable:   {inside.csv}, {inside.parquet}")
         print(f"studies: {inside.studies}\ntook {time.monotonic() - start:.0f} s")
+
+
+def _of_each_layer(config: SweepConfig, pattern: str) -> SweepConfig:
+    """The sweep whose studies move one layer each, of the model that the study's first checkpoint has."""
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.objective.layers import each_layer
+    from landscaper_hpc.study.study import Study
+    from landscaper_hpc.study.sweep_file import combinations
+
+    if "only" in (*config.product, *config.zip):
+        raise InputError("--each-layer and values of only exclude each other; keep one of them")
+    study = Study.of(config.data, config.file, combinations(config)[0][1])
+    layers = each_layer(study.path(study.task), study.checkpoints[0].options, pattern)
+    return replace(config, product={**config.product, "only": layers})
 
 
 def plan_sweep(config: SweepConfig, site: Site, out: Path | None, as_json: bool) -> None:

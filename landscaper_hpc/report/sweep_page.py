@@ -5,6 +5,7 @@ The words are in `templates/sweep.html.j2`; everything follows from `sweep.json`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -113,10 +114,20 @@ def _across(done: pd.DataFrame, varied: Sequence[str]) -> tuple[str, pd.Series[f
         most = max(numbers, key=lambda key: done[key].nunique(), default=None)
         if most is not None and done[most].nunique() > 1:
             return most, done[most].astype(float), []
+        others = [key for key in varied if key not in numbers and done[key].nunique() > 1]
+        if others:
+            values = sorted(done[others[0]].astype(str).unique(), key=_natural)
+            return others[0], done[others[0]].astype(str).map(values.index).astype(float), values
     if stepped:
         return "step", done["step"].astype(float), []
     ticks = list(dict.fromkeys(names))
     return "checkpoint", names.map(ticks.index).astype(float), ticks
+
+
+def _natural(text: str) -> list[tuple[str, int]]:
+    """What sorts layer 10 after layer 9."""
+    parts = re.split(r"(\d+)", text)
+    return [(part, int(number or 0)) for part, number in zip(parts[::2], [*parts[1::2], ""], strict=True)]
 
 
 def _line(key: Hashable, varied: Sequence[str]) -> str:

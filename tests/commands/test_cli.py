@@ -18,7 +18,7 @@ from studies import Gate, command, contents, network, on_a_small_disk, wells
 from typer.testing import CliRunner
 
 import landscaper_hpc
-from landscaper_hpc import Study, strict_json
+from landscaper_hpc import Study, open_landscape, strict_json
 from landscaper_hpc.cli import app
 from landscaper_hpc.commands.run import finer_grid
 from landscaper_hpc.exit_codes import guarded
@@ -380,3 +380,20 @@ def test_what_every_command_line_has(words: list[str]) -> None:
     assert done.returncode == 0
     expected = f"landscaper-hpc {version('landscaper_hpc')}\n" if "V" in words[0] or "v" in words[0] else "Usage: "
     assert done.stdout.startswith(expected)
+
+
+def test_a_sweep_of_each_layer(tmp_path: Path) -> None:
+    """Each moves alone, and figures are over the layers."""
+    assert command("init", tmp_path / "mine").returncode == 0
+    study = tmp_path / "mine/study.yaml"
+    options = ("--out", tmp_path / "sweep", "--executor", "serial")
+    done = command("sweep", study, "--each-layer", "[24]", "--set", "grid.count=5", *options)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "sweep/sweep.html").read_text()
+    assert "over the values of only" in page
+    for name, tensors in (("2", ["2.bias", "2.weight"]), ("4", ["4.bias", "4.weight"])):
+        vectors = open_landscape(tmp_path / f"sweep/studies/only={name}.").directions().vectors
+        assert [key for key in sorted(vectors) if vectors[key].any()] == tensors
+    both = command("sweep", study, "--each-layer", "2", "--set", "only=[['2.*'],['4.*']]", *options)
+    assert both.returncode == 2
+    assert "--each-layer and values of only exclude each other" in both.stderr

@@ -1,0 +1,33 @@
+"""The layers of a model, each as what a study says of it in `only`."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.loading import load_task
+
+
+def each_layer(task_file: Path, options: Mapping[str, Any], pattern: str) -> list[list[str]]:
+    """`only` of each module that the pattern names, in the model's order; `*` stands for one part of a name.
+
+    Raises
+    ------
+    InputError
+        No module with parameters has such a name.
+    """
+    modules = load_task(task_file, options).model.named_modules()
+    named = [name for name, module in modules if name and any(True for _ in module.parameters())]
+    parts = pattern.split(".")
+    found = [
+        name for name in named if len(of := name.split(".")) == len(parts) and all(map(fnmatch.fnmatchcase, of, parts))
+    ]
+    if not found:
+        raise InputError(
+            f"--each-layer {pattern!r}: no module with parameters has such a name; there are {list_some(named)}"
+        )
+    return [[f"{name}.*"] for name in found]
