@@ -240,8 +240,8 @@ class Site(Strict):
     shard_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = Field(
         "auto",
         description="seconds after which a shard hangs: it is quarantined with where it was, and the others go on; "
-        "auto: 20 times what a worker's shards take (the median), 10 minutes at least. Loading a task, or some losses before "
-        "there are shards, may take 20 times as long; auto: an hour",
+        "auto: 20 times what a worker's shards take (the median), 10 minutes at least. Loading a task, or some "
+        "losses before there are shards, may take 20 times as long; auto: an hour",
     )
     slurm: Slurm = Slurm()
     dask: Dask = Dask()
