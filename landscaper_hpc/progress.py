@@ -1,4 +1,4 @@
-"""Progress with rate and time left: bars on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Progress with rate and time left: bars on a terminal, one bar in a notebook, plain lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -17,6 +18,7 @@ Progress = Callable[[int, int], None]
 """`progress(done, total)`: what a long computation calls; `done` counts from the start of the work."""
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 _quiet = False
@@ -60,9 +62,12 @@ class Bars:
     def __init__(self) -> None:
         self._rich: RichProgress | None = None
         self._bars: dict[str, _Line] = {}
+        self._notebook: _OfNotebook | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty() and not _quiet:
+        if _in_notebook() and not _quiet:
+            self._notebook = _OfNotebook()
+        elif sys.stderr.isatty() and not _quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -95,14 +100,14 @@ class Bars:
         rate = line.rate(done)
         if self._rich is not None and line.task is not None:
             self._rich.update(line.task, completed=done, total=total, rate=f"{rate:.3g}/s" if rate else "")
-        elif line.due(done, total):
+        elif line.due(done, total, _SECONDS_BETWEEN_LINES if self._notebook is None else _SECONDS_BETWEEN_LOOKS):
             left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
-            print(
-                f"{label}: {done:,}/{total:,} ({100 * done // max(total, 1)} %)"
-                + (f", {rate:.3g}/s{left}" if rate else ""),
-                file=sys.stderr,
-                flush=True,
-            )
+            said = f"{label}: {done:,}/{total:,} ({100 * done // max(total, 1)} %)"
+            said += f", {rate:.3g}/s{left}" if rate else ""
+            if self._notebook is not None:
+                self._notebook.show(said, done, total)
+            else:
+                print(said, file=sys.stderr, flush=True)
 
     def tell(self, sentence: str) -> None:
         """Say something above the bars, unless nothing is to be told but results, warnings and errors."""
@@ -135,12 +140,35 @@ class _Line:
         elapsed = time.monotonic() - self._start
         return (done - self._first) / elapsed if done > self._first and elapsed > 0 else None
 
-    def due(self, done: int, total: int) -> bool:
+    def due(self, done: int, total: int, seconds: float) -> bool:
         now = time.monotonic()
-        if self._finished or (done < total and now - self._last < _SECONDS_BETWEEN_LINES):
+        if self._finished or (done < total and now - self._last < seconds):
             return False
         self._last, self._finished = now, done >= total
         return True
+
+
+class _OfNotebook:
+    """One bar below a notebook's cell: of what is done now, in the place of what was done before."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, said: str, done: int, total: int) -> None:
+        from IPython.display import HTML, display
+
+        shown = HTML(f"<progress value='{done}' max='{max(total, 1)}'></progress> {escape(said)}")
+        if self._handle is None:
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's, which shows HTML."""
+    found = sys.modules.get("IPython")  # it is there already, where it is
+    shell = None if found is None else found.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def _clock(seconds: float) -> str:
