@@ -86,7 +86,7 @@ def test_a_new_metric_is_one_function_and_one_row(tmp_path: Path, monkeypatch: p
     write_sweep(folder)
     assert pd.read_csv(folder / "sweep.csv")["largest_basin"].tolist() == [1.0, pytest.approx(expected)]
     of_sweep = Page((folder / "sweep.html").read_text())
-    assert "largest basin over the checkpoints" in of_sweep.labels
+    assert "largest basin over the values of field" in of_sweep.labels
     assert said in of_sweep.text
 
     Draft202012Validator(describe.schema()).validate(json.loads((tmp_path / "study/results.json").read_text()))
