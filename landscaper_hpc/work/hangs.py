@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,13 +76,19 @@ def loading_in_time(landscape: Landscape) -> Iterator[None]:
 
 def left_of(landscape: Landscape, name: Path) -> Path:
     """The file that is left of what hung, by all that may be mended; those left before a change are removed."""
-    study = landscape.study
-    decides = [study.model_dump(mode="json"), study.task_sha256(), str(landscape.site.shard_timeout)]
-    own = name.with_name(f"{name.name}.{canonical_sha256(decides)[:16]}.hung")
+    own = name.with_name(f"{name.name}.{_decides(landscape)}.hung")
     for other in name.parent.glob(f"{glob.escape(name.name)}.{'?' * 16}.hung"):
         if other != own:
             other.unlink(missing_ok=True)
     return own
+
+
+@lru_cache(maxsize=8)
+def _decides(landscape: Landscape) -> str:
+    study = landscape.study
+    return canonical_sha256([study.model_dump(mode="json"), study.task_sha256(), str(landscape.site.shard_timeout)])[
+        :16
+    ]
 
 
 def hangs(what: object, why: str, before: bool = False) -> InputError:
