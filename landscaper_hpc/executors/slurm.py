@@ -98,7 +98,7 @@ class _Client:
         self._room = scripts.room(site)
         self._before = before
         self._attempts: dict[str, Attempt] = dict(before.attempts)
-        self._shown: Counter[tuple[str, str, str]] = Counter()
+        self._shown: tuple[Counter[tuple[str, str, str]], bool] = Counter(), False
 
     def run(self, detach: bool) -> bool:
         wait = _SHORTEST_WAIT
@@ -152,13 +152,14 @@ class _Client:
         if counts.points:
             self._bars.update("points", counts.points_done, counts.points)
         counted = Counter((job.stage, job.state, job.reason) for job in self._look.jobs if job.active)
-        if counted != self._shown:
-            self._shown = counted
+        if (counted, self._look.silent) != self._shown:
+            self._shown = counted, self._look.silent
             words = [
                 f"{part} {state.lower()}{f' ({reason})' if reason else ''}" + (f" × {n}" if n > 1 else "")
                 for (part, state, reason), n in sorted(counted.items(), key=lambda c: stages.JOBS.index(c[0][0]))
             ]
-            self._bars.tell("jobs: " + (", ".join(words) or "none"))
+            old = "; Slurm does not answer, and is waited for" if self._look.silent else ""
+            self._bars.tell(f"jobs: {', '.join(words) or 'none'}{old}")
 
     def tell_how_to_go_on(self) -> None:
         if numbers := self._look.numbers():

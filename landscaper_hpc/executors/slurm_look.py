@@ -29,12 +29,16 @@ class Look:
         self.folder = self._record.folder
         self.jobs: list[Job] = []
         self.watched: set[str] = set()
+        self.silent = False
+        """Whether Slurm, or its controller, did not answer when it was asked last."""
 
     def ask(self) -> None:
         """Ask Slurm about the jobs."""
         try:
             self.jobs = self._record.look(save=True)
+            self.silent = self._record.only_accounts
         except SlurmSilent as silent:
+            self.silent = True
             log.warning("%s; waiting for Slurm", silent)
             self.jobs = self._record.last()
             if not self.jobs:

@@ -197,6 +197,39 @@ def test_slurm_is_asked_ever_less_often_until_a_stage_ends(tmp_path: Path, monke
     assert last < 60
 
 
+def test_a_client_says_that_it_waits_for_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for each time that it falls silent, though its accounts go on to tell of jobs that run."""
+    site = Site.model_validate({"executor": "slurm", "slurm": {"limits": {"max_array": 100}}})
+    campaign = Campaign.of(Study.load(wells(tmp_path / "study", count=5)), site, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    names = {str(number): jobs.name(campaign.folder, stage) for number, stage in enumerate(JOBS, 17)}
+    look = Look(campaign, site)
+    for (number, _), stage in zip(names.items(), JOBS, strict=True):
+        look.add(stage, number, 1)
+    queue = "".join(f"{number}|{name}|RUNNING|n1|None\n" for number, name in names.items())
+    accounts = "".join(f"{number}|{name}|RUNNING|0:0|9||n1|None\n" for number, name in names.items())
+    answers = [queue, None, None, queue, None]
+
+    def answer(*command: str) -> str | None:
+        if command[0] == "sacct":
+            return accounts
+        if not answers:
+            raise KeyboardInterrupt
+        return answers.pop(0)
+
+    now = itertools.count(0, 30)
+    monkeypatch.setattr(jobs, "ask_slurm", answer)
+    monkeypatch.setattr(
+        "landscaper_hpc.executors.slurm.time", SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: next(now))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        launcher.launch(campaign, site, Asked())
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jobs: ")]
+    assert ["; Slurm does not answer, and is waited for" in line for line in said] == [False, True, False, True]
+
+
 def test_accounts_that_never_hear_of_an_end(slurm: Slurm, tmp_path: Path) -> None:
     Record(tmp_path).add("evaluate", "17", "key")
     slurm.accounts = "17|NAME|RUNNING|0:0|10||n1|None\n"
