@@ -172,7 +172,8 @@ def test_slices_go_through_other_places(opened: Opened, study: Path) -> None:
     assert np.abs(moved - expected).max() < 0.02
     assert before != svg.locator('image[id$="-loss"]').get_attribute("xlink:href")
     sliders.nth(2).fill("5")
-    assert svg.locator('[id$="-checkpoint11"]').first.evaluate("e => e.style.visibility") == "hidden"
+    for part in ("checkpoint11", "contours", "label0"):  # are of the slice through the checkpoint
+        assert svg.locator(f'[id$="-{part}"]').first.evaluate("e => e.style.visibility") == "hidden"
     others = opened.locator('.slices[data-of="1"] svg').nth(1)
     assert others.locator('[id$="-checkpoint11"]').first.evaluate("e => e.style.visibility") == ""
 

@@ -227,11 +227,11 @@ def _draw_contours(ax: Axes, x: NDArray[Any], y: NDArray[Any], field: NDArray[An
     if not low < high or min(field.shape) < 2:
         return
     levels = np.geomspace(low, high, 8) if is_log(low, high) else np.linspace(low, high, 8)
-    lines = ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.7, gid="contours")
+    lines = ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.7)
     if sum(len(path) for path in lines.get_paths()) > _LONGEST * sum(field.shape):
         lines.remove()
         return
-    lines.set(path_effects=[patheffects.withStroke(linewidth=1.5, foreground="#000000a0")])
+    lines.set(gid="contours", path_effects=[patheffects.withStroke(linewidth=1.5, foreground="#000000a0")])
     if not written:
         return
     said = ax.clabel(lines, levels=levels[1:-1:2], fmt=lambda value: text.number(float(value)), fontsize=7)
