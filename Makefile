@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STUDY := workflow/pinn_convection/study.yaml
 
 OLDEST := .venv-oldest
+SNAKEMAKE := .venv-snakemake
 # bytecode is kept whatever the shell says: tests start hundreds of processes that import all this
 export PYTHONDONTWRITEBYTECODE =
 FAST := 'not slow and not peers and not slurm and not mpi and not processes and not thorough'
@@ -50,8 +51,14 @@ $(VENV)/peers: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[peers]'
 	touch $@
 
-test-peers: $(VENV)/peers
-	$(BIN)/python -m pytest -m peers
+# Snakemake wants older packages than ours: it has an environment of its own
+$(SNAKEMAKE)/ready:
+	$(PYTHON) -m venv $(SNAKEMAKE)
+	$(SNAKEMAKE)/bin/python -m pip install --quiet snakemake==9.27.1
+	touch $@
+
+test-peers: $(VENV)/peers $(SNAKEMAKE)/ready
+	PATH="$$PATH:$(CURDIR)/$(SNAKEMAKE)/bin" $(BIN)/python -m pytest -m peers
 
 $(OLDEST)/ready: pyproject.toml tests/oldest.py
 	$(PYTHON) -m venv $(OLDEST)
@@ -72,4 +79,4 @@ docs: $(VENV)/docs
 	$(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build runs workflow/*/checkpoints
+	rm -rf $(VENV) $(OLDEST) $(SNAKEMAKE) build runs workflow/*/checkpoints

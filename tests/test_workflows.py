@@ -1,4 +1,4 @@
-"""The recipe of docs/workflows.md, run by Snakemake itself. `make test-peers` installs it."""
+"""The recipe of docs/workflows.md, run by Snakemake itself. `make test-peers` installs it, beside us."""
 
 from __future__ import annotations
 
