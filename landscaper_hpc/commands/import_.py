@@ -14,7 +14,7 @@ def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE…",
+            metavar="FILE",
             help="Landscaper's .npz, loss-landscape's .h5, a .csv, .parquet or .vti",
             show_default=False,
         ),

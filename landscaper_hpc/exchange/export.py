@@ -9,7 +9,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.exchange.formats import FORMATS, Format
 from landscaper_hpc.exchange.subject import Subject
 from landscaper_hpc.files import publish
-from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.folder import StudyFolder, SweepFolder
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names, open_landscape
 from landscaper_hpc.store.sweep_record import is_sweep
 
@@ -61,7 +61,7 @@ def export(
 
 def _stores(study: Path, landscape: str | None) -> list[LandscapeStore]:
     if is_sweep(study):
-        raise InputError(f"{study}: is a sweep; export one of its studies, such as {study}/studies/<name>")
+        raise InputError(f"{study}: is a sweep; export its studies one by one, {SweepFolder(study).studies / '<name>'}")
     inside = StudyFolder(study)
     if landscape is None and inside.store.is_dir():
         return [LandscapeStore(inside.store, name) for name in landscape_names(inside.store)]

@@ -163,6 +163,11 @@ def test_what_cannot_be_written_is_one_sentence(
 
 def test_a_study_that_is_not_finished_is_not_exported(runs: dict[int, Path], tmp_path: Path) -> None:
     assert command("export", tmp_path, "--to", "csv").returncode == 2
+    (tmp_path / "sweep.json").write_text("{}")
+    refused = command("export", tmp_path, "--to", "csv")
+    assert refused.returncode == 2
+    assert f"is a sweep; export its studies one by one, {tmp_path}/studies/<name>" in refused.stderr
+    (tmp_path / "sweep.json").unlink()
     for done in runs[2].glob("study.zarr/origin/done/sha256/c.*"):
         content = done.read_bytes()
         done.unlink()
