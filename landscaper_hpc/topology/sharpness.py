@@ -49,7 +49,8 @@ def ball_sharpness(
     """How much higher the loss gets within a ball around the checkpoint.
 
     With directions as long as the parameters it is what sharpness-aware minimisation bounds, ρ being `radius` ‖θ*‖;
-    with directions as long as each filter or tensor it is the adaptive one, which scaling the parameters leaves alone.
+    with directions as long as each filter or tensor it is near the adaptive one, which scaling the parameters leaves
+    alone: such directions are not quite orthogonal, and the ball is one of coordinates.
 
     Parameters
     ----------
