@@ -23,7 +23,8 @@ def user_module(file: Path) -> Iterator[ModuleType]:
 
     Afterwards they are forgotten, so that the file of the same name beside another study is not taken for them.
     """
-    os._exit = _leave
+    global _process
+    os._exit, _process = _leave, os.getpid()
     spec = importlib.util.spec_from_file_location(f"landscaper_hpc_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file (.py)")
@@ -78,7 +79,8 @@ def ended(leaving: BaseException) -> str:
     )
 
 
-_really_exit, _process = os._exit, os.getpid()
+_really_exit = os._exit
+_process = 0  # that has loaded the user's code, and has not been forked by it
 
 
 def _leave(status: int) -> NoReturn:
