@@ -44,6 +44,9 @@ _SECONDS = {  # on two processors that have much else to do
     "test_testbed_life.py": 100,
 }
 
+_LONG = ("test_watch.py", "test_page.py", "test_run.py", "test_worker.py", "test_export.py")
+"""Of the files that start no processes: begun last, one of them would be waited for alone."""
+
 
 def _cluster_of() -> dict[str, int]:
     """File to number of cluster, so that all are busy for about as long: the longest first, to who has least."""
@@ -75,9 +78,15 @@ _MAY_START_PROCESSES = ("processes", "mpi", "slurm", "slow", "gpu")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, file by file: the clusters, what else starts processes, and what fills the gaps."""
+    """The longest first, file by file: the clusters, what else starts processes, what takes long without, the rest."""
     starting = {item.path for item in items if any(map(item.get_closest_marker, _MAY_START_PROCESSES[:2]))}
-    items.sort(key=lambda item: (not item.nodeid.startswith(_ON_CLUSTER), item.path not in starting))
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith(_ON_CLUSTER),
+            item.path not in starting,
+            item.path.name not in _LONG,
+        )
+    )
 
 
 _forbidden = False

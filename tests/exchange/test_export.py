@@ -205,6 +205,7 @@ def test_the_same_study_gives_the_same_bytes(runs: dict[int, Path], tmp_path: Pa
     assert len(first) == 9
 
 
+@pytest.mark.thorough
 def test_figures_are_files_of_three_kinds_and_the_same_bytes(runs: dict[int, Path], tmp_path: Path) -> None:
     for n, run in runs.items():
         files = export(run, ["figures"], folder=tmp_path / f"{n}")

@@ -32,6 +32,7 @@ def planned(tmp_path: Path, *options: str, shards: int = 1000, rate: float = 100
     return job_plan(campaign, site, shards, 3600, rate, memory)
 
 
+@pytest.mark.thorough
 def test_plan_on_a_laptop_plans_for_the_gpus_of_a_site(tmp_path: Path) -> None:
     file = wells(tmp_path, count=101)
     asked = ["plan", file, "--site", "perlmutter", "--set-site", "slurm.nodes=2", "--set-site", "shard_points=400"]

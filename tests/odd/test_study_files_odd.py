@@ -111,6 +111,7 @@ def test_what_was_altered_is_refused_in_one_sentence(what: str, made: Path, tmp_
     assert said in line
 
 
+@pytest.mark.thorough
 def test_status_says_that_it_lists_and_reads_nothing(made: Path, tmp_path: Path) -> None:
     """A finished study with an altered loss is finished to it: only a run reads what is there."""
     shutil.copytree(made / "run", tmp_path / "run")

@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 from studies import command, wells
 
+pytestmark = pytest.mark.thorough  # a sweep of ten studies
+
 TILTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 KEY = "checkpoints.0.options.tilt"
 

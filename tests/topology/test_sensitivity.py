@@ -99,6 +99,7 @@ def test_a_larger_range_shares_every_second_point_of_the_smaller_one(count: int)
     assert np.flatnonzero(inside).tolist() == list(range(count))[there]
 
 
+@pytest.mark.thorough
 def test_larger_ranges_are_evaluated_where_they_share_nothing_and_only_if_asked_for(tmp_path: Path) -> None:
     file, out = wells(tmp_path, count=9), tmp_path / "run"
     assert command("run", file, "--executor", "serial", "--out", out).returncode == 0

@@ -164,6 +164,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return file, contents(folder / "sweep")
 
 
+@pytest.mark.thorough
 def test_what_the_studies_of_a_sweep_ask_for_is_dealt_out_and_the_same_as_of_each_alone(
     asking: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ BEFORE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", BEFORE)
 def test_a_search_for_directions_that_hangs_is_refused(tmp_path: Path, what: str) -> None:
     file = hanging_before(tmp_path / "study", *BEFORE[what][:2])
@@ -128,6 +129,7 @@ def test_a_search_for_directions_that_hangs_is_refused(tmp_path: Path, what: str
     assert "in waits_for_ever" in caught.value.traceback
 
 
+@pytest.mark.thorough
 def test_gradients_that_hang_while_they_are_timed_are_refused(tmp_path: Path) -> None:
     """`plan` asks for them at other points than the trial before it."""
     file = hanging(tmp_path / "study")
@@ -188,6 +190,7 @@ def test_what_was_left_before_a_change_refuses_nothing(tmp_path: Path) -> None:
     assert not list((folder / "resume").iterdir())
 
 
+@pytest.mark.thorough
 def test_a_proof_that_hangs_after_a_failed_shard_is_refused(tmp_path: Path) -> None:
     """It asks whether the device is in order, which may be why it does not answer."""
     proves = """any(f.name == "prove" for f in __import__("traceback").extract_stack()) and waits_for_ever()"""
