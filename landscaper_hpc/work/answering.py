@@ -25,7 +25,7 @@ from landscaper_hpc.digests import canonical_sha256, with_digest, without_digest
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
-from landscaper_hpc.work.executor import Mapper, until_done
+from landscaper_hpc.work.executor import Function, Item, Mapper, until_done
 from landscaper_hpc.work.hangs import hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import worker_for
@@ -125,21 +125,8 @@ def dealt_by(mapper: Mapper, bars: Bars) -> Deal:
 
 
 def _answer_each(questions: Sequence[Question], landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:
-    label, done = "landscapes with their answers", 0
-
-    def missing() -> list[Landscape] | None:
-        nonlocal done
-        left = [item for item in landscapes if _unanswered(questions, item)]
-        done = len(landscapes) - len(left)
-        bars.update(label, done, len(landscapes))
-        return left or None
-
-    def on_done(item: Landscape) -> None:
-        nonlocal done
-        done += 1
-        bars.update(label, min(done, len(landscapes)), len(landscapes))
-
-    until_done(mapper, partial(_answer_one, questions), missing, None, on_done)
+    open_ones = partial(_unanswered, questions)
+    _do_all(mapper, partial(_answer_one, questions), landscapes, open_ones, bars, "landscapes with their answers")
 
 
 def _answer_one(questions: Sequence[Question], item: Landscape, progress: Progress) -> None:
@@ -188,25 +175,37 @@ def label_of(batches: Sequence[Batch]) -> str:
 def _deal(batches: Sequence[Batch], mapper: Mapper, bars: Bars) -> list[Arrays]:
     if not batches:
         return []
-    label, done = label_of(batches), 0
-
-    def missing() -> list[Batch] | None:
-        nonlocal done
-        left = [batch for batch in batches if not batch.file.exists()]
-        done = len(batches) - len(left)
-        bars.update(label, done, len(batches))
-        return left or None
-
-    def on_done(batch: Batch) -> None:
-        nonlocal done
-        done += 1
-        bars.update(label, min(done, len(batches)), len(batches))
-
     found: list[Arrays | None] = [None]
     while any(one is None for one in found):
-        until_done(mapper, do_batch, missing, None, on_done)
+        _do_all(mapper, do_batch, batches, lambda batch: not batch.file.exists(), bars, label_of(batches))
         found = [batch.read() for batch in batches]
     return [one for one in found if one is not None]
+
+
+def _do_all(
+    mapper: Mapper,
+    function: Function[Item],
+    items: Sequence[Item],
+    is_open: Callable[[Item], object],
+    bars: Bars,
+    label: str,
+) -> None:
+    """Have a mapper do those of the items that are open, until none is."""
+    done = 0
+
+    def missing() -> list[Item] | None:
+        nonlocal done
+        left = [item for item in items if is_open(item)]
+        done = len(items) - len(left)
+        bars.update(label, done, len(items))
+        return left or None
+
+    def on_done(item: Item) -> None:
+        nonlocal done
+        done += 1
+        bars.update(label, min(done, len(items)), len(items))
+
+    until_done(mapper, function, missing, None, on_done)
 
 
 def _answer(questions: Sequence[Question], item: Landscape, deal: Deal) -> None:
