@@ -54,7 +54,6 @@ def outcomes(
     runs = compared.joined(sweep, file, by or ())
     found = {"correlations": compared.correlations(runs, quantity or ())}
     if groups is not None:
-        # a setting has one value of what it is told apart by, and runs are compared where settings are not
         found["differences"] = compared.differences(runs, groups, quantity or ())
     content = strict_json.dumps(compared.as_json(runs, found))
     publish(SweepFolder(sweep).outcomes, content.encode())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.comparison.association import FEWEST, Association, Difference, association, difference, holm
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.report.quantities import shown
+from landscaper_hpc.report.quantities import ROWS, shown
 from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.sweep_table import table
 from landscaper_hpc.store.folder import SweepFolder
@@ -97,6 +97,7 @@ def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
     found = done.merge(told, on=names)
     if not len(found):
         raise InputError(f"{file}: no row is of a finished run, by {', '.join(names)}; see {SweepFolder(folder).csv}")
+    without = len(runs) - len(found)
     met = told.merge(done[names].drop_duplicates(), on=names)
     _known(by, found, file)
     outcomes = [name for name in _columns(told) if name not in names and name not in by]
@@ -106,7 +107,7 @@ def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
         single = int((groups.size() == 1).sum())
         numbers = [name for name in found.select_dtypes("number") if name not in by]
         found = groups[numbers].mean().reset_index()
-    return Joined(found, outcomes, names, single, len(runs) - len(done.merge(told, on=names)), len(told) - len(met))
+    return Joined(found, outcomes, names, single, without, len(told) - len(met))
 
 
 def correlations(runs: Joined, keys: Sequence[str] = ()) -> list[Found]:
@@ -153,8 +154,6 @@ def _quantities(runs: Joined, keys: Sequence[str]) -> list[Quantity]:
     rows = [row for row in shown("sweep") if row.kind.scalar and row.column in numbers]
     if not keys:
         return rows
-    from landscaper_hpc.report.quantities import ROWS
-
     known = {row.column: row for row in ROWS if row.kind.scalar}
     for key in keys:
         if key not in known or key not in numbers:
@@ -163,8 +162,6 @@ def _quantities(runs: Joined, keys: Sequence[str]) -> list[Quantity]:
 
 
 def _measured(name: str) -> bool:
-    from landscaper_hpc.report.quantities import ROWS
-
     return name == "state" or any(name == row.column for row in ROWS)
 
 

@@ -7,6 +7,7 @@ Face's `save_pretrained` in the checkpoint's options it is that model, on a text
     - {name: step_1000, file: out/checkpoint-1000, options: {folder: out/checkpoint-1000, text: held_out.txt}}
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -82,8 +83,7 @@ class Characters(nn.Module):
 
 def _zen() -> str:
     """The Zen of Python, which `import this` would print."""
-    source = Path(__import__("contextlib").__file__).with_name("this.py").read_text()
-    turned = source.split('"""')[1]
+    turned = Path(find_spec("this").origin).read_text().split('"""')[1]
     small, large = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return turned.translate(str.maketrans(small + large, small[13:] + small[:13] + large[13:] + large[:13]))
 
