@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, drawn_on, loss_axis, of_powers, say
-from landscaper_hpc.report.figures.subject import Subject, subject
+from landscaper_hpc.report.figures.subject import Subject, kept, subject
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.metrics import SmadCurve, smad_curve
 from landscaper_hpc.topology.tree import MergeTree
@@ -121,7 +121,7 @@ def plot_components(
     matplotlib.axes.Axes
     """
     ax = drawn_on(ax)
-    found = getattr(of, "store", of)
+    found = kept(of)
     tree = found.tree() if isinstance(found, LandscapeStore) else found
     limits = subject(of, limits).limits
     if isinstance(tree, Subject):
@@ -154,7 +154,7 @@ def _count_axis(ax: Axes, most: int) -> None:
 
 
 def _simplified(of: MergeTree | LandscapeStore) -> Simplified:
-    found = getattr(of, "store", of)
+    found = kept(of)
     shown = subject(found)
     if isinstance(found, MergeTree):
         return Simplified(smad_curve(found), shown.limits, shown.noise_floor)

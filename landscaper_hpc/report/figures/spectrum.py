@@ -10,16 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import COLOURS, WRITTEN, drawn_on, say
+from landscaper_hpc.report.figures.subject import directions_of
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 
 _WIDTH = 0.01  # of the Gaussian around a node, as a share of the range of nodes
 _POINTS = 400
 _LAYERS = 16
-
-
-def _stored(of: LandscapeStore | StoredDirections) -> StoredDirections:
-    return of if isinstance(of, StoredDirections) else getattr(of, "store", of).directions()
 
 
 def plot_density(of: LandscapeStore | StoredDirections, ax: Axes | None = None) -> Axes:
@@ -45,7 +42,7 @@ def plot_density(of: LandscapeStore | StoredDirections, ax: Axes | None = None) 
     Yao et al., *PyHessian: Neural Networks Through the Lens of the Hessian* (2020).
     """
     ax = drawn_on(ax)
-    hessian = _stored(of).hessian
+    hessian = directions_of(of).hessian
     ax.set_xlabel("eigenvalue λ of the Hessian (loss/‖Δθ‖²)")
     ax.set_ylabel("density")
     nodes, weights = hessian.get("density_nodes"), hessian.get("density_weights")
@@ -92,7 +89,7 @@ def plot_eigenvalues(of: LandscapeStore | StoredDirections, ax: Axes | None = No
     matplotlib.axes.Axes
     """
     ax = drawn_on(ax)
-    hessian = _stored(of).hessian
+    hessian = directions_of(of).hessian
     ax.set_ylabel("eigenvalue λ (loss/‖Δθ‖²)")
     ax.set_xlabel("direction")
     eigenvalues = hessian.get("eigenvalues")
@@ -128,7 +125,7 @@ def plot_trace(of: Mapping[str, LandscapeStore | Sequence[float] | None], ax: Ax
     """
     ax = drawn_on(ax)
     stored = {
-        name: item if item is None or isinstance(item, Sequence) else _stored(item).hessian.get("trace")
+        name: item if item is None or isinstance(item, Sequence) else directions_of(item).hessian.get("trace")
         for name, item in of.items()
     }
     found = {name: item for name, item in stored.items() if item is not None}
@@ -166,7 +163,7 @@ def plot_layers(of: LandscapeStore | StoredDirections, ax: Axes | None = None, *
     matplotlib.axes.Axes
     """
     ax = drawn_on(ax)
-    shares = layer_shares(_stored(of), axis)
+    shares = layer_shares(directions_of(of), axis)
     shown = dict(sorted(shares.items(), key=lambda item: -item[1])[:_LAYERS])
     place = np.arange(len(shown))
     ax.barh(place, list(shown.values()), height=0.7, color=COLOURS["deep"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology.drawing import Drawing
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -54,9 +55,19 @@ class Subject:
             artist.set_urls([f"#basin:{name}" for name in self.links[of][order]])
 
 
+def kept(of: Any) -> Any:
+    """The store of a landscape in memory; anything else as it is."""
+    return getattr(of, "store", of)
+
+
+def directions_of(of: LandscapeStore | StoredDirections) -> StoredDirections:
+    """Those of a landscape."""
+    return of if isinstance(of, StoredDirections) else kept(of).directions()
+
+
 def subject(of: Subject | MergeTree | LandscapeStore, limits: tuple[float, float] | None = None) -> Subject:
     """What a figure is of, with other limits where some are given."""
-    found = getattr(of, "store", of)  # of a landscape in memory
+    found = kept(of)
     if isinstance(found, MergeTree):
         if found.direction != "sublevel":
             raise InputError(f"figures show merge trees of direction sublevel; this one is {found.direction}")

@@ -13,6 +13,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.slices import plot_slice
 from landscaper_hpc.report.figures.style import drawn_on
+from landscaper_hpc.report.figures.subject import directions_of
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 
@@ -60,7 +61,7 @@ def projected(
     ----------
     Li et al., *Visualizing the Loss Landscape of Neural Nets* (2018), section 7.
     """
-    stored = of if isinstance(of, StoredDirections) else getattr(of, "store", of).directions()
+    stored = directions_of(of)
     gram = np.asarray(stored.gram, np.float64)
     alphas, shares = [], []
     for k, checkpoint in enumerate(checkpoints):
