@@ -81,12 +81,36 @@ def test_directions_of_a_training_run_and_of_the_gradient(tmp_path: Path) -> Non
     torch.save({"x": torch.tensor([2.0, 0.0], dtype=torch.float64)}, tmp_path / "one.pt")
     torch.save({"x": torch.tensor([0.0, -1.0], dtype=torch.float64)}, tmp_path / "two.pt")
     trajectory = "directions={kind: trajectory, n: 2, normalization: unit, trajectory: [one.pt, two.pt]}"
-    go(file, tmp_path / "run", trajectory)
+    results = go(file, tmp_path / "run", trajectory)
     found = open_landscape(tmp_path / "run").directions().vectors["x"]
     np.testing.assert_allclose(found, np.eye(2), atol=1e-12)
+    (entry,) = results["landscapes"]
+    np.testing.assert_allclose(entry["directions"]["explained"], [0.8, 0.2], rtol=1e-12)
+    places = {place["file"]: (place["point"], place["on_grid"]) for place in entry["trajectory"]["checkpoints"]}
+    assert places["two.pt"] == (pytest.approx([0, -1], abs=1e-12), True)
+    assert places["one.pt"] == (pytest.approx([2, 0], abs=1e-12), False)  # the range is 1.5
+    assert "hold 80 % and 20 % of the run's squared distances" in (tmp_path / "run/report.html").read_text()
     go(file, tmp_path / "gradient", "directions={kind: gradient, n: 1, normalization: unit}")
     found = open_landscape(tmp_path / "gradient").directions().vectors["x"]
     np.testing.assert_allclose(found, [[0.5**0.5] * 2], rtol=1e-12)  # at the origin only the tilt acts
+
+
+def test_a_plane_through_three_checkpoints_and_a_run_shown_later(tmp_path: Path) -> None:
+    file = wells(tmp_path, n=2, count=5)
+    torch.save({"x": torch.tensor([1.0, 1.0], dtype=torch.float64)}, tmp_path / "one.pt")
+    torch.save({"x": torch.tensor([-1.0, 1.0], dtype=torch.float64)}, tmp_path / "two.pt")
+    plane = "directions={kind: plane, n: 2, normalization: unit, through: [one.pt, two.pt]}"
+    with pytest.raises(InputError, match=r"grid.range: one.pt lies at α = .* give a range of 1.768 or more"):
+        go(file, tmp_path / "plane", plane, "grid.range=1.4")
+    (entry,) = go(file, tmp_path / "plane", plane, "grid.range=1.5")["landscapes"]
+    assert [place["share"] for place in entry["trajectory"]["checkpoints"]] == pytest.approx([1, 1])
+    assert "the checkpoints that the directions lead through" in (tmp_path / "plane/report.html").read_text()
+    go(file, tmp_path / "run")  # a finished study, in other directions, to which a run is added
+    before = contents(tmp_path / "run/study.zarr/origin/loss")
+    (entry,) = go(file, tmp_path / "run", "trajectory=[two.pt, one.pt]")["landscapes"]
+    assert [place["point"] for place in entry["trajectory"]["checkpoints"]] == [[-1, 1], [1, 1]]
+    assert contents(tmp_path / "run/study.zarr/origin/loss") == before
+    assert "joined in their order" in (tmp_path / "run/report.html").read_text()
 
 
 def test_only_named_parameters_move(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Directions:
         (n,) ‖Hv − λv‖ / |λ|, of the eigenvectors.
     iterations
         The number of Hessian-vector products.
+    explained
+        (n,) the share of the squared distances of a training run that each holds, of principal components.
     """
 
     vectors: dict[str, Tensor]
@@ -55,6 +57,7 @@ class Directions:
     eigenvalues: NDArray[np.float64] | None = None
     residuals: NDArray[np.float64] | None = None
     iterations: int | None = None
+    explained: NDArray[np.float64] | None = None
 
     @property
     def n(self) -> int:
@@ -129,7 +132,7 @@ def hessian_directions(
     return make_directions(
         objective,
         "hessian",
-        _fix_signs(found.vectors),
+        fix_signs(found.vectors),
         normalization,
         eigenvalues=found.values,
         residuals=found.residuals,
@@ -242,7 +245,7 @@ def normalized(flat: Tensor, layout: Layout, parameters: Mapping[str, Tensor], n
     return scaled
 
 
-def _fix_signs(vectors: Tensor) -> Tensor:
+def fix_signs(vectors: Tensor) -> Tensor:
     """Eigenvectors have no sign of their own: make the entry of largest magnitude positive (the first of equals)."""
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     signed: Tensor = vectors * torch.sign(largest)
@@ -273,35 +276,3 @@ def gradient_direction(objective: Objective, *, normalization: str = "model") ->
     if not flat.any():
         raise InputError("the gradient at the checkpoint is zero; choose other directions")
     return make_directions(objective, "gradient", flat[None], normalization)
-
-
-def trajectory_directions(
-    objective: Objective, checkpoints: Sequence[Mapping[str, Tensor]], n: int, *, normalization: str = "unit"
-) -> tuple[Directions, NDArray[np.float64], NDArray[np.float64]]:
-    """The n principal components of theta_k − theta* over a list of checkpoints (a training trajectory): Li et al.
-    2018, section 7.2.
-
-    Also returns the coordinates alpha of each checkpoint in the plane, shape (len(checkpoints), n), in units of the
-    normalised directions, and the fraction of the variation that each component holds, shape (n,).
-    """
-    layout = Layout.of(objective.parameters)
-    theta = layout.flatten(objective.parameters).double()
-    rows = []
-    for i, checkpoint in enumerate(checkpoints):
-        absent = [k for k, p in objective.parameters.items() if k not in checkpoint or checkpoint[k].shape != p.shape]
-        if absent:
-            raise InputError(f"checkpoint {i} of the trajectory lacks {list_some(absent)} in the shape of the model")
-        rows.append(layout.flatten({k: checkpoint[k].to(p) for k, p in objective.parameters.items()}).double() - theta)
-    moves = torch.stack(rows) if rows else theta.new_zeros(0, layout.size)
-    # the Gram matrix is small where the parameters are many
-    values, vectors = torch.linalg.eigh(moves @ moves.T)
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    rank = int((values > 1e-12 * values[:1]).sum())
-    if rank < n:
-        raise InputError(f"{len(rows)} checkpoints span {rank} directions; {n} are asked for")
-    components = _fix_signs((vectors[:, :n] / values[:n].sqrt()).T @ moves)
-    found = make_directions(objective, "trajectory", components, normalization)
-    u = layout.flatten(found.vectors).double()
-    coordinates = torch.linalg.lstsq(u.T, moves.T).solution.T
-    share: NDArray[np.float64] = (values[:n] / values.sum()).cpu().numpy()
-    return found, coordinates.cpu().numpy(), share

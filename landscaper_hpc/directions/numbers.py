@@ -51,6 +51,7 @@ def described(directions: Mapping[str, Any]) -> str:
         "random": "random",
         "gradient": "the gradient",
         "trajectory": "principal components of a training run",
+        "plane": "through other checkpoints",
         "file": "from a file",
         "imported": "unknown, as the losses were imported",
     }[kind]

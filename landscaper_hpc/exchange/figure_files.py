@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from landscaper_hpc.exchange.subject import Subject
 from landscaper_hpc.work.measure import CONTOUR_POINTS
 
@@ -62,6 +64,10 @@ def _figures(subject: Subject) -> Iterator[tuple[str, Callable[[Axes], object]]]
         label = "-".join(map(str, pair))
         yield f"slice_{label}", partial(figures.plot_slice, store, axes=pair)
         yield f"surface_{label}", partial(figures.plot_surface, store, axes=pair)
+    if places := (store.numbers_of("trajectory") or {}).get("trajectory.checkpoints"):
+        path = figures.Trajectory(*(np.array([place[key] for place in places]) for key in ("point", "share")))
+        for axes in itertools.combinations(range(n), min(n, 2)):
+            yield f"trajectory_{'-'.join(map(str, axes))}", partial(figures.plot_trajectory, store, path, axes=axes)
     for axis in range(n):
         yield f"line_{axis}", partial(figures.plot_line, store, axis=axis)
     stored = store.directions()

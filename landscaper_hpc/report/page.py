@@ -45,6 +45,8 @@ from landscaper_hpc.topology.refinement import TOLERANCE
 
 LISTED = 20
 """Entries of a list that the page shows; all are in `results.json`."""
+GROUPS = ("confirmed", "error_bars", "trajectory")
+"""Those that have lists."""
 FEW, MANY = 4, 10
 """Up to so many landscapes stand side by side; of more than so many each has small pictures only."""
 _ENOUGH = 0.25
@@ -153,7 +155,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
             tolerance=TOLERANCE,
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
-            lists={group: [_lists(item.result, group) for item in landscapes] for group in ("confirmed", "error_bars")},
+            lists={group: [_lists(item.result, group) for item in landscapes] for group in GROUPS},
             figures=[(small_figures if small else figures_of)(item, limits, one_scale) for item in landscapes],
             few=few,
             small=small,

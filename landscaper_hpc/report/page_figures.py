@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.ends import CONFIRMED, KINDS
@@ -19,6 +21,7 @@ from landscaper_hpc.report.figures.curves import LABELS, Simplified
 from landscaper_hpc.report.figures.embed import draw, paint
 from landscaper_hpc.report.figures.slices import cut
 from landscaper_hpc.report.figures.subject import Subject
+from landscaper_hpc.report.figures.trajectory import mark_places
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
@@ -119,6 +122,7 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
             if len(axes) == 1
             else partial(figures.plot_slice, part, limits=joint if one_scale else item.range)
         )
+        plot = with_places(plot, item.result, axes)
         found["slices"].append(
             draw(
                 plot,
@@ -161,8 +165,29 @@ def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool) 
         if len(part.coordinates) == 1
         else partial(figures.plot_slice, part, limits=joint if one_scale else item.range, written=False)
     )
+    plot = with_places(plot, item.result, item.slices[0])
     found["small"].append(paint(plot, f"Loss of {name} over {' and '.join(part.labels)}", 3.4, 2.6))
     return found
+
+
+_NAMED = 6
+"""Up to so many checkpoints have their names in slices."""
+
+
+def with_places(plot: Callable[[Axes], object], entry: Mapping[str, Any], axes: Sequence[int]) -> Any:
+    """A slice with the checkpoints of the trajectory, where there are some: joined, or those of a plane named."""
+    places = entry.get("trajectory", {}).get("checkpoints")
+    if not places:
+        return plot
+    points = np.array([[place["point"][axis] for axis in axes] for place in places])
+    apart = entry["directions"]["kind"] == "plane" and len(places) <= _NAMED
+    names = [PurePath(place["file"]).stem for place in places] if apart else []
+
+    def both(ax: Axes) -> None:
+        plot(ax)
+        mark_places(ax, points, names)
+
+    return both
 
 
 def _hessian(entry: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:

@@ -107,6 +107,11 @@ def _bars(m: Measured) -> ErrorBars:
     return m.error_bars
 
 
+def _places(m: Measured) -> list[records.Entry]:
+    assert m.trajectory is not None
+    return records.places(*m.trajectory, m.grid)
+
+
 def _lowest(m: Measured) -> Lowest:
     assert m.lowest is not None
     return m.lowest
@@ -181,6 +186,7 @@ _CONTOUR: Origin = "contour"
 _OWN: Origin = "landscape"
 _CONFIRMED: Origin = "confirmed"
 _BARS: Origin = "error_bars"
+_RUN: Origin = "trajectory"
 _SCOPE: Origin = "scope"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
@@ -259,6 +265,10 @@ ROWS: tuple[Quantity, ...] = (
         "between two directions; 0: orthogonal",
         "max |⟨uᵢ, uⱼ⟩| / (‖uᵢ‖ ‖uⱼ‖), i ≠ j", "",
         _OWN, NUMBER, lambda m: largest_cosine(m.directions.gram), _in("page")),
+    Quantity("directions.explained", "explained by the components", "",
+        "the share of the squared distances of the run's checkpoints from this one that each principal component holds",
+        "σᵢ² / Σ σ²", "Li et al. (2018), section 7.2",
+        _OWN, NUMBERS, lambda m: m.attributes.get("explained"), _in("run", "page")),
     Quantity("hessian.lambda_max", "largest eigenvalue λ_max", "loss/‖Δθ‖²",
         "the largest that is known: of the directions, or else of the spectral density, then a lower bound",
         "max λ", "Yao et al. (2020), PyHessian",
@@ -671,6 +681,14 @@ ROWS: tuple[Quantity, ...] = (
         "",
         "", "",
         _BARS, TEXT, lambda m: _of(m.change, lambda c: c.sentence())),
+    Quantity("trajectory.least_share", "least share of a checkpoint in the directions", "",
+        "of its squared distance: how much of the trajectory's moves slices show, at least",
+        "min ‖P(θₖ − θ*)‖² / ‖θₖ − θ*‖², P the projection", "Li et al. (2018), section 7",
+        _RUN, SHARE, lambda m: min(place["share"] for place in _places(m)), _in("run", "page")),
+    Quantity("trajectory.checkpoints", "checkpoints of the trajectory, one by one", "",
+        "in its order",
+        "α = G⁻¹ ⟨uᵢ, θ − θ*⟩", "Li et al. (2018), section 7",
+        _RUN, records.PLACES, _places, _in("page")),
     Quantity("scope.level", "level L", "loss",
         "the scope is what lies below it; all that follows is of what was met there, and exact",
         "{v: f(v) < L}", "",

@@ -57,6 +57,8 @@ class Measured:
     change: Change | None = None
     lowest: Lowest | None = None
     climb: Climb | None = None
+    trajectory: tuple[Sequence[str], Sequence[str], Mapping[str, NDArray[Any]]] | None = None
+    """Its files, their SHA-256, and by name where they lie (`directions.of_checkpoints.Projection`)."""
 
     @cached_property
     def noise_floor(self) -> float:
@@ -179,7 +181,7 @@ def records(*fields: Field) -> Kind:
 
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
-Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "scope"]
+Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "trajectory", "scope"]
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class Quantity:
     formula     how it is defined; `source` who says so
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
                 contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
-                confirmed, error_bars: of what else a study asks for; scope: of the lowest part, in place of a tree
+                confirmed, error_bars, trajectory: of what else a study asks for; scope: of the lowest part, in place of
+                a tree
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

@@ -5,6 +5,7 @@ An entry is a dict with a key for each of the list's fields; the most persistent
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.surface import Box
 from landscaper_hpc.grid import Grid
-from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, TEXT, Field, records
+from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, SHARE, TEXT, Field, records
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -45,6 +46,14 @@ HEIGHTS = records(
     Field("p_value", "p", "", "of “it is no higher”, after Holm's correction", NUMBER),
     Field("rounding", "rounding", "loss", "by how much it moves the height", NUMBER),
     Field("stands", "stands", "", "p < 0.05 and higher than rounding, or nothing ends it", FLAG),
+)
+PLACES = records(
+    Field("file", "checkpoint", "", "as the study names it", TEXT),
+    Field("point", "α", "", "of the point of the directions' space that is nearest to it", NUMBERS),
+    Field("share", "share", "", "of its squared distance from θ* that lies in that space", SHARE),
+    Field("distance", "distance", "‖Δθ‖/‖θ*‖", "from θ*, all of it", NUMBER),
+    Field("on_grid", "on the grid", "", "whether that point lies within the grid's ranges", FLAG),
+    Field("sha256", "SHA-256", "", "of the file, or of all files of a folder", TEXT),
 )
 
 
@@ -120,4 +129,24 @@ def heights(bars: ErrorBars, tree: MergeTree) -> list[Entry]:
             "stands": bool(bars.stands[i]),
         }
         for i in np.argsort(-life, kind="stable").tolist()
+    ]
+
+
+def places(
+    files: Sequence[str], digests: Sequence[str], found: Mapping[str, NDArray[np.float64]], grid: Grid
+) -> list[Entry]:
+    """Where the checkpoints of a trajectory lie, in their order."""
+    length = float(found["length"])
+    return [
+        {
+            "file": file,
+            "point": alpha.tolist(),
+            "share": float(share),
+            "distance": float(distance) / length if length else None,
+            "on_grid": all(axis.lower <= a <= axis.upper for a, axis in zip(alpha.tolist(), grid.axes, strict=True)),
+            "sha256": digest,
+        }
+        for file, digest, alpha, share, distance in zip(
+            files, digests, found["alphas"], found["shares"], found["distances"], strict=True
+        )
     ]

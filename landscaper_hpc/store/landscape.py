@@ -325,6 +325,10 @@ class LandscapeStore(ShardedLosses):
                 f"{layout.SCOPE}); run the study without scope for all of it"
             )
 
+    def numbers_of(self, name: str) -> dict[str, Any] | None:
+        """The numbers of what was asked for beside the tree, where it is whole. Reads one small file."""
+        return answers.numbers(self.folder / name)
+
     def scope_numbers(self) -> dict[str, Any] | None:
         """The numbers of its lowest part, where there is one. Reads one small file."""
         place = self.folder / layout.SCOPE

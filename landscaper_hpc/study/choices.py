@@ -28,7 +28,7 @@ DIRECTION_KINDS = Registry(
     "landscaper_hpc.direction_kinds",
     {
         name: f"landscaper_hpc.directions.kinds.{name}:directions"
-        for name in ("hessian", "random", "gradient", "trajectory", "file")
+        for name in ("hessian", "random", "gradient", "trajectory", "plane", "file")
     },
 )
 

@@ -79,9 +79,25 @@ class DirectionsConfig(Strict):
     max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
     file: FileName | None = None
     trajectory: list[FileName] = Field([], description="checkpoints of a training run, for their principal components")
+    through: list[FileName] = Field(
+        [], description="n other checkpoints: two for the plane through them and the study's own; with kind: plane"
+    )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Studies without a plane are what they were before there were planes."""
+        found: dict[str, Any] = write(self)
+        return {key: value for key, value in found.items() if key != "through" or value}
 
     @model_validator(mode="after")
     def _consistent(self) -> DirectionsConfig:
+        if (self.kind == "plane") != bool(self.through):
+            raise ValueError("give 'through', a list of other checkpoint files, with kind: plane, and only then")
+        if self.through and len(self.through) != self.n:
+            raise ValueError(
+                f"through {len(self.through)} other checkpoints and the study's own there are {len(self.through)} "
+                f"directions; found n: {self.n}"
+            )
         if (self.kind == "trajectory") != bool(self.trajectory):
             raise ValueError("give 'trajectory', a list of checkpoint files, with kind: trajectory, and only then")
         if self.kind == "gradient" and self.n != 1:
@@ -278,6 +294,11 @@ class Study(Strict):
         description="the loss is the mean over a few batches of the data, and error_bars, which goes with it, looks at "
         "minima and saddles once more on all of them",
     )
+    trajectory: list[FileName] = Field(
+        [],
+        description="checkpoints that slices show where they lie, such as those of a training run; by default those "
+        "that the directions are of; may be added to a finished study",
+    )
     scope: Scope | None = Field(
         None,
         description="evaluate only the lowest part of the landscape, from a few percent of the grid: {share: 0.01}, "
@@ -299,6 +320,9 @@ class Study(Strict):
         if not isinstance(data, dict):
             return data
         data = expanded(data)
+        directions = data.get("directions")
+        if isinstance(directions, dict) and data.get("scope") is None and "trajectory" not in data:
+            data = data | {"trajectory": directions.get("through") or directions.get("trajectory") or []}
         if data.get("data") is None:
             return data
         if data.get("error_bars") is False:
@@ -349,6 +373,7 @@ class Study(Strict):
             "confirm": self.confirm,
             "data": self.data,
             "error_bars": self.error_bars,
+            "trajectory": self.trajectory or None,
         }
         given = [key for key, value in whole.items() if value is not None]
         if given:
@@ -361,9 +386,9 @@ class Study(Strict):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Results of whole landscapes are what they were before there were others."""
+        """Results of whole landscapes without a trajectory are what they were before there were others."""
         found: dict[str, Any] = write(self)
-        return {key: value for key, value in found.items() if key != "scope" or value is not None}
+        return {key: value for key, value in found.items() if key not in ("scope", "trajectory") or value}
 
     def _axes(self) -> Sequence[AxisConfig]:
         return self.grid.axes or [self.grid] * self.directions.n
@@ -374,7 +399,8 @@ class Study(Strict):
 
     def check_files(self) -> None:
         """`InputError` for a file that cannot be read; checkpoints may be missing where `train` is given."""
-        files = {"task": self.task, "train": self.train, **self._direction_files()}
+        run = {f"trajectory.{i}": file for i, file in enumerate(self.trajectory)}
+        files = {"task": self.task, "train": self.train, **self._direction_files(), **run}
         checkpoints = {f"checkpoints.{c.name}.file": c.file for c in self.checkpoints}
         for key, file in (files | checkpoints).items():
             can_be_made = key in checkpoints and self.train is not None
@@ -383,11 +409,18 @@ class Study(Strict):
 
     def files(self) -> list[Path]:
         """Every file that the study names."""
-        names = [self.task, self.train, *self._direction_files().values(), *(c.file for c in self.checkpoints)]
+        names = [
+            self.task,
+            self.train,
+            *self._direction_files().values(),
+            *self.trajectory,
+            *(c.file for c in self.checkpoints),
+        ]
         return [self.path(name) for name in names if name is not None]
 
     def _direction_files(self) -> dict[str, str]:
         files = {f"directions.trajectory.{i}": f for i, f in enumerate(self.directions.trajectory)}
+        files |= {f"directions.through.{i}": f for i, f in enumerate(self.directions.through)}
         return files if self.directions.file is None else {"directions.file": self.directions.file}
 
     def naming(self, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
@@ -458,7 +491,7 @@ class Study(Strict):
             mode="json", include={"connectivity", "precision", "batch", "frozen", "only", "hessian"}
         )
         usual = {"solver"} if self.directions.solver == "lanczos" else set()
-        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory", *usual})
+        directions = self.directions.model_dump(mode="json", exclude={"file", "trajectory", "through", *usual})
         directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
         return config | {
             "task_sha256": self.task_sha256(),
@@ -483,12 +516,14 @@ class Study(Strict):
     def asked(self) -> dict[str, dict[str, Any]]:
         """What is asked for beside merge trees, or in place of them, by the name that it has in the store; it is no
         part of the study id."""
-        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars", "scope"}))
+        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars", "trajectory", "scope"}))
 
     @staticmethod
     def asked_in(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The same of a study's configuration as results hold it."""
         questions = {"confirmed": configuration["confirm"], "error_bars": configuration["error_bars"]}
+        if files := configuration.get("trajectory"):
+            questions["trajectory"] = {"files": files}
         if (scope := configuration.get("scope")) is not None:
             questions["scope"] = {key: value for key, value in scope.items() if value is not None}
         return {name: asked for name, asked in questions.items() if asked is not None}

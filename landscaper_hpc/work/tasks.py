@@ -115,6 +115,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "iterations": directions.iterations,
             "batch": batch,
             "mode": evaluation_mode(objective, directions, batch),
+            **({} if directions.explained is None else {"explained": directions.explained.tolist()}),
             **({"as_written": True} if is_evaluated_as_written(objective) else {}),
             "one_channel_last": True,
             **proof_of(objective),

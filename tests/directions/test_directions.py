@@ -15,8 +15,8 @@ from landscaper_hpc.directions.directions import (
     gradient_direction,
     hessian_directions,
     random_directions,
-    trajectory_directions,
 )
+from landscaper_hpc.directions.of_checkpoints import plane_directions, projection, trajectory_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.objective import Objective
 
@@ -172,3 +172,27 @@ def test_principal_components_of_a_trajectory(normalization: str) -> None:
     np.testing.assert_allclose(share, singular / singular.sum(), rtol=1e-9)
     with pytest.raises(InputError, match="4 checkpoints span 2 directions; 3 are asked for"):
         trajectory_directions(objective, checkpoints, 3)
+
+
+def test_a_plane_goes_through_its_three_checkpoints() -> None:
+    objective = Objective(mlp_task())
+    ways = random_directions(objective, 2, normalization="unit").vectors
+
+    def at(a: float, b: float) -> dict[str, torch.Tensor]:
+        return {k: p + a * ways[k][0] + b * ways[k][1] for k, p in objective.parameters.items()}
+
+    others = [at(3.0, 1.0), at(-1.0, 2.0)]
+    found = plane_directions(objective, others)
+    np.testing.assert_allclose(found.gram, np.eye(2), atol=1e-12)
+    places = projection(objective, found, [*others, at(0.0, 0.0)])
+    first = np.sqrt(10)  # along the first axis; the other, (-3 + 2)/√10 along it, and to the side of positive α₂
+    np.testing.assert_allclose(places.alphas, [[first, 0], [-1 / first, np.sqrt(5 - 0.1)], [0, 0]], atol=1e-9)
+    np.testing.assert_allclose(places.shares, 1)
+    np.testing.assert_allclose(places.distances, [first, np.sqrt(5), 0], atol=1e-12)
+    for name, p in objective.parameters.items():
+        again = p + sum(float(a) * found.vectors[name][i] for i, a in enumerate(places.alphas[1]))
+        torch.testing.assert_close(again, others[1][name], rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="through: entry 1 is the study's own checkpoint, or lies on a line"):
+        plane_directions(objective, [others[0], at(-6.0, -2.0)])
+    with pytest.raises(InputError, match="layer turns directions"):
+        plane_directions(objective, others, normalization="layer")

@@ -20,9 +20,9 @@ from landscaper_hpc.directions.directions import (
     gradient_direction,
     hessian_directions,
     random_directions,
-    trajectory_directions,
 )
 from landscaper_hpc.directions.hessian import Hessian
+from landscaper_hpc.directions.of_checkpoints import trajectory_directions
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.study.choices import NORMALIZATIONS

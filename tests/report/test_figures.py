@@ -23,6 +23,7 @@ from landscaper_hpc.report.figures.profiles import mean_losses, parents, regions
 from landscaper_hpc.report.figures.slices import Cut
 from landscaper_hpc.report.figures.style import COLOURS, is_log
 from landscaper_hpc.report.figures.subject import Subject
+from landscaper_hpc.report.page_figures import with_places
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
 from landscaper_hpc.topology.drawing import Drawing, bars, most_persistent
@@ -398,3 +399,37 @@ def test_checkpoints_are_projected_whatever_the_angle_of_the_directions() -> Non
     np.testing.assert_allclose(path.shares, [1, within / (within + off @ off), 1])
     with pytest.raises(InputError, match="checkpoint 0 has no parameter b of shape"):
         figures.projected(stored, origin, [{"a": origin["a"]}])
+
+
+def test_a_run_is_drawn_where_it_was_projected_to() -> None:
+    x = np.linspace(-1, 1, 5)
+    part = Cut([x, x], np.add.outer(x**2, x**2), ["a", "b"])
+    path = figures.Trajectory(np.array([[0.5, 9.0, -0.5], [0.2, 9.0, 0.1], [0.0, 9.0, 0.0]]), np.array([0.9, 0.8, 1.0]))
+    ax = figures.plot_trajectory(part, path, axes=(0, 2))
+    drawn = {line.get_gid(): np.transpose(line.get_data()) for line in ax.lines if line.get_gid()}
+    np.testing.assert_array_equal(drawn["checkpoint21"], [[0.5, -0.5], [0.2, 0.1], [0, 0]])
+    np.testing.assert_array_equal(drawn["checkpoint22"], [[0.5, -0.5]])
+    assert ax.get_title(loc="left") == "at least 80 % of each move lies in the directions"
+    ax = figures.plot_trajectory(part, path, axes=(0, 2), names=["first", "second", "third"])
+    assert {text.get_text(): text.xy for text in ax.texts if hasattr(text, "xy")} == {
+        "first": (0.5, -0.5),
+        "second": (0.2, 0.1),
+        "third": (0.0, 0.0),
+    }
+    joined = {line.get_gid(): line.get_linestyle() for line in ax.lines}
+    assert joined["checkpoint21"] == "None"
+    line = figures.plot_trajectory(Cut([x], x**2, ["a"]), path, axes=(0,))
+    drawn = {each.get_gid(): each.get_xdata() for each in line.lines if each.get_gid()}
+    np.testing.assert_array_equal(drawn["checkpoint21"], [0.5, 0.2, 0.0])
+
+
+@pytest.mark.parametrize("kind", ["plane", "hessian"])
+def test_slices_of_a_page_name_the_checkpoints_of_a_plane_and_join_those_of_a_run(kind: str) -> None:
+    places = [{"file": f"runs/{name}.pt", "point": point} for name, point in (("a", [1, 2, 3]), ("b", [4, 5, 6]))]
+    entry = {"directions": {"kind": kind}, "trajectory": {"checkpoints": places}}
+    ax = figures.new_figure(3, 3)[1]
+    with_places(lambda ax: None, entry, (0, 2))(ax)
+    lines = {line.get_gid(): line for line in ax.lines}
+    np.testing.assert_array_equal(np.transpose(lines["checkpoint21"].get_data()), [[1, 3], [4, 6]])
+    assert [text.get_text() for text in ax.texts] == (["a", "b"] if kind == "plane" else [])
+    assert ("checkpoint22" in lines) == (kind != "plane")

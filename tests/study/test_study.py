@@ -77,6 +77,8 @@ def test_overrides(file: Path, override: str, read: object) -> None:
         ("directions.which={largest: 1, negative: 1}", ["directions", "must be n, which is 3"]),
         ("directions.kind=gradient", ["directions", "n: 1", "found 3"]),
         ("directions.kind=trajectory", ["directions", "'trajectory'"]),
+        ("directions.kind=plane", ["directions", "'through'"]),
+        ("directions={kind: plane, n: 3, through: [a.pt, b.pt]}", ["directions", "there are 2 directions; found n: 3"]),
         ("directions.which=smallest", ["directions.which", "'magnitude'"]),
         ("hessian.trace_products=3", ["hessian.trace_products", "at least 4"]),
         ("connectivity=diagonal", ["connectivity", "axis, freudenthal, full", "'diagonal'"]),

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.report import text
-from landscaper_hpc.report.figures.slices import plot_slice
+from landscaper_hpc.report.figures.lines import plot_line
+from landscaper_hpc.report.figures.slices import Cut, cut, plot_slice
 from landscaper_hpc.report.figures.style import drawn_on
-from landscaper_hpc.report.figures.subject import directions_of
+from landscaper_hpc.report.figures.subject import directions_of, kept
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 
@@ -80,14 +82,15 @@ def projected(
 
 
 def plot_trajectory(
-    of: LandscapeStore,
+    of: LandscapeStore | Cut,
     path: Trajectory,
     ax: Axes | None = None,
     *,
-    axes: tuple[int, int] = (0, 1),
+    axes: tuple[int, ...] = (0, 1),
     limits: tuple[float, float] | None = None,
+    names: Sequence[str] = (),
 ) -> Axes:
-    """A training run on a slice of a landscape: its checkpoints projected, the first an open dot.
+    """A training run on a slice of a landscape, or on its line: its checkpoints projected, the first an open dot.
 
     The slice is that through the landscape's checkpoint; a run lies in it as far as the title says: the smallest share
     of a checkpoint's squared distance that the directions show. Checkpoints off the grid are not drawn.
@@ -95,27 +98,69 @@ def plot_trajectory(
     Parameters
     ----------
     of
-        A landscape.
+        A landscape, or a cut of one along these axes.
     path
         What `projected` returns.
     ax
         Where to draw; by default in a new figure.
     axes
-        Which two directions.
+        Which two directions, or which one.
     limits
         The losses at the ends of the scale of colours.
+    names
+        Of each checkpoint: they are then no run, and are named and not joined.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
-    ax = plot_slice(of, drawn_on(ax), axes=axes, limits=limits)
-    x, y = path.alphas[:, axes[0]], path.alphas[:, axes[1]]
-    for width, colour in ((3.0, "black"), (1.2, "white")):
-        ax.plot(x, y, color=colour, linewidth=width, marker="o", markersize=2 + width, scalex=False, scaley=False)
-    if len(x):
-        ax.plot(x[:1], y[:1], "o", color="white", markerfacecolor="none", markersize=8, scalex=False, scaley=False)
+    ax = drawn_on(ax)
+    if len(axes) == 1:
+        of = of if isinstance(of, Cut) else cut(kept(of), axes)
+        ax = plot_line(of, ax, axis=axes[0], limits=limits)
+    else:
+        ax = plot_slice(of, ax, axes=(axes[0], axes[1]), limits=limits)
+    mark_places(ax, path.alphas[:, list(axes)], names)
+    if len(path.shares):
         ax.set_title(
             f"at least {text.percent(float(path.shares.min()))} of each move lies in the directions", loc="left"
         )
     return ax
+
+
+def mark_places(ax: Axes, places: NDArray[np.float64], names: Sequence[str] = ()) -> None:
+    """Mark checkpoints on a slice, at `places` (t, 2), or on a line, (t, 1): joined in their order, or named."""
+    if not len(places):
+        return
+    look: dict[str, Any] = {"scalex": False, "scaley": False, "linestyle": "none" if names else "-"}
+    if places.shape[1] == 1:
+        x, y = places[:, 0], np.full(len(places), 0.04)  # just above the axis of coordinates
+        look["transform"] = ax.get_xaxis_transform()
+    else:
+        x, y = places.T
+    for i, (width, colour) in enumerate(((3.0, "black"), (1.2, "white"))):
+        own = {**look, "color": colour, "linewidth": width, "marker": "o", "markersize": 2 + width}
+        ax.plot(x, y, gid=f"checkpoint2{i}", **own)
+    if not names:
+        ax.plot(
+            x[:1],
+            y[:1],
+            gid="checkpoint22",
+            **{**look, "marker": "o", "color": "white", "markerfacecolor": "none", "markersize": 9},
+        )
+        return
+    left, right = sorted(ax.get_xlim())
+    for i, (name, at, height) in enumerate(zip(names, x.tolist(), y.tolist(), strict=True)):
+        said = ax.annotate(
+            name,
+            (at, height),
+            (-5 if at > (left + right) / 2 else 5, 5),
+            textcoords="offset points",
+            xycoords=look.get("transform", "data"),
+            ha="right" if at > (left + right) / 2 else "left",
+            fontsize=8,
+            color="black",
+            annotation_clip=True,
+            gid=f"checkpoint3{i}",
+        )
+        said.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
