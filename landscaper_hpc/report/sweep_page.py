@@ -19,7 +19,8 @@ from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import draw
 from landscaper_hpc.report.page import environment
 from landscaper_hpc.report.quantities import shown
-from landscaper_hpc.report.sweep_table import STATES, table, write_table
+from landscaper_hpc.report.quantity import Quantity
+from landscaper_hpc.report.sweep_table import STATES, estimates, table, write_table
 from landscaper_hpc.store.folder import SweepFolder
 from landscaper_hpc.store.sweep_record import Recorded, read_sweep
 
@@ -66,7 +67,7 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
             total=len(found),
             identity=identity,
             columns=columns,
-            drawn=shown("figure"),
+            drawn=[*shown("figure"), *_estimated(found)],
             rows=rows,
             several=several,
             varied=varied,
@@ -88,18 +89,40 @@ def _figures(found: pd.DataFrame, varied: Sequence[str]) -> dict[str, Markup]:
         keys.append(done["landscape"])
     groups = list(done.assign(place=place).groupby(keys, sort=True))
     drawn: dict[str, Markup] = {}
-    for row in shown("figure"):
+    sorted_groups = {_line(key, others): rows.sort_values("place", kind="stable") for key, rows in groups}
+    # of values that are no numbers, such as layers, those of the Hessian are bars
+    apart = bool(ticks) and over != "checkpoint" and len(sorted_groups) == 1
+    uncertain = _estimated(done)
+    for row in (*shown("figure"), *uncertain):
         column, label = row.column, row.label
-        series: Series = {
-            _line(key, others): (rows["place"].tolist(), rows[column].astype(float).tolist())
-            for key, rows in ((key, rows.sort_values("place", kind="stable")) for key, rows in groups)
-        }
+        options: dict[str, Any] = {"label": label, "over": over}
+        if row in uncertain:
+            options["errors"] = {
+                name: rows[f"{column}_error"].astype(float).tolist() for name, rows in sorted_groups.items()
+            }
+        plot: Any
+        if apart and row.key.startswith("hessian."):
+            ((name, rows),) = sorted_groups.items()
+            if row in uncertain:
+                options["errors"] = dict(zip(ticks, options["errors"][name], strict=True))
+            plot = partial(figures.plot_bars, dict(zip(ticks, rows[column].astype(float), strict=True)), **options)
+        else:
+            series: Series = {
+                name: (rows["place"].tolist(), rows[column].astype(float).tolist())
+                for name, rows in sorted_groups.items()
+            }
+            plot = partial(figures.plot_series, series, ticks=ticks, **options)
         drawn[label] = draw(
-            partial(figures.plot_series, series, label=label, over=over, ticks=ticks),
+            plot,
             f"sweep-{column}",
             f"{label} over the {'checkpoints' if over in ('step', 'checkpoint') else f'values of {over}'}",
         )
     return drawn
+
+
+def _estimated(found: pd.DataFrame) -> list[Quantity]:
+    """The estimates that a study asked for."""
+    return [row for row in estimates() if row.column in found and found[row.column].notna().any()]
 
 
 def _across(done: pd.DataFrame, varied: Sequence[str]) -> tuple[str, pd.Series[float], list[str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import quantities
-from landscaper_hpc.report.quantity import Quantity
+from landscaper_hpc.report.quantity import ESTIMATE, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
@@ -27,7 +27,8 @@ def table(folder: Path, recorded: Recorded) -> pd.DataFrame:
     """One row for each landscape of the sweep in `folder`, in the order of its studies' names.
 
     `state` is done; failed, where a part is quarantined; evaluating, where a store is there; or missing. Only rows that
-    are done have numbers: a column for each quantity that is one number, and for what SMAD is decided by, in words.
+    are done have numbers: a column for each quantity that is one number, two for an estimate and its error, and one for
+    what SMAD is decided by, in words.
     """
     import pandas as pd
 
@@ -85,7 +86,16 @@ def _state(folder: StudyFolder) -> str:
 
 def _numbers(item: Mapping[str, Any] | None) -> dict[str, float | int | str | None]:
     """What the table holds of a landscape's entry in `results.json`; None for everything where there is none."""
-    return {row.column: None if item is None else row.value(item) for row in _told()}
+    found = {row.column: None if item is None else row.value(item) for row in _told()}
+    for row in estimates():
+        value = None if item is None else row.value(item)
+        found[row.column], found[f"{row.column}_error"] = (None, None) if value is None else value
+    return found
+
+
+def estimates() -> list[Quantity]:
+    """The quantities that are an estimate and its standard error: a column each."""
+    return [row for row in quantities.ROWS if row.kind is ESTIMATE]
 
 
 def _told() -> list[Quantity]:

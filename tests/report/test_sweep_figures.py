@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 from landscaper_hpc.report import sweep_page
+from landscaper_hpc.report.figures import new_figure
 from landscaper_hpc.report.quantities import shown
 
 
@@ -53,3 +55,26 @@ def test_steps_and_names_stay_the_axis_where_there_are_several(monkeypatch: pyte
     series, over, ticks = drawn(monkeypatch, table(names), ["grid.count"])
     assert (over, ticks) == ("checkpoint", ["b.pt", "a.pt"])
     assert all(x == [0, 1] for x, _ in series.values())
+
+
+def test_traces_and_eigenvalues_of_layers_are_bars_with_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: dict[str, Any] = {}
+
+    def kept(plot: Any, key: str, alt: str) -> str:
+        axes[key] = plot(new_figure(3, 3)[1])
+        return alt
+
+    monkeypatch.setattr(sweep_page, "draw", kept)
+    layers = [{"only": f'["h.{i}.*"]', "lambda_max": -1.0 * i} for i in (10, 2)]
+    rows = [row | {"hessian_trace": 3.0 + i, "hessian_trace_error": 0.5 * i} for i, row in enumerate(layers)]
+    drawn = sweep_page._figures(table(rows), ["only"])
+    assert "trace of the Hessian over the values of only" in drawn.values()
+    bars = [(bar.get_height(), bar.get_facecolor()) for bar in axes["sweep-lambda_max"].patches]
+    assert [height for height, _ in bars] == [-2, -10]  # in the order of depth
+    assert [bar.get_height() for bar in axes["sweep-hessian_trace"].patches] == [4, 3]
+    (whiskers,) = (c for c in axes["sweep-hessian_trace"].collections if isinstance(c, LineCollection))
+    assert [line[:, 1].tolist() for line in whiskers.get_segments()] == [[3.5, 4.5], [3, 3]]
+    steps = [row | {"step": i, "run": "r"} for i, row in enumerate(rows)]
+    sweep_page._figures(table(steps).drop(columns="only"), [])
+    (whiskers,) = (c for c in axes["sweep-hessian_trace"].collections if isinstance(c, LineCollection))
+    assert [line[:, 1].tolist() for line in whiskers.get_segments()] == [[3, 3], [3.5, 4.5]]

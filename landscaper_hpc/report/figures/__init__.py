@@ -16,7 +16,7 @@ from landscaper_hpc.report.figures.lines import plot_line
 from landscaper_hpc.report.figures.matrices import draw_matrices
 from landscaper_hpc.report.figures.profiles import plot_profile
 from landscaper_hpc.report.figures.regions import draw_sensitivity
-from landscaper_hpc.report.figures.series import plot_series
+from landscaper_hpc.report.figures.series import plot_bars, plot_series
 from landscaper_hpc.report.figures.slices import plot_slice, plot_surface
 from landscaper_hpc.report.figures.spectrum import plot_density, plot_eigenvalues, plot_layers, plot_trace
 from landscaper_hpc.report.figures.style import new_figure, pdf, png, style, svg
@@ -30,6 +30,7 @@ __all__ = [
     "new_figure",
     "pdf",
     "plot_barcode",
+    "plot_bars",
     "plot_components",
     "plot_contour_tree",
     "plot_density",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from landscaper_hpc.report.figures.curves import NAMED
-from landscaper_hpc.report.figures.style import COLOURS, CYCLE, drawn_on, is_log, of_powers, say
+from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, drawn_on, is_log, of_powers, say
 
 _DASHES = ["-", "--", "-.", ":"]
 _MARKS = "osD^v"
@@ -23,6 +24,7 @@ def plot_series(
     label: str = "",
     over: str = "",
     ticks: Sequence[str] = (),
+    errors: Mapping[str, Sequence[float]] | None = None,
 ) -> Axes:
     """A number over steps, checkpoints or the values of a key, one line for each name.
 
@@ -38,6 +40,8 @@ def plot_series(
         Of the axes: what the number is, and what it is over.
     ticks
         Names of the places 0, 1, …; none where places are numbers.
+    errors
+        By name: of each value, where they are known.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def plot_series(
     for name, (x, y) in series.items():
         finite = np.isfinite(np.asarray(y, float))
         if finite.any():
-            shown[name] = np.asarray(x, float)[finite], np.asarray(y, float)[finite]
+            off = np.asarray((errors or {}).get(name, np.zeros(len(finite))), float)
+            shown[name] = np.asarray(x, float)[finite], np.asarray(y, float)[finite], off[finite]
     ax.set_ylabel(label)
     ax.set_xlabel(over)
     if not shown:
@@ -56,14 +61,16 @@ def plot_series(
         return ax
     many = len(shown) > NAMED
     dashes, marks = cycle(_DASHES), cycle(_MARKS)
-    for i, (name, (x, y)) in enumerate(shown.items()):
-        look = (
+    for i, (name, (x, y, off)) in enumerate(shown.items()):
+        look: dict[str, Any] = (
             {"color": COLOURS["deep"], "alpha": 0.4, "linewidth": 0.8}
             if many
             else {"color": CYCLE[i % len(CYCLE)], "linestyle": next(dashes), "label": name}
         )
         ax.plot(x, y, marker=next(marks) if not many else ".", markersize=4, **look)
-    values = np.concatenate([y for _, y in shown.values()])
+        if off.any():
+            ax.errorbar(x, y, yerr=off, fmt="none", ecolor=look["color"], capsize=4)
+    values = np.concatenate([y for _, y, _ in shown.values()])
     if is_log(values.min(), values.max()):
         ax.set_yscale("log")
         of_powers(ax.yaxis, values.min(), values.max())
@@ -76,4 +83,54 @@ def plot_series(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not many and len(shown) > 1:
         ax.legend()
+    return ax
+
+
+def plot_bars(
+    values: Mapping[str, float],
+    ax: Axes | None = None,
+    *,
+    label: str = "",
+    over: str = "",
+    errors: Mapping[str, float] | None = None,
+) -> Axes:
+    """A number of each of several things in their order, such as layers over depth: a bar each, orange below 0.
+
+    Parameters
+    ----------
+    values
+        By name; what is not finite is left out.
+    ax
+        Where to draw; by default in a new figure.
+    label, over
+        Of the axes: what the number is, and what it is of.
+    errors
+        Of each value, where they are known.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = drawn_on(ax)
+    ax.set_ylabel(label)
+    ax.set_xlabel(over)
+    names = [name for name, value in values.items() if np.isfinite(value)]
+    if not names:
+        say(ax, "no values yet")
+        return ax
+    heights = np.array([values[name] for name in names])
+    off = np.array([(errors or {}).get(name, 0.0) for name in names])
+    whiskers: dict[str, Any] = {"yerr": off, "ecolor": COLOURS["ink"], "capsize": 4} if off.any() else {}
+    ax.bar(
+        range(len(names)),
+        heights,
+        width=0.7,
+        color=[COLOURS["basin"] if value < 0 else COLOURS["deep"] for value in heights],
+        **whiskers,
+    )
+    ax.axhline(0, color=COLOURS["ink"], linewidth=0.8)
+    few = np.linspace(0, len(names) - 1, min(len(names), 12)).round().astype(int)
+    ax.set_xticks(few, [names[i] for i in few], rotation=30, ha="right")
+    ax.yaxis.set_major_formatter(WRITTEN)
+    ax.grid(axis="x", visible=False)
     return ax
