@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from landscaper_hpc.report.figures.slices import colour_scale
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology import merge_tree
+from tests.browser import chromium
 from tests.report.test_page import bowl, make_study
 
 pytestmark = pytest.mark.processes
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Opened = Any
 
 
@@ -49,12 +48,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
     sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine, and it cannot be installed by root with apt-get")
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield found
         found.close()
 
