@@ -1,0 +1,44 @@
+"""One of the papers' experiments, from training to verdicts: python workflow/run.py NAME --size small
+
+Leaves everything in runs/NAME_SIZE; a second run goes on from there. What came out is written to workflow/NAME, as
+results.json and RESULTS.md, unless the size is the smallest, which is for tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from experiments.performed import WORKFLOW, load, perform
+from experiments.written import results, write
+
+from landscaper_hpc.exit_codes import guarded
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="a folder of workflow/, such as resnet_skip")],
+    size: Annotated[str, typer.Option(help="smallest, small or full")] = "small",
+    jobs: Annotated[int, typer.Option(help="processes")] = 1,
+    data: Annotated[Path | None, typer.Option(help="where the data of the full size are")] = None,
+    out: Annotated[Path | None, typer.Option(help="default: runs/NAME_SIZE")] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="show the way to an error")] = False,
+) -> None:
+    """Train what is missing, make the landscapes, judge the paper's claims."""
+    folder = (out or Path("runs") / f"{name}_{size}").resolve()
+    found = results(name, size, load(name), perform(name, size, folder, jobs, data))
+    for where in [folder] if size == "smallest" else [folder, WORKFLOW / name]:
+        write(found, where)
+    for claim in found["claims"]:
+        print(f"{claim['verdict']}: {claim['sentence']} ({claim['why']})")
+    print(f"results: {folder / 'RESULTS.md'}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(guarded(run))
+    app()
