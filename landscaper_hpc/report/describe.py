@@ -45,6 +45,13 @@ def schema() -> dict[str, Any]:
         sha256=_SHA256 | {"description": "of all else that the file holds; checked by whoever reads it here"},
     )
     found["properties"]["provenance"]["additionalProperties"] = True
+    matrix = {"type": "array", "items": {"type": "array", "items": {"$ref": "#/$defs/number"}}}
+    found["properties"]["distances"] = _object(
+        pairs=_COUNT | {"description": "the most persistent pairs of each landscape that distances are of, at most"},
+        left_out={"$ref": "#/$defs/number"},
+        bottleneck=matrix,
+        wasserstein=matrix,
+    ) | {"description": "between the persistence diagrams of any two landscapes, in their order; from two of them on"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"results.json of landscaper-hpc, format {SCHEMA}",

@@ -27,6 +27,7 @@ from landscaper_hpc.report.figures.subject import Subject
 from landscaper_hpc.report.interactive import GRID_POINTS, landscape_data, script_data
 from landscaper_hpc.report.page_figures import (
     Landscape,
+    distances_between,
     figures_of,
     over_checkpoints,
     smad_curves,
@@ -163,6 +164,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
             over=[] if few else over_checkpoints(results["landscapes"]),
             one_scale=one_scale,
             trace=trace_of(landscapes),
+            distances=distances_between([item.name for item in landscapes], results.get("distances")),
             smad_curve=smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
             data=_data([] if small else landscapes, limits if one_scale else None),

@@ -213,6 +213,23 @@ def trace_of(landscapes: Sequence[Landscape]) -> Markup | None:
     return draw(partial(figures.plot_trace, traces), "trace", "Trace of the Hessian over the checkpoints", 4.6, 2.6)
 
 
+def distances_between(names: Sequence[str], found: Mapping[str, Any] | None) -> list[Markup]:
+    """How far landscapes are from each other; nothing where that is not known."""
+    if found is None:
+        return []
+    size = min(7.0, 3.0 + 0.15 * len(names))
+    return [
+        draw(
+            partial(figures.plot_distances, np.array(found[kind], float), names, label=f"{said} distance (loss)"),
+            f"distances-{kind}",
+            f"{said} distance between any two landscapes",
+            width=size + 0.8,
+            height=size,
+        )
+        for kind, said in (("bottleneck", "bottleneck"), ("wasserstein", "Wasserstein"))
+    ]
+
+
 def smad_curves(landscapes: Sequence[Landscape]) -> list[Markup]:
     curves = {
         item.name: Simplified(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ SCHEMA = 4
 """The number of the format, which `results.schema.json` beside this file describes."""
 
 
-def results(study: Study, study_id: str, stores: Sequence[LandscapeStore]) -> dict[str, Any]:
-    """What `results.json` holds of finished stores; nothing is computed here."""
+def results(
+    study: Study, study_id: str, stores: Sequence[LandscapeStore], distances: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `results.json` holds of finished stores; nothing is computed here. `distances`: between them."""
     return {
         "schema": SCHEMA,
         "study": study.name,
         "study_id": study_id,
         "landscapes": [_landscape(study, store) for store in stores],
+        **({} if distances is None else {"distances": distances}),
         "provenance": {
             **stores[0].attributes["provenance"],
             **_accepted(stores),

@@ -18,6 +18,7 @@ from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import draw
 from landscaper_hpc.report.page import environment
+from landscaper_hpc.report.page_figures import distances_between
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.sweep_table import STATES, estimates, table, write_table
@@ -36,13 +37,30 @@ def write_sweep(folder: Path) -> Path:
     found = table(folder, recorded)
     write_table(folder, found)
     with figures.style():
-        page = _page(recorded, found)
+        page = _page(recorded, found, _distances(SweepFolder(folder).distances))
     file = SweepFolder(folder).page
     publish(file, page.encode())
     return file
 
 
-def _page(recorded: Recorded, found: pd.DataFrame) -> str:
+def _distances(file: Path) -> tuple[list[str], dict[str, Any]] | None:
+    """Names, and what is known of how far they are from each other."""
+    import pandas as pd
+
+    if not file.exists():
+        return None
+    table = pd.read_csv(file)
+    names = list(dict.fromkeys([*table["landscape"], *table["other"]]))
+    found: dict[str, Any] = {"pairs": int(table["pairs"][0]), "left_out": float(table["left_out"][0])}
+    for kind in ("bottleneck", "wasserstein"):
+        matrix = np.zeros((len(names), len(names)))
+        i, j = (table[column].map(names.index) for column in ("landscape", "other"))
+        matrix[i, j] = matrix[j, i] = table[kind]
+        found[kind] = matrix
+    return names, found
+
+
+def _page(recorded: Recorded, found: pd.DataFrame, distances: tuple[list[str], dict[str, Any]] | None = None) -> str:
     varied = sorted({key for entry in recorded.entries for key in entry.values})
     states = {state: int((found["state"] == state).sum()) for state in STATES}
     identity = [key for key in ("step", *varied) if key in found and found[key].notna().any()]
@@ -72,6 +90,9 @@ def _page(recorded: Recorded, found: pd.DataFrame) -> str:
             several=several,
             varied=varied,
             definition=recorded.definition,
+            distances=[] if distances is None else distances_between(*distances),
+            pairs=0 if distances is None else distances[1]["pairs"],
+            left_out=0.0 if distances is None else distances[1]["left_out"],
             figures=_figures(found, varied) if states["done"] else {},
         )
     )

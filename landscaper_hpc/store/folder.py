@@ -10,7 +10,7 @@
     <sweep>/sweep.json                    the definition, and every study that was ever part of it
             studies/<name>/…              an ordinary study's folder each
             directions/<hash>.safetensors where studies share directions
-            sweep.parquet, sweep.csv, sweep.html
+            sweep.parquet, sweep.csv, sweep.html; distances.csv
             leases/                       who finishes which study
             logs/  jobs/  dask/  .lock    of the run
 
@@ -175,6 +175,11 @@ class SweepFolder(RunFolder):
     @property
     def parquet(self) -> Path:
         return self.path / "sweep.parquet"
+
+    @property
+    def distances(self) -> Path:
+        """How far its landscapes are from each other."""
+        return self.path / "distances.csv"
 
     @property
     def outcomes(self) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,10 +38,7 @@ def bottleneck(one: MergeTree, other: MergeTree) -> float:
     ----------
     Cohen-Steiner, Edelsbrunner and Harer, *Stability of Persistence Diagrams* (2007); GUDHI's `bottleneck_distance`.
     """
-    from gudhi import bottleneck_distance
-
-    found = float(bottleneck_distance(_diagram(one), _diagram(other)))
-    return 0.0 if found < np.finfo(float).tiny else found  # GUDHI adds the smallest number that there is
+    return _bottleneck(_diagram(one), _diagram(other))
 
 
 ACCURACY = 1e-9
@@ -73,14 +74,62 @@ def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
     """
     if not 1 <= order < np.inf:
         raise InputError(f"order is {order}; give a finite number of at least 1, or use bottleneck")
+    return _wasserstein(_diagram(one), _diagram(other), order)
+
+
+class Distances(NamedTuple):
+    """Of each of k landscapes from each other.
+
+    Attributes
+    ----------
+    pairs
+        How many of the most persistent pairs of each they are of, at most.
+    left_out
+        The largest persistence that is left out so: a bottleneck distance is off by it at most.
+    bottleneck, wasserstein
+        (k, k), the latter of order 1.
+    """
+
+    pairs: int
+    left_out: float
+    bottleneck: NDArray[np.float64]
+    wasserstein: NDArray[np.float64]
+
+
+def distances(trees: Sequence[MergeTree], pairs: int = 100) -> Distances:
+    """Bottleneck and Wasserstein distance between any two of these trees, of so many pairs of each."""
+    diagrams = [_diagram(tree) for tree in trees]
+    rest = [float(np.max(d[pairs:, 1] - d[pairs:, 0])) for d in diagrams if len(d) > pairs]
+    few = [diagram[:pairs] for diagram in diagrams]
+    found = np.zeros((2, len(trees), len(trees)))
+    for i, j in combinations(range(len(trees)), 2):
+        found[:, i, j] = found[:, j, i] = _bottleneck(few[i], few[j]), _wasserstein(few[i], few[j], 1.0)
+    return Distances(pairs, max(rest, default=0.0), *found)
+
+
+def _bottleneck(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    from gudhi import bottleneck_distance
+
+    found = float(bottleneck_distance(one, other))
+    return 0.0 if found < np.finfo(float).tiny else found  # GUDHI adds the smallest number that there is
+
+
+def _wasserstein(one: NDArray[np.float64], other: NDArray[np.float64], order: float) -> float:
     from gudhi.hera import wasserstein_distance
 
-    points = [diagram[diagram[:, 0] < diagram[:, 1]] for diagram in map(_diagram, (one, other))]
-    return float(wasserstein_distance(*points, order=float(order), internal_p=np.inf, delta=ACCURACY))
+    # GUDHI crashes, or does not end, where one of two diagrams with essential points has no others
+    essential = [np.sort(diagram[np.isinf(diagram[:, 1]), 0]) for diagram in (one, other)]
+    if len(essential[0]) != len(essential[1]):
+        return np.inf
+    points = [diagram[(diagram[:, 0] < diagram[:, 1]) & np.isfinite(diagram[:, 1])] for diagram in (one, other)]
+    found = float(wasserstein_distance(*points, order=float(order), internal_p=np.inf, delta=ACCURACY))
+    births = float((np.abs(essential[0] - essential[1]) ** order).sum())
+    return float((found**order + births) ** (1 / order)) if births else found
 
 
 def _diagram(tree: MergeTree) -> NDArray[np.float64]:
-    """(birth, death) of all minima, those of a superlevel tree negated, (p, 2); an essential one dies at infinity."""
+    """(birth, death) of all minima, those of a superlevel tree negated, (p, 2), the most persistent first; an essential
+    one dies at infinity."""
     sign = -1.0 if tree.direction == "superlevel" else 1.0
     low, high = sorted(sign * x for x in tree.value_range)
     dies = tree.parent >= 0

@@ -18,6 +18,7 @@ from landscaper_hpc.store.layout import consolidate_root
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
+from landscaper_hpc.work.distances import distances_of
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
 from landscaper_hpc.work.shared_directions import SharedDirections
 
@@ -76,7 +77,7 @@ class Plan:
         for store in stores:
             store.consolidate()
         consolidate_root(stores[0].path)
-        found = results(self.study, study_id, stores)
+        found = results(self.study, study_id, stores, None if self.study.scope else distances_of(stores))
         write_results(self.inside.results, found)
         if not is_current(self.folder):
             from landscaper_hpc.report.page import write_report  # matplotlib

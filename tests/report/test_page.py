@@ -20,7 +20,9 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.topology.drawing import most_persistent
+from landscaper_hpc.work.distances import distances_of
 from landscaper_hpc.work.measure import measured
 
 
@@ -82,7 +84,7 @@ def make_study(
         tree = merge_tree(field, study.connectivity, labels=True)
         store.write_tree(replace(tree, labels=None), *measured(store, tree, tree.labels if profiles else None))
         stores.append(LandscapeStore(folder / "study.zarr", checkpoint.name))
-    found = results(study, "0" * 64, stores)
+    found = results(study, "0" * 64, stores, distances_of(stores))
     write_results(folder / "results.json", found)
     return folder
 
@@ -153,7 +155,12 @@ def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     assert "9 × 7 × 5 = 315 points" in page.text
     assert "1 of the 3 eigenvalues is negative" in page.text
     assert "beta = 1.5" in page.text
-    assert len(page.labels) == 2 * (1 + 3 + 1 + 1 + 1) + 3
+    assert len(page.labels) == 2 * (1 + 3 + 1 + 1 + 1) + 3 + 2
+    found = read_results(tmp_path / "results.json")["distances"]
+    one, other = merge_tree(bowl(9, 7, 5)), merge_tree(rough(9, 7, 5))
+    assert found["bottleneck"] == [[0, bottleneck(one, other)], [bottleneck(one, other), 0]]
+    assert found["wasserstein"][0][1] == pytest.approx(wasserstein(one, other), rel=1e-8)
+    assert "Wasserstein distance between any two landscapes" in page.labels
     assert all(page.labels)
     assert len(set(page.labels)) == len(page.labels)
 

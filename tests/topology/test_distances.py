@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology import merge_tree, merge_tree_graph
-from landscaper_hpc.topology.distances import bottleneck, wasserstein
+from landscaper_hpc.topology.distances import bottleneck, distances, wasserstein
 
 
 def costs(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,3 +72,28 @@ def test_an_order_below_one_is_refused(order: float) -> None:
     tree = merge_tree([0.0, 1.0])
     with pytest.raises(InputError, match=f"order is {order}; give a finite number of at least 1, or use bottleneck"):
         wasserstein(tree, tree, order)
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+def test_a_single_minimum_is_as_far_from_many_as_these_are_deep(order: float) -> None:
+    """GUDHI crashes here, where it is given what never dies as well."""
+    many, one = merge_tree(np.array([0.0, 3.0, 1.0, 4.0, 2.5])), merge_tree(np.array([0.25, 1.0]))
+    expected = (0.25**order + 1.0**order + 0.75**order) ** (1 / order)
+    assert wasserstein(many, one, order) == pytest.approx(expected, rel=1e-8)
+    assert wasserstein(one, many, order) == pytest.approx(expected, rel=1e-8)
+
+
+def test_distances_of_several_are_those_of_each_two_as_far_as_pairs_are_kept() -> None:
+    random = np.random.default_rng(3)
+    trees = [merge_tree(random.normal(size=(9, 9))) for _ in range(3)]
+    assert min(tree.n_minima for tree in trees) > 8
+    whole, few = distances(trees, pairs=1000), distances(trees, pairs=5)
+    assert whole.left_out == 0
+    for i, one in enumerate(trees):
+        for j, other in enumerate(trees):
+            assert whole.bottleneck[i, j] == bottleneck(one, other)
+            assert whole.wasserstein[i, j] == pytest.approx(wasserstein(one, other), rel=1e-8)
+    sixth = [np.sort(tree.lifetimes)[-6] for tree in trees]
+    assert few.left_out == max(sixth)
+    assert np.abs(few.bottleneck - whole.bottleneck).max() <= few.left_out
+    assert not np.allclose(few.wasserstein, whole.wasserstein)

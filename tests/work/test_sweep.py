@@ -27,6 +27,7 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.orchestrate import run_campaign
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
+from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.work import answering
 from landscaper_hpc.work.sweep import Studies, Sweep
 from tests.report.test_page import Page
@@ -129,12 +130,23 @@ def test_the_table_holds_what_the_results_say(undisturbed: tuple[Path, dict[str,
         assert (row["loss"], row["n_minima"], row["nan"]) == (item["loss"], item["topology"]["n_minima"], 0)
 
 
+def test_distances_between_its_landscapes_are_a_table(undisturbed: tuple[Path, dict[str, str]]) -> None:
+    folder = undisturbed[0].parent.parent / "sweep"
+    found = pd.read_csv(folder / "distances.csv")
+    assert len(found) == 4 * 3 / 2
+    for row in found.to_dict("records"):
+        trees = [open_landscape(folder / "studies" / row[key]).tree() for key in ("landscape", "other")]
+        assert row["bottleneck"] == pytest.approx(bottleneck(*trees), rel=1e-12)
+        assert row["wasserstein"] == pytest.approx(wasserstein(*trees), rel=1e-8)
+    assert "Wasserstein distance between any two landscapes" in (folder / "sweep.html").read_text()
+
+
 def test_the_page_stands_alone(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
     page = Page((folder / "sweep.html").read_text())
     assert "4 studies over the checkpoints ../runs/*/step_*.pt, with grid.count varied. All are finished." in page.text
     assert any(label.startswith("SMAD over") for label in page.labels)
-    outside = [link for link in page.links if not link.startswith("#")]
+    outside = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert len(outside) == 4
     for link in outside:
         assert (folder / link.replace("%2B", "+").replace("%3D", "=")).is_file()

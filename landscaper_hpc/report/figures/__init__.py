@@ -13,7 +13,7 @@ from landscaper_hpc.report.figures.diagrams import (
     plot_persistence_diagram,
 )
 from landscaper_hpc.report.figures.lines import plot_line
-from landscaper_hpc.report.figures.matrices import draw_matrices
+from landscaper_hpc.report.figures.matrices import draw_matrices, plot_distances
 from landscaper_hpc.report.figures.profiles import plot_profile
 from landscaper_hpc.report.figures.regions import draw_sensitivity
 from landscaper_hpc.report.figures.series import plot_bars, plot_series
@@ -35,6 +35,7 @@ __all__ = [
     "plot_contour_tree",
     "plot_density",
     "plot_disconnectivity",
+    "plot_distances",
     "plot_eigenvalues",
     "plot_layers",
     "plot_line",

@@ -6,10 +6,51 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from landscaper_hpc.report import text
+from landscaper_hpc.report.figures.style import drawn_on
+
 _COLUMNS, _WRITTEN = 4, 6  # panels in a row; the largest matrix whose numbers are written into it
+
+
+def plot_distances(
+    matrix: NDArray[np.float64], names: Sequence[str], ax: Axes | None = None, *, label: str = "distance"
+) -> Axes:
+    """How far things are from each other: darker is nearer; the numbers are written where there are few.
+
+    Parameters
+    ----------
+    matrix
+        (k, k), such as a row of `topology.distances.distances`.
+    names
+        Of the k things.
+    ax
+        Where to draw; by default in a new figure.
+    label
+        What the distance is.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = drawn_on(ax)
+    shown = np.where(np.isfinite(matrix), matrix, np.nan)
+    top = float(np.nanmax(shown)) or 1.0
+    image = ax.imshow(shown, vmin=0, vmax=top)
+    ax.grid(False)
+    few = np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int)
+    ticks = [names[i] for i in few]
+    ax.set_xticks(few, ticks, rotation=30, ha="right")
+    ax.set_yticks(few, ticks)
+    for (i, j), value in np.ndenumerate(matrix):
+        if len(names) <= _WRITTEN and i != j:
+            said = text.number(float(value))
+            ax.text(j, i, said, ha="center", va="center", fontsize=8, color="black" if value > 0.6 * top else "white")
+    ax.figure.colorbar(image, cax=ax.inset_axes((1.05, 0, 0.06, 1)), label=label)
+    return ax
 
 
 def draw_matrices(matrices: Mapping[str, NDArray[np.float64]], names: Sequence[str], label: str) -> Figure:
