@@ -30,6 +30,7 @@ from landscaper_hpc.topology.scope import below, level_of_share, of_logarithm
 from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:  # numba, which telling what is stored needs not
+    from landscaper_hpc.sampling.all_data import OfAllData
     from landscaper_hpc.sampling.climb import Climb
     from landscaper_hpc.sampling.lowest import Lowest
 
@@ -44,7 +45,8 @@ class Measured:
     refinement the trees, with labels, of the `nested` grids and their values, the coarsest first and the field's own
     not among them, for those of the contour tree that, and for those of what else a study asks for the answers, with
     the `change` that all data make where the losses are of a few batches. Where only the lowest part is evaluated, the
-    tree is of that: the `lowest`, and perhaps an estimate of the whole grid's mean `climb`."""
+    tree is of that: the `lowest`, and perhaps an estimate of the whole grid's mean `climb`, or what all data say of it
+    (`of_all_data`)."""
 
     tree: MergeTree
     precision: Any
@@ -59,6 +61,7 @@ class Measured:
     climb: Climb | None = None
     trajectory: tuple[Sequence[str], Sequence[str], Mapping[str, NDArray[Any]]] | None = None
     """Its files, their SHA-256, and by name where they lie (`directions.of_checkpoints.Projection`)."""
+    of_all_data: OfAllData | None = None
 
     @cached_property
     def noise_floor(self) -> float:

@@ -53,6 +53,22 @@ def unknown_neighbours(ids: Any, stride: int, state: Any, shape: Any, offsets: A
 
 
 @jit
+def neighbours_within(ids: Any, error: float, values: Any, state: Any, shape: Any, offsets: Any) -> Any:
+    """The known neighbours of known vertices whose values differ from theirs by an error at most, not each once."""
+    found = np.empty(max(1, ids.size * len(offsets)), np.int64)
+    count = 0
+    at = np.empty(shape.size, np.int64)
+    for vertex in ids:
+        place(vertex, shape, at)
+        for i in range(len(offsets)):
+            other = _neighbour(at, offsets[i], 1, shape)
+            if other >= 0 and state[other] != UNKNOWN and abs(values[other] - values[vertex]) <= error:
+                found[count] = other
+                count += 1
+    return found[:count]
+
+
+@jit
 def lowest_of(ids: Any, stride: int, values: Any, shape: Any, offsets: Any) -> Any:
     """The lowest of each vertex and its neighbours, all of which are known, by (value, id)."""
     lowest = np.empty_like(ids)

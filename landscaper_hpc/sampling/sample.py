@@ -81,6 +81,19 @@ class Sample:
         self._low = [np.concatenate([*self._low, np.empty(0, np.int64)])]
         return self._low[0]
 
+    def like(self, ids: NDArray[np.int64], error: float) -> NDArray[np.int64]:
+        """The known neighbours of known vertices whose values differ from theirs by an error at most."""
+        near: NDArray[np.int64] = kernels.neighbours_within(
+            ids, error, self.values, self._state, self._lengths, self._offsets
+        )
+        return near
+
+    def known_within(self, level: float, error: float) -> NDArray[np.int64]:
+        """The known vertices whose values differ from a level by an error at most."""
+        ids = np.flatnonzero(self._state != kernels.UNKNOWN)
+        with np.errstate(invalid="ignore"):
+            return ids[np.abs(self.values[ids] - level) <= error]
+
     def lower_ceiling(self, level: float) -> None:
         """From now on nothing at or above this level is asked about."""
         if level < self.ceiling:

@@ -4,7 +4,8 @@
             results.json, report.html     written in this order, last of all
             sensitivity.<landscape>.csv, .png     where they were asked for
             exports/                      files of other programs, where they were asked for
-            points/<landscape>/           points that were evaluated, while a `scope` is worked on
+            points/<landscape>/           points that were evaluated, while a `scope` is worked on; of few data, those
+                  <landscape>@all/        that were on all of them
             failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
             logs/  jobs/  dask/  .lock    of the run
     <sweep>/sweep.json                    the definition, and every study that was ever part of it
@@ -128,9 +129,10 @@ class StudyFolder(RunFolder):
         """What was written for other programs."""
         return self.path / "exports"
 
-    def points(self, landscape: str) -> Path:
-        """The points that were evaluated of its lowest part, as far as the store does not have them."""
-        return self.path / "points" / landscape
+    def points(self, landscape: str, all_data: bool = False) -> Path:
+        """The points that were evaluated of its lowest part, as far as the store does not have them; of a landscape of
+        few data, those on all of them."""
+        return self.path / "points" / (f"{landscape}@all" if all_data else landscape)
 
     def points_bytes(self, landscape: str) -> int:
         """How large those files are; 0 where there are none."""

@@ -308,14 +308,15 @@ class LandscapeStore(ShardedLosses):
             return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked)}
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
 
-    def lowest_points(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def lowest_points(self, all_data: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The points that were evaluated for its lowest part, by flat ids that grow, and their losses; none where there
-        is no such part, or none that is whole."""
+        is no such part, or none that is whole. Of a landscape of few data, those on all of them."""
         about = {"landscape_sha256": self.attributes["sha256"]}
         found = answers.read(self.folder / layout.SCOPE, about)
-        return (
-            (np.empty(0, np.int64), np.empty(0)) if found is None else (found.arrays["points"], found.arrays["losses"])
-        )
+        names = ("all_data_points", "all_data_losses") if all_data else ("points", "losses")
+        if found is None or names[0] not in found.arrays:
+            return np.empty(0, np.int64), np.empty(0)
+        return found.arrays[names[0]], found.arrays[names[1]]
 
     def refuse_lowest(self) -> None:
         """`InputError` where only its lowest part is evaluated."""

@@ -254,6 +254,15 @@ class DataConfig(Strict):
     """How much of the data the landscape is of."""
 
     batches: int = Field(ge=2, description="how many batches of the data, drawn once, the same at all points")
+    then: Literal["all"] | None = Field(
+        None,
+        description="with scope: all of the data at the points whose losses decide, so that the lowest part is theirs",
+    )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Landscapes are what they were before there was `then`."""
+        return {key: value for key, value in write(self).items() if value is not None}
 
 
 def _asked(value: Any) -> Any:
@@ -292,7 +301,7 @@ class Study(Strict):
     data: DataConfig | None = Field(
         None,
         description="the loss is the mean over a few batches of the data, and error_bars, which goes with it, looks at "
-        "minima and saddles once more on all of them",
+        "minima and saddles once more on all of them; with scope {batches: 2, then: all}",
     )
     trajectory: list[FileName] = Field(
         [],
@@ -323,7 +332,7 @@ class Study(Strict):
         directions = data.get("directions")
         if isinstance(directions, dict) and data.get("scope") is None and "trajectory" not in data:
             data = data | {"trajectory": directions.get("through") or directions.get("trajectory") or []}
-        if data.get("data") is None:
+        if data.get("data") is None or data.get("scope") is not None:
             return data
         if data.get("error_bars") is False:
             raise ValueError("data: what few batches change is told by error_bars; leave error_bars: false out")
@@ -366,12 +375,18 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _whole_or_lowest(self) -> Study:
+        then = None if self.data is None else self.data.then
         if self.scope is None:
+            if then is not None:
+                raise ValueError("data.then goes with scope; without it all data are evaluated at minima and saddles")
             return self
+        if self.data is not None and then is None:
+            raise ValueError("data: with scope give {batches: …, then: all}; or leave one of the two out")
+        if self.data is not None and (self.scope.points, self.scope.climb) != (None, None):
+            raise ValueError("scope: with data give share or below, and leave points and climb out")
         whole = {
             "grid.refine": self.grid.refine,
             "confirm": self.confirm,
-            "data": self.data,
             "error_bars": self.error_bars,
             "trajectory": self.trajectory or None,
         }
@@ -504,7 +519,7 @@ class Study(Strict):
                 for a, by in zip(self.make_grid().axes, self.found(), strict=True)
             ],
             "scale": self.grid.scale,
-            **({} if self.data is None else {"data": self.data.model_dump(mode="json")}),
+            **({} if self.data is None else {"data": {"batches": self.data.batches}}),
             **self.naming(checkpoint),
         }
 

@@ -36,10 +36,12 @@ _A_WORKER = 4
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A sparse shard: some vertices of a landscape's grid, by flat ids that grow."""
+    """A sparse shard: some vertices of a landscape's grid, by flat ids that grow; where the landscape is of few data,
+    perhaps with their losses on all of them."""
 
     landscape: Landscape
     ids: Ids
+    all_data: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -48,12 +50,12 @@ class Points:
     @property
     def key(self) -> str:
         """Its name among leases and failures."""
-        return f"{self.landscape.name}.{self.name}"
+        return f"{self.landscape.name}{'@all' if self.all_data else ''}.{self.name}"
 
     @property
     def file(self) -> Path:
         """The file that gets its losses."""
-        return self.landscape.inside.points(self.landscape.name) / f"{self.name}.losses"
+        return self.landscape.inside.points(self.landscape.name, self.all_data) / f"{self.name}.losses"
 
     @property
     def question(self) -> Path:
@@ -74,19 +76,21 @@ class Points:
         return None if found is None or not np.array_equal(found[0], self.ids) else found[1]
 
     def __str__(self) -> str:
-        return f"{self.landscape}, {len(self.ids)} points from {self.ids[0]} to {self.ids[-1]}"
+        said = f"{self.landscape}, {len(self.ids)} points from {self.ids[0]} to {self.ids[-1]}"
+        return f"{said}, on all data" if self.all_data else said
 
 
 def asked(landscape: Landscape) -> list[Points]:
     """The sparse shards of a landscape that are asked for and open."""
     found = []
-    for file in sorted(landscape.inside.points(landscape.name).glob("[!.]*.ids")):
-        try:
-            one = Points(landscape, np.frombuffer(file.read_bytes(), "<i8").astype(np.int64))
-        except (OSError, ValueError):  # it was answered in between, or torn by a power cut
-            continue
-        if one.name == file.stem and one.is_open():
-            found.append(one)
+    for all_data in (False, True):
+        for file in sorted(landscape.inside.points(landscape.name, all_data).glob("[!.]*.ids")):
+            try:
+                one = Points(landscape, np.frombuffer(file.read_bytes(), "<i8").astype(np.int64), all_data)
+            except (OSError, ValueError):  # it was answered in between, or torn by a power cut
+                continue
+            if one.name == file.stem and one.is_open():
+                found.append(one)
     return found
 
 
@@ -99,7 +103,7 @@ def evaluate_points(task: Points, progress: Progress) -> None:
         index = np.unravel_index(task.ids, grid.shape)
         return np.stack([axis[i] for axis, i in zip(grid.coordinates(), index, strict=True)], axis=1)
 
-    found = losses_of(task, len(task.ids), alphas, progress)
+    found = losses_of(task, len(task.ids), alphas, progress, task.all_data)
     if found is not None:
         write(task.file, task.ids, found)
         task.landscape.heartbeat.shard_done(len(task.ids))
@@ -137,18 +141,19 @@ class Known:
     What is asked of it is kept in mind: the record of what a scope consists of.
     """
 
-    def __init__(self, landscape: Landscape, deal: Deal, workers: int) -> None:
+    def __init__(self, landscape: Landscape, deal: Deal, workers: int, all_data: bool = False) -> None:
+        """`all_data`: of a landscape of few data, the losses on all of them."""
         store = landscape.open()
-        self._landscape, self._deal, self._workers = landscape, deal, workers
+        self._landscape, self._deal, self._workers, self._all_data = landscape, deal, workers, all_data
         self._most = landscape.site.points_per_shard(store.grid)
         self._batch: int = store.attributes["batch"]
-        self._folder = landscape.inside.points(landscape.name)
+        self._folder = landscape.inside.points(landscape.name, all_data)
         self._asked: list[Ids] = []
         self._found: list[NDArray[np.float64]] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         for question in self._folder.glob("*.ids"):
             question.unlink(missing_ok=True)
-        self._ids, self._losses = _together([*_files(self._folder), store.lowest_points()])
+        self._ids, self._losses = _together([*_files(self._folder), store.lowest_points(all_data)])
         self._merge()
 
     def __call__(self, ids: Ids) -> NDArray[np.float64]:
@@ -180,7 +185,7 @@ class Known:
     def _evaluated(self, ids: Ids) -> NDArray[np.float64]:
         batches = -(-len(ids) // (self._batch * _A_WORKER * self._workers))
         size = min(self._most, self._batch * max(1, batches))
-        pieces = [Points(self._landscape, ids[i : i + size]) for i in range(0, len(ids), size)]
+        pieces = [Points(self._landscape, ids[i : i + size], self._all_data) for i in range(0, len(ids), size)]
         found: dict[Points, NDArray[np.float64]] = {}
         while left := [piece for piece in pieces if piece not in found]:
             self._deal(left)
@@ -208,11 +213,15 @@ def known_at(landscape: Landscape, ids: Ids) -> NDArray[np.float64] | None:
 
 def tidy(landscape: Landscape) -> None:
     """Keep of a landscape's points in files what its store does not hold, and no folder for nothing."""
-    folder = landscape.inside.points(landscape.name)
+    for all_data in (True, False):
+        _tidy(landscape, landscape.inside.points(landscape.name, all_data), all_data)
+
+
+def _tidy(landscape: Landscape, folder: Path, all_data: bool) -> None:
     if not folder.is_dir():
         return
     ids, losses = _together(_files(folder))
-    more = ~np.isin(ids, landscape.open().lowest_points()[0])
+    more = ~np.isin(ids, landscape.open().lowest_points(all_data)[0])
     kept = {_WHOLE} if more.any() else set()
     if kept:
         write(folder / _WHOLE, ids[more], losses[more])

@@ -18,6 +18,7 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.points import Deal, Known, tidy
 
 if TYPE_CHECKING:
+    from landscaper_hpc.sampling.all_data import OfAllData
     from landscaper_hpc.sampling.climb import Climb
     from landscaper_hpc.sampling.lowest import Lowest
     from landscaper_hpc.sampling.sample import Sample
@@ -44,6 +45,7 @@ def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
 
     To be called by one process at a time; more do no harm.
     """
+    from landscaper_hpc.sampling.all_data import lowest_of_all_data
     from landscaper_hpc.sampling.climb import climb
     from landscaper_hpc.sampling.lowest import search
     from landscaper_hpc.sampling.sample import Sample
@@ -53,29 +55,50 @@ def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
     grid, connectivity, seed = store.grid, item.study.connectivity, item.study.directions.seed
     _refuse_too_large(item, grid.size)
     known = Known(item, deal, workers)
-    sample = Sample(known, grid.shape, connectivity)
     centre = grid.checkpoint_index()
     started = np.array([] if centre is None else [np.ravel_multi_index(centre, grid.shape)], np.int64)
-    tell = Teller(item, sample, bars)
+    tell = Teller(item, bars)
     tell.begin()
-    found = search(sample, scope.share, scope.below, scope.points, started, scope.descents, seed, tell)
-    whole = None
-    if scope.climb is not None:
-        whole = climb(known.again(), grid.shape, starts=scope.climb, connectivity=connectivity, seed=seed)
+    whole, of_all = None, None
+    if item.study.data is None:
+        sample = Sample(known, grid.shape, connectivity)
+        bounds = scope.share, scope.below, scope.points
+        found = search(sample, *bounds, started, scope.descents, seed, tell.of(sample))
+        if scope.climb is not None:
+            whole = climb(known.again(), grid.shape, starts=scope.climb, connectivity=connectivity, seed=seed)
+    else:
+        on_all = Known(item, deal, workers, all_data=True)
+        of_all = lowest_of_all_data(
+            known,
+            on_all,
+            grid.shape,
+            share=scope.share,
+            below=scope.below,
+            connectivity=connectivity,
+            start=started,
+            descents=scope.descents,
+            seed=seed,
+            watch=tell.of,
+        )
+        found = of_all.lowest
+        on_all.keep_others()
     known.keep_others()
-    store.write_answer(SCOPE, item.study.asked()[SCOPE], _answer(item, found, whole, known))
+    store.write_answer(SCOPE, item.study.asked()[SCOPE], _answer(item, found, whole, known, of_all))
     tidy(item)
 
 
-def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known) -> Answer:
+def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known, of_all: OfAllData | None) -> Answer:
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
     from landscaper_hpc.topology.drawing import Drawing
 
-    subject = Measured(found.tree, item.study.precision, item.open(), lowest=found, climb=whole)
+    subject = Measured(found.tree, item.study.precision, item.open(), lowest=found, climb=whole, of_all_data=of_all)
     points, losses = known.asked()
+    arrays = {"points": points, "losses": losses, **found.tree.to_arrays()}
+    if of_all is not None:
+        arrays |= {"all_data_points": of_all.ids, "all_data_losses": of_all.losses}
     return Answer(
-        {"points": points, "losses": losses, **found.tree.to_arrays()},
+        arrays,
         measure(subject, ("landscape", "scope")),
         Drawing.of(found.tree, None).to_arrays(),
     )
@@ -96,9 +119,14 @@ def _refuse_too_large(item: Landscape, vertices: int) -> None:
 class Teller:
     """Shows how far a search is, and writes it down for `status`: the level, and what is exact below it."""
 
-    def __init__(self, item: Landscape, sample: Sample, bars: Bars | None) -> None:
-        self._item, self._sample, self._bars = item, sample, bars
+    def __init__(self, item: Landscape, bars: Bars | None) -> None:
+        self._item, self._bars = item, bars
         self._next = 0.0
+
+    def of(self, sample: Sample) -> Teller:
+        """Itself, of a search that is about to begin."""
+        self._sample = sample
+        return self
 
     def begin(self) -> None:
         self.write({"evaluated": self._item.inside.points_bytes(self._item.name) // 16})

@@ -24,7 +24,7 @@ from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, worker_for
-from landscaper_hpc.work.watch import Hung, watched
+from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
@@ -207,22 +207,32 @@ def evaluate_shard(item: ShardItem, progress: Progress) -> None:
 
 
 def losses_of(
-    item: Evaluated, size: int, points: Callable[[Grid], NDArray[np.float64]], progress: Progress
+    item: Evaluated,
+    size: int,
+    points: Callable[[Grid], NDArray[np.float64]],
+    progress: Progress,
+    all_data: bool = False,
 ) -> NDArray[np.float64] | None:
-    """The losses of a shard at its `size` points, (size, n) of a grid; None where they cannot be had.
+    """The losses of a shard at its `size` points, (size, n) of a grid; None where they cannot be had. Of a landscape of
+    few data, on all of them where it is said so.
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
     attempts; one that hangs is quarantined at once, with where it was. `InputError` is raised: it would meet every
     shard. So is that of a device which broke meanwhile, and fails or gives NaN everywhere: the canary tells the one
     from the other.
     """
-    from landscaper_hpc.losses.evaluate import losses
+    from landscaper_hpc.losses.evaluate import losses, prove_for
 
     failures, own = item.landscape.failures, item.landscape.heartbeat
     own.beat(item.key)
     worker = worker_for(item.landscape)
     own.ready()
-    alphas = points(worker.store.grid)
+    alphas, objective, limit = points(worker.store.grid), worker.objective, worker.limit
+    if all_data:
+        objective = objective.on_all_data
+        times = -(-len(objective.batches) // len(worker.objective.batches))
+        limit = Limit(item.landscape.site, worker.limit.usual, times)
+        prove_for(objective, worker.directions, worker.store.grid.corners())
 
     def report(done: int, total: int) -> None:
         own.beat(item.key, done * size // max(total, 1))
@@ -231,8 +241,8 @@ def losses_of(
     where = f"{item} on {whereabouts()}\n"
     progress(0, size)
     try:
-        with watched(worker.limit, Place(failures.last(item.key), where)):
-            values = losses(worker.objective, worker.directions, alphas, worker.batch, report)
+        with watched(limit, Place(failures.last(item.key), where)):
+            values = losses(objective, worker.directions, alphas, worker.batch, report)
     except InputError:
         raise
     except Hung as hung:

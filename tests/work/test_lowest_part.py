@@ -325,7 +325,7 @@ def task(n=2, tilt=0.1):
         (("scope.level=1",), "unknown key scope.level (value 1); valid keys there: share, points, below"),
         (("confirm=true",), "scope: confirm needs the whole grid, of which scope evaluates the lowest part"),
         (("grid.refine=3",), "scope: grid.refine needs the whole grid"),
-        (("data={batches: 2}",), "scope: data needs the whole grid"),
+        (("data={batches: 2}",), "data: with scope give {batches: …, then: all}"),
         (("error_bars=true",), "scope: error_bars needs the whole grid"),
     ],
 )
