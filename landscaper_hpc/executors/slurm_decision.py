@@ -6,7 +6,7 @@ leave behind the next one takes up. So all parts that are missing are submitted 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from landscaper_hpc.executors.jobs import Job
@@ -103,7 +103,8 @@ def decide(seen: Seen, told: Callable[[Job], str | None] = lambda job: None) -> 
             refusal = _in_vain(seen, to_do[0], told)
             if refusal is not None:
                 return [*actions, refusal]
-        actions += _submissions(seen, [part for part in to_do if _worth(seen, part)])
+        refused = {part for part in to_do if any(job.exit_code == 2 for job, _ in _told(seen, part, told))}
+        actions += _submissions(seen, [part for part in to_do if _worth(seen, part) and part not in refused])
     return [*actions, Wait()]
 
 
@@ -138,8 +139,7 @@ def _in_vain(seen: Seen, part: str, told: Callable[[Job], str | None]) -> Refuse
     """Nothing is at work, and this part is to be done: why, where another attempt would end as the last."""
     if seen.counts.lost and part in ("topology", "report"):
         return RefuseLost()
-    watched = [job for job in seen.jobs if job.stage == part and job.number in seen.watched]
-    cancelled = [job for job in watched if job.state == "CANCELLED" and job.reason]
+    cancelled = [job for job in _watched(seen, part) if job.state == "CANCELLED" and job.reason]
     if cancelled:
         job = cancelled[-1]
         return Refuse(
@@ -147,20 +147,34 @@ def _in_vain(seen: Seen, part: str, told: Callable[[Job], str | None]) -> Refuse
             "command goes on from there",
             bad_input=True,
         )
-    if tried(seen, part).times == 1:  # never yet, or something came of it
-        return None
-    failed = [job for job in watched if job.state not in ("COMPLETED", "CANCELLED")]
-    for job in failed:
-        if (words := told(job)) is not None:  # it knows why, and would end so again
-            return Refuse(f"job {job.id} ({job.stage}): {words}", bad_input=job.exit_code == 2)
+    again = tried(seen, part).times > 1
+    for job, words in _told(seen, part, told):
+        bad_input = job.exit_code == 2
+        if bad_input or again:  # it knows why, and would end so again; or else something came of it
+            return Refuse(f"job {job.id} ({job.stage}): {words}", bad_input=bad_input)
     if _worth(seen, part):
         return None
+    failed = _failed(seen, part)
     if not failed:
         return Refuse(f"{ATTEMPTS} {part} jobs ended well and left no result; their logs: {seen.logs}")
     job = failed[-1]
     return Refuse(
         f"job {job.id} ({job.stage}) ended as {job.state} with exit code {job.exit_code}, as did others", log_of=job
     )
+
+
+def _watched(seen: Seen, part: str) -> list[Job]:
+    return [job for job in seen.jobs if job.stage == part and job.number in seen.watched]
+
+
+def _failed(seen: Seen, part: str) -> list[Job]:
+    over = ("COMPLETED", "CANCELLED")
+    return [job for job in _watched(seen, part) if not job.active and job.state not in over]
+
+
+def _told(seen: Seen, part: str, told: Callable[[Job], str | None]) -> Iterator[tuple[Job, str]]:
+    """Those of its jobs that failed and know why, with what they say."""
+    return ((job, words) for job in _failed(seen, part) if (words := told(job)) is not None)
 
 
 def _tasks(job: Job) -> int:

@@ -189,14 +189,21 @@ class ExecutorContract:
         self.ended(way.start(file, folder))
         assert contents(folder) == expected
 
+    def refused(self, way: Way, file: Path, folder: Path) -> None:
+        """A run in a folder where another is at work."""
+        said = self.ended(way.start(file, folder), 2)
+        assert "another run is at work there; wait for it, or choose another folder with --out" in said
+
     def test_stopped_and_killed_in_the_midst_it_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
+        """And while it works a second run is refused."""
         file, _ = study
         hold, held = file.with_name("HOLD"), file.with_name("HELD")
         hold.touch()
         process = way.start(file, tmp_path / "run")
         assert wait_for("a shard waits", held.exists, process)
+        self.refused(way, file, tmp_path / "run")
         way.interrupt(process)
         if way.finishes:
             assert process.stderr is not None
@@ -210,74 +217,46 @@ class ExecutorContract:
         held.unlink()
         self.killed_it_goes_on(way, study, hold, tmp_path / "run")
 
-    def test_killed_in_the_midst_of_confirming_it_goes_on_to_the_bytes_of_a_serial_run(
+    def test_confirming_that_hangs_or_is_killed_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
+        """The former is one sentence."""
         file, expected = confirming
         assert any("/confirmed/" in name for name in expected)
-        hold = file.with_name("HOLD_GRADIENT")
-        hold.touch()
-        self.killed_it_goes_on(way, confirming, hold, tmp_path / "run")
-
-    def test_killed_in_the_midst_of_a_search_it_goes_on_to_the_bytes_of_a_serial_run(
-        self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
-    ) -> None:
-        """And while it searches a second run is refused."""
-        file, expected = scoped
-        assert any("/scope/" in name for name in expected)
-        assert not any("/loss/c." in name for name in expected)
-        hold = file.with_name("HOLD")
-        hold.touch()
-        process = way.start(file, tmp_path / "run")
-        assert wait_for("the task waits", file.with_name("HELD").exists, process)
-        assert way.state(tmp_path / "run")["at_work"]
-        said = self.ended(way.start(file, tmp_path / "run"), 2)
-        assert "another run is at work there" in said
-        way.kill(process)
-        state = way.state(tmp_path / "run")
-        assert state["landscapes"][0]["scope"]["found"] is False
-        file.with_name("HELD").unlink()
-        self.killed_it_goes_on(way, scoped, hold, tmp_path / "run")
-
-    def test_points_that_hang_are_quarantined_and_the_search_goes_on_when_that_is_mended(
-        self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
-    ) -> None:
-        file, expected = scoped
-        file.with_name("HANG").touch()
-        said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 1)
-        assert "1 shard hung and is quarantined (origin." in said
-        file.with_name("HANG").unlink()
-        self.ended(way.start(file, tmp_path / "run", "--retry-failed"))
-        assert contents(tmp_path / "run") == expected
-
-    def test_confirming_that_hangs_is_one_sentence_and_goes_on_when_that_is_mended(
-        self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
-    ) -> None:
-        file, expected = confirming
-        file.with_name("HANG_GRADIENT").touch()
+        hang = file.with_name("HANG_GRADIENT")
+        hang.touch()
         said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 2)
         assert "confirming descents: it had not ended after" in said
         assert "(site.shard_timeout), and was here" in said
         assert "mend what hangs in the task, or give it more time" in said
-        file.with_name("HANG_GRADIENT").unlink()
+        hang.unlink()
+        hold = file.with_name("HOLD_GRADIENT")
+        hold.touch()
+        self.killed_it_goes_on(way, confirming, hold, tmp_path / "run")
+
+    def test_a_search_that_hangs_or_is_killed_goes_on_to_the_bytes_of_a_serial_run(
+        self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        """What hung is quarantined; and while it searches a second run is refused."""
+        file, expected = scoped
+        assert any("/scope/" in name for name in expected)
+        assert not any("/loss/c." in name for name in expected)
+        hang, hold = file.with_name("HANG"), file.with_name("HOLD")
+        hang.touch()
+        said = self.ended(way.start(file, tmp_path / "run", "--set-site", "shard_timeout=3"), 1)
+        assert "1 shard hung and is quarantined (origin." in said
+        hang.unlink()
+        hold.touch()
+        process = way.start(file, tmp_path / "run", "--retry-failed")
+        assert wait_for("the task waits", file.with_name("HELD").exists, process)
+        assert way.state(tmp_path / "run")["at_work"]
+        self.refused(way, file, tmp_path / "run")
+        way.kill(process)
+        state = way.state(tmp_path / "run")
+        assert state["landscapes"][0]["scope"]["found"] is False
+        hold.unlink()
         self.ended(way.start(file, tmp_path / "run"))
         assert contents(tmp_path / "run") == expected
-
-    def test_a_second_run_in_the_folder_is_refused(
-        self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
-    ) -> None:
-        file, _ = study
-        hold = file.with_name("HOLD")
-        hold.touch()
-        first = way.start(file, tmp_path / "run")
-        assert wait_for("the first run", file.with_name("HELD").exists, first)
-        said = self.ended(way.start(file, tmp_path / "run"), 2)
-        assert "another run is at work there; wait for it, or choose another folder with --out" in said
-        way.interrupt(first)
-        if way.finishes:
-            hold.unlink()
-        self.ended(first, 130)
-        assert way.state(tmp_path / "run")["at_work"] == (way.others and not way.finishes)
 
     def test_a_loss_that_ends_its_process_is_one_sentence(
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path

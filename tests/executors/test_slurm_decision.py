@@ -175,6 +175,19 @@ def test_a_job_that_knows_why_it_failed_is_believed(times: int) -> None:
         assert found == [Refuse("job 17 (prepare): task: has no function task", bad_input=code == 2)]
 
 
+def test_what_refused_its_input_is_not_tried_again_while_others_work() -> None:
+    """But what failed otherwise is, and once nobody is at work the refusal is passed on, whatever came of others."""
+    words = {"17": "task.py: the loss called sys.exit(0)"}.get
+    for advance in (PREPARED.advance, NEW.advance):  # nothing came of it, or something
+        for code, begun in ((2, []), (1, [Submit("evaluate", (2, 1))])):
+            failed = job("evaluate", "FAILED", exit_code=code)
+            seen = see(PREPARED, failed, job("topology", number="18"), times=1, advance=advance)
+            assert decide(seen, lambda job: words(job.id)) == [*begun, Submit("report", (1,), AFTER["report"]), Wait()]
+        seen = see(PREPARED, job("evaluate", "FAILED", exit_code=2), times=1, advance=advance)
+        refusal = Refuse(f"job 17 (evaluate): {words('17')}", bad_input=True)
+        assert decide(seen, lambda job: words(job.id)) == [refusal]
+
+
 @pytest.mark.parametrize(
     ("room", "jobs", "sizes"),
     [
