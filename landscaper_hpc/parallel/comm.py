@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed, is_fault, said_of_fault
+from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed, comes_of_ctrl_c, is_fault, said_of_fault
 from landscaper_hpc.parallel.pmi import start_relay
 
 log = logging.getLogger(__name__)
@@ -236,8 +236,12 @@ def agree(comm: Comm, error: BaseException | None) -> None:
         comm.meet()
     except _SHARED as interrupted:  # those that are waited for come all the same
         error = error or interrupted
-    kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
-    said = "" if error is None else said_of_fault(error) if is_fault(error) else str(error) or type(error).__name__
+    kind: type[BaseException]
+    if error is not None and (isinstance(error, KeyboardInterrupt) or comes_of_ctrl_c(error)):
+        kind, said = KeyboardInterrupt, ""  # whatever became of it on its way is said in the same words
+    else:
+        kind = next((kind for kind in _SHARED if isinstance(error, kind)), RankError)
+        said = "" if error is None else said_of_fault(error) if is_fault(error) else str(error) or type(error).__name__
     mine = None if error is None else (kind, said, getattr(error, "traceback", ""))
     failures = [(rank, f) for rank, f in enumerate(comm.gather(mine)) if f is not None]
     if not failures:

@@ -123,25 +123,10 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
-def test_a_killed_rank_ends_all_and_the_next_run_goes_on(
+def test_ctrl_c_and_a_killed_rank_end_all_ranks_and_lose_nothing(
     gated: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
-    file, expected = gated
-    process = start(file, tmp_path / "run", 2)
-    gate.until("a store", lambda: (tmp_path / "run/study.zarr").is_dir() or process.poll() is not None)
-    ranks_of(process)[-1].send_signal(signal.SIGKILL)
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    gate.close()
-    again = start(file, tmp_path / "run", 3)
-    _, errors = again.communicate(timeout=240)
-    assert again.returncode == 0, errors
-    assert contents(tmp_path / "run") == expected
-
-
-def test_ctrl_c_ends_all_ranks_with_one_line_and_loses_nothing(
-    gated: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
-) -> None:
+    """The former with one line."""
     file, expected = gated
     process = start(file, tmp_path / "run", 2)
     done = "run/study.zarr/*/done/*/c.*"
@@ -154,6 +139,12 @@ def test_ctrl_c_ends_all_ranks_with_one_line_and_loses_nothing(
     said = command("status", tmp_path / "run").stdout
     assert "nobody works on it; go on with: " in said
     assert "mpiexec -n 2 landscaper-hpc run" in said.splitlines()[-1]
+    before = len(list(tmp_path.glob(done)))
+    process = start(file, tmp_path / "run", 2)
+    gate.until("another shard", lambda: len(list(tmp_path.glob(done))) > before or process.poll() is not None)
+    ranks_of(process)[-1].send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
     gate.close()
     again = start(file, tmp_path / "run", 3)
     _, errors = again.communicate(timeout=240)
@@ -181,9 +172,8 @@ def test_stages_one_by_one_and_evaluation_twice_at_once(
 ) -> None:
     """What the jobs of a scheduler do: prepare, any number of evaluating jobs, finish."""
     file, expected = undisturbed
-    for stages in (["prepare"], ["evaluate", "evaluate"], ["finish"]):
-        processes = [start(file, tmp_path / "run", 2, "--stage", stage) for stage in stages]
-        for process in processes:
+    for stage, ranks in (("prepare", [2]), ("evaluate", [2, 1]), ("finish", [2])):
+        for process in [start(file, tmp_path / "run", number, "--stage", stage) for number in ranks]:
             _, errors = process.communicate(timeout=240)
             assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == expected
@@ -191,7 +181,7 @@ def test_stages_one_by_one_and_evaluation_twice_at_once(
 
 def test_a_signal_ends_all_ranks_with_the_code_for_requeue(gated: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     file, expected = gated
-    process = start(file, tmp_path / "run", 2, "--stage", "prepare")
+    process = start(file, tmp_path / "run", 1, "--stage", "prepare")
     process.communicate(timeout=240)
     with closing(Gate(file)) as gate:
         process = start(file, tmp_path / "run", 2, "--stage", "evaluate")

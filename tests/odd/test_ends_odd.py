@@ -88,7 +88,7 @@ def test_streams_that_cannot_be_written(
         assert contents(tmp_path / "run") == contents(done)
 
 
-@pytest.mark.parametrize("environment", LETTERS[1::2])
+@pytest.mark.parametrize("environment", LETTERS[3:])
 def test_terminals_that_lack_letters(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     code, said = shell(RUN, "", tmp_path, done, **environment)
     assert code == 0, said
@@ -103,12 +103,32 @@ def test_tables_on_terminals_that_lack_letters(done: Path, tmp_path: Path, envir
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("environment", LETTERS[1:2])
-def test_names_that_the_locale_cannot_say(done: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    folder = tmp_path / "é ü"
-    code, said = shell(RUN, "", folder, done, **environment)
-    assert code == 0, said
-    assert (folder / "run/results.json").is_file()
+def test_what_a_study_is_does_not_depend_on_the_locale(done: Path, tmp_path: Path) -> None:
+    """Names in UTF-8 of folders, in a study, and of files that its task reads, are the same files and the same identity
+    where the locale cannot say them."""
+    found = []
+    for folder, environment in ((tmp_path / "0", {}), (tmp_path / "é ü", LETTERS[1])):
+        file = wells(folder / "a b", count=5)
+        (file.parent / "origin.pt").rename(file.parent / "ürsprung.pt")
+        file.write_text(file.read_text().replace("origin.pt", "ürsprung.pt"), encoding="utf-8")
+        (file.parent / "dätä.txt").write_text("1.0")
+        with (file.parent / "task.py").open("a", encoding="utf-8") as task:
+            task.write(
+                "import os\nopen(os.path.join(os.path.dirname(__file__).encode(), 'dätä.txt'.encode())).read()\n"
+            )
+        command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--executor", "serial"]
+        for _ in range(2 if environment else 1):  # the second finds what the first has made
+            ended = subprocess.run(
+                [*command, "--out", folder / "run"],
+                env={**os.environ, **environment},
+                capture_output=True,
+                check=False,
+                timeout=200,
+            )
+            assert ended.returncode == 0, ended.stderr.decode(errors="replace")
+        found.append(contents(folder / "run"))
+    assert found[0] == found[1]
+    assert "u00e4.txt" in (folder / "run/study.zarr/origin/zarr.json").read_text()
     code, said = shell("status RUN", "", folder, done, **environment)
     assert code == 0, said
     assert "Traceback" not in said
@@ -117,38 +137,6 @@ def test_names_that_the_locale_cannot_say(done: Path, tmp_path: Path, environmen
     assert code == 2, said
     assert "name" in said
     assert "Traceback" not in said
-
-
-def test_what_a_study_is_does_not_depend_on_the_locale(tmp_path: Path) -> None:
-    """Names in UTF-8 in a study, and of files that its task reads, are the same files and the same identity."""
-    found = []
-    for i, environment in enumerate(({}, LETTERS[1])):
-        file = wells(tmp_path / f"{i}" / "a b", count=5)
-        (file.parent / "origin.pt").rename(file.parent / "ürsprung.pt")
-        file.write_text(file.read_text().replace("origin.pt", "ürsprung.pt"), encoding="utf-8")
-        (file.parent / "dätä.txt").write_text("1.0")
-        with (file.parent / "task.py").open("a", encoding="utf-8") as task:
-            task.write(
-                "import os\nopen(os.path.join(os.path.dirname(__file__).encode(), 'dätä.txt'.encode())).read()\n"
-            )
-        code, said = _again(file, **environment)
-        assert code == 0, said
-        found.append(contents(tmp_path / f"{i}/run"))
-    assert found[0] == found[1]
-    assert "u00e4.txt" in (tmp_path / "1/run/study.zarr/origin/zarr.json").read_text()
-
-
-def _again(file: Path, **environment: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--executor", "serial"]
-    for _ in range(2):  # the second finds what the first has made
-        ended = subprocess.run(
-            [*command, "--out", file.parents[1] / "run"],
-            env={**os.environ, **environment},
-            capture_output=True,
-            check=False,
-            timeout=200,
-        )
-    return ended.returncode, ended.stderr.decode(errors="replace")
 
 
 def test_a_pool_whose_task_prints_to_a_full_disk(done: Path, tmp_path: Path) -> None:
@@ -167,6 +155,7 @@ def test_kernel_caches_that_cannot_be_made(tmp_path: Path, done: Path, folder: s
     assert '"smad"' in said
 
 
+@pytest.mark.slow  # compiles everything
 def test_a_kernel_cache_on_a_full_disk(tmp_path: Path) -> None:
     np.save(tmp_path / "field.npy", np.random.default_rng(0).standard_normal((9, 9)))
     ended = on_a_small_disk(

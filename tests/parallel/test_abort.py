@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from landscaper_hpc.errors import TIME_IS_UP, InputError, Stopped, TaskFailed
+from landscaper_hpc.errors import TIME_IS_UP, InputError, Interrupted, Stopped, TaskFailed
 from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.grid import Axis
 from landscaper_hpc.parallel.comm import MpiComm, RankError, SerialComm, agree
@@ -49,10 +49,15 @@ def test_an_abort_is_one_line(
 @pytest.mark.parametrize("error", [InputError("a.npy: is empty"), KeyboardInterrupt(), Stopped(), TaskFailed("a\nb")])
 def test_what_ends_all_ranks_is_said_by_one(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     """By the first of those that met it; what is another error is said as well."""
-    theirs = (RankError if isinstance(error, TaskFailed) else type(error), str(error) or type(error).__name__, "")
+    first: list[Any] = []
+    comm: Any = SerialComm()
+    comm.gather = lambda own: first.append(own) or [own]
+    with pytest.raises(type(error)):
+        agree(comm, error)
+    (theirs,) = first
     said = []
     for rank, mine in ((0, error), (1, error), (1, None), (1, InputError("another"))):
-        comm: Any = SerialComm()
+        comm = SerialComm()
         comm.rank = rank
         comm.gather = lambda own: [theirs, own]
 
@@ -60,6 +65,23 @@ def test_what_ends_all_ranks_is_said_by_one(error: BaseException, capsys: pytest
             guarded(partial(agree, comm, mine))()
         said.append(len(capsys.readouterr().err.splitlines()))
     assert said == [1, 0, 0, 1]
+
+
+def test_ctrl_c_is_said_by_one_whatever_it_was_made_into_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python makes another error of it where a class is being made, and a rank may be hit before it listens."""
+    made = RuntimeError("Error calling __set_name__")
+    made.__cause__ = Interrupted()
+    theirs: list[Any] = []
+    comm: Any = SerialComm()
+    comm.gather = lambda own: theirs.append(own) or [own]
+    with pytest.raises(KeyboardInterrupt):
+        agree(comm, Interrupted())
+    comm.rank, comm.gather = 1, lambda own: [*theirs, own]
+    for error in (made, KeyboardInterrupt(), Interrupted()):
+        with pytest.raises(SystemExit) as ended:
+            guarded(partial(agree, comm, error))()
+        assert ended.value.code == 130
+        assert not capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_told_to_all_ranks_with_its_place() -> None:

@@ -167,7 +167,9 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     assert all(bind in line for line in started(file, tmp_path) for bind in binds)
 
 
-@pytest.mark.parametrize("moment", ["a job starts", "a nanny has registered", "a worker has joined"])
+@pytest.mark.parametrize(
+    "moment", ["a job starts", pytest.param("a nanny has registered", marks=pytest.mark.slow), "a worker has joined"]
+)
 def test_jobs_end_soon_whenever_their_client_is_killed(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path, moment: str
 ) -> None:

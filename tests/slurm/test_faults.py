@@ -16,7 +16,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed.make(tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.parametrize("fault", [pytest.param("slurmd", marks=pytest.mark.slow), "full_disk", "damage"])
+SLOW = [pytest.param(fault, marks=pytest.mark.slow) for fault in ("slurmd", "full_disk")]
+
+
+@pytest.mark.parametrize("fault", [*SLOW, "damage"])
 def test_a_study_comes_through(cluster: SlurmCluster, undisturbed: Undisturbed, tmp_path: Path, fault: str) -> None:
     outcome = inject(cluster, undisturbed, fault, seed=1, folder=tmp_path)
     assert outcome.recovered

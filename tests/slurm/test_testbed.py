@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.slurm.cluster import NODES, SlurmCluster, wait_until
 
 # Counts in a file of its own per job and node, so that a copy of the job elsewhere can be told from it. Ends by itself.
@@ -135,6 +137,7 @@ def test_the_configuration_is_not_seen_from_outside(cluster: SlurmCluster) -> No
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lost_nodes(cluster: SlurmCluster, tmp_path: Path) -> None:
     """Without power, slurmd or cable a node is given up and its job requeued. Only a crash ends the old run."""
     jobs, nodes = [], []

@@ -218,6 +218,7 @@ def test_many_studies_of_a_sweep_are_answered_side_by_side(
 
 
 @pytest.mark.mpi
+@pytest.mark.slow
 def test_ranks_share_the_confirming_of_a_sweep_with_fewer_studies(
     asking: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
