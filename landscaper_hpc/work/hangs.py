@@ -6,7 +6,7 @@ import glob
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +79,8 @@ def left_of(landscape: Landscape, name: Path) -> Path:
     own = name.with_name(f"{name.name}.{_decides(landscape)}.hung")
     for other in name.parent.glob(f"{glob.escape(name.name)}.{'?' * 16}.hung"):
         if other != own:
-            other.unlink(missing_ok=True)
+            with suppress(OSError):  # gone, or another user's
+                other.unlink()
     return own
 
 

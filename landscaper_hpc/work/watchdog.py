@@ -54,6 +54,8 @@ class Place(NamedTuple):
             self.file.rename(mine)
         except FileNotFoundError:
             return None
+        except OSError:  # another user's: it stays, for whoever it may be mended by
+            return self.file.read_text(encoding="utf-8", errors="replace")
         why = mine.read_text(encoding="utf-8", errors="replace")
         mine.unlink()
         return why

@@ -190,6 +190,29 @@ def test_what_was_left_before_a_change_refuses_nothing(tmp_path: Path) -> None:
     assert not list((folder / "resume").iterdir())
 
 
+def test_what_was_left_in_another_users_folder_is_read_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = Plan.of(Study.load(wells(tmp_path / "study")), Site(), tmp_path / "run").landscapes
+    name = item.inside.resume / item.name
+    before = Place(name.with_name(f"{name.name}.{'0' * 16}.hung"), "")
+    place = Place(left_of(item, name), "loading: ")
+    before.leave("it hung before a change")
+    place.leave("it hung")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as theirs:
+        theirs.setattr(Path, "rename", refuse)
+        theirs.setattr(Path, "unlink", refuse)
+        assert left_of(item, name) == place.file
+        assert place.taken() == "loading: it hung\n"
+    assert place.taken() == "loading: it hung\n"
+    assert before.file.exists()
+    assert not place.file.exists()
+
+
 @pytest.mark.thorough
 def test_a_proof_that_hangs_after_a_failed_shard_is_refused(tmp_path: Path) -> None:
     """It asks whether the device is in order, which may be why it does not answer."""
