@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,14 +108,15 @@ def test_what_a_study_is_does_not_depend_on_the_locale(done: Path, tmp_path: Pat
     """Names in UTF-8 of folders, in a study, and of files that its task reads, are the same files and the same identity
     where the locale cannot say them."""
     found = []
+    made = wells(tmp_path / "made", count=5)  # once: what torch writes may tell where
     for folder, environment in ((tmp_path / "0", {}), (tmp_path / "é ü", LETTERS[1])):
-        file = wells(folder / "a b", count=5)
+        file = shutil.copytree(made.parent, folder / "a b") / made.name
         (file.parent / "origin.pt").rename(file.parent / "ürsprung.pt")
         file.write_text(file.read_text().replace("origin.pt", "ürsprung.pt"), encoding="utf-8")
         (file.parent / "dätä.txt").write_text("1.0")
         with (file.parent / "task.py").open("a", encoding="utf-8") as task:
             task.write(
-                "import os\nopen(os.path.join(os.path.dirname(__file__).encode(), 'dätä.txt'.encode())).read()\n"
+                "import os\nopen(os.path.join(os.fsencode(os.path.dirname(__file__)), 'dätä.txt'.encode())).read()\n"
             )
         command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--executor", "serial"]
         for _ in range(2 if environment else 1):  # the second finds what the first has made
