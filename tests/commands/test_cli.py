@@ -397,3 +397,25 @@ def test_a_sweep_of_each_layer(tmp_path: Path) -> None:
     both = command("sweep", study, "--each-layer", "2", "--set", "only=[['2.*'],['4.*']]", *options)
     assert both.returncode == 2
     assert "--each-layer and values of only exclude each other" in both.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "completed"),
+    [
+        ("bash", ["s"], {"status", "sweep", "sensitivity", "similarity"}),
+        ("bash", ["run", "--exec"], {"--executor"}),
+        ("zsh", ["topo"], {"topology"}),
+        ("fish", ["sim"], {"similarity"}),
+    ],
+)
+def test_the_shell_completes_commands_and_options(
+    monkeypatch: pytest.MonkeyPatch, shell: str, words: list[str], completed: set[str]
+) -> None:
+    line = " ".join(["landscaper-hpc", *words])
+    asked = {"_LANDSCAPER_HPC_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    done = command()
+    found = set(re.findall(r"^[\w-]+" if shell != "zsh" else r'"([\w-]+)":', done.stdout, flags=re.MULTILINE))
+    assert found == completed, done.stdout
