@@ -70,7 +70,12 @@ def connect(
             objective, other, points=points, steps=steps, progress=lambda done, total: bars.update("curve", done, total)
         )
     found = {
-        name: {"barrier": path.barrier, "t": path.t.tolist(), "losses": path.losses.tolist()}
+        name: {
+            "barrier": path.barrier,
+            "barrier_error": path.barrier_error,
+            "t": path.t.tolist(),
+            "losses": path.losses.tolist(),
+        }
         for name, path in (("line", straight), ("bezier", curve))
     }
     if as_json:
@@ -80,3 +85,6 @@ def connect(
     for t, a, b in zip(straight.t, straight.losses, curve.losses, strict=True):
         print(f"{t:6.3f} {a:12.5g} {b:12.5g}")
     print(f"barrier {straight.barrier:11.5g} {curve.barrier:12.5g}")
+    print(
+        f"±       {straight.barrier_error:11.5g} {curve.barrier_error:12.5g}   from the barrier of every second point"
+    )

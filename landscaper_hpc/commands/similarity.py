@@ -48,7 +48,7 @@ def similarity(
       landscaper-hpc similarity study.yaml
       landscaper-hpc similarity study.yaml --layers 'blocks.*' --figure cka.svg
     """
-    from landscaper_hpc.comparison.similarity import cka_matrices, layer_grams
+    from landscaper_hpc.comparison.similarity import cka_errors, cka_matrices, layer_grams
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.work.campaign import Plan
@@ -67,7 +67,7 @@ def similarity(
             first = first or objective
             grams.append(layer_grams(objective, first, layers=layers or (), examples=examples))
             bars.update("checkpoints", i + 1, len(landscapes))
-    matrices = cka_matrices(grams)
+    matrices, errors = cka_matrices(grams), cka_errors(grams)
     if not matrices:
         raise InputError(f"the checkpoints of {study} have no layer in common that the loss calls")
     if figure is not None:
@@ -78,14 +78,18 @@ def similarity(
             drawn = draw_matrices(matrices, names, "linear CKA")
             publish(figure, svg(drawn).encode() if figure.suffix == ".svg" else png(drawn))
     if as_json:
-        rows = {
-            layer: [[None if math.isnan(x) else x for x in row] for row in m.tolist()] for layer, m in matrices.items()
-        }
-        print(strict_json.dumps({"checkpoints": names, "examples": len(next(iter(grams[0].values()))), "cka": rows}))
+        rows, off = (
+            {layer: [[None if math.isnan(x) else x for x in row] for row in m.tolist()] for layer, m in one.items()}
+            for one in (matrices, errors)
+        )
+        count = len(next(iter(grams[0].values())))
+        print(strict_json.dumps({"checkpoints": names, "examples": count, "cka": rows, "standard_errors": off}))
         return
     width = max(7, *map(len, names))
     for layer, matrix in matrices.items():
         print(f"{layer:<{width}} " + " ".join(f"{name:>{width}}" for name in names))
         for name, row in zip(names, matrix, strict=True):
             print(f"{name:<{width}} " + " ".join(f"{x:{width}.4f}" for x in row))
+        if known := [x for x in errors[layer].ravel().tolist() if not math.isnan(x)]:
+            print(f"standard errors up to {max(known):.2g}, from other choices of examples")
         print()

@@ -44,6 +44,12 @@ class Curve:
         between = (1 - self.t) * self.losses[0] + self.t * self.losses[-1]
         return float(np.max(self.losses - between))
 
+    @property
+    def barrier_error(self) -> float:
+        """How far the barrier is from that of every second point: what the points between may hide, about."""
+        every = np.unique([*range(0, len(self.t), 2), len(self.t) - 1])
+        return abs(self.barrier - Curve(self.t[every], self.losses[every]).barrier)
+
 
 def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
     """Losses along the straight line from the objective's checkpoint to another.
@@ -194,6 +200,38 @@ def cka_matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.
         if len(layer) == len(grams):
             result[name] = np.array([[_aligned(a, b) for b in layer] for a in layer])
     return result
+
+
+GROUPS = 8
+"""Of examples, which the error of CKA leaves out one after the other."""
+
+
+def cka_errors(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
+    """The standard errors of `cka_matrices`, from other choices of examples: the jackknife over groups of them; NaN for
+    fewer examples than twice the groups.
+
+    Efron and Stein, *The Jackknife Estimate of Variance* (1981).
+    """
+    left = []
+    for g in range(GROUPS):
+        some = []
+        for layers in grams:
+            kept = {name: torch.arange(len(gram)) % GROUPS != g for name, gram in layers.items()}
+            some.append({name: _centred(gram[kept[name]][:, kept[name]]) for name, gram in layers.items()})
+        left.append(cka_matrices(some))
+    found = {}
+    for name in left[0]:
+        values = np.stack([matrices[name] for matrices in left])
+        found[name] = np.sqrt((GROUPS - 1) * values.var(axis=0))
+        if len(grams[0][name]) < 2 * GROUPS:
+            found[name][:] = np.nan
+    return found
+
+
+def _centred(gram: Tensor) -> Tensor:
+    """The Gram matrix of what has this one, less its mean."""
+    rows = gram - gram.mean(dim=0, keepdim=True)
+    return rows - rows.mean(dim=1, keepdim=True)
 
 
 def _aligned(a: Tensor, b: Tensor) -> float:

@@ -34,7 +34,8 @@ from landscaper_hpc.report.page_figures import (
     small_figures,
     trace_of,
 )
-from landscaper_hpc.report.quantities import shown
+from landscaper_hpc.report.quantities import ERRORS, shown
+from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -179,12 +180,18 @@ def _rows(landscapes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in shown("page"):
         if row.kind.fields:
             continue
-        values = [row.said(item) for item in landscapes]
+        values = [_with_error(row, item) for item in landscapes]
         if any(value is not None for value in values):
             rows.append(
                 {"label": row.label, "values": [value or row.text(None) for value in values], "meaning": row.meaning}
             )
     return rows
+
+
+def _with_error(row: Quantity, entry: Mapping[str, Any]) -> str | None:
+    said, error = row.said(entry), ERRORS.get(row.key)
+    value = None if error is None else error.value(entry)
+    return said if said is None or error is None or value is None else f"{said} ± {error.text(value)}"
 
 
 def _lists(landscape: Mapping[str, Any], group: str) -> list[dict[str, Any]]:

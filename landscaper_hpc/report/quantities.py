@@ -43,7 +43,7 @@ from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
 from landscaper_hpc.topology.refinement import TOLERANCE
-from landscaper_hpc.topology.sharpness import RADIUS, ball_sharpness, box_sharpness
+from landscaper_hpc.topology.sharpness import RADIUS, adaptive_metric, ball_sharpness, box_sharpness
 from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _climb_to_deepest(m: Measured) -> float | None:
     if m.field is None:
         return None
     values, labels = m.field
-    here = tuple(int(np.argmin(np.abs(c))) for c in m.grid.coordinates())
+    here = tuple(int(np.argmin(np.abs(c))) for c in m.coordinates)
     basin = int(np.asarray(labels).reshape(values.shape)[here])
     if basin < 0:
         return None
@@ -154,7 +154,15 @@ def _climb_to_deepest(m: Measured) -> float | None:
 
 def _sharpness(m: Measured, normalizations: Container[str], of: Callable[..., float | None]) -> float | None:
     known = m.attributes["science"]["directions"]["normalization"] in normalizations
-    return of(m.field[0], m.grid.coordinates()) if known and m.field is not None else None
+    return of(m.field[0], m.coordinates) if known and m.field is not None else None
+
+
+def _adaptive(m: Measured) -> float | None:
+    normalization = m.attributes["science"]["directions"]["normalization"]
+    if m.field is None or normalization not in ("filter", "layer"):
+        return None
+    metric = adaptive_metric(m.directions.vectors, normalization == "filter")
+    return ball_sharpness(m.field[0], m.coordinates, metric=metric)
 
 
 def _of(known: S | None, number: Callable[[S], T]) -> T | None:
@@ -197,7 +205,7 @@ def _in(*places: Place) -> frozenset[Place]:
 
 
 # fmt: off
-ROWS: tuple[Quantity, ...] = (
+_ROWS: tuple[Quantity, ...] = (
     Quantity("topology.mean_climb", "mean climb", "",
         "from the minimum that a point of the grid descends to, up to that basin's first saddle, as a "
         "share of the range of losses: the mean over all points",
@@ -423,9 +431,9 @@ ROWS: tuple[Quantity, ...] = (
         _CURVE, NUMBER, lambda m: _sharpness(m, ("model",), ball_sharpness), _in("page")),
     Quantity("sharpness.adaptive", f"adaptive sharpness within {RADIUS}", "loss",
         "the same where every filter or tensor moves by a share of its own length: scaling it changes nothing",
-        f"max f − f(θ*) over ‖α‖ ≤ {RADIUS}, of filter- or layer-normalised directions, which are not quite orthogonal",
-        "Kwon et al. (2021), ASAM",
-        _CURVE, NUMBER, lambda m: _sharpness(m, ("filter", "layer"), ball_sharpness), _in("page")),
+        f"max f − f(θ*) over √(mean over filters or tensors b of ‖Δθ_b‖² / ‖θ*_b‖²) ≤ {RADIUS}, where directions are "
+        "normalised by filter or layer", "Kwon et al. (2021), ASAM, eq. 3",
+        _CURVE, NUMBER, _adaptive, _in("page")),
     Quantity("topology.persistence.pairs", "finite persistence pairs", "",
         "basins that a deeper one takes in, at a finite loss",
         "#{(birth, death) finite}", _ELDER,
@@ -804,3 +812,30 @@ ROWS: tuple[Quantity, ...] = (
         _SCOPE, TEXT, lambda m: _of(m.of_all_data, lambda o: o.sentence())),
 )
 # fmt: on
+
+_OF_THE_GRID = ("topology.basin_entropy", "topology.deepest_share", "basins.", "sharpness.")
+
+
+def _error(row: Quantity) -> Quantity:
+    """How far a number may be off for the grid's sake."""
+
+    def of(m: Measured) -> float | None:
+        fine, coarse = row.of(m), None if m.coarser is None else row.of(m.coarser)
+        return None if fine is None or coarse is None else abs(fine - coarse)
+
+    return Quantity(
+        f"errors.{row.column}",
+        f"{row.label}: its error by the grid",
+        row.unit,
+        "how far it is from the same of every second point along each axis; – where grids are not nested",
+        "|a(k) − a((k + 1) / 2)|",
+        "",
+        _CURVE,
+        row.kind,
+        of,
+    )
+
+
+ERRORS = {row.key: _error(row) for row in _ROWS if row.key.startswith(_OF_THE_GRID)}
+"""By the key of a number, that which tells its error."""
+ROWS: tuple[Quantity, ...] = (*_ROWS, *ERRORS.values())

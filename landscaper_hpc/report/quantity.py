@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.result import Confirmed
@@ -59,6 +60,8 @@ class Measured:
     change: Change | None = None
     lowest: Lowest | None = None
     climb: Climb | None = None
+    step: int = 1
+    """Of the grid's points along each axis the tree is of every so manieth."""
     trajectory: tuple[Sequence[str], Sequence[str], Mapping[str, NDArray[Any]]] | None = None
     """Its files, their SHA-256, and by name where they lie (`directions.of_checkpoints.Projection`)."""
     of_all_data: OfAllData | None = None
@@ -111,6 +114,20 @@ class Measured:
     def attributes(self) -> Mapping[str, Any]:
         assert self.store is not None
         return self.store.attributes
+
+    @cached_property
+    def coarser(self) -> Measured | None:
+        """The same of every second point along each axis; None where grids are not nested."""
+        if not self.nested:
+            return None
+        tree, values = self.nested[-1]
+        field = None if tree.labels is None else (values, tree.labels)
+        return replace(self, tree=tree, field=field, nested=None, contour=None, step=2 * self.step)
+
+    @property
+    def coordinates(self) -> list[NDArray[np.float64]]:
+        """Of the points that the tree is of, along each axis."""
+        return [along[:: self.step] for along in self.grid.coordinates()]
 
     @property
     def grid(self) -> Grid:

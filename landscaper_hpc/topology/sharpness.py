@@ -6,7 +6,7 @@ what the papers maximise over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,34 +44,75 @@ def box_sharpness(
 
 
 def ball_sharpness(
-    values: ArrayLike, coordinates: Sequence[NDArray[np.float64]], radius: float = RADIUS
+    values: ArrayLike,
+    coordinates: Sequence[NDArray[np.float64]],
+    radius: float = RADIUS,
+    metric: NDArray[np.float64] | None = None,
 ) -> float | None:
     """How much higher the loss gets within a ball around the checkpoint.
 
     With directions as long as the parameters it is what sharpness-aware minimisation bounds, ρ being `radius` ‖θ*‖;
-    with directions as long as each filter or tensor it is near the adaptive one, which scaling the parameters leaves
-    alone: such directions are not quite orthogonal, and the ball is one of coordinates.
+    with `adaptive_metric` the adaptive one, which scaling a filter or tensor of the parameters leaves alone.
 
     Parameters
     ----------
     values
-        The losses on a grid whose directions are orthogonal.
+        The losses on a grid, whose directions are orthogonal where no metric is given.
     coordinates
         Of its axes.
     radius
         Of the ball, in their unit.
+    metric
+        (n, n), so that α'Mα is a squared length.
 
     Returns
     -------
     float or None
-        max over ‖α‖ ≤ radius of f − f(θ*), in units of the loss; None as for `box_sharpness`.
+        max over √(α'Mα) ≤ radius of f − f(θ*), in units of the loss; None as for `box_sharpness`.
 
     References
     ----------
     Foret et al., *Sharpness-Aware Minimization* (2021), eq. 1. Kwon et al., *ASAM* (2021), eq. 3.
     """
-    rise = _rise(values, coordinates, np.sqrt(_grid(coordinates, np.add, 0.0, np.square)), radius)
+    squares = _grid(coordinates, np.add, 0.0, np.square)
+    if metric is not None:
+        at = np.meshgrid(*coordinates, indexing="ij", sparse=True)
+        parts = (metric[i, j] * at[i] * at[j] for i, j in np.ndindex(metric.shape))
+        squares = np.maximum(sum(parts, np.zeros_like(squares)), 0.0)
+    rise = _rise(values, coordinates, np.sqrt(squares), radius)
     return None if rise is None else rise[0]
+
+
+def adaptive_metric(vectors: Mapping[str, NDArray[np.generic]], by_filter: bool) -> NDArray[np.float64]:
+    """M, so that α'Mα is the mean over filters or tensors b of ‖Δθ_b‖² / ‖θ*_b‖²: the squared length of ASAM's T⁻¹Δθ,
+    over the number of filters or tensors.
+
+    Parameters
+    ----------
+    vectors
+        By parameter name, (n, *parameter shape): directions whose every filter or tensor is as long as that of θ*.
+    by_filter
+        Whether filters are, or tensors.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, n). Its diagonal is 1 where no direction lacks a filter or tensor.
+
+    References
+    ----------
+    Kwon et al., *ASAM* (2021), eq. 3, with T of filters or tensors.
+    """
+    total, blocks = 0.0, 0
+    for vector in vectors.values():
+        rows = vector.shape[1] if by_filter and vector.ndim > 2 else 1
+        parts = np.ascontiguousarray(vector).reshape(len(vector), rows, -1)
+        inner = np.einsum("ibk,jbk->bij", parts, parts.conj()).real.astype(np.float64)
+        square = np.diagonal(inner, axis1=1, axis2=2).max(axis=1)
+        there = square > 0
+        blocks += int(there.sum())
+        total = total + (inner[there] / square[there, None, None]).sum(axis=0)
+    return np.asarray(total / max(blocks, 1), np.float64)
 
 
 def _grid(

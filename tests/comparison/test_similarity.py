@@ -7,7 +7,16 @@ import pytest
 import torch
 from problems import TASKS, cnn_task, function, mlp_task
 
-from landscaper_hpc.comparison.similarity import bezier, cka_matrices, layer_grams, line, linear_cka
+from landscaper_hpc.comparison.similarity import (
+    GROUPS,
+    Curve,
+    bezier,
+    cka_errors,
+    cka_matrices,
+    layer_grams,
+    line,
+    linear_cka,
+)
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.objective import Objective
 
@@ -105,3 +114,25 @@ def test_a_constant_representation_has_no_cka() -> None:
     matrix = cka_matrices([layer_grams(o, objective) for o in (objective, other)])["0"]
     assert np.isnan(matrix[0, 1]) or matrix[0, 1] < 1e-6
     assert matrix[0, 0] == pytest.approx(1)
+
+
+def test_errors_of_cka_are_the_jackknife_over_groups_of_examples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(40, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    b = a[:, [0, 1, 2, 3, 4]] + 0.5 * b
+    grams = [{"layer": (x - x.mean(0)) @ (x - x.mean(0)).T} for x in (a, b)]
+    found = cka_errors(grams)["layer"]
+    kept = [torch.arange(40) % GROUPS != g for g in range(GROUPS)]
+    values = np.array([linear_cka(a[k], b[k]) for k in kept])
+    expected = np.sqrt((GROUPS - 1) / GROUPS * ((values - values.mean()) ** 2).sum())
+    np.testing.assert_allclose(found, [[0, expected], [expected, 0]], rtol=1e-9, atol=1e-12)
+    assert expected > 1e-4
+    few = [{"layer": gram["layer"][:9, :9]} for gram in grams]
+    assert np.isnan(cka_errors(few)["layer"]).all()
+
+
+def test_a_barrier_may_be_off_by_what_every_second_point_does_not_show() -> None:
+    t = np.linspace(0, 1, 7)
+    path = Curve(t, np.array([0.0, 1.0, 0.5, 3.0, 0.2, 0.1, 0.0]))
+    assert path.barrier == 3
+    assert path.barrier_error == pytest.approx(2.5)

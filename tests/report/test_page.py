@@ -434,6 +434,14 @@ def test_sharpness_and_basins_are_told_of_a_study(tmp_path: Path) -> None:
     share = tree.basin_size[0] / 81
     assert entry["topology"]["deepest_share"] == share
     assert entry["basins"]["deepest_width"] == pytest.approx((share * 0.2**2) ** 0.5)
+    coarse = merge_tree(field[::2, ::2])  # 5 × 5, without the hole
+    errors = entry["errors"]
+    assert errors["deepest_share"] == abs(share - coarse.basin_size[0] / 25)
+    assert errors["basin_entropy"] == entry["topology"]["basin_entropy"] > 0
+    assert errors["basins_climb_to_deepest"] == entry["basins"]["climb_to_deepest"]
+    assert errors["sharpness_ball"] == pytest.approx(0, abs=1e-12)  # the same points are the highest
+    said = f"{percent(share)} ± {percent(errors['deepest_share'])}"
+    assert said in page_of(tmp_path).text
     make_study(tmp_path / "filter", {"only": field}, normalization="filter")
     (entry,) = read_results(tmp_path / "filter" / "results.json")["landscapes"]
     assert entry["sharpness"]["box"] is entry["sharpness"]["ball"] is None

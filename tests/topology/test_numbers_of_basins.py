@@ -13,7 +13,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.basins import basin_entropy, basin_width, below_half, pairwise, passes, per_basin
 from landscaper_hpc.topology.distances import bottleneck, wasserstein
-from landscaper_hpc.topology.sharpness import ball_sharpness, box_sharpness
+from landscaper_hpc.topology.sharpness import adaptive_metric, ball_sharpness, box_sharpness
 
 WELLS = np.array([4.0, 1.0, 3.0, 0.5, 5.0, 2.0, 4.5])  # minima 0.5 (id 3), 1 (1) and 2 (5)
 
@@ -108,3 +108,37 @@ def test_phases_and_their_thresholds() -> None:
     assert phase(0.0, 5, 0.0, 0.95, Thresholds(similarity=0.99)).name == "IV-A"
     with pytest.raises(InputError, match="linear CKA is from 0 to 1"):
         phase(0, 1, 0, 1.5)
+
+
+@pytest.mark.parametrize("by_filter", [True, False])
+def test_the_adaptive_ball_is_one_of_parameters_whatever_the_angle_of_directions(by_filter: bool) -> None:
+    """By brute force over the grid, and the same when filters or tensors of the parameters are scaled."""
+    random = np.random.default_rng(0)
+    theta = {"a": random.normal(size=(3, 4)), "b": random.normal(size=(2, 5))}
+    x = np.linspace(-0.1, 0.1, 9)
+    field = random.random((9, 9))
+
+    def cut(w: np.ndarray) -> np.ndarray:
+        return w.reshape(len(w), -1) if by_filter else w.reshape(1, -1)
+
+    found = []
+    drawn = {k: random.normal(size=(2, *w.shape)) + random.normal(size=w.shape) for k, w in theta.items()}
+    for scales in ({"a": 1.0, "b": 1.0}, {"a": 7.0, "b": 0.1}):
+        weights = {k: scales[k] * w for k, w in theta.items()}
+        directions = {}
+        for k, w in weights.items():
+            parts = np.stack([cut(u) for u in drawn[k]])
+            parts *= np.linalg.norm(cut(w), axis=1, keepdims=True) / np.linalg.norm(parts, axis=2, keepdims=True)
+            directions[k] = parts.reshape(drawn[k].shape)
+        metric = adaptive_metric(directions, by_filter)
+        inside = np.zeros((9, 9), bool)
+        for i, j in np.ndindex(9, 9):
+            squares = [
+                (np.linalg.norm(cut(x[i] * u[0] + x[j] * u[1]), axis=1) / np.linalg.norm(cut(weights[k]), axis=1)) ** 2
+                for k, u in directions.items()
+            ]
+            inside[i, j] = np.concatenate(squares).mean() <= 0.05**2 * (1 + 1e-9)
+        found.append(ball_sharpness(field, [x, x], metric=metric))
+        assert found[-1] == pytest.approx(field[inside].max() - field[4, 4])
+        assert inside.sum() != (np.hypot(*np.meshgrid(x, x)) <= 0.05).sum()  # not that of coordinates
+    assert found[0] == found[1]
