@@ -77,6 +77,41 @@ def confirmed_by(
     run: Spending, rounding: float, grid: Grid, values: Reader, tree: MergeTree, most: int | None
 ) -> Confirmed:
     """As `confirm`, with searches run by `run`: minima, then saddles, then bands where those failed."""
+    followed = tree if most is None else most_persistent(tree, most)
+    models = curvatures(values, followed.minima)
+    return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models)[0]
+
+
+def network_by(
+    run: Spending,
+    rounding: float,
+    grid: Grid,
+    places: Array,
+    tree: MergeTree,
+    random: Sequence[Array],
+    most: int | None,
+) -> tuple[Confirmed, list[NDArray[np.bool_]]]:
+    """The same from a sample in place of a grid's points: `places` (m, n), in steps, and the merge tree of their graph.
+    What the graph leaves apart is joined by straight ways between nearest ends.
+
+    Batches of `random` starts (k, n) are followed until one ends nowhere else than what was met before: also which of
+    each batch do.
+    """
+    followed = tree if most is None else most_persistent(tree, most)
+    models = np.full((len(followed.minima), grid.ndim, grid.ndim), np.nan)
+    return _joined(run, rounding, grid, tree, followed, places.__getitem__, models, random)
+
+
+def _joined(
+    run: Spending,
+    rounding: float,
+    grid: Grid,
+    tree: MergeTree,
+    followed: MergeTree,
+    place_of: Callable[[NDArray[np.int64]], Array],
+    models: Array,
+    random: Sequence[Array] = (),
+) -> tuple[Confirmed, list[NDArray[np.bool_]]]:
     cost = Cost()
 
     def searched(what: What, starts: Array) -> Array:
@@ -89,10 +124,20 @@ def confirmed_by(
 
     box = Box.of(grid)
     descents = Descents(searched, box, rounding)
-    followed = tree if most is None else most_persistent(tree, most)
-    of = descents.follow(_steps(followed.minima, tree.shape), curvatures(values, followed.minima))
+    of = descents.follow(place_of(followed.minima), models)
+    new: list[NDArray[np.bool_]] = []
     wanted = _passes(followed, of)
-    over = _steps(followed.death[wanted[:, 0]], tree.shape)
+    over = place_of(followed.death[wanted[:, 0]])
+    for starts in random:
+        met = len(descents.ends)
+        new.append(descents.follow(starts, np.full((len(starts), grid.ndim, grid.ndim), np.nan)) >= met)
+        if not new[-1].any():
+            break
+    if new:
+        more = _nearest(np.array([end.point for end in descents.ends]), wanted[:, 1:])
+        points = np.array([[descents.ends[i].point for i in pair] for pair in more]).reshape(-1, 2, grid.ndim)
+        wanted = np.concatenate([wanted, np.insert(more, 0, -1, axis=1)])
+        over = np.concatenate([over, points.mean(axis=1)])
     seen = list(descents.ends)
     ways = np.array([(seen[a].point, way, seen[b].point) for way, (_, a, b) in zip(over, wanted.tolist(), strict=True)])
     passes: list[_Pass] = []
@@ -110,7 +155,19 @@ def confirmed_by(
     place = np.empty(len(known), np.int64)
     place[order] = np.arange(len(known))
     passes = [one._replace(first=int(place[one.first]), last=int(place[one.last])) for one in passes]
-    return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost)
+    return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost), new
+
+
+def _nearest(points: Array, joined: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of some ends (m, n) to join besides, so that all hang together: the nearest of those apart, (k, 2)."""
+    component = _Sets(len(points))
+    for a, b in joined.tolist():
+        component.join(a, b)
+    first, last = np.triu_indices(len(points), 1)
+    apart = np.linalg.norm(points[first] - points[last], axis=1) if len(first) else np.empty(0)
+    order = np.argsort(apart, kind="stable").tolist()
+    more = [(int(first[i]), int(last[i])) for i in order if component.join(int(first[i]), int(last[i]))]
+    return np.array(more, np.int64).reshape(-1, 2)
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:

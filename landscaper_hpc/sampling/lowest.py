@@ -15,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import LATTICE, Connectivity, lattice_size
+from landscaper_hpc.sampling.bounds import at_most
 from landscaper_hpc.sampling.descents import descend
 from landscaper_hpc.sampling.restricted import restricted_tree
 from landscaper_hpc.sampling.rounds import OnRound, Rounds
 from landscaper_hpc.sampling.sample import Evaluate, Sample
 from landscaper_hpc.topology.merge import merge_tree
 from landscaper_hpc.topology.tree import MergeTree
-
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def search(
         rounds.evaluated,
         done,
         missed,
-        _at_most(missed, done),
+        at_most(missed, done),
         ids,
         values,
         sample.next_tenth(ids),
@@ -205,15 +204,6 @@ def lattice_of(shape: tuple[int, ...]) -> NDArray[np.int64]:
     steps = np.cumprod((1, *shape[:0:-1]), dtype=np.int64)[::-1]
     along = [step * np.arange(0, k, LATTICE) for k, step in zip(shape, steps, strict=True)]
     return functools.reduce(np.add.outer, along)
-
-
-def _at_most(missed: int, descents: int) -> float:
-    """The upper end of the one-sided interval for a share of which a sample is known."""
-    from scipy.stats import beta
-
-    if missed == descents:
-        return 1.0
-    return float(beta.ppf(_CONFIDENCE, missed + 1, descents - missed))
 
 
 def refuse_bad_scope(
