@@ -17,6 +17,7 @@ from landscaper_hpc.commands.doctor import doctor
 from landscaper_hpc.commands.export import export
 from landscaper_hpc.commands.import_ import import_
 from landscaper_hpc.commands.init import init
+from landscaper_hpc.commands.network import network
 from landscaper_hpc.commands.outcomes import outcomes
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
@@ -54,6 +55,7 @@ _COMMANDS = (
     report,
     sensitivity,
     connect,
+    network,
     similarity,
     outcomes,
     import_,

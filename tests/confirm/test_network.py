@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from landscaper_hpc.confirm.network import network
 from landscaper_hpc.confirm.quadratic import lowest
 from landscaper_hpc.grid import Axis, Grid
-from landscaper_hpc.sampling.network import network
 
 Array = NDArray[np.float64]
 

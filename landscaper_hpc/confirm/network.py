@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.confirmed import Spending, network_by
+from landscaper_hpc.confirm.confirmed import network_by
+from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.rows import What, searching
 from landscaper_hpc.confirm.surface import Array, Box, Cost, Surface, search
@@ -47,6 +47,33 @@ class Network:
     missed: int
     unmet: float
 
+    def told(self) -> dict[str, Any]:
+        """The same as plain values: minima and other ends, the lowest first, with the loss at which each is taken in by
+        a lower one, and the passes between them."""
+        found, tree = self.found, self.found.tree
+        death = dict(zip(tree.minima.tolist(), np.where(tree.parent < 0, np.nan, tree.death_value), strict=True))
+        ends = zip(found.values.tolist(), found.kinds.tolist(), found.points.tolist(), strict=True)
+        passes = zip(found.heights.tolist(), found.joins.tolist(), found.saddles.tolist(), strict=True)
+        return {
+            "minima": [
+                {"loss": value, "death": _or_none(death.get(i)), "kind": KINDS[kind], "alpha": alpha}
+                for i, (value, kind, alpha) in enumerate(ends)
+            ],
+            "passes": [
+                {
+                    "loss": height,
+                    "joins": joins,
+                    "saddle": None if saddle < 0 else found.saddle_points[saddle].tolist(),
+                }
+                for height, joins, saddle in passes
+            ],
+            "random_descents": self.descents,
+            "missed_by_last": self.missed,
+            "unmet_at_most": self.unmet,
+            "gradients": found.gradients_spent,
+            "products": found.products_spent,
+        }
+
     def sentence(self) -> str:
         """What was found, and what is known of the rest, in words."""
         inside, others = int((self.found.kinds == 0).sum()), int((self.found.kinds != 0).sum())
@@ -59,6 +86,10 @@ class Network:
             f"{said}; of the last {BATCHED} of {self.descents:,} random descents {self.missed:,} ended where nothing "
             f"had led before: at most {self.unmet:.1%} of the box does, with a probability of 0.95"
         )
+
+
+def _or_none(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def network(surface: Surface, grid: Grid, points: int = 1024, *, most: int | None = None, seed: int = 0) -> Network:
@@ -82,29 +113,23 @@ def network(surface: Surface, grid: Grid, points: int = 1024, *, most: int | Non
     Network
     """
     box = Box.of(grid)
+    unit = unit_points("sobol", points, grid.ndim, seed)
+    values = surface.gradients(box.alpha(unit * box.far))[0]
+    return network_of_sample(surface, grid, unit, merge_tree_points(unit, values), most, seed)
+
+
+def network_of_sample(
+    surface: Surface, grid: Grid, unit: Array, tree: MergeTree, most: int | None = None, seed: int = 0
+) -> Network:
+    """`network` of a sample (m, n) in the unit cube whose merge tree is known."""
+    box = Box.of(grid)
 
     def run(what: What, starts: Array) -> tuple[Array, Cost]:
         cost = Cost()
         found = search(surface, box, [searching(what, start, box, surface.rounding) for start in starts], cost)
         return np.array(found), cost
 
-    unit = unit_points("sobol", points, grid.ndim, seed)
-    values = surface.gradients(box.alpha(unit * box.far))[0]
-    return network_of(run, surface.rounding, grid, unit, merge_tree_points(unit, values), most, seed)
-
-
-def network_of(
-    run: Spending,
-    rounding: float,
-    grid: Grid,
-    unit: NDArray[Any],
-    tree: MergeTree,
-    most: int | None,
-    seed: int,
-) -> Network:
-    """`network` of a sample (m, n) in the unit cube, with its merge tree, and searches that are run by `run`."""
-    far = Box.of(grid).far
     drawn = np.random.default_rng(seed).random((BATCHES, BATCHED, grid.ndim))
-    found, new = network_by(run, rounding, grid, unit * far, tree, list(drawn * far), most)
+    found, new = network_by(run, surface.rounding, grid, unit * box.far, tree, list(drawn * box.far), most)
     missed = int(np.count_nonzero(new[-1]))
     return Network(found, BATCHED * len(new), missed, at_most(missed, BATCHED, BATCHES))
