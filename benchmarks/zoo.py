@@ -73,6 +73,14 @@ def lora(sequences: int = 4) -> Problem:
     return model, data, loss
 
 
+def last_block() -> Problem:
+    """The transformer with twelve layers, of which only the last moves."""
+    model, data, loss = models.transformer(layers=12, width=128, vocabulary=512, length=64)
+    model.requires_grad_(False)
+    model.layers[-1].requires_grad_(True)  # type: ignore[index]
+    return model, data, loss
+
+
 def packed(sequences: int = 64, length: int = 16) -> Problem:
     """A GRU that reads sequences of different lengths, packed."""
     torch.manual_seed(0)
@@ -106,6 +114,7 @@ EVERYDAY: dict[str, Callable[[], Problem]] = {
     "ViT": vit,
     "ViT, compiled": compiled,
     "GPT-2-like": models.transformer,
+    "GPT-2-like, last block of 12": last_block,
     "BERT-like": bert,
     "LoRA": lora,
     "LSTM": models.lstm,

@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -137,7 +137,7 @@ def given(token: str) -> Task:
             "a task file (`landscaper-hpc init`) for a study that can"
         )
     task = _given[token]
-    return Task(copy.deepcopy(task.model), task.loss, task.data)
+    return replace(task, model=copy.deepcopy(task.model))
 
 
 @dataclass(frozen=True, eq=False)

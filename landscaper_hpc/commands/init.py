@@ -17,6 +17,7 @@ class Kind(StrEnum):
     PINN = "pinn"
     LANGUAGE_MODEL = "language-model"
     GRAPH = "graph"
+    LIGHTNING = "lightning"
 
 
 def init(

@@ -41,14 +41,16 @@ def similarity(
 ) -> None:
     """How alike the checkpoints of a study represent the same data: linear CKA between them, layer by layer.
 
-    1 means equal up to rotation and scale, 0 unrelated. Data and loss are those of the first checkpoint's options.
+    1 means equal up to rotation and scale, 0 unrelated. Data and loss are those of the first checkpoint's options. Of
+    tokens each is an example, and layers that cannot be compared are told with why.
 
     \b
     Examples:
       landscaper-hpc similarity study.yaml
       landscaper-hpc similarity study.yaml --layers 'blocks.*' --figure cka.svg
     """
-    from landscaper_hpc.comparison.similarity import cka_errors, cka_matrices, layer_grams
+    from landscaper_hpc.comparison.representations import layer_grams
+    from landscaper_hpc.comparison.similarity import cka_errors, cka_matrices
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.work.campaign import Plan
@@ -60,12 +62,12 @@ def similarity(
     if len(landscapes) < 2:
         raise InputError(f"{study} has one checkpoint; list two or more under checkpoints to compare them")
     names = [item.name for item in landscapes]
-    grams, first = [], None
+    grams, first, left_out = [], None, dict[str, str]()
     with Bars() as bars:
         for i, item in enumerate(landscapes):
             objective = load(item)
             first = first or objective
-            grams.append(layer_grams(objective, first, layers=layers or (), examples=examples))
+            grams.append(layer_grams(objective, first, layers=layers or (), examples=examples, left_out=left_out))
             bars.update("checkpoints", i + 1, len(landscapes))
     matrices, errors = cka_matrices(grams), cka_errors(grams)
     if not matrices:
@@ -83,7 +85,8 @@ def similarity(
             for one in (matrices, errors)
         )
         count = len(next(iter(grams[0].values())))
-        print(strict_json.dumps({"checkpoints": names, "examples": count, "cka": rows, "standard_errors": off}))
+        told = {"checkpoints": names, "examples": count, "cka": rows, "standard_errors": off, "left_out": left_out}
+        print(strict_json.dumps(told))
         return
     width = max(7, *map(len, names))
     for layer, matrix in matrices.items():
@@ -93,3 +96,5 @@ def similarity(
         if known := [x for x in errors[layer].ravel().tolist() if not math.isnan(x)]:
             print(f"standard errors up to {max(known):.2g}, from other choices of examples")
         print()
+    for layer, why in left_out.items():
+        print(f"left out: {layer}, {why}")

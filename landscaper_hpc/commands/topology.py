@@ -198,7 +198,7 @@ def _computed_in(reader: Reader) -> Any:
     place = getattr(reader, "path", None)
     if place is not None and place.name == "loss":
         try:
-            return LandscapeStore(place.parent.parent, place.parent.name).attributes["science"]["precision"]
+            return LandscapeStore(place.parent.parent, place.parent.name).precision
         except (InputError, KeyError):
             pass  # an array that only has the name
     return reader.dtype if reader.dtype.kind == "f" else "float64"

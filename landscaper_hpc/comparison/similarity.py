@@ -7,11 +7,9 @@ linear kernel.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from torch import Tensor
 from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
-from landscaper_hpc.objective.data import examples_in, slabs
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
@@ -145,52 +142,6 @@ def linear_cka(a: Tensor, b: Tensor) -> float:
     return float(cross / own)
 
 
-def layer_grams(
-    objective: Objective, data: Objective | None = None, *, layers: Sequence[str] = (), examples: int = 256
-) -> dict[str, Tensor]:
-    """The centred Gram matrix, (m, m) float64 on the CPU, of what each layer puts out for the first `examples` examples
-    of the task's data (all calls one after the other, where the loss calls a layer more than once).
-
-    Layers are the submodules without children that have parameters, or those whose names match one of the patterns
-    `layers` (as in a shell). Data and loss are those of `data`, if given: an objective with another checkpoint.
-    """
-    model, source = objective.model, data or objective
-    known = {name: module for name, module in model.named_modules() if name}
-    if layers:
-        names = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in layers)]
-    else:
-        names = [
-            n for n, m in known.items() if next(m.children(), None) is None and next(m.parameters(), None) is not None
-        ]
-    if not names:
-        raise InputError(f"no layer matches {', '.join(layers) or 'the default'}; there are {list_some(list(known))}")
-    seen: dict[str, list[Tensor]] = {name: [] for name in names}
-
-    def keep(name: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim:
-            while torch._C._functorch.is_functorch_wrapped_tensor(output):  # inside jvp
-                output = torch._C._functorch.get_unwrapped(output)
-            seen[name].append(output.detach().reshape(len(output), -1).double().cpu())
-
-    hooks = [known[n].register_forward_hook(lambda _m, _i, output, n=n: keep(n, output)) for n in names]
-    try:
-        with one_thread(objective.device):
-            for batch, _ in _first(source, examples):
-                source.run(model, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    grams = {}
-    for name, parts in seen.items():
-        if parts and len({part.shape[1] for part in parts}) == 1:
-            x = torch.cat(parts).double()
-            x = x - x.mean(dim=0)
-            grams[name] = x @ x.T
-    if not grams:
-        raise InputError(f"the loss calls none of the layers {list_some(names)} of the model")
-    return grams
-
-
 def cka_matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
     """Linear CKA between checkpoints for each layer that all of them have, shape (checkpoints, checkpoints), from their
     `layer_grams`; NaN where a representation is the same for every example."""
@@ -237,19 +188,6 @@ def _centred(gram: Tensor) -> Tensor:
 def _aligned(a: Tensor, b: Tensor) -> float:
     own = float(a.norm() * b.norm())
     return float((a * b).sum()) / own if own else math.nan
-
-
-def _first(objective: Objective, examples: int) -> list[tuple[Any, int]]:
-    """The first `examples` examples of the data, or a few more where a batch cannot be divided."""
-    taken: list[tuple[Any, int]] = []
-    for batch, count in zip(objective.batches, objective.examples, strict=True):
-        missing = examples - sum(n for _, n in taken)
-        if missing <= 0:
-            break
-        if count > missing and examples_in(batch) == count:
-            batch, count = slabs(batch, missing)[0], missing
-        taken.append((batch, count))
-    return taken
 
 
 class _Ends:

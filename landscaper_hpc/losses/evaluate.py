@@ -23,6 +23,7 @@ from landscaper_hpc.losses.evaluator import as_written, evaluate_as_written, eva
 from landscaper_hpc.losses.probes import widen
 from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.device import Peak, free_bytes, out_of_memory
+from landscaper_hpc.objective.metrics import values_shape
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -64,8 +65,8 @@ def losses(
     Returns
     -------
     ndarray of float64
-        Shape (m,). A value does not depend, bit for bit, on which other points are asked for, nor on the number of
-        threads.
+        Shape (m,), of a loss with metrics (m, outputs). A value does not depend, bit for bit, on which other points are
+        asked for, nor on the number of threads.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def losses(
     if points.ndim != 2 or points.shape[1] != directions.n:
         raise ValueError(f"points have shape {points.shape}; expected (m, {directions.n})")
     if len(points) == 0:
-        return np.empty(0)
+        return np.empty((0, *values_shape(objective)))
     try:
         with one_thread(objective.device):
             prove_for(objective, directions, points)
@@ -111,12 +112,13 @@ def _losses(
     walk = Walk(objective, directions)
     blocks = -(-len(points) // evaluate.batch)
     # on the device until the end: nothing waits for a transfer
-    values = torch.empty(blocks, evaluate.batch, dtype=torch.float64, device=objective.device)
+    shape = values_shape(objective)
+    values = torch.empty(blocks, evaluate.batch, *shape, dtype=torch.float64, device=objective.device)
     with evaluate.ready():
         for i, block in enumerate(_blocks(points, evaluate.batch)):
             values[i] = evaluate(walk.one(block[0]) if evaluate.batch == 1 else walk.many(block))
             progress(min((i + 1) * evaluate.batch, len(points)), len(points))
-    result: NDArray[np.float64] = values.reshape(-1).cpu().numpy()[: len(points)]
+    result: NDArray[np.float64] = values.reshape(-1, *shape).cpu().numpy()[: len(points)]
     return result
 
 

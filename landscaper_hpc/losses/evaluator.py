@@ -22,17 +22,17 @@ from torch.func import vmap
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
+from landscaper_hpc.losses.agreement import disagreement
 from landscaper_hpc.losses.looping import looping
-from landscaper_hpc.losses.probes import probes
 from landscaper_hpc.objective.device import out_of_memory
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, plain_attention
 from landscaper_hpc.recording.cudagraph import captured
+from landscaper_hpc.recording.kept import Kept, with_constants
 from landscaper_hpc.recording.padding import VECTOR, pad
 from landscaper_hpc.recording.products import align
 from landscaper_hpc.recording.record import NotRecordable, record
-from landscaper_hpc.recording.rewrite import rewrite
+from landscaper_hpc.recording.rewrite import rewrite, writes
 from landscaper_hpc.recording.scripted import scripted
 from landscaper_hpc.recording.slabs import Pieces, divide
 
@@ -40,13 +40,11 @@ log = logging.getLogger(__name__)
 
 Params = Mapping[str, Tensor]
 
-TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
-"""By how much, relative to the loss, ways to compute it may differ; of lower precisions more."""
-
 
 class Evaluator:
     """The mean loss over all data at `batch` points: called with stacked parameters (batch, *shape) it returns
-    (batch,); with batch 1 it takes parameters as they are and returns a scalar. Float64. `mode` says how.
+    (batch,); with batch 1 it takes parameters as they are and returns a scalar. Float64. `mode` says how. Of a loss
+    with metrics the results have an axis more.
 
     With `rewritten`, recordings are rewritten; `pieces` are the data with the number of examples of each, where they
     are not those of the objective; `inner`, if set, is the evaluator of single points whose recordings are batched."""
@@ -67,7 +65,7 @@ class Evaluator:
         self._rewritten = rewritten
         self.inner: Evaluator | None = None
         self._recorded: dict[str, GraphModule] = {}
-        self._ready: dict[str, Callable[[Any], Tensor]] = {}
+        self._ready: dict[str, Callable[[Params, int, list[Tensor]], Tensor]] = {}
         self._weights: dict[str, int] = {}
 
     def __call__(self, params: Params) -> Tensor:
@@ -75,8 +73,8 @@ class Evaluator:
         if not self.recorded:
             return self._plain(params)
         values, weights = [], []
-        for data, count, alone in self._data():
-            value, weight = self.replay(params, data, count, alone)
+        for i, (data, count, alone) in enumerate(self._data()):
+            value, weight = self.replay(params, i, data, count, alone)
             values.append(value)
             weights.append(weight)
         return objective.combine(values, weights)
@@ -110,11 +108,11 @@ class Evaluator:
         with plain_attention():
             return vmap(self._objective.loss)(dict(params)).detach()
 
-    def replay(self, params: Params, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
-        """The value of one batch of data, and its weight. Batches of the same shapes share one recording; a single
-        one is part of it, so that what depends on the data alone is computed once."""
+    def replay(self, params: Params, i: int, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
+        """The value of the `i`-th batch of data, and its weight. Batches of the same shapes share one recording; a
+        single one is part of it. What depends on the data alone is computed once for each."""
         if alone and "" in self._ready:
-            return self._ready[""](params), self._weights[""]
+            return self._ready[""](params, 0, []), self._weights[""]
         objective = self._objective
         leaves, spec = pytree.tree_flatten(data)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -141,18 +139,28 @@ class Evaluator:
                 function = vmap(value, in_dims=((0 if alone else (0, None)),))
             with torch.enable_grad(), plain_attention() if self.batch > 1 else nullcontext():
                 self._recorded[key] = record(function, argument)
-            self._ready[key] = self._made_ready(self._recorded[key], argument)
-        return self._ready[key](argument), self._weights[key]
+            self._ready[key] = self._made_ready(self._recorded[key], argument, alone)
+        return self._ready[key](dict(params), i, tensors), self._weights[key]
 
-    def _made_ready(self, recorded: GraphModule, argument: Any) -> Callable[[Any], Tensor]:
-        if self._objective.device.type == "cuda":
-            return captured(recorded, argument)
-        if self._rewritten:
-            done = rewrite(recorded, batched=self.batch > 1)
-            self.rewrites += [what for what in done if what not in self.rewrites]
-        if self.batch > 1 and (operation := align(recorded, argument) or pad(recorded)):
-            raise NotRecordable(f"a value would depend on its place in the batch ({operation})")
-        return scripted(recorded, argument)
+    def _made_ready(
+        self, recorded: GraphModule, argument: Any, alone: bool
+    ) -> Callable[[Params, int, list[Tensor]], Tensor]:
+        device = self._objective.device
+        by_operations = not any(map(writes, recorded.graph.nodes))  # else what it reads may be another the next time
+        if device.type == "cpu":
+            if self._rewritten:
+                done = rewrite(recorded, batched=self.batch > 1)
+                self.rewrites += [what for what in done if what not in self.rewrites]
+            if self.batch > 1 and (operation := align(recorded, argument) or pad(recorded)):
+                raise NotRecordable(f"a value would depend on its place in the batch ({operation})")
+        replayed = captured if device.type == "cuda" else scripted
+        if alone:
+            call = replayed(with_constants(recorded) if by_operations else recorded, argument)
+            return lambda params, i, data: call(params)
+        if by_operations:
+            return Kept(recorded, replayed, device)
+        whole = replayed(recorded, argument)
+        return lambda params, i, data: whole((params, data))
 
 
 known_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()
@@ -208,7 +216,7 @@ def _single(objective: Objective) -> Evaluator:
     for rewritten, pieces in _ways(objective):
         found = Evaluator(objective, 1, rewritten=rewritten, pieces=pieces)
         try:
-            problem = _disagreement(found, objective, strictly=rewritten or pieces is not None)
+            problem = disagreement(found, objective, strictly=rewritten or pieces is not None)
         except NotRecordable as error:
             problem = str(error)
         if not problem:
@@ -255,10 +263,10 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
         try:
             if way == "vmap of the recording":
                 found.inner = Evaluator(objective, 1, pieces=single.pieces)
-                if problem := _disagreement(found.inner, objective, strictly=False):
+                if problem := disagreement(found.inner, objective, strictly=False):
                     raise NotRecordable(problem)
             with looping(way == "vmap of the recording"):
-                problem = _disagreement(found, objective, strictly=rewritten)
+                problem = disagreement(found, objective, strictly=rewritten)
         except (RuntimeError, ValueError, TypeError, LookupError, NotRecordable) as error:
             if out_of_memory(error):
                 raise
@@ -271,29 +279,3 @@ def _batched(objective: Objective, batch: int) -> Evaluator:
     alone.mode = f"{single.mode} (not in batches: {problems[-1]})"
     alone._ready, alone._weights = single._ready, single._weights
     return alone
-
-
-def _disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:
-    """What is wrong with this way, or nothing: compared with the plain loss at theta*, beside it, and at the size of
-    the grid. `strictly`: beside theta* it may differ by rounding only; far away rounding itself may grow."""
-    layout = Layout.of(objective.parameters)
-    far_tolerance = tolerance = TOLERANCE.get(objective.precision, 5e-2)
-    if strictly:
-        tolerance *= 1e-2 if objective.dtype == torch.float32 else 1e-4
-    scale = 0.0
-    for point, expected, far in probes(objective):
-        rows = point if found.batch == 1 else point.expand(found.batch, -1).contiguous()
-        with found.ready():
-            value = found(layout.unflatten(rows))
-        if value.shape != rows.shape[:-1]:
-            return f"the loss has shape {tuple(value.shape)} for {tuple(rows.shape[:-1])} points"
-        first = value.reshape(-1)[0]
-        rtol, atol = (far_tolerance, far_tolerance * scale) if far else (tolerance, 0.0)
-        if not torch.allclose(first, expected, rtol=rtol, atol=atol, equal_nan=True):
-            return f"the loss would be {float(first)!r} for {float(expected)!r}"
-        # the same point in every row: else a value would depend on its place in the batch
-        if not bool((value.view(torch.int64) == first.view(torch.int64)).all()):
-            return "a value would depend on its place in the batch"
-        if not far and bool(torch.isfinite(expected)):
-            scale = abs(float(expected))
-    return ""

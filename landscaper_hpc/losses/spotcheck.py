@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.losses.agreement import TOLERANCE
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.losses.evaluator import TOLERANCE
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon
@@ -42,23 +43,31 @@ def refuse_wrong(
     if not chosen:
         return
     walk = Walk(objective, directions)
-    tolerance = tolerance_of(objective)
-    scale = None
     for i in chosen:
-        params = walk.one(points[i])
-        expected = float(objective.loss(params).detach())
-        value = float(values[i])
-        if _same(value, expected, tolerance * abs(expected)):
-            continue
-        if scale is None:
-            scale = abs(float(objective.loss(objective.parameters).detach()))
-        if _same(value, expected, tolerance * scale) or _jumps(objective, walk, points[i], expected, tolerance * scale):
-            continue
-        advice = (
-            "Keep nothing, call float() on what it depends on inside the loss, which has it evaluated as it is "
-            "written, and begin a new study"
-        )
-        raise another_course(objective, points[i], value, expected, advice)
+        wanted = objective.loss(walk.one(points[i])).detach().reshape(-1)
+        for j, (value, expected) in enumerate(zip(values[i].reshape(-1).tolist(), wanted.tolist(), strict=True)):
+            _refuse_wrong(objective, walk, points[i], j, value, expected)
+
+
+def _refuse_wrong(
+    objective: Objective, walk: Walk, alpha: NDArray[np.float64], j: int, value: float, expected: float
+) -> None:
+    """Of the `j`-th output."""
+    tolerance = tolerance_of(objective)
+    if _same(value, expected, tolerance * abs(expected)):
+        return
+    scale = abs(_value(objective, objective.parameters, j))
+    if _same(value, expected, tolerance * scale) or _jumps(objective, walk, alpha, j, expected, tolerance * scale):
+        return
+    advice = (
+        "Keep nothing, call float() on what it depends on inside the loss, which has it evaluated as it is "
+        "written, and begin a new study"
+    )
+    raise another_course(objective, alpha, value, expected, advice)
+
+
+def _value(objective: Objective, params: Mapping[str, Tensor], j: int) -> float:
+    return float(objective.loss(params).detach().reshape(-1)[j])
 
 
 def tolerance_of(objective: Objective) -> float:
@@ -89,14 +98,16 @@ def _same(value: float, expected: float, atol: float) -> bool:
     return bool(np.isclose(value, expected, rtol=0, atol=atol if np.isfinite(atol) else 0.0, equal_nan=True))
 
 
-def _jumps(objective: Objective, walk: Walk, alpha: NDArray[np.float64], expected: float, tolerance: float) -> bool:
+def _jumps(
+    objective: Objective, walk: Walk, alpha: NDArray[np.float64], j: int, expected: float, tolerance: float
+) -> bool:
     """Whether rounding alone moves the loss here by more than the tolerance: it is discontinuous, like an accuracy, or
     about to overflow."""
     layout = Layout.of(objective.parameters)
     point = layout.flatten(walk.one(alpha))
     step = 32 * epsilon(objective.precision, objective.device)
     for noise in layout.gaussian(_NEIGHBOURS, seed=1).to(point):
-        beside = float(objective.loss(layout.unflatten(torch.addcmul(point, point, noise, value=step))).detach())
+        beside = _value(objective, layout.unflatten(torch.addcmul(point, point, noise, value=step)), j)
         if not _same(beside, expected, tolerance):
             log.info("the loss jumps at alpha = %s: rounding decides between %r and %r", alpha, beside, expected)
             return True

@@ -182,7 +182,7 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
     bits = {name: 1 << i for i, name in enumerate([*names, *(f"module {prefix}" for prefix in modules)])}
     met = 0
     for batch, examples in zip(objective.batches, objective.examples, strict=True):
-        follower = _Follower()
+        follower = Follower()
         # parameters may be parts of one storage, and are told apart by it
         params = {name: p.clone() for name, p in objective.parameters.items()}
         for prefix, module in modules.items():
@@ -201,7 +201,7 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
 
 
 @contextmanager
-def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], follower: _Follower) -> Iterator[None]:
+def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], follower: Follower) -> Iterator[None]:
     def marking(bit: int) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             for leaf in pytree.tree_leaves(output):
@@ -218,7 +218,7 @@ def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], 
             hook.remove()
 
 
-class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Knows of each storage what it was computed from: the marks of all inputs of every operation that wrote to it."""
 
     @classmethod
@@ -241,18 +241,23 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         bits = 0
-        for leaf in pytree.tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                bits |= self.marks(leaf)
+        inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for leaf in inputs:
+            bits |= self.marks(leaf)
         result = function(*args, **kwargs)
         written = []
         if function._schema.is_mutable:
             given = dict(zip((a.name for a in function._schema.arguments), args, strict=False)) | kwargs
             written = [given.get(a.name) for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
+        bits = self.made((result, written), inputs, bits)
         for leaf in pytree.tree_leaves((result, written)):
             if isinstance(leaf, Tensor):
                 self.mark(leaf, bits)
         return result
+
+    def made(self, result: Any, inputs: list[Tensor], bits: int) -> int:
+        """The marks of what an operation has made of its inputs, which have those of `bits` together."""
+        return bits
 
 
 def _storage(tensor: Tensor) -> Any:

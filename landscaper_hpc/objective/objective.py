@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ from landscaper_hpc.objective.writes import Writes
 
 Parameters = dict[str, Tensor]
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_TAKEN = re.compile(
+    r"loss|done|directions?|hessian|topology|confirmed|error_bars|scope|accepted|zarr|sha256|alpha_\d+|shard_\d+|byte"
+)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,32 +66,49 @@ class Task:
         One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of batches such as
         a DataLoader, which is read once.
 
+    metrics
+        More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, of any real type, and in no
+        need of a gradient. They are stored beside the loss.
+
     Raises
     ------
     InputError
-        Where the model is no module, or the loss no function.
+        Where the model is no module, the loss or a metric no function, or the name of a metric is taken.
     """
 
     model: nn.Module
     loss: Callable[[Any, Any], Tensor]
     data: Any
+    metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"Task.model is a {type(self.model).__name__}; expected a torch.nn.Module")
         if not callable(self.loss):
             raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
+        if not isinstance(self.metrics, Mapping):
+            raise InputError(f"Task.metrics is a {type(self.metrics).__name__}; expected functions by their names")
+        for name, metric in self.metrics.items():
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or _TAKEN.fullmatch(name):
+                raise InputError(
+                    f"Task.metrics: {name!r} cannot be the name of a metric; give letters, digits and _, beginning "
+                    "with a letter, and none of the store's own names (loss, done, alpha_0, directions, …)"
+                )
+            if not callable(metric):
+                raise InputError(
+                    f"Task.metrics: {name} is a {type(metric).__name__}; expected a function metric(model, batch)"
+                )
 
 
-class _Bound(nn.Module):
+class Bound(nn.Module):
     """The user's loss as a module, so that one functional_call displaces the model for the whole of it."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[[Any, Any], Any]) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any) -> Any:
         return self.loss(self.model, batch)
 
 
@@ -135,7 +158,7 @@ class Objective:
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = False  # a sparse gradient cannot be differentiated again; the values are the same
         cast_model(self.model, self.dtype, self.device)
-        self._bound = _Bound(self.model, task.loss)
+        self._bound = Bound(self.model, task.loss)
         self._shards = Sharded(self.model, moving, source) if self.sharded else None
         named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()
         self.parameters: Parameters = {name: p.detach() for name, p in named if name in moving}
@@ -185,6 +208,16 @@ class Objective:
     def loss_function(self) -> Callable[[Any, Any], Tensor]:
         """The task's loss(model, batch)."""
         return self._task.loss
+
+    @property
+    def metrics(self) -> Mapping[str, Callable[[Any, Any], Tensor]]:
+        """The task's metrics."""
+        return self._task.metrics
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what is known at each point: the loss, and the task's metrics."""
+        return ("loss", *self._task.metrics)
 
     def loss(self, params: Mapping[str, Tensor]) -> Tensor:
         """The mean loss over all data at `params` (keys as in `parameters`): a float64 scalar, differentiable."""

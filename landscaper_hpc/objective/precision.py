@@ -47,9 +47,9 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 def epsilon(precision: str, device: torch.device) -> float:
-    """The relative rounding error of one operation in this precision."""
-    if precision == "bf16":
-        return torch.finfo(torch.bfloat16).eps
+    """The relative rounding error of one operation in this precision, or in float16, to which a loss may round."""
+    if precision in ("bf16", "float16"):
+        return torch.finfo(torch.bfloat16 if precision == "bf16" else torch.float16).eps
     if precision == "tf32" and device.type == "cuda":
         return 2.0**-10
     return torch.finfo(dtype_of(precision)).eps

@@ -38,7 +38,7 @@ _IN_PLACE: dict[Any, Any] = {_aten.relu.default: _aten.relu_.default, _aten.add.
 def rewrite(module: GraphModule, *, batched: bool) -> list[str]:
     """Rewrite a recorded graph in place, unless it writes into tensors; returns what was done, as words for the
     record. `batched`: it is for many points at once, whose values may not depend on their place."""
-    if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in module.graph.nodes):
+    if any(map(writes, module.graph.nodes)):
         return []
     done = []
     if [node for node in list(module.graph.nodes) if _fold_norm(module, node)]:
@@ -53,6 +53,12 @@ def rewrite(module: GraphModule, *, batched: bool) -> list[str]:
         module.graph.eliminate_dead_code()
         module.recompile()
     return done
+
+
+def writes(node: Node) -> bool:
+    """Whether an operation writes into what it reads."""
+    mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+    return bool(mutable) or node.target in (_tanh_in_place, _finish_tanh)
 
 
 def _replace_tanh(module: GraphModule, batched: bool) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import GraphModule, Node
 
 _aten = torch.ops.aten
 _KEEPS_ZERO = {
@@ -33,6 +33,7 @@ _COPIES = {
     _aten._to_copy.default,
     _aten.clone.default,
 }
+_SMALL = 4096
 _ZERO_BY_A_FACTOR = {_aten.mm.default, _aten.bmm.default, _aten.mul.Tensor}
 
 
@@ -67,7 +68,7 @@ def shorten(module: GraphModule) -> None:
                 zero.add(node)
             elif node.target is _aten.add.Tensor and not node.kwargs:
                 _drop_zero_term(node, zero)
-    _merge_equal(graph)
+    _merge_equal(module)
     for i, (node, value) in enumerate(known.items()):
         if node.op == "call_function" and any(user not in known for user in node.users):
             name = f"_folded_{i}"
@@ -82,15 +83,28 @@ def shorten(module: GraphModule) -> None:
     module.recompile()
 
 
-def _merge_equal(graph: Graph) -> None:
-    """Compute once what is computed twice."""
-    first: dict[str, Node] = {}
-    for node in list(graph.nodes):
+def _merge_equal(module: GraphModule) -> None:
+    """Compute once what is computed twice, from constants that are equal."""
+    first: dict[Any, Node] = {}
+    for node in list(module.graph.nodes):
+        key: Any = None
         if node.op == "call_function":
             # a node is written as its name, which is its own
-            same = first.setdefault(f"{node.target} {node.args!r} {node.kwargs!r}", node)
-            if same is not node:
-                node.replace_all_uses_with(same)
+            key = f"{node.target} {node.args!r} {node.kwargs!r}"
+        elif node.op == "get_attr":
+            key = _content(getattr(module, str(node.target)))
+        if key is not None and (same := first.setdefault(key, node)) is not node:
+            node.replace_all_uses_with(same)
+
+
+def _content(constant: Any) -> Any:
+    """What a small tensor is equal by, which a model may make anew with every call; None of others."""
+    if not isinstance(constant, Tensor) or constant.layout is not torch.strided or constant.numel() > _SMALL:
+        return None
+    if constant.is_meta or constant.is_conj() or constant.is_neg():
+        return None
+    numbers = constant.detach().reshape(-1).cpu().contiguous().view(torch.uint8).numpy()
+    return constant.dtype, constant.shape, constant.stride(), constant.device, numbers.tobytes()
 
 
 def _same(node: Node, other: Node) -> bool:

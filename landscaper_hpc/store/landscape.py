@@ -58,9 +58,11 @@ class LandscapeStore(ShardedLosses):
             flat = document["attributes"]
             layout.refuse_format(self.folder, flat.get("format", 1 if "study_id" in flat else None))
             nodes = zarr_files.consolidated(document) or {}
-            self._sealed = {key: node for key, node in nodes.items() if layout.decides(key)}
+            attributes = zarr_files.nested_attributes(flat)
+            metrics: list[str] = attributes.get(layout.METRICS, [])
+            self._sealed = {key: node for key, node in nodes.items() if layout.decides(key, metrics)}
             whole = flat["sha256"] == layout.seal(flat, self._sealed)
-            whole = whole and zarr_files.read_document(self.losses) == self._sealed[layout.LOSS]
+            whole = whole and zarr_files.read_document(self.folder / layout.LOSS) == self._sealed[layout.LOSS]
         except FileNotFoundError:
             if self.folder.is_dir() and (self.folder / zarr_files.NODE).exists():
                 raise self._altered() from None
@@ -71,10 +73,12 @@ class LandscapeStore(ShardedLosses):
             ) from None
         if not whole:
             raise self._altered()
-        self.attributes: dict[str, Any] = zarr_files.nested_attributes(flat)
+        self.attributes: dict[str, Any] = attributes
         self.study_id: str = self.attributes["study_id"]
         grid = Grid(tuple(Axis(*axis) for axis in self.attributes["grid"]))
-        super().__init__(self.folder, grid, self._sealed[layout.LOSS]["chunk_grid"]["configuration"]["chunk_shape"])
+        shape = self._sealed[layout.LOSS]["chunk_grid"]["configuration"]["chunk_shape"]
+        super().__init__(self.folder, grid, shape)
+        self.metrics = {name: ShardedLosses(self.folder, grid, shape, name) for name in metrics}
 
     def _altered(self) -> InputError:
         return InputError(
@@ -128,6 +132,31 @@ class LandscapeStore(ShardedLosses):
 
     # ---- checks -------------------------------------------------------------------------------------------------
 
+    def write_outputs(self, shard: Shard, values: NDArray[np.float64]) -> None:
+        """Publish a whole shard of losses (size,), or of losses and metrics (size, outputs): the losses last, and with
+        them the shard is there."""
+        columns = values.reshape(shard.size, -1).T
+        for array, column in zip((*self.metrics.values(), self), (*columns[1:], columns[0]), strict=True):
+            ShardedLosses.write(array, shard, column)
+
+    def metric(self, name: str) -> NDArray[np.float64]:
+        """All values of a metric of the task.
+
+        Returns
+        -------
+        Float64, in the shape of the grid, in the metric's own unit.
+
+        Raises
+        ------
+        InputError
+            Where there is no such metric, and where a shard of it is not as it was written.
+        """
+        if name not in self.metrics:
+            raise InputError(
+                f"{self.folder}: there is no metric {name!r}; there are {', '.join(self.metrics) or 'none'}"
+            )
+        return self.metrics[name].loss()
+
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again.
 
@@ -147,12 +176,23 @@ class LandscapeStore(ShardedLosses):
                 raise self._altered()
             if key.startswith(("alpha_", f"{layout.DIRECTIONS}/", f"{layout.HESSIAN}/")):
                 self._load(key)
-        return self.drop_damaged()
+        damaged = self.drop_damaged()
+        for array in self.metrics.values():
+            array.drop_damaged()
+            lost = [shard for shard in array.pending() if self.is_done(shard)]
+            for shard in lost:
+                self.undo(shard)
+            damaged += lost
+        return damaged
 
     def tidy(self) -> None:
         """Remove what killed writers left aside. Only the client calls this, when nothing is pending."""
         topology = self.folder / layout.TOPOLOGY
-        for folder in (self.path, self.folder, self.losses, self.folder.joinpath(*layout.DONE), topology):
+        arrays = (self, *self.metrics.values())
+        written = [
+            place for array in arrays for place in (array.losses, self.folder.joinpath(*layout.done(array.variable)))
+        ]
+        for folder in (self.path, self.folder, *written, topology):
             remove_partials(folder)
 
     # ---- directions and topology ----------------------------------------------------------------------------------
@@ -215,6 +255,11 @@ class LandscapeStore(ShardedLosses):
     def connectivity(self) -> str:
         """The study's connectivity."""
         return str(self.attributes["science"]["connectivity"])
+
+    @property
+    def precision(self) -> str:
+        """What its losses were computed in: the study's precision, or the coarser one that its loss rounds to."""
+        return str(self.attributes.get("narrowed") or self.attributes["science"]["precision"])
 
     def has_tree(self, connectivity: str | None = None, direction: str = "sublevel") -> bool:
         """Whether there is a tree, of the study's connectivity where none is given. Looks, and does not read."""

@@ -37,6 +37,8 @@ OF_TREES = {"long_name": "merge trees"}
 """The attributes of the group of all trees."""
 LOSS = "loss"
 DONE = ("done", "sha256")
+METRICS = "metrics"
+"""The attribute that names the arrays beside the losses, one number of each point in each."""
 DIRECTIONS = "directions"
 HESSIAN = "hessian"
 TOPOLOGY = "topology"
@@ -82,31 +84,30 @@ def build(
     attributes: Mapping[str, Any],
     units: str,
 ) -> None:
-    """Write a landscape's group, with everything but losses, into a new folder, which is to be published."""
+    """Write a landscape's group, with everything but losses and metrics, into a new folder, to be published."""
     folder.mkdir()
     names = [f"alpha_{d}" for d in range(grid.ndim)]
     for d, (label, coordinates) in enumerate(zip(names, grid.coordinates(), strict=True)):
         about = {"long_name": f"displacement along direction {d}", "units": units}
         zarr_files.save(folder / label, coordinates, [label], about)
     counts = tuple(-(-k // s) for k, s in zip(grid.shape, shard_shape, strict=True))
-    loss = zarr_files.array_document(
-        grid.shape,
-        shard_shape,
-        np.dtype(np.float64),
-        names,
-        {"long_name": "loss at theta* + sum_i alpha_i u_i", "units": "1"},
-        fill="NaN",
-    )
-    done = zarr_files.array_document(
-        (*counts, _DIGEST_BYTES),
-        (*(1 for _ in counts), _DIGEST_BYTES),
-        np.dtype(np.uint8),
-        [*(f"shard_{d}" for d in range(grid.ndim)), "byte"],
-        {"long_name": "SHA-256 of the shard's chunk of loss; 0 for a shard that is not evaluated"},
-    )
-    zarr_files.make_node(folder / LOSS, loss)
-    zarr_files.make_node(folder / DONE[0], zarr_files.group_document({}, {DONE[1]: done}))
-    zarr_files.make_node(folder.joinpath(*DONE), done)
+    dones = {}
+    for variable in (LOSS, *attributes.get(METRICS, ())):
+        dones[done(variable)[1]] = zarr_files.array_document(
+            (*counts, _DIGEST_BYTES),
+            (*(1 for _ in counts), _DIGEST_BYTES),
+            np.dtype(np.uint8),
+            [*(f"shard_{d}" for d in range(grid.ndim)), "byte"],
+            {"long_name": f"SHA-256 of the shard's chunk of {variable}; 0 for a shard that is not evaluated"},
+        )
+        about = {"long_name": f"{variable} at theta* + sum_i alpha_i u_i", "units": "1"}
+        zarr_files.make_node(
+            folder / variable,
+            zarr_files.array_document(grid.shape, shard_shape, np.dtype(np.float64), names, about, fill="NaN"),
+        )
+    zarr_files.make_node(folder / DONE[0], zarr_files.group_document({}, dones))
+    for name, document in dones.items():
+        zarr_files.make_node(folder / DONE[0] / name, document)
     zarr_files.save_group(
         folder / DIRECTIONS,
         {"long_name": "directions u_i, by parameter", "gram": directions.gram.tolist()},
@@ -134,7 +135,8 @@ def build(
         )
     own = zarr_files.flat_attributes({"Conventions": CONVENTIONS, "format": FORMAT, **attributes})
     nodes = zarr_files.nodes_in(folder)
-    own["sha256"] = seal(own, {key: node for key, node in nodes.items() if decides(key)})
+    metrics = attributes.get(METRICS, ())
+    own["sha256"] = seal(own, {key: node for key, node in nodes.items() if decides(key, metrics)})
     zarr_files.write_document(folder, zarr_files.group_document(own, nodes))
 
 
@@ -184,10 +186,15 @@ def consolidate(folder: Path, sealed: Mapping[str, Document], leave_out: str) ->
     zarr_files.write_document(folder, zarr_files.group_document(attributes, dict(sorted(nodes.items()))))
 
 
-def decides(key: str) -> bool:
+def done(variable: str) -> tuple[str, str]:
+    """Where the hashes of a variable's chunks are: those of the losses are written last."""
+    return DONE if variable == LOSS else (DONE[0], f"{DONE[1]}_{variable}")
+
+
+def decides(key: str, metrics: Sequence[str] = ()) -> bool:
     """Whether the node of this path decides a number, and is sealed."""
     first = key.split("/")[0]
-    return first in (LOSS, DONE[0], DIRECTIONS, HESSIAN) or first.startswith("alpha_")
+    return first in (LOSS, DONE[0], DIRECTIONS, HESSIAN, *metrics) or first.startswith("alpha_")
 
 
 def seal(attributes: Mapping[str, Any], nodes: Mapping[str, Document]) -> str:

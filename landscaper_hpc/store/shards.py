@@ -21,9 +21,10 @@ from landscaper_hpc.store import layout, zarr_files
 
 
 class ShardedLosses:
-    """The losses on a grid, in shards, in the folder of a landscape."""
+    """The losses on a grid, or another number of each point (`variable`), in shards, in the folder of a landscape."""
 
-    def __init__(self, folder: Path, grid: Grid, shard_shape: Sequence[int]) -> None:
+    def __init__(self, folder: Path, grid: Grid, shard_shape: Sequence[int], variable: str = layout.LOSS) -> None:
+        self.variable = variable
         self.folder = folder
         self.grid = grid
         self.shard_shape: tuple[int, ...] = tuple(shard_shape)
@@ -76,7 +77,7 @@ class ShardedLosses:
 
     def n_done(self) -> int:
         try:
-            return sum(name.startswith("c.") for name in os.listdir(self.folder.joinpath(*layout.DONE)))  # noqa: PTH208
+            return sum(name.startswith("c.") for name in os.listdir(self._dones))  # noqa: PTH208
         except OSError as error:
             raise self._unreadable(error) from None
 
@@ -97,7 +98,7 @@ class ShardedLosses:
             except FileNotFoundError:
                 found = b""
             if found != digest:
-                entry.unlink(missing_ok=True)
+                self.undo(shard)
                 damaged.append(shard)
         return damaged
 
@@ -177,8 +178,8 @@ class ShardedLosses:
 
     @property
     def losses(self) -> Path:
-        """The Zarr array of losses."""
-        return self.folder / layout.LOSS
+        """The Zarr array of losses, or of the other number."""
+        return self.folder / self.variable
 
     def loss(self) -> NDArray[np.float64]:
         """All losses.
@@ -205,11 +206,19 @@ class ShardedLosses:
         return self.losses / zarr_files.chunk_name(index)
 
     def _done_entry(self, index: tuple[int, ...]) -> Path:
-        return self.folder.joinpath(*layout.DONE, zarr_files.chunk_name((*index, 0)))
+        return self._dones / zarr_files.chunk_name((*index, 0))
+
+    @property
+    def _dones(self) -> Path:
+        return self.folder.joinpath(*layout.done(self.variable))
+
+    def undo(self, shard: Shard) -> None:
+        """Let a shard be pending again."""
+        self._done_entry(shard.index).unlink(missing_ok=True)
 
     def _done(self) -> set[tuple[int, ...]]:
         try:
-            with os.scandir(self.folder.joinpath(*layout.DONE)) as entries:
+            with os.scandir(self._dones) as entries:
                 return {tuple(map(int, e.name.split(".")[1:-1])) for e in entries if e.name.startswith("c.")}
         except OSError as error:
             raise self._unreadable(error) from None

@@ -58,10 +58,10 @@ def confirmed(item: Landscape, deal: Deal) -> Answer:
         return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
 
     tree = store.tree()
-    values, rounding = ZarrReader(store.losses), epsilon(item.study.precision, device)
+    values, rounding = ZarrReader(store.losses), epsilon(store.precision, device)
     found = confirmed_by(run, rounding, store.grid, values, tree, item.study.confirm.minima)
     log.info("%s: %s", item, found.sentence())
-    numbers = measure(Measured(tree, item.study.precision, store, confirmed=found), ("confirmed",))
+    numbers = measure(Measured(tree, store.precision, store, confirmed=found), ("confirmed",))
     return Answer(found.to_arrays(), numbers, _drawing(found, tree))
 
 

@@ -60,7 +60,7 @@ def error_bars(item: Landscape, deal: Deal) -> Answer:
         change = change_of(tree, points, few, bars, found["exact"][:, 0], few_of_all)
         arrays |= {f"few_{name}": values for name, values in few.to_arrays().items()}
         log.info("%s: %s", item, change.sentence())
-    numbers = measure(Measured(tree, item.study.precision, store, error_bars=bars, change=change), ("error_bars",))
+    numbers = measure(Measured(tree, store.precision, store, error_bars=bars, change=change), ("error_bars",))
     return Answer(arrays, numbers, _drawing(bars, tree))
 
 

@@ -12,7 +12,7 @@ import math
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,11 +160,21 @@ def prove_values(
             )
 
 
-def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, list[str]]:
-    """The loss of the checkpoint and what is worth a notice, in words; `InputError` for a loss that is no function of
-    the parameters, there or about as far out as the grid goes, is not finite there, or does not follow them. Before
-    anything is spent: about ten evaluations, and one copy of the parameters more."""
+class Proved(NamedTuple):
+    """The `loss` of the checkpoint, what is worth a notice, in words, and the precision that the loss rounds to by
+    itself, where that is coarser than the study's."""
+
+    loss: float
+    notices: list[str]
+    narrowed: str | None
+
+
+def prove_objective(landscape: Landscape, objective: Objective) -> Proved:
+    """What is found before anything is spent; `InputError` for a loss that is no function of
+    the parameters, there or about as far out as the grid goes, is not finite there, or does not follow them. About ten
+    evaluations, and one copy of the parameters more."""
     from landscaper_hpc.objective.dependence import prove_dependence
+    from landscaper_hpc.objective.narrowing import narrowing
 
     study = landscape.study
     size = max(float(np.linalg.norm(point)) for point in chosen_points(study.make_grid()))
@@ -176,7 +186,11 @@ def prove_objective(landscape: Landscape, objective: Objective) -> tuple[float, 
             f"{landscape}: the loss of the checkpoint is {number(loss)}, so there is nothing to compare others with; "
             f"see whether checkpoint, data and task belong together{wider}"
         )
-    return loss, [*objective.notices, *prove_dependence(objective)]
+    notices = [*objective.notices, *prove_dependence(objective)]
+    narrowed = narrowing(objective)
+    if narrowed is None:
+        return Proved(loss, notices, None)
+    return Proved(loss, [*notices, narrowed.notice], narrowed.precision)
 
 
 _WAYS: tuple[Callable[[Any, int], Any], ...] = (

@@ -48,6 +48,8 @@ class Worker:
 
     store: LandscapeStore
     objective: Objective
+    outputs: Objective
+    """The objective with its metrics; itself, where it has none."""
     directions: Directions
     batch: int
     limit: Limit
@@ -105,13 +107,17 @@ def _proved(landscape: Landscape, store: LandscapeStore, objective: Objective, d
     """What a process works with once it gives the recorded losses."""
     from landscaper_hpc.losses.evaluate import prove_for
     from landscaper_hpc.losses.evaluator import evaluate_as_written
+    from landscaper_hpc.objective.metrics import with_metrics
 
+    outputs = with_metrics(objective)
     if store.attributes.get("as_written", False):
         evaluate_as_written(objective)
+        evaluate_as_written(outputs)
     with refused_if_it_hangs(landscape, objective, RECORDED):
         prove_for(objective, directions, store.grid.corners())
+        prove_for(outputs, directions, store.grid.corners())
         batch, began = store.attributes["batch"], time.monotonic()
         identity.prove_values(landscape, store, objective, directions, batch)
     a_batch = (time.monotonic() - began) / -(-len(store.attributes["identity"]["losses"]) // batch)
     first = a_batch * -(-math.prod(store.shard_shape) // batch)
-    return Worker(store, objective, directions, batch, Limit(landscape.site, first))
+    return Worker(store, objective, outputs, directions, batch, Limit(landscape.site, first))

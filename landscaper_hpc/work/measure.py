@@ -84,7 +84,7 @@ def measured(
     small = None if values is None or values.size > CONTOUR_POINTS else values
     contour = None if small is None else contour_tree(small, tree.connectivity, tree=replace(tree, labels=labels))
     nested = _nested(store, tree.connectivity)
-    subject = Measured(tree, store.attributes["science"]["precision"], store, field, nested, contour)
+    subject = Measured(tree, store.precision, store, field, nested, contour)
     numbers = measure(subject, ("tree", "tree of a study", "contour", "landscape"))
     return numbers, Drawing.of(replace(tree, labels=labels), values).to_arrays()
 

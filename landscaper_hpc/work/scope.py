@@ -92,7 +92,9 @@ def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known, o
     from landscaper_hpc.report.quantity import Measured
     from landscaper_hpc.topology.drawing import Drawing
 
-    subject = Measured(found.tree, item.study.precision, item.open(), lowest=found, climb=whole, of_all_data=of_all)
+    subject = Measured(
+        found.tree, (store := item.open()).precision, store, lowest=found, climb=whole, of_all_data=of_all
+    )
     points, losses = known.asked()
     arrays = {"points": points, "losses": losses, **found.tree.to_arrays()}
     if of_all is not None:

@@ -19,7 +19,7 @@ from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_mod
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.store.layout import METRICS, StoredDirections
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
@@ -83,7 +83,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
-        notices = identity.prove_objective(landscape, objective)[1]
+        _, notices, narrowed = identity.prove_objective(landscape, objective)
     for notice in notices:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
@@ -120,6 +120,8 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "one_channel_last": True,
             **proof_of(objective),
             **({"notices": notices} if notices else {}),
+            **({"narrowed": narrowed} if narrowed else {}),
+            **({METRICS: list(objective.metrics)} if objective.metrics else {}),
             "provenance": made_with,
         },
     )
@@ -143,6 +145,7 @@ def tried(
     """The batch shape that is used on this grid, and losses at some of its points to prove others by. `InputError` for
     what the study asks and this loss cannot give."""
     from landscaper_hpc.losses.evaluate import choose_batch, prove_for
+    from landscaper_hpc.objective.metrics import refuse_unusable
     from landscaper_hpc.work.confirming import refuse_unconfirmable
     from landscaper_hpc.work.error_bars import refuse_unsampled
 
@@ -154,6 +157,12 @@ def tried(
             refuse_unconfirmable(objective, directions, grid)
         if study.error_bars is not None:
             refuse_unsampled(objective)
+        if study.scope is not None and objective.metrics:
+            raise InputError(
+                f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for the lowest "
+                "part of one; leave out the metrics or scope"
+            )
+        refuse_unusable(objective)
         return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
 
 
@@ -200,9 +209,9 @@ def evaluate_shard(item: ShardItem, progress: Progress) -> None:
     """Evaluate one shard and publish it."""
     if item.landscape.failures.is_quarantined(item.key):
         return  # it ended the worker that had it before
-    values = losses_of(item, item.shard.size, lambda grid: grid.points(item.shard), progress)
+    values = losses_of(item, item.shard.size, lambda grid: grid.points(item.shard), progress, with_metrics=True)
     if values is not None:
-        worker_for(item.landscape).store.write(item.shard, values)
+        worker_for(item.landscape).store.write_outputs(item.shard, values)
         item.landscape.heartbeat.shard_done(item.shard.size)
 
 
@@ -212,9 +221,10 @@ def losses_of(
     points: Callable[[Grid], NDArray[np.float64]],
     progress: Progress,
     all_data: bool = False,
+    with_metrics: bool = False,
 ) -> NDArray[np.float64] | None:
     """The losses of a shard at its `size` points, (size, n) of a grid; None where they cannot be had. Of a landscape of
-    few data, on all of them where it is said so.
+    few data, on all of them where it is said so; with the task's metrics, if there are some, (size, outputs).
 
     What the loss raises at these points is kept among the failures: the other shards go on, and this one gets new
     attempts; one that hangs is quarantined at once, with where it was. `InputError` is raised: it would meet every
@@ -227,7 +237,8 @@ def losses_of(
     own.beat(item.key)
     worker = worker_for(item.landscape)
     own.ready()
-    alphas, objective, limit = points(worker.store.grid), worker.objective, worker.limit
+    objective = worker.outputs if with_metrics else worker.objective
+    alphas, limit = points(worker.store.grid), worker.limit
     if all_data:
         objective = objective.on_all_data
         times = -(-len(objective.batches) // len(worker.objective.batches))
@@ -254,6 +265,6 @@ def losses_of(
         worker.prove(item.landscape)
         failures.record(item.key, f"{where}{error}")
         return None
-    if not np.isfinite(values).any():
+    if not np.isfinite(values.reshape(len(values), -1)[:, 0]).any():
         worker.prove(item.landscape)
     return values

@@ -48,7 +48,7 @@ def try_out(landscape: Landscape) -> Trial:
     objective = load(landscape)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
-        loss, notices = identity.prove_objective(landscape, objective)
+        loss, notices, _ = identity.prove_objective(landscape, objective)
     hessian = None
     if needs_hessian(study):
         with refused_if_it_hangs(landscape, objective, "a product with the Hessian"):

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 from problems import TASKS, cnn_task, function, mlp_task
+from torch import Tensor, nn
 
+from landscaper_hpc.comparison.representations import layer_grams
 from landscaper_hpc.comparison.similarity import (
     GROUPS,
     Curve,
     bezier,
     cka_errors,
     cka_matrices,
-    layer_grams,
     line,
     linear_cka,
 )
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.objective import Objective, Task
 
 
 def ring() -> Objective:
@@ -136,3 +137,33 @@ def test_a_barrier_may_be_off_by_what_every_second_point_does_not_show() -> None
     path = Curve(t, np.array([0.0, 1.0, 0.5, 3.0, 0.2, 0.1, 0.0]))
     assert path.barrier == 3
     assert path.barrier_error == pytest.approx(2.5)
+
+
+def test_of_tokens_each_is_an_example_and_what_cannot_be_compared_says_why() -> None:
+    torch.manual_seed(0)
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.place = nn.Embedding(11, 4), nn.Embedding(6, 4)
+            self.out, self.unused = nn.Linear(4, 11), nn.Linear(2, 2)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.out(self.embed(tokens) + self.place(torch.arange(6))[None])
+
+    def guessed(model: nn.Module, batch: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
+
+    tokens = torch.randint(11, (5, 6))
+    objective, why = Objective(Task(Reader(), guessed, [tokens[:2], tokens[2:]])), dict[str, str]()
+    grams = layer_grams(objective, layers=["embed", "out", "place", "unused"], examples=17, left_out=why)
+    x = objective.model.embed(tokens).flatten(0, 1)[:17].detach()
+    centred = x - x.mean(dim=0)
+    torch.testing.assert_close(grams["embed"], centred @ centred.T)
+    assert grams["out"].shape == (17, 17)
+    assert why == {
+        "place": "it puts out 6 rows for 3 sequences of 6 tokens",
+        "unused": "the loss does not call it",
+    }
+    with pytest.raises(InputError, match="unused: the loss does not call it"):
+        layer_grams(objective, layers=["unused"])

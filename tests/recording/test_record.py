@@ -68,6 +68,18 @@ def test_a_constant_that_is_moved_stays_on_the_device_of_the_argument() -> None:
         assert operations(recorded) == ["aten.mul.Tensor"]
 
 
+def test_what_is_computed_twice_from_equal_constants_is_computed_once() -> None:
+    """A model may make its mask anew with every call."""
+
+    def masked(x: Tensor) -> Tensor:
+        return torch.where(torch.tensor([True, False, True]), x, torch.tensor(-2.0)).exp()
+
+    recorded = record(lambda x: masked(x).sum() + masked(x).prod(), torch.ones(3))
+    assert operations(recorded).count("aten.exp.default") == 1
+    x = torch.arange(3.0)
+    assert torch.equal(recorded(x), masked(x).sum() + masked(x).prod())
+
+
 def test_vmap_leaves_no_trace() -> None:
     f = vmap(lambda w: torch.tanh(torch.ones(5, 3) @ w).sum())
     w = torch.randn(7, 3, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from studies import contents, wells
@@ -15,6 +16,7 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preparation import prepare_all
+from landscaper_hpc.work.stages import topology
 from landscaper_hpc.work.worker import work
 
 SITE = Site(executor="serial", shard_points=3)
@@ -234,3 +236,17 @@ def test_random_numbers_far_out_are_refused_before_anything_is_spent(tmp_path: P
     with pytest.raises(InputError, match=f"away from the checkpoint is not deterministic: it draws .*{words}"):
         prepare(file, tmp_path / "run")
     assert not (tmp_path / "run/study.zarr").exists()
+
+
+def test_a_loss_that_rounds_by_itself_sets_the_noise_floor(tmp_path: Path) -> None:
+    head = "def loss(model, batch):\n    return (1 + model.x.float().square().sum()) + 0 * batch.sum()\n"
+    file = study(tmp_path / "study", head=head)
+    prepare(file, tmp_path / "run")
+    (landscape,) = plan(file, tmp_path / "run").landscapes
+    work([landscape])
+    store = landscape.open()
+    assert store.precision == "float32"
+    assert "rounds what depends on the parameters to float32 (task.py, line 2)" in store.attributes["notices"][0]
+    topology(landscape, None)
+    numbers = store.numbers()
+    assert numbers["topology.noise_floor"] == np.spacing(np.float32(numbers["topology.range"][1]))
