@@ -2,6 +2,7 @@
 
     python benchmarks/sampling.py                 fields of 3 to 5 dimensions, lowest 1 % and 10 %; minutes
     python benchmarks/sampling.py --only 41^5     the field that a dense grid is too dear for: time and memory of ours
+    python benchmarks/sampling.py --only network  the lowest part of all data from 2 of 32 batches; needs scikit-learn
 
 The share of the points that are evaluated, random descents among them; how many of the dense tree's minima and pairs
 below the level were found (what was found is checked to be exact); the bound of what was not met; and processor
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.sampling.all_data import lowest_of_all_data
 from landscaper_hpc.sampling.lowest import lowest
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.scope import below, level_of_share
@@ -120,6 +122,38 @@ def large() -> dict[str, Any]:
     }
 
 
+def of_all_data(name: str, share: float, k: int = 31) -> dict[str, Any]:
+    """Examples that a search on all data takes, and one on few of them with all where that decides."""
+    from few import BATCHES, Losses, digits, language, trained
+
+    made = {"digits CNN": (digits, 600, 1e-2), "language model": (language, 1500, 5e-3)}[name]
+    shape, few = (k,) * 3, np.sort(np.random.default_rng(0).choice(BATCHES, 2, replace=False))
+    losses = Losses(*trained(*made), shape, reach=1.0)
+    start = [k**3 // 2]
+    whole = lowest(lambda ids: losses(ids).mean(axis=1), shape, share=share, start=start)
+    alone = lowest(lambda ids: losses(ids)[:, few].mean(axis=1), shape, share=share, start=start)
+    found = lowest_of_all_data(
+        lambda ids: losses(ids)[:, few].mean(axis=1),
+        lambda ids: losses(ids).mean(axis=1),
+        shape,
+        share=share,
+        start=start,
+    )
+    trees = {"all": whole.tree, "few": alone.tree, "few, then all": found.lowest.tree}
+    pairs = {what: {(m, d) for m, d in zip(t.minima, t.death, strict=True) if d >= 0} for what, t in trees.items()}
+    minima = {what: set(tree.minima.tolist()) for what, tree in trees.items()}
+    batches = sum(whole.evaluated.values()) * BATCHES
+    return {
+        "times fewer examples": batches / (len(found.ids) * BATCHES + found.evaluated * len(few)),
+        "points on all data": [sum(whole.evaluated.values()), len(found.ids)],
+        "points on few": found.evaluated,
+        "minima": {what: [len(m & minima["all"]), len(m)] for what, m in minima.items()},
+        "pairs": {what: [len(p & pairs["all"]), len(p)] for what, p in pairs.items()},
+        "level": [whole.level, alone.level, found.lowest.level],
+        "error": found.error,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="fields whose names have this in them")
@@ -141,6 +175,11 @@ def main() -> None:
     if asked.only is None or asked.only in "41^5":
         table["ripples 41^5, lowest 1%"] = row = large()
         print(f"ripples 41^5: {row}")
+    for name in ("digits CNN", "language model"):
+        for share in SHARES:
+            if asked.only is not None and asked.only in f"{name} network":
+                table[f"{name}, lowest {share:.0%}, of all data"] = row = of_all_data(name, share)
+                print(f"{name} {share:.0%}: {row}", flush=True)
     if asked.out:
         asked.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
 

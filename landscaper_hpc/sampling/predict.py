@@ -33,14 +33,16 @@ def from_lattice(
     finite = np.where(np.isnan(lattice), np.inf, lattice)
     finite = np.minimum(finite, finite[np.isfinite(finite)].max(initial=0.0))
 
-    def values(at: NDArray[np.int64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = map_coordinates(finite, at.T / LATTICE, order=1, mode="nearest")
+    def values(at: NDArray[np.int64], of: NDArray[np.float64] = finite) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = map_coordinates(of, at.T / LATTICE, order=1, mode="nearest")
         return found
 
     own = values(drawn)
-    level = np.inf if below is None else below
-    if share is not None:
-        level = float(np.quantile(own, share))
+    if below is not None:
+        # between points of the lattice it is lower than they tell; what share of them lies below is not biased
+        share = max(float(values(drawn, (lattice < below).astype(np.float64)).mean()), 0.5 / lattice.size)
+    assert share is not None
+    level = float(np.quantile(own, share))
     reached = own < level
     for offset in offsets:
         at = drawn + offset

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from landscaper_hpc.errors import Interrupted
+from landscaper_hpc.progress import Progress
 from landscaper_hpc.store.landscape import open_landscape
+from landscaper_hpc.work.points import Points
 from tests.studies import command, contents
 from tests.work.test_few_batches import waves
 
@@ -59,6 +62,32 @@ def test_a_larger_share_goes_on_and_leaves_the_bytes_of_one_go(study: Path, told
         k for k in whole if "zarr.json" in k or k.startswith("report")
     }
     assert not (tmp_path / "run/points").exists() or not list((tmp_path / "run/points").rglob("*.ids"))
+
+
+@pytest.mark.thorough
+def test_stopped_again_and_again_it_leaves_the_bytes_of_one_go(
+    study: Path, told: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among the points of few batches and among those of all."""
+    import landscaper_hpc.work.mapped as mapped
+
+    evaluate = mapped.evaluate_points
+
+    def stops(task: Points, progress: Progress) -> None:
+        if task.all_data == moment["all_data"]:
+            moment["left"] -= 1
+            if moment["left"] < 0:
+                raise Interrupted
+        evaluate(task, progress)
+
+    for all_data, left in ((False, 1), (True, 0), (False, 3), (True, 2)):
+        moment = {"all_data": all_data, "left": left}
+        with monkeypatch.context() as patch:
+            patch.setattr(mapped, "evaluate_points", stops)
+            where = ("--out", tmp_path / "run", "--executor", "serial", "--set", "grid.count=41")
+            assert command("run", study, *where).returncode == 130
+    run(study, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(study.parent / "run")
 
 
 @pytest.mark.parametrize(
