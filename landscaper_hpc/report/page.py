@@ -51,6 +51,8 @@ GROUPS = ("confirmed", "error_bars", "trajectory")
 """Those that have lists."""
 FEW, MANY = 4, 10
 """Up to so many landscapes stand side by side; of more than so many each has small pictures only."""
+SMALL_BYTES = 4_500_000
+"""That the figures of many landscapes take together: what would take more is pixels, and not explored."""
 _ENOUGH = 0.25
 """The share of a joint scale of colours that every landscape has to make use of."""
 
@@ -158,7 +160,12 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
             decided=DECIDED,
             rows=_rows(results["landscapes"]),
             lists={group: [_lists(item.result, group) for item in landscapes] for group in GROUPS},
-            figures=[(small_figures if small else figures_of)(item, limits, one_scale) for item in landscapes],
+            figures=[
+                small_figures(item, limits, one_scale, SMALL_BYTES // len(landscapes))
+                if small
+                else figures_of(item, limits, one_scale)
+                for item in landscapes
+            ],
             few=few,
             small=small,
             summary=None if few else _summary(results["landscapes"]),
@@ -168,7 +175,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
             distances=distances_between([item.name for item in landscapes], results.get("distances")),
             smad_curve=smad_curves(landscapes) if several else None,
             shown={"profile": PROFILE_BASINS, "profile_points": PROFILE_POINTS, "tree": LEAVES},
-            data=_data([] if small else landscapes, limits if one_scale else None),
+            data=_data(landscapes, limits if one_scale else None),
             isfinite=math.isfinite,
         )
     )

@@ -153,21 +153,33 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
     return found
 
 
-def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool) -> dict[str, Any]:
-    """The profile and the first slice of one of many landscapes, as pixels."""
-    shown, name, part = item.subject, item.name, cut(item.store, item.slices[0])
-    found: dict[str, Any] = {"small": [], "hessian": []}
-    if item.drawing.profile is not None:
-        alt = f"Landscape profile of {name}: {refined.basins(shown.n_minima)}"
-        found["small"].append(paint(partial(figures.plot_profile, shown, limits=joint), alt, 3.4, 2.6))
+def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool, room: int) -> dict[str, Any]:
+    """The profile and the first slice of one of many landscapes, as pixels where they would take more than `room`."""
+    shown, name, axes = item.subject, item.name, item.slices[0]
+    part = cut(item.store, axes)
+    found: dict[str, Any] = {"profile": None, "slices": [], "hessian": []}
+
+    def small(plot: Any, key: str, alt: str, plane: Sequence[int] = ()) -> Markup:
+        nonlocal room
+        made = draw(plot, f"{key}-{name}", alt, *_SMALL, plane=plane)
+        made = made if len(made) <= room else paint(plot, alt, *_SMALL)
+        room -= len(made)
+        return made
+
     plot: Any = (
         partial(figures.plot_line, part, limits=item.range)
-        if len(part.coordinates) == 1
+        if len(axes) == 1
         else partial(figures.plot_slice, part, limits=joint if one_scale else item.range, written=False)
     )
-    plot = with_places(plot, item.result, item.slices[0])
-    found["small"].append(paint(plot, f"Loss of {name} over {' and '.join(part.labels)}", 3.4, 2.6))
+    plot = with_places(plot, item.result, axes)
+    found["slices"].append(small(plot, "slice", f"Loss of {name} over {' and '.join(part.labels)}", axes))
+    if item.drawing.profile is not None:
+        alt = f"Landscape profile of {name}: {refined.basins(shown.n_minima)}"
+        found["profile"] = small(partial(figures.plot_profile, shown, limits=joint), "profile", alt)
     return found
+
+
+_SMALL = (3.4, 2.6)
 
 
 _NAMED = 6

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.report import page as pages
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.results import SCHEMA, read_results, results, write_results
 from landscaper_hpc.report.text import number, percent
@@ -393,8 +394,8 @@ def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("words_only")
 @pytest.mark.parametrize("n", [5, 12])
-def test_many_checkpoints_are_rows(tmp_path: Path, n: int) -> None:
-    """Beyond four each is a row; beyond ten each has small pictures."""
+def test_many_checkpoints_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """Beyond four each is a row; beyond ten each has small figures."""
     fields = {f"step_{i}": bowl(5, 5) if i % 3 else rough(5, 5) * (i + 1) for i in range(n)}
     page = page_of(make_study(tmp_path, fields))
     single = sum(merge_tree(field).n_minima == 1 for field in fields.values())
@@ -405,7 +406,10 @@ def test_many_checkpoints_are_rows(tmp_path: Path, n: int) -> None:
     assert [row[0] for row in rows] == ["checkpoint", *fields]
     column = rows[0].index("minima")
     assert [row[column] for row in rows[1:]] == [number(merge_tree(field).n_minima) for field in fields.values()]
-    assert html.count("<img ") == (2 * n if n > 10 else 0)
+    assert html.count("<img ") == 0
+    assert len(re.findall(r'<figure data-of="\d+" data-kind="profile">', html)) == html.count('data-plane="0 1"') == n
+    monkeypatch.setattr(pages, "SMALL_BYTES", 1000)  # what would make the page too large is pixels
+    assert write_report(tmp_path).read_text().count("<img ") == (2 * n if n > 10 else 0)
     assert ("Persistence barcode" in html) == (n <= 10)
 
 
@@ -414,8 +418,10 @@ def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None
     random = np.random.default_rng(0)
     fields = {f"step_{i}": rough(21, 21) * random.uniform(0.5, 1, (21, 21)) for i in range(50)}
     path = write_report(make_study(tmp_path, fields))
-    assert len(Page(path.read_text()).labels) < 30
+    html = path.read_text()
     assert path.stat().st_size < 6_000_000
+    assert html.count('data-plane="0 1"') == 50
+    assert len(re.findall(r'<figure data-of="\d+" data-kind="profile">', html)) == 50
 
 
 def test_sharpness_and_basins_are_told_of_a_study(tmp_path: Path) -> None:

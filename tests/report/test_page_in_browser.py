@@ -117,6 +117,24 @@ def test_pointing_at_a_basin_says_what_it_is_and_marks_it_everywhere(opened: Ope
     assert opened.locator(".hot, .mark").count() == 0
 
 
+def test_of_many_checkpoints_each_is_explored(browser: Any, tmp_path: Path) -> None:
+    make_study(tmp_path, {f"step_{i:02d}": hills(9, 7) * (i + 1) for i in range(11)})
+    write_report(tmp_path)
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    tree = open_landscape(tmp_path, "step_06").tree()
+    k = int(np.argsort(-tree.lifetimes, kind="stable")[1])
+    page.mouse.move(*dot(page, int(tree.minima[k]), of=6))
+    assert f"step_06: basin 2 of {tree.n_minima}" in page.locator("#basin").inner_text()
+    assert page.locator('.slices[data-of="6"] .mark').count() == 1
+    assert page.locator(".mark").count() == 1
+    assert said == []
+    page.close()
+
+
 def test_a_click_holds_a_basin_until_escape_and_arrow_keys_go_on(opened: Opened, study: Path) -> None:
     tree = open_landscape(study, "rough").tree()
     order = np.argsort(-tree.lifetimes, kind="stable")
