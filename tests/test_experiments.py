@@ -88,6 +88,13 @@ def test_an_effect_with_another_sign_on_a_coarser_grid_is_undecided() -> None:
     assert (found.verdict, found.why) == (UNDECIDED, "the sign is another, or none, on every 4th point")
 
 
+def test_a_trend_with_a_number_of_the_grid_is_looked_at_with_both_of_the_nested_one() -> None:
+    found = rows(smad=APART, climb=APART, **{"smad@2": MIXED, "climb@2": MIXED})
+    (one,) = judge(found, Claim("alike", "made up", "smad", Trend("climb", "rises")))
+    assert one.elsewhere[0] == ("on every second point", pytest.approx(1))
+    assert stats.spearmanr(APART, MIXED).statistic < 0
+
+
 def test_confirmed_minima_and_for_smad_the_mean_climb_must_agree() -> None:
     found = rows(smad=APART, mean_climb=APART, confirmed_smad=[1.0] * 12)
     (one,) = judge(found, claim())

@@ -17,22 +17,26 @@ sys.path.insert(0, str(Path(__file__).parent))
 from experiments.performed import WORKFLOW, load, perform
 from experiments.written import results, write
 
+from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
 from landscaper_hpc.exit_codes import guarded
 
 
 def run(
     name: Annotated[str, typer.Argument(help="a folder of workflow/, such as resnet_skip")],
     size: Annotated[str, typer.Option(help="smallest, small or full")] = "small",
-    jobs: Annotated[int, typer.Option(help="processes")] = 1,
+    jobs: Annotated[int, typer.Option(help="processes, on this machine")] = 1,
     data: Annotated[Path | None, typer.Option(help="where the data of the full size are")] = None,
+    site: SiteFile = None,
+    set_site: SetSite = None,
     out: Annotated[Path | None, typer.Option(help="default: runs/NAME_SIZE")] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="show the way to an error")] = False,
 ) -> None:
     """Train what is missing, make the landscapes, judge the paper's claims."""
+    where = load_site(site, overrides=set_site) if site or set_site else None
     folder = (out or Path("runs") / f"{name}_{size}").resolve()
-    found = results(name, size, load(name), perform(name, size, folder, jobs, data))
-    for where in [folder] if size == "smallest" else [folder, WORKFLOW / name]:
-        write(found, where)
+    found = results(name, size, load(name), perform(name, size, folder, jobs, data, where))
+    for place in [folder] if size == "smallest" else [folder, WORKFLOW / name]:
+        write(found, place)
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['sentence']} ({claim['why']})")
     print(f"results: {folder / 'RESULTS.md'}")

@@ -131,10 +131,17 @@ def _one(claim: Claim, tables: Mapping[str, pd.DataFrame], settings: Sequence[st
         )
     same = [name for name in settings if name != SEED and name in rows]
     elsewhere = [
-        (where, _effect(replace(claim, quantity=column), rows, same).size)
-        for column, where in _other_columns(claim, rows)
+        (where, _effect(_on(claim, column, rows), rows, same).size) for column, where in _other_columns(claim, rows)
     ]
     return Judged(claim, _effect(claim, rows, same), tuple(elsewhere))
+
+
+def _on(claim: Claim, column: str, rows: pd.DataFrame) -> Claim:
+    """The claim about this column, and what its trend is with on the same nested grid, where that is of a grid too."""
+    test, (_, at, step) = claim.test, column.partition("@")
+    if isinstance(test, Trend) and at and f"{test.against}@{step}" in rows:
+        test = replace(test, against=f"{test.against}@{step}")
+    return replace(claim, quantity=column, test=test)
 
 
 def _other_columns(claim: Claim, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -203,7 +210,7 @@ def _of_trend(claim: Claim, test: Trend, rows: pd.DataFrame) -> Effect:
     if test.by:
         rows = rows.groupby(list(test.by), sort=True)[[*dict.fromkeys((x, y))]].mean().reset_index()
     numbers: tuple[Mapping[str, Any], ...] = ()
-    if rows[x].nunique() <= _MOST_NUMBERS:
+    if rows[x].nunique() <= min(_MOST_NUMBERS, len(rows) - 1):
         numbers = tuple(_spread(named({x: at}), each[y].to_numpy(float)) for at, each in rows.groupby(x, sort=True))
     if len(rows) < FEWEST:
         return Effect(n=(len(rows),), numbers=numbers, why=f"not tested: fewer than {FEWEST} settings")

@@ -58,8 +58,11 @@ def load(name: str) -> Experiment:
     return found
 
 
-def perform(name: str, size: str, folder: Path, jobs: int = 1, data: Path | None = None) -> Performed:
-    """Train, make landscapes, measure: in `folder`, which a second run of the same goes on with."""
+def perform(
+    name: str, size: str, folder: Path, jobs: int = 1, data: Path | None = None, site: Site | None = None
+) -> Performed:
+    """Train, make landscapes, measure: in `folder`, which a second run of the same goes on with; in `jobs` processes of
+    this machine, or where the `site` says."""
     experiment = load(name)
     if size not in experiment.sizes:
         raise InputError(f"--size {size}: {name} has {', '.join(experiment.sizes)}")
@@ -70,9 +73,13 @@ def perform(name: str, size: str, folder: Path, jobs: int = 1, data: Path | None
     tables: dict[str, pd.DataFrame] = {}
     settings = [*dict.fromkeys(factor for each in asked.conditions for factor in each), SEED]
     if asked.conditions:
-        tables[LANDSCAPES] = _landscapes(name, experiment, asked, folder, jobs, data)
+        tables[LANDSCAPES] = _landscapes(name, experiment, asked, folder, site or _here(jobs), data)
     done = Done(size, tables.get(LANDSCAPES), folder, jobs, data)
     return Performed(tables | {each: make(done) for each, make in experiment.tables.items()}, settings)
+
+
+def _here(jobs: int) -> Site:
+    return Site(executor="serial") if jobs == 1 else Site(workers=jobs)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def _trainings(size: Size, folder: Path, data: Path | None) -> list[_Training]:
 
 
 def _landscapes(
-    name: str, experiment: Experiment, size: Size, folder: Path, jobs: int, data: Path | None
+    name: str, experiment: Experiment, size: Size, folder: Path, site: Site, data: Path | None
 ) -> pd.DataFrame:
     trainings = _trainings(size, folder, data)
     study = WORKFLOW / name / "study.yaml"
@@ -110,7 +117,6 @@ def _landscapes(
     fixed = {key: [value] for key, value in size.set.items()}
     config = SweepConfig(f"{name}_{folder.name}", study, content, None, fixed, together, None)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    site = Site(executor="serial") if jobs == 1 else Site(workers=jobs)
     run_campaign(open_sweep(config, site, folder / "sweep"), site)
     return _rows(experiment, size, trainings, folder)
 

@@ -1,0 +1,48 @@
+"""Trains the network of task.py by stochastic gradient descent, seeded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from task import task, test, training
+from torch import nn
+
+
+def train(
+    path: Path,
+    progress: Callable[[int, int], None],
+    seed: int = 0,
+    epochs: int = 160,
+    lr: float = 0.1,
+    data: str = "",
+    **network: bool | int | str,
+) -> None:
+    """Write the parameters at `path` (a state dict); they are there complete or not at all."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = task(data=data, **network).model
+        images, labels = training(data)
+        optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-4)
+        slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        model.train()
+        for epoch in range(epochs):
+            progress(epoch, epochs)
+            for batch in torch.randperm(len(labels)).split(128):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+                optimizer.step()
+            slower.step()
+    progress(epochs, epochs)
+    aside = path.with_name(path.name + ".partial")
+    torch.save(model.state_dict(), aside)
+    aside.replace(path)
+
+
+def accuracy(path: Path, data: str = "", **network: bool | int | str) -> float:
+    """The share of test images that the network at `path` names right."""
+    model = task(data=data, **network).model.eval()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    images, labels = test(data)
+    with torch.no_grad():
+        found = torch.cat([model(each).argmax(dim=1) for each in images.split(1000)])
+    return float((found == labels).double().mean())
