@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,22 +166,21 @@ def picture(all_: Sequence[Mapping[str, Any]]) -> bytes:
 
     rows = [(found["study"], claim) for found in all_ for claim in found["claims"]]
     with style():
-        figure = Figure(figsize=(10, 1.2 + 0.3 * max(1, len(rows))), layout="constrained")
+        figure = Figure(figsize=(10, 1.2 + 0.36 * max(1, len(rows))), layout="constrained")
         axes = figure.subplots()
+        axes.grid(False)
         axes.axvline(0, color="#cccccc", lw=1, zorder=0)
         for y, (_, claim) in enumerate(rows):
             sign, colour = claim["expected"], COLOURS[claim["verdict"]]
             effect, low, high = (sign * value for value in (claim["effect"], *claim["interval"]))
             axes.plot([low, high], [y, y], color=colour, lw=2, solid_capstyle="round")
             axes.plot([0 if math.isnan(effect) else effect], [y], "o" if effect == effect else "x", color=colour, ms=6)
-        labels = [
-            claim["sentence"] if len(claim["sentence"]) <= 75 else claim["sentence"][:74] + "…" for _, claim in rows
-        ]
+        labels = ["\n".join(textwrap.wrap(claim["sentence"], 70)) for _, claim in rows]
         names = [study if y == 0 or rows[y - 1][0] != study else "" for y, (study, _) in enumerate(rows)]
         axes.set_yticks(range(len(rows)), labels, fontsize=8)
         for y, name in enumerate(names):
             if name:
-                axes.axhline(y - 0.5, color="#e5e5e5", lw=0.8, zorder=0)
+                axes.axhline(y - 0.5, color="#999999", lw=0.8, zorder=0)
                 axes.text(1.07, y, name, fontsize=8, va="center", color="#555555")
         axes.set(xlim=(-1.05, 1.05), ylim=(max(1, len(rows)) - 0.5, -0.5))
         axes.set_xlabel("← the opposite     effect size, 95 % interval     as the paper says →", fontsize=9)
