@@ -1,15 +1,18 @@
-"""docs/verdicts.md and docs/verdicts.png, from what every study's results.json says: python workflow/verdicts.py"""
+"""docs/verdicts.md and .png, and each study's RESULTS.md, from what results.json says: python workflow/verdicts.py"""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from experiments.written import collected, page, picture
+from experiments.performed import WORKFLOW
+from experiments.written import collected, page, picture, write
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 if __name__ == "__main__":
     found = collected()
+    for each in found:
+        write(each, WORKFLOW / each["study"])
     (DOCS / "verdicts.md").write_text(page(found), encoding="utf-8")
     (DOCS / "verdicts.png").write_bytes(picture(found))

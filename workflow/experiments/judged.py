@@ -83,7 +83,7 @@ class Judged:
         if not self.holds:
             against = [where for where, size in self.elsewhere if not size * self.effect.size > 0]
             return f"the sign is another, or none, {', '.join(against)}"
-        return "as the paper says" if self.verdict == REPRODUCED else "the opposite of what the paper says"
+        return "as claimed" if self.verdict == REPRODUCED else "the opposite of the claim"
 
     def as_json(self) -> dict[str, Any]:
         it, claim = self.effect, self.claim

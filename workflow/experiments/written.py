@@ -64,8 +64,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"and *not reproduced* (the opposite) need p < {LEVEL} and the same sign on every nested grid and for "
         "confirmed minima. All else is undecided at this size.",
         "",
-        "| the paper | its numbers | tested here | numbers here: mean ± sd (lowest to highest), runs | effect (95 %) "
-        "| p | elsewhere | verdict |",
+        "| claim | the paper's numbers | tested here | numbers here: mean ± sd (lowest to highest), runs "
+        "| effect (95 %) | p | elsewhere | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for claim in found["claims"]:
@@ -127,7 +127,8 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
         "",
         "![One row for each claim: effect size with its interval, coloured by verdict](verdicts.png)",
         "",
-        "The effect is Cliff's δ between two groups of runs, or Spearman's ρ, as the paper expects it to the right. "
+        "The effect is Cliff's δ between two groups of runs, or Spearman's ρ; in the picture it is to the right "
+        "where it is as claimed. "
         "*Reproduced* needs p < 0.05 after all claims of its study, and the same sign on every nested grid and for "
         "confirmed minima; *not reproduced* the same of the opposite. Made by `python workflow/verdicts.py` from each "
         "study's results.json.",
@@ -140,7 +141,7 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
             f"`python workflow/run.py {found['study']} --size {found['size']}`, {found['seeds']} seeds; all numbers in "
             f"`workflow/{found['study']}/RESULTS.md`.",
             "",
-            "| the paper says | its numbers | effect here (95 %) | p | verdict |",
+            "| claim | the paper's numbers | effect here (95 %) | p | verdict |",
             "|---|---|---|---|---|",
         ]
         for claim in found["claims"]:
@@ -158,7 +159,7 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
 
 
 def picture(all_: Sequence[Mapping[str, Any]]) -> bytes:
-    """docs/verdicts.png: a row for each claim, its effect as the paper expects it to the right, coloured by verdict."""
+    """docs/verdicts.png: a row for each claim, its effect positive where it is as claimed, coloured by verdict."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -183,7 +184,7 @@ def picture(all_: Sequence[Mapping[str, Any]]) -> bytes:
                 axes.axhline(y - 0.5, color="#999999", lw=0.8, zorder=0)
                 axes.text(1.07, y, name, fontsize=8, va="center", color="#555555")
         axes.set(xlim=(-1.05, 1.05), ylim=(max(1, len(rows)) - 0.5, -0.5))
-        axes.set_xlabel("← the opposite     effect size, 95 % interval     as the paper says →", fontsize=9)
+        axes.set_xlabel("← the opposite     effect size, 95 % interval     as claimed →", fontsize=9)
         axes.legend(
             [Line2D([], [], color=colour, marker="o") for colour in COLOURS.values()],
             COLOURS,
