@@ -118,12 +118,11 @@ def make_room(figure: Figure) -> None:
         pars, room = figure.subplotpars, _ROOM * figure.dpi
         given = Bbox.from_extents(pars.left, pars.bottom, pars.right, pars.top)
         now = Bbox.union([ax.get_position() for ax in figure.axes]) if held else given
-        figure.subplots_adjust(
-            left=now.x0 - (taken.x0 - room) / width,
-            right=now.x1 + (width - room - taken.x1) / width,
-            bottom=now.y0 - (taken.y0 - room) / height,
-            top=now.y1 + (height - room - taken.y1) / height,
-        )
+        left, right = now.x0 - (taken.x0 - room) / width, now.x1 + (width - room - taken.x1) / width
+        bottom, top = now.y0 - (taken.y0 - room) / height, now.y1 + (height - room - taken.y1) / height
+        if left >= right or bottom >= top:  # words wider than the figure: no room is enough, and they are cut
+            return
+        figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top)
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:

@@ -1,0 +1,63 @@
+"""Geniesse et al.: how a UNet's basin gets deeper over epochs, and that good models have simple landscapes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments import Claim, Experiment, Groups, Size, Trend, combined
+from landscaper_hpc.objective import load_task
+
+PAPER = "Geniesse et al., arXiv 2411.12136, UNet"
+NOTE = "pictures of profiles"
+
+
+def errors(checkpoint: Path, **options: Any) -> dict[str, float]:
+    """The share of pixels that are taken for another class."""
+    problem = load_task(Path(__file__).with_name("task.py"), options)
+    problem.model.load_state_dict(torch.load(checkpoint, weights_only=True))
+    images, labels = problem.data
+    with torch.no_grad():
+        return {"error": float((problem.model(images).argmax(1) != labels).float().mean())}
+
+
+def depth(losses: NDArray[Any]) -> float:
+    """From the lowest loss to the highest at which the region is left: the largest one that is finite."""
+    finite = losses[np.isfinite(losses)]
+    return float(np.ptp(finite)) if finite.size else np.nan
+
+
+EXPERIMENT = Experiment(
+    title="A UNet over epochs and learning rates",
+    show=("error", "loss", "depth", "lambda_max", "hessian_trace", "n_minima", "mean_climb", "smad"),
+    outcomes=errors,
+    quantities={"depth": depth},
+    sizes={
+        "smallest": Size(
+            conditions=combined(epoch=[0, 1], rate=[0.01]),
+            seeds=2,
+            options={"width": 1},
+            set={"grid.count": 5, "hessian.trace_products": 4},
+        ),
+        "small": Size(conditions=combined(epoch=[1, 8, 64], rate=[0.001, 0.01]), seeds=5, options={"width": 2}),
+        "full": Size(
+            conditions=combined(epoch=[1, 5, 10, 20, 30], rate=[0.0001, 0.001, 0.01]),
+            seeds=5,
+            options={"width": 64, "crf": 5, "pictures": 3680},
+            set={"precision": "float32", "directions.n": 3, "grid.count": 25},
+            data="the folder in which images and annotations of the Oxford-IIIT Pet data are",
+        ),
+    },
+    claims=[
+        Claim("The basin gets deeper over epochs", PAPER, "depth", Groups({"epoch": 1}, {"epoch": 64}, "larger"), NOTE),
+        Claim(
+            "The landscape is simpler for better-performing models",
+            PAPER,
+            "mean_climb",
+            Trend("error", "rises", by=["epoch", "rate"]),
+            NOTE,
+        ),
+    ],
+)
