@@ -49,6 +49,7 @@ def _numbers(experiment: Experiment, performed: Performed) -> list[dict[str, Any
 
 def write(found: Mapping[str, Any], folder: Path) -> None:
     """results.json and RESULTS.md in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     publish(folder / "results.json", (strict_json.dumps(found, indent=1) + "\n").encode())
     publish(folder / "RESULTS.md", markdown(found).encode())
 

@@ -11,7 +11,7 @@ EXPERIMENT = Experiment(
     title="A language model's checkpoints",
     show=("loss", "lambda_max", "hessian_trace", "n_minima", "mean_climb", "smad"),
     sizes={
-        "smallest": Size(conditions=combined(step=[0, 2]), seeds=2, options={"hidden": 4}, set={"grid.count": 5}),
+        "smallest": Size(conditions=combined(step=[0, 2]), seeds=1, options={"hidden": 4}, set={"grid.count": 5}),
         "small": Size(conditions=combined(step=STEPS), seeds=5, options={"hidden": 8}),
         "full": Size(
             conditions=combined(step=[0, 20_000, 100_000, 500_000, 1_000_000, 2_000_000]),
@@ -23,7 +23,9 @@ EXPERIMENT = Experiment(
     },
     claims=[
         Claim("The largest eigenvalue rises over training", PAPER, "lambda_max", Groups(FIRST, LAST, "larger"), NOTE),
-        Claim("The trace of the Hessian rises over training", PAPER, "hessian_trace", Groups(FIRST, LAST, "larger"), NOTE),
+        Claim(
+            "The trace of the Hessian rises over training", PAPER, "hessian_trace", Groups(FIRST, LAST, "larger"), NOTE
+        ),
         Claim("SMAD falls over training", PAPER, "smad", Groups(FIRST, LAST, "smaller"), NOTE),
     ],
 )

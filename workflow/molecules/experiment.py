@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-
 from experiments import Claim, Done, Experiment, Size, Trend, combined
+
 from landscaper_hpc.objective import load_task
 
 PAPER = "Chen et al., Landscaper (2026), SchNet and DimeNet++"
@@ -43,8 +43,8 @@ EXPERIMENT = Experiment(
     tables={"differences": differences},
     sizes={
         "smallest": Size(
-            conditions=combined(architecture=ARCHITECTURES, potential=POTENTIALS[:2]),
-            seeds=2,
+            conditions=combined(architecture=ARCHITECTURES, potential=POTENTIALS[:1]),
+            seeds=1,
             options={"steps": 3, "hidden": 3},
             set={"grid.count": 5, "hessian.trace_products": 4},
         ),

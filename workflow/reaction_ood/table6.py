@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,31 +41,28 @@ class Ranks:
 
 def possible(rho: float = RHO, n: int = N) -> list[Ranks]:
     """All ranks of n points whose rank correlation is `rho` to three decimals, ties included."""
+    orders = np.array(sorted(_ranks(n)))
+    centred = orders - orders.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # ranks that are all the same have no correlation
+        units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    rising = (np.diff(orders, axis=1) >= 0).all(axis=1)  # points are numbered by their x
     found = []
-    for x in _ranks(n):
-        if list(x) != sorted(x):
-            continue  # points are numbered by their x
-        centred = np.array(x) - np.mean(x)
-        for y in _ranks(n):
-            other = np.array(y) - np.mean(y)
-            size = np.sqrt((centred @ centred) * (other @ other))
-            if size == 0 or abs(centred @ other / size - rho) >= 0.0005:
-                continue
-            of = association(x, y)
+    for i in np.flatnonzero(rising):
+        for j in np.flatnonzero(np.abs(units @ units[i] - rho) < 0.0005):
+            of = association(orders[i], orders[j])
             p_of_t = 2 * stats.t.sf(of.rho * np.sqrt((n - 2) / (1 - of.rho**2)), n - 2)
+            x, y = tuple(orders[i].tolist()), tuple(orders[j].tolist())
             found.append(Ranks(x, y, of.rho, of.p, float(p_of_t), of.least_p, of.without_one))
     return found
 
 
-def _ranks(n: int) -> Iterator[tuple[float, ...]]:
+def _ranks(n: int) -> set[tuple[float, ...]]:
     """All ranks of n numbers, equal ones with the mean of their places."""
-    seen = set()
-    for levels in itertools.product(range(n), repeat=n):
-        if set(levels) == set(range(max(levels) + 1)):
-            ranks = tuple(stats.rankdata(levels).tolist())
-            if ranks not in seen:
-                seen.add(ranks)
-                yield ranks
+    return {
+        tuple(sum(a < b for a in levels) + (sum(a == b for a in levels) + 1) / 2 for b in levels)
+        for levels in itertools.product(range(n), repeat=n)
+        if set(levels) == set(range(max(levels) + 1))
+    }
 
 
 def of_table(file: Path) -> list[str]:
@@ -82,17 +79,17 @@ def of_table(file: Path) -> list[str]:
         raise InputError(f"{file}: {error}") from error
     low, high = found.without_one
     return [
-        f"{found.n} levels: ρ = {found.rho:.3f}, 95 % from {found.low:.2f} to {found.high:.2f}; exact p = {found.p:.4f}",
+        f"{found.n} levels: ρ = {found.rho:.3f} ({found.low:.2f} to {found.high:.2f}), exact p = {found.p:.4f}",
         f"without any one level ρ is from {low:.3f} to {high:.3f}",
-        f"left out, an error is {found.error_of_mean:.3f} from the mean of the others and {found.error:.3f} from a line "
-        f"through them; p = {found.p_error:.4f} (the paper: {LOOCV[0]}, {LOOCV[1]}, {LOOCV[2]})",
+        f"an error left out is {found.error_of_mean:.3f} from the mean of the others, {found.error:.3f} from a line "
+        f"through them, p = {found.p_error:.4f} (the paper: {LOOCV[0]}, {LOOCV[1]}, {LOOCV[2]})",
     ]
 
 
 def of_summary(found: Sequence[Ranks]) -> list[str]:
     """What ρ = 0.928 of six points alone gives, in lines."""
     p, least = [each.p for each in found], [each.least_p for each in found]
-    low, high = (min(each.without_one[0] for each in found), max(each.without_one[0] for each in found))
+    low, high = min(each.without_one[0] for each in found), max(each.without_one[0] for each in found)
     ties = {tuple(N - len(set(ranks)) for ranks in (each.x, each.y)) for each in found}
     return [
         f"{len(found)} orders of six points have ρ = {RHO}; all have ties (equal values of SMAD, of the error: "
@@ -100,7 +97,7 @@ def of_summary(found: Sequence[Ranks]) -> list[str]:
         f"by Student's t, which six points do not follow, p = {found[0].p_of_t:.4f}",
         f"counted exactly, p is from {min(p):.4f} to {max(p):.4f}; a perfect order would have {min(least):.4f} to "
         f"{max(least):.4f}",
-        f"without the level that matters most, ρ falls to between {low:.3f} and {high:.3f}",
+        f"without the level that matters most, ρ falls to {low:.3f}{'' if low == high else f' to {high:.3f}'}",
     ]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments import Claim, Experiment, Groups, Size, Trend, combined
 from numpy.typing import NDArray
 
-from experiments import Claim, Experiment, Groups, Size, Trend, combined
 from landscaper_hpc.objective import load_task
 
 PAPER = "Geniesse et al., arXiv 2411.12136, UNet"
@@ -36,8 +36,8 @@ EXPERIMENT = Experiment(
     quantities={"depth": depth},
     sizes={
         "smallest": Size(
-            conditions=combined(epoch=[0, 1], rate=[0.01]),
-            seeds=2,
+            conditions=combined(epoch=[1, 2], rate=[0.01]),
+            seeds=1,
             options={"width": 1},
             set={"grid.count": 5, "hessian.trace_products": 4},
         ),
