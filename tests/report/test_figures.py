@@ -436,9 +436,9 @@ def test_slices_of_a_page_name_the_checkpoints_of_a_plane_and_join_those_of_a_ru
 
 
 def test_words_wider_than_the_figure_are_cut() -> None:
-    figure, ax = figures.style.new_figure(4, 3)
+    figure, ax = figures.new_figure(4, 3)
     ax.plot([0, 1], [0, 1], label="w" * 400)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     before = ax.get_position().bounds
-    assert figures.style.svg(figure).startswith("<svg")
+    assert figures.svg(figure).startswith("<svg")
     assert ax.get_position().bounds == before
