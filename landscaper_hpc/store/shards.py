@@ -69,7 +69,7 @@ class ShardedLosses:
         list of Shard
             In C order.
         """
-        done = self._done()
+        done = self.done()
         return [shard for shard in self.shards() if shard.index not in done]
 
     def n_shards(self) -> int:
@@ -121,7 +121,7 @@ class ShardedLosses:
         """
         bounds = [s.indices(k)[:2] for s, k in zip(region, self.grid.shape, strict=True)]
         needed = [range(a // s, -(-b // s)) for (a, b), s in zip(bounds, self.shard_shape, strict=True)]
-        done = self._done()
+        done = self.done()
         missing = sum(index not in done for index in np.ndindex(*map(len, needed)) for index in [_shift(index, needed)])
         if missing:
             raise InputError(f"{self.folder}: {missing} shards of the region are not evaluated; run the study again")
@@ -216,7 +216,8 @@ class ShardedLosses:
         """Let a shard be pending again."""
         self._done_entry(shard.index).unlink(missing_ok=True)
 
-    def _done(self) -> set[tuple[int, ...]]:
+    def done(self) -> set[tuple[int, ...]]:
+        """The indices of the shards that are done. One listing."""
         try:
             with os.scandir(self._dones) as entries:
                 return {tuple(map(int, e.name.split(".")[1:-1])) for e in entries if e.name.startswith("c.")}

@@ -135,11 +135,17 @@ def work(
             tasks = without_quarantined([ShardItem(item, shard) for shard in store.pending()])
             pending += len(tasks)
             first = int(begin * len(tasks))
+            done: set[tuple[int, ...]] = set()
             for task in tasks[first:] + tasks[:first]:
                 if stop.over or (stop.requested and evaluated):
                     return False
+                if task.shard.index in done:
+                    continue
+                if store.is_done(task.shard):  # by another since: where one is, more are
+                    done = store.done()
+                    continue
                 with leases.hold(task.key) as mine:
-                    # done by another since the list was made?
+                    # done by another a moment ago?
                     if mine and not store.is_done(task.shard):
                         try:
                             evaluate_shard(task, stop.check)

@@ -22,9 +22,10 @@ from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.files import beside
 from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.stages import topology, verified
@@ -125,6 +126,24 @@ def test_workers_share_the_shards_and_take_over_from_the_dead(
     assert len(done) == len(set(done)) == sum(item.open().n_shards() for item in plan.landscapes)
     assert finish(plan) == expected
     assert not (folder / "leases").exists()
+
+
+def test_no_lease_is_taken_for_what_others_have_done_since(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many workers each would else take and give back the lease of every shard."""
+    (*_, item), taken = prepared[0].landscapes, list[str]()
+    hold = Leases.hold
+    monkeypatch.setattr(Leases, "hold", lambda leases, key: taken.append(key) or hold(leases, key))
+
+    def others_go_on(task: ShardItem) -> None:
+        store = item.open()
+        for shard in store.pending():
+            store.write(shard, np.zeros(shard.size))
+
+    assert work([item], on_done=others_go_on)
+    assert len(taken) == 1
+    assert item.open().n_shards() > 2
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
