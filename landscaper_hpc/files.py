@@ -34,8 +34,10 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}{PARTIAL}")
 
 
-def publish(path: Path, content: bytes, sync: Literal["all", "content", "nothing"] = "all") -> None:
-    """Write `content` to `path` atomically and durably: write aside, fsync, rename, fsync the folder.
+def publish(
+    path: Path, content: bytes | Iterator[bytes | memoryview], sync: Literal["all", "content", "nothing"] = "all"
+) -> None:
+    """Write `content`, or its parts, to `path` atomically and durably: write aside, fsync, rename, fsync the folder.
 
     Readers see the old file, or the new one, never a part; two writers of the same bytes do no harm. What is not synced
     reaches the disk when the file system sees fit: after a power cut the file may be gone, and without its content
@@ -45,7 +47,8 @@ def publish(path: Path, content: bytes, sync: Literal["all", "content", "nothing
     try:
         with full_disk_refused(path):
             with aside.open("wb") as stream:
-                stream.write(content)
+                for part in (content,) if isinstance(content, bytes) else content:
+                    stream.write(part)
                 if sync != "nothing":
                     stream.flush()
                     os.fsync(stream.fileno())

@@ -64,6 +64,7 @@ def plan(
     from landscaper_hpc.study.schema import read_yaml
     from landscaper_hpc.study.sweep_file import SweepConfig
     from landscaper_hpc.work.estimate import estimate
+    from landscaper_hpc.work.memory import bytes_in_words
 
     where = load_site(site, workers, device, overrides=set_site)
     if "study" in read_yaml(study):
@@ -96,13 +97,17 @@ def plan(
         print(f"            {found.assumed}")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
     print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
-    print(f"files       about {found.files:,}, {_bytes(found.store_bytes)} in all")
+    print(f"files       about {found.files:,}, {bytes_in_words(found.store_bytes)} in all")
     print(
         f"rate        {found.points_per_second:,.3g} points/s in one process "
         f"({loaded.precision}, batches of {found.batch}, {'as given' if rate else here.device})"
     )
     if rate is None and here.device != where.device:
         print(f"            there is no {where.device} here: measured on the CPU; give what a GPU does by --rate")
+    for stage in found.memory:
+        host = f", and {bytes_in_words(stage.host)} of the host's" if where.device.startswith("cuda") else ""
+        print(f"memory      {stage.name}: {bytes_in_words(stage.device)} in one process{host}")
+    print("            what the loss holds between its operations comes on top")
     unit = "GPU-hours" if where.device.startswith("cuda") else "core-hours"
     print(
         f"evaluation  about {duration(found.seconds)} with {found.workers} workers, {found.device_hours:.3g} {unit}; "
@@ -125,7 +130,7 @@ def plan(
     if free is None:
         print(f"folder      {missing}: of another machine, not looked at")
         return
-    print(f"folder      {folder}, {_bytes(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
+    print(f"folder      {folder}, {bytes_in_words(free)} free" + (": NOT ENOUGH" if free < found.store_bytes else ""))
 
 
 def _here(site: Site) -> Site:
@@ -148,6 +153,7 @@ def _jobs(study: Study, site: Site, found: Estimate, folder: Path) -> JobPlan:
 
 def _print_jobs(plan: JobPlan) -> None:
     from landscaper_hpc.status import duration
+    from landscaper_hpc.work.memory import bytes_in_words
 
     for job in plan.jobs:
         sizes = f"job arrays of {', '.join(map(str, job.arrays))} × " if job.stage == "evaluate" else ""
@@ -159,7 +165,7 @@ def _print_jobs(plan: JobPlan) -> None:
             f"{job.stage:<11} {sizes}{nodes}{kind} of {job.tasks_per_node} processes{gpus}{memory}, walltime "
             f"{duration(60 * job.minutes)}"
         )
-    print(f"memory      about {_bytes(plan.memory)} in one process, as measured here")
+    print(f"memory      about {bytes_in_words(plan.memory)} in one process, as measured here")
     again = f", each job started {plan.runs} times" if plan.runs > 1 else ""
     print(f"on Slurm    evaluation about {duration(plan.seconds)} with {plan.processes:,} processes{again}")
     print(
@@ -167,11 +173,3 @@ def _print_jobs(plan: JobPlan) -> None:
     )
     for limit in plan.limits:
         print(f"limited by  {limit}")
-
-
-def _bytes(n: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"

@@ -47,7 +47,7 @@ class ObjectiveSurface:
         self._walk = Walk(objective, directions)
         layout = self._walk.layout
         ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
-        self._u = layout.flatten(ordered)
+        self._u = layout.whole(ordered)
         self._scale = np.asarray(scale, np.float64)
         self._plain = Plain(objective, layout)
         self.rounding = epsilon(objective.precision, objective.device)

@@ -2,7 +2,8 @@
 
 With one batch of data, reverse-over-reverse: the gradient's graph is built once, and a product is one pass through
 it; on a CPU in slabs of data, whose graphs are kept as long as there is memory. With many, forward-over-reverse
-(Pearlmutter 1994; one jvp through the gradient), which keeps nothing. Each stands in for the other where an operation
+(Pearlmutter 1994; one jvp through the gradient), which keeps no graph; of large models, whose copies in it are what
+fills the memory, reverse-over-reverse for one batch after the other. Each stands in for the other where an operation
 lacks forward mode or the loss calls torch.autograd itself. Central finite differences of gradients serve what has no
 second derivative at all (fused kernels, custom functions, FSDP). Which of them is right is for `hessian` to prove.
 """
@@ -22,13 +23,14 @@ from torch.func import grad, jvp
 from landscaper_hpc.directions.decompose import BATCH_STATISTICS, Decomposed, Operations
 from landscaper_hpc.directions.gradient import batch_gradient, in_place
 from landscaper_hpc.objective.device import Peak
-from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.flat_layout import Layout, real, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
 
 # As for evaluation, but half: twice as much is alive. More, smaller slabs would cost time.
 CACHE_BYTES = 2**20
+_GRADIENTS = 256 << 20
 
 
 class Derivatives:
@@ -50,6 +52,9 @@ class Derivatives:
         self.kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
         self.peak = Peak(objective.device)
         self.room = self.peak.free() // 4
+        # graphs are not without their gradients, each as large as the parameters
+        held = len(self.pieces or ()) * sum(p.nbytes for p in objective.parameters.values())
+        self._keeps_gradients = self.pieces is None or held <= _GRADIENTS
         self.operations = self._found_operations()
 
     def _divided(self, ranks: int) -> Pieces | None:
@@ -92,7 +97,7 @@ class Derivatives:
 
     def loss_along(self, line: Tensor) -> Callable[[float], float]:
         """The plain loss at theta* + t · line as a function of t; NaN where it fails."""
-        theta = self.layout.flatten(self.objective.parameters)
+        theta = self.layout.whole(self.objective.parameters)
 
         def loss(t: float) -> float:
             params = self.layout.unflatten(torch.add(theta, line, alpha=t))
@@ -111,7 +116,7 @@ class Derivatives:
 
     def gradient_at(self, line: Tensor, t: float = 0.0) -> Tensor:
         """The gradient at theta* + t · line, flat, of all data."""
-        params = self.layout.unflatten(torch.add(self.layout.flatten(self.objective.parameters), line, alpha=t))
+        params = self.layout.unflatten(torch.add(self.layout.whole(self.objective.parameters), line, alpha=t))
         exactly = arithmetic(self.objective.precision, self.objective.device, autocast=False)
         with exactly, self._differentiating():
             return self.over_data(lambda _, batch, count: self.gradient(params, batch, count), alone=False)
@@ -135,22 +140,36 @@ class Derivatives:
             if mode == "finite differences":
                 return self._differences(vector, widen, alone)
             method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
-            tangents = self.layout.unflatten(vector)
+            # forward mode makes a tangent anew, as large as all of the parameter's storage, where its own is another
+            tangents = self.layout.unflatten(vector.clone() if mode == "forward-over-reverse" else vector)
             return self.over_data(lambda i, batch, count: method(i, batch, count, tangents), alone).to(vector.dtype)
 
     def over_data(self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
         """The mean over the data, float64 and flat, of what `method` gives for each batch with its weight; over this
         rank's data only if `alone`."""
-        objective = self.objective
-        total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=objective.device)
+        total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=self.objective.device)
+        self._sum_up(method, total)
+        if not alone:
+            self.add_up(total)
+        return total[:-1].div_(total[-1].clamp(min=1))
+
+    def _add_gradient(self, at: Tensor, total: Tensor, sign: int) -> None:
+        params = self.layout.unflatten(at)
+        self._sum_up(lambda _, batch, count: self.gradient(params, batch, count), total, sign)
+
+    def _sum_up(
+        self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], total: Tensor, sign: int = 1
+    ) -> None:
+        """Add weighted vectors of this rank's data, and behind them the weights, to `total` (size + 1,), float64."""
+        objective, places = self.objective, self.layout.slices()
         for i in self.mine:
             batch, count = self.pieces[i] if self.pieces else (objective.batches[i], objective.examples[i])
             parts, weight = method(i, batch, count)
-            total[:-1] += weight * self.layout.flatten(parts)
+            for name, place in places.items():
+                numbers = real(parts.pop(name)).reshape(-1)
+                for span in spans(len(numbers)):
+                    total[place][span] += sign * weight * numbers[span]
             total[-1] += weight
-        if not alone:
-            self.add_up(total)
-        return total[:-1] / total[-1].clamp(min=1)
 
     def add_up(self, total: Tensor) -> None:
         """Add up over the ranks, in place. All go on with the same bits, whatever order each of them added in."""
@@ -161,19 +180,19 @@ class Derivatives:
     def _differences(self, vector: Tensor, widen: float, alone: bool) -> Tensor:
         """Central differences of gradients. The step balances truncation, h², against rounding, eps / h, where eps is
         that of the arithmetic: of bf16 it is much larger than that of the parameters."""
-        theta = self.layout.flatten(self.objective.parameters)
+        theta = self.layout.whole(self.objective.parameters)
         length = float(vector.norm())
         if length == 0:
-            return vector
+            return torch.zeros_like(vector)
         rounding = epsilon(self.objective.precision, self.objective.device)
         step = widen * rounding ** (1 / 3) * max(1.0, float(theta.norm())) / length
 
-        def gradient_at(flat: Tensor) -> Tensor:
-            params = self.layout.unflatten(flat)
-            return self.over_data(lambda _, batch, count: self.gradient(params, batch, count), alone)
-
-        slope: Tensor = (gradient_at(theta + step * vector) - gradient_at(theta - step * vector)) / (2 * step)
-        return slope.to(vector.dtype)
+        total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=theta.device)
+        for sign in (1, -1):
+            self._add_gradient((sign * step * vector).add_(theta), total, sign)
+        if not alone:
+            self.add_up(total)
+        return total[:-1].div_(total[-1].div_(2).clamp_(min=1)).div_(2 * step).to(vector.dtype)
 
     def _forward_over_reverse(
         self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
@@ -195,7 +214,7 @@ class Derivatives:
             keep = True
             params, gradients, weight = self.kept[i]
         else:
-            keep = len(self.objective.batches) == 1 and self.peak.bytes() <= self.room
+            keep = len(self.objective.batches) == 1 and self.peak.bytes() <= self.room and self._keeps_gradients
             params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
             gradients, weight = batch_gradient(self.objective, params, batch, count, keep=True)
             if keep:

@@ -19,9 +19,10 @@ from torch import Tensor
 from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
+from landscaper_hpc.directions.orthonormal import orthonormalize
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
-from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.flat_layout import Layout, is_small, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -74,6 +75,7 @@ def hessian_directions(
     seed: int = 0,
     normalization: str = "model",
     select: Order = by_magnitude,
+    basis: int | None = None,
     group: dist.ProcessGroup | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
@@ -97,6 +99,8 @@ def hessian_directions(
         How long they are: a name in the registry (`model`: ‖u_i‖ = ‖θ*‖).
     select
         The order of preference of eigenvalues, shape (k,), as indices.
+    basis
+        How many vectors Lanczos holds, each as large as the parameters, before it restarts with the best of them.
     group
         Ranks of torch.distributed that share the work.
     resume
@@ -125,7 +129,8 @@ def hessian_directions(
             tolerance=tolerance,
             max_products=max_iterations,
             order=select,
-            start=hessian.start(seed),
+            start=lambda: hessian.start(seed),
+            basis=basis,
             resume=resume,
             progress=progress,
         )
@@ -167,8 +172,9 @@ def random_directions(objective: Objective, n: int, *, seed: int = 0, normalizat
     if n > layout.dimension:
         raise InputError(f"directions.n is {n} but only {layout.dimension} parameters move; ask for fewer directions")
     # Gaussian, then orthonormalised in float64 on the CPU: the same on every device
-    basis, triangle = torch.linalg.qr(layout.gaussian(n, seed).T)
-    flat = (basis * torch.sign(torch.diagonal(triangle))).T.contiguous()
+    small = is_small(layout.size, n)
+    flat = layout.gaussian(n, seed, torch.float64 if small else objective.dtype)
+    orthonormalize(flat)
     return make_directions(objective, "random", flat, normalization)
 
 
@@ -206,10 +212,9 @@ def directions_from_file(
     n = n or min(counts)
     layout = Layout.of(objective.parameters)
     dtype = objective.dtype
-    chosen = {
-        name: tensors[name][:n].to(dtype.to_complex() if name in layout.complex_names else dtype) for name in wanted
-    }
-    flat = layout.flatten(chosen)
+    flat = torch.zeros(n, layout.size, dtype=dtype, device=objective.device)
+    for name, view in layout.unflatten(flat).items():
+        view.copy_(tensors.pop(name)[:n])
     bad = [i for i in range(n) if not torch.isfinite(flat[i]).all() or not flat[i].any()]
     if bad:
         raise InputError(f"directions file {path}: direction {bad[0]} is zero or not finite")
@@ -226,30 +231,35 @@ def make_directions(
     residuals: NDArray[np.float64] | None = None,
     iterations: int | None = None,
 ) -> Directions:
-    """Directions from flat vectors (n, size), normalised and in the objective's dtype and on its device."""
+    """Directions from flat vectors (n, size), normalised and in the objective's dtype and on its device; what is given
+    may be changed."""
     layout = Layout.of(objective.parameters)
-    flat = flat.to(objective.device, torch.float64)
+    flat = flat.to(objective.device, torch.float64 if is_small(layout.size, len(flat)) else objective.dtype)
     flat = normalized(flat, layout, objective.parameters, normalization).to(objective.dtype)
-    if not bool(flat.any(dim=1).all()):
+    if not bool(torch.stack([flat[:, span].any(dim=1) for span in spans(*flat.shape[::-1])]).any(dim=0).all()):
         raise InputError(
             f"directions.normalization is {normalization!r}, which leaves a direction of length zero; choose another"
         )
-    wide = flat.double()
-    gram: NDArray[np.float64] = (wide @ wide.T).cpu().numpy()
+    products = [wide @ wide.T for wide in (flat[:, span].double() for span in spans(*flat.shape[::-1]))]
+    gram: NDArray[np.float64] = sum(products[1:], products[0]).cpu().numpy()
     return Directions(layout.unflatten(flat), kind, normalization, gram, eigenvalues, residuals, iterations)
 
 
 def normalized(flat: Tensor, layout: Layout, parameters: Mapping[str, Tensor], normalization: str) -> Tensor:
-    """Flat float64 vectors (n, size) scaled as the normalisation says."""
-    scaled: Tensor = NORMALIZATIONS.load(normalization)(flat, layout, layout.flatten(parameters).double())
+    """Flat vectors (n, size) scaled as the normalisation says, maybe in their place."""
+    theta = layout.whole(parameters)
+    scaled: Tensor = NORMALIZATIONS.load(normalization)(flat, layout, theta.to(flat.dtype))
     return scaled
 
 
 def fix_signs(vectors: Tensor) -> Tensor:
     """Eigenvectors have no sign of their own: make the entry of largest magnitude positive (the first of equals)."""
-    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    signed: Tensor = vectors * torch.sign(largest)
-    return signed
+    largest = torch.zeros_like(vectors[:, :1])
+    for span in spans(*vectors.shape[::-1]):
+        part = vectors[:, span]
+        here = part.gather(1, part.abs().argmax(dim=1, keepdim=True))
+        largest = torch.where(here.abs() > largest.abs(), here, largest)
+    return vectors.mul_(torch.sign(largest))
 
 
 def gradient_direction(objective: Objective, *, normalization: str = "model") -> Directions:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from landscaper_hpc.directions.proof import Estimate, along
 from landscaper_hpc.errors import InputError, user_traceback
-from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.flat_layout import Layout, real
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 
@@ -34,7 +34,8 @@ def gradient(
     total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
     for batch, count in zip(objective.batches, objective.examples, strict=True):
         parts, weight = batch_gradient(objective, at or objective.parameters, batch, count, buffers=buffers)
-        total += weight * layout.flatten(parts)
+        for name, place in layout.slices().items():
+            total[place] += weight * real(parts.pop(name)).reshape(-1)
         examples += weight
     return (total / examples).to(objective.dtype)
 
@@ -117,8 +118,8 @@ def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
 def refuse_wrong_gradient(objective: Objective) -> None:
     """InputError where the gradient at theta* is not that of the losses."""
     layout = Layout.of(objective.parameters)
-    theta = layout.flatten(objective.parameters)
-    line = layout.gaussian(1, seed=0)[0].to(theta)
+    theta = layout.whole(objective.parameters)
+    line = layout.gaussian(1, seed=0, dtype=theta.dtype)[0].to(theta.device)
     line = line / torch.linalg.vector_norm(line) * (float(torch.linalg.vector_norm(theta)) or 1.0)
     tolerance = TOLERANCE.get(objective.precision, 0.3)
     slope, _ = along(

@@ -22,6 +22,7 @@ from landscaper_hpc.directions.derivatives import Derivatives
 from landscaper_hpc.directions.gradient import TOLERANCE, two_functions
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.flat_layout import is_small, real
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon
 from landscaper_hpc.recording.slabs import cut
@@ -83,7 +84,8 @@ class Hessian:
         self.layout = self.derivatives.layout
         self.products = 0
         self.agreement: float | None = None
-        first = MODES[1] if len(objective.batches) == 1 else MODES[0]
+        # forward mode holds some copies more of the parameters
+        first = MODES[0] if len(objective.batches) > 1 and is_small(self.layout.size) else MODES[1]
         self.mode = self._first_proved([mode] if mode else sorted(MODES, key=lambda m: (m != first, MODES.index(m))))
         _proved[objective] = {"hessian_mode": self.described, "hessian_agreement": self.agreement}
 
@@ -104,7 +106,7 @@ class Hessian:
         -------
         (size,) flat, in the objective's dtype and on its device.
         """
-        return self.layout.gaussian(1, seed)[0].to(self.objective.device, self.objective.dtype)
+        return self.layout.gaussian(1, seed, self.objective.dtype)[0].to(self.objective.device)
 
     def start(self, seed: int) -> Tensor:
         """A first vector for Lanczos: gradients of parts of the data with random weights.
@@ -130,12 +132,13 @@ class Hessian:
         for i in self.derivatives.mine:
             for weight, (batch, count) in zip(weights[i], cut(self.objective, *parts[i], each), strict=False):
                 found = self.derivatives.gradient(self.objective.parameters, batch, count)[0]
-                total += weight * count * self.layout.flatten(found)
+                for name, place in self.layout.slices().items():
+                    total[place] += weight * count * real(found.pop(name)).reshape(-1)
         self.derivatives.add_up(total)
         length = torch.linalg.vector_norm(total)
         if not torch.isfinite(length) or not length:
             return random
-        mixed: Tensor = total / length + random / torch.linalg.vector_norm(random)
+        mixed = total.div_(length).add_(random / torch.linalg.vector_norm(random))
         return mixed.to(random.dtype) if mixed.any() else random  # of one parameter, they may be opposite
 
     @property
@@ -214,7 +217,7 @@ class Hessian:
 
     def _line(self, probe: Tensor) -> Tensor:
         """The probe as long as theta*, so that a step along it is a relative displacement."""
-        theta = self.layout.flatten(self.objective.parameters)
+        theta = self.layout.whole(self.objective.parameters)
         line: Tensor = probe / torch.linalg.vector_norm(probe) * (float(torch.linalg.vector_norm(theta)) or 1.0)
         return line
 

@@ -8,9 +8,9 @@ a restart leaves in it needs no case of its own.
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscaper_hpc.digests import with_digest, without_digest
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
+from landscaper_hpc.objective.flat_layout import is_small, spans
 from landscaper_hpc.progress import Progress, silent
 
 Product = Callable[[Tensor], Tensor]
 Order = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
 SECONDS_BETWEEN_SAVES = 60.0
+_SECONDS_TO_SAVE = 3.0  # what takes longer, for it may be of a hundred gigabytes, is done as much more seldom
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ def mixture(largest: int, smallest: int) -> Order:
     return order
 
 
+def basis_size(n: int, dimension: int) -> int:
+    """How many vectors are held for n eigenpairs where nothing else is asked for: many need fewer products, few fit
+    beside a large model."""
+    return min(dimension, max(4 * n, 60) if is_small(dimension) else 2 * n + 6)
+
+
 def eigenpairs(
     product: Product,
     random: Callable[[int], Tensor],
@@ -73,7 +80,7 @@ def eigenpairs(
     tolerance: float,
     max_products: int,
     order: Order = by_magnitude,
-    start: Tensor | None = None,
+    start: Callable[[], Tensor] | None = None,
     basis: int | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
@@ -81,7 +88,7 @@ def eigenpairs(
     """The first n eigenpairs in `order` of a symmetric operator on a space of `dimension`.
 
     `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start, and
-    `start` the first vector where that is not random(0). Stops when every
+    `start()` the first vector where that is not random(0). Stops when every
     wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept.
     What is done is saved in the file `resume` every minute, and taken up from there: the result is the same, bit for
     bit. InputError where `max_products` is not enough, or the operator gives numbers that are not finite, or is zero.
@@ -90,10 +97,10 @@ def eigenpairs(
         raise InputError(
             f"directions.n is {n} but only {dimension} parameters move; ask for at most that many directions"
         )
-    m = min(dimension, basis or max(4 * n, 60))
+    m = min(dimension, basis or basis_size(n, dimension))
     # a run that goes on is known by random(0): a start that was computed may differ in its last bits
     state = _State.begin(random(0), m, start) if resume is None else _State.load(resume, random(0), m, start)
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), SECONDS_BETWEEN_SAVES
     while True:
         state.extend(product)
         progress(state.products, max_products)
@@ -108,9 +115,11 @@ def eigenpairs(
                 "raise directions.max_iterations or directions.tolerance"
             )
         state.advance(order, n, random)
-        if resume is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+        if resume is not None and time.monotonic() - saved > pause:
+            began = time.monotonic()
             state.save(resume)
             saved = time.monotonic()
+            pause = SECONDS_BETWEEN_SAVES * max(1.0, (saved - began) / _SECONDS_TO_SAVE)
 
 
 class _State:
@@ -122,31 +131,44 @@ class _State:
         self.eps = float(torch.finfo(q.dtype).eps)
 
     @classmethod
-    def begin(cls, first: Tensor, m: int, vector: Tensor | None = None) -> _State:
-        vector = first if vector is None else vector
+    def begin(cls, first: Tensor, m: int, vector: Callable[[], Tensor] | None = None) -> _State:
+        start = hashlib.sha256(memoryview(first.cpu().numpy()))  # type: ignore[arg-type]
+        start.update(str(m).encode())
+        given = first if vector is None else vector()  # which takes memory of its own, before there are others
         q = first.new_zeros(m + 1, len(first))
-        q[0] = vector / torch.linalg.vector_norm(vector)
-        start = hashlib.sha256(first.cpu().numpy().tobytes() + str(m).encode()).hexdigest()
-        return cls(q, np.zeros((m, m)), 0, 0, 0, start)
+        torch.div(given, torch.linalg.vector_norm(given), out=q[0])
+        return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest())
 
     @classmethod
-    def load(cls, path: Path, first: Tensor, m: int, vector: Tensor | None = None) -> _State:
+    def load(cls, path: Path, first: Tensor, m: int, vector: Callable[[], Tensor] | None = None) -> _State:
         """What the file holds, or a beginning where it is missing, damaged, or belongs to another start."""
         state = cls.begin(first, m, vector)
-        content = without_digest(path.read_bytes()) if path.exists() else None
-        if content is not None:
-            saved = torch.load(io.BytesIO(content), weights_only=True, map_location=first.device)
+        if not path.exists() or not _is_whole(path):
+            return state
+        with path.open("rb") as stream:
+            saved = json.loads(stream.readline())
             if saved["start"] == state.start:
-                state.q[: len(saved["q"])] = saved["q"]
-                state.t = saved["t"].cpu().numpy()
+                state.t = np.fromfile(stream, np.float64, m * m).reshape(m, m)
                 state.j, state.products, state.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
+                kind = first[:0].cpu().numpy().dtype
+                for row in state.q[: state.j + 1]:
+                    row.copy_(torch.from_numpy(np.fromfile(stream, kind, len(row))))
         return state
 
     def save(self, path: Path) -> None:
-        content = io.BytesIO()
-        numbers = {"j": self.j, "products": self.products, "breakdowns": self.breakdowns, "start": self.start}
-        torch.save({"q": self.q[: self.j + 1].clone(), "t": torch.from_numpy(self.t), **numbers}, content)
-        publish(path, with_digest(content.getvalue()))
+        """Row after row, and last the SHA-256 of it all: there may be no room for the vectors twice."""
+
+        def content() -> Iterator[bytes | memoryview]:
+            numbers = {"j": self.j, "products": self.products, "breakdowns": self.breakdowns, "start": self.start}
+            digest = hashlib.sha256()
+            for part in ((json.dumps(numbers) + "\n").encode(), self.t, *self.q[: self.j + 1]):
+                given = part.cpu().numpy() if isinstance(part, Tensor) else part
+                held = memoryview(given).cast("B")  # type: ignore[arg-type]
+                digest.update(held)
+                yield held
+            yield digest.digest()
+
+        publish(path, content())
 
     def extend(self, product: Product) -> None:
         """Apply the operator to the waiting row and orthogonalise, twice."""
@@ -154,9 +176,9 @@ class _State:
         w = product(q[j])
         self.products += 1
         h = q[: j + 1] @ w
-        w = w - h @ q[: j + 1]
+        w = _without(w, h, q[: j + 1])
         again = q[: j + 1] @ w
-        self.w = w - again @ q[: j + 1]
+        self.w = _without(w, again, q[: j + 1])
         self.beta = float(torch.linalg.vector_norm(self.w))
         self.t[: j + 1, j] = self.t[j, : j + 1] = (h + again).double().cpu().numpy()
         self.j += 1
@@ -201,16 +223,42 @@ class _State:
         if self.j == m:
             keep = min(m - 1, n + (m - n) // 2)
             kept = order(self.theta)[:keep]
-            self.q[:keep] = self._rotate(kept)
+            self._rotate(kept, self.q[:keep])
             self.t[:] = 0
             self.t[:keep, :keep] = np.diag(self.theta[kept])
             self.j = keep
         rows = self.q[: self.j]
-        self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows) if self.broke else self.w / self.beta
+        if self.broke:
+            self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows)
+        else:
+            torch.div(self.w, self.beta, out=self.q[self.j])
+        del self.w
 
-    def _rotate(self, which: NDArray[np.intp]) -> Tensor:
-        """Ritz vectors, shape (len(which), size)."""
-        return torch.from_numpy(self.s[:, which].T.copy()).to(self.q) @ self.q[: self.j]
+    def _rotate(self, which: NDArray[np.intp], out: Tensor | None = None) -> Tensor:
+        """Ritz vectors, shape (len(which), size), in new memory or that of the rows they are made of."""
+        s = torch.from_numpy(self.s[:, which].T.copy()).to(self.q)
+        rows = self.q[: s.shape[1]]
+        result = rows.new_empty(len(s), rows.shape[1]) if out is None else out
+        for span in spans(rows.shape[1], len(rows)):
+            result[:, span] = s @ rows[:, span]
+        return result
+
+
+def _without(vector: Tensor, shares: Tensor, rows: Tensor) -> Tensor:
+    """The vector, in its own memory, less so much of each of the rows."""
+    for span in spans(len(vector)):
+        vector[span] -= shares @ rows[:, span]
+    return vector
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file ends with the SHA-256 of all before."""
+    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    with path.open("rb") as stream:
+        while left > 0 and (part := stream.read(min(left, 1 << 24))):
+            digest.update(part)
+            left -= len(part)
+        return left == 0 and stream.read() == digest.digest()
 
 
 def _orthonormal(vector: Tensor, basis: Tensor) -> Tensor:

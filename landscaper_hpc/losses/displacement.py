@@ -11,18 +11,26 @@ from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective, Parameters
 
+_PARTIAL = 64 << 20
+"""Bytes of partial sums that are kept: of models so large that there is no room for more, the loss takes much longer
+than additions."""
+
 
 class Walk:
     """theta(alpha) for a sequence of points. Partial sums are shared between points with the same leading coordinates:
-    along the last axis of a grid a point costs one addition of a multiple. What a call returns are views, by name, of
-    memory that the next call overwrites."""
+    along the last axis of a grid a point of a small model costs one addition of a multiple. What a call returns are
+    views, by name, of memory that the next call overwrites."""
 
-    def __init__(self, objective: Objective, directions: Directions) -> None:
+    def __init__(self, objective: Objective, directions: Directions, memory: Tensor | None = None) -> None:
+        """`memory` (size,): where single points are put, if not in memory of its own."""
         self.layout = Layout.of(objective.parameters)
-        self._theta = self.layout.flatten(objective.parameters)
+        self._theta = self.layout.whole(objective.parameters)
         ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
-        self._u = self.layout.flatten(ordered)
-        self._partial = [self._theta.clone() for _ in range(len(self._u))]
+        self._u = self.layout.whole(ordered)
+        more = len(self._u) - 1
+        kept = more if more * self._theta.nbytes <= _PARTIAL else 0
+        self._partial = [torch.empty_like(self._theta) for _ in range(kept)]
+        self._partial.append(torch.empty_like(self._theta) if memory is None else memory)
         self._last: NDArray[np.float64] | None = None
         self._point = self.layout.unflatten(self._partial[-1])
         self._rows = self._theta.new_empty(0, len(self._theta))
@@ -30,6 +38,11 @@ class Walk:
 
     def one(self, alpha: NDArray[np.float64]) -> Parameters:
         """theta(alpha), tensors of shape (*shape)."""
+        if len(self._partial) < len(alpha):
+            before = self._theta
+            for a, u in zip(alpha.tolist(), self._u, strict=True):
+                before = torch.add(before, u, alpha=a, out=self._partial[0])
+            return self._point
         changed = 0
         if self._last is not None:
             while changed < len(alpha) - 1 and alpha[changed] == self._last[changed]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscaper_hpc.directions.directions import Directions
+from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.recording.slabs import shifted
@@ -48,12 +49,13 @@ def widen(objective: Objective, directions: Directions, points: NDArray[np.float
 
 def probes(objective: Objective) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Flat parameters, the plain loss there, and whether they are far from theta*: theta*, two points beside it, and,
-    where a range is known, corners of it and points between."""
+    where a range is known, corners of it and points between. All but theta* are put in the same memory."""
     known = _ranges.get(objective)
-    near = ((point, False) for point in shifted(objective))
-    far = () if known is None else ((_displaced(objective, known.directions, a), True) for a in _alphas(known))
-    remembered = {} if known is None else known.expected
     layout = Layout.of(objective.parameters)
+    memory = torch.empty_like(layout.whole(objective.parameters))
+    near = ((point, False) for point in shifted(objective, memory))
+    far = () if known is None else ((point, True) for point in _displaced(objective, known, memory))
+    remembered = {} if known is None else known.expected
     for i, (point, is_far) in enumerate(itertools.chain(near, far)):
         if i not in remembered:
             remembered[i] = objective.loss(layout.unflatten(point)).detach()
@@ -74,9 +76,8 @@ def _alphas(known: _Range) -> Iterator[NDArray[np.float64]]:
         yield known.low + share * (known.high - known.low)
 
 
-def _displaced(objective: Objective, directions: Directions, alpha: NDArray[np.float64]) -> Tensor:
-    params = dict(objective.parameters)
-    for i, a in enumerate(alpha.tolist()):
-        for name, p in params.items():
-            params[name] = torch.add(p, directions.vectors[name][i].to(p), alpha=a)
-    return Layout.of(objective.parameters).flatten(params)
+def _displaced(objective: Objective, known: _Range, memory: Tensor) -> Iterator[Tensor]:
+    walk = Walk(objective, known.directions, memory)
+    for alpha in _alphas(known):
+        walk.one(alpha)
+        yield memory

@@ -104,10 +104,13 @@ def _jumps(
     """Whether rounding alone moves the loss here by more than the tolerance: it is discontinuous, like an accuracy, or
     about to overflow."""
     layout = Layout.of(objective.parameters)
-    point = layout.flatten(walk.one(alpha))
+    point = layout.whole(walk.one(alpha))
     step = 32 * epsilon(objective.precision, objective.device)
-    for noise in layout.gaussian(_NEIGHBOURS, seed=1).to(point):
-        beside = _value(objective, layout.unflatten(torch.addcmul(point, point, noise, value=step)), j)
+    noise = torch.empty_like(point)
+    for i in range(_NEIGHBOURS):
+        layout.gaussian_row(i, _NEIGHBOURS, seed=1, out=noise)
+        params = layout.unflatten(torch.addcmul(point, point, noise, value=step, out=noise))
+        beside = _value(objective, params, j)
         if not _same(beside, expected, tolerance):
             log.info("the loss jumps at alpha = %s: rounding decides between %r and %r", alpha, beside, expected)
             return True

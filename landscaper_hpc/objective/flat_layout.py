@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,49 @@ from torch import Tensor
 # Every parameter starts at a multiple of 64 bytes (8 float64 or 16 float32 numbers): matrix kernels may round
 # differently for differently aligned operands, and a value must not depend on the row of the batch it is in.
 _ALIGN = 16
+
+# In float64 128 MB: what is smaller is computed as a whole, in the order that its bits have always had.
+_SMALL = 2**24
+_BLOCK = 2**19
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones, in the same memory; others as they are."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def is_small(size: int, rows: int = 1) -> bool:
+    """Whether so many vectors of this size may be held once more."""
+    return size * rows <= _SMALL
+
+
+def block_bytes(size: int, rows: int = 1) -> int:
+    """What working on so many vectors of this size takes beside them: some float64 copies of what is done at once."""
+    return 3 * 8 * min(size * rows, _SMALL if is_small(size, rows) else _BLOCK)
+
+
+def spans(size: int, rows: int = 1) -> Iterator[slice]:
+    """The parts of vectors of this `size`, of which so many `rows` are worked on together, that fit beside vectors
+    which fill a device; all at once where they are small."""
+    width = size if is_small(size, rows) else max(_BLOCK // rows // _ALIGN, 1) * _ALIGN
+    yield from (slice(start, min(start + width, size)) for start in range(0, max(size, 1), max(width, 1)))
+
+
+def lay_flat(parameters: Mapping[str, Tensor]) -> None:
+    """Have the tensors be views into one flat tensor, with the same numbers; they stay as they are where one of them
+    lies in an order of its own, which a loss may be made for."""
+    if not parameters or not all(type(p.data) is Tensor and p.is_contiguous() for p in parameters.values()):
+        return
+    layout = Layout.of(parameters)
+    first = next(iter(parameters.values())).detach()
+    flat = torch.empty(layout.size, dtype=first.real.dtype, device=first.device)
+    end = 0
+    for (name, place), view in zip(layout.slices().items(), layout.unflatten(flat).values(), strict=True):
+        flat[end : place.start] = 0
+        view.copy_(parameters[name].detach())
+        parameters[name].data = view  # one after the other: never twice all of them
+        end = place.stop
+    flat[end:] = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +101,25 @@ class Layout:
         flat = torch.zeros(*lead, self.size, dtype=first.real.dtype, device=first.device)
         for name, place in self.slices().items():
             p = parameters[name]
-            flat[..., place] = (torch.view_as_real(p) if p.is_complex() else p).reshape(*lead, -1)
+            flat[..., place] = real(p).reshape(*lead, -1)
+        return flat
+
+    def whole(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """As `flatten`, but no copy where the tensors are views into one flat tensor: not to be written into."""
+        (name, place), *_ = self.slices().items()
+        first = parameters[name]
+        lead = first.shape[: first.ndim - len(self.shapes[name])]
+        numbers = real(first)
+        held, offset = numbers.untyped_storage(), numbers.storage_offset()
+        needed = (offset + math.prod(lead) * self.size) * numbers.element_size()
+        if len(lead) > 1 or place.start or held.nbytes() < needed:
+            return self.flatten(parameters)
+        flat = torch.empty(0, dtype=numbers.dtype, device=numbers.device)
+        flat.set_(held, offset, (*lead, self.size), (self.size, 1)[-1 - len(lead) :])
+        for name, view in self.unflatten(flat).items():
+            p = parameters[name]
+            if p.data_ptr() != view.data_ptr() or p.stride() != view.stride() or p.dtype != view.dtype:
+                return self.flatten(parameters)
         return flat
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
@@ -72,10 +133,42 @@ class Layout:
                 result[name] = flat[..., place].view((*lead, *self.shapes[name]))
         return result
 
-    def gaussian(self, n: int, seed: int) -> Tensor:
-        """n standard normal flat vectors, shape (n, size), float64 on the CPU: the same on every device."""
-        generator = torch.Generator().manual_seed(seed)
-        flat = torch.zeros(n, self.size, dtype=torch.float64)
-        for place in self.slices().values():
-            flat[:, place] = torch.randn(n, place.stop - place.start, dtype=torch.float64, generator=generator)
+    def gaussian(self, n: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """n standard normal flat vectors, shape (n, size), on the CPU: the same on every device. They are drawn in
+        float64 and then rounded."""
+        flat = torch.zeros(n, self.size, dtype=dtype)
+        for place, start, numbers in self._drawn(n, seed):
+            rows = flat[:, place]
+            if numbers.numel() == rows.numel():
+                rows.copy_(numbers.view(rows.shape))
+                continue
+            while numbers.numel():
+                i, j = divmod(start, rows.shape[1])
+                part = numbers[: rows.shape[1] - j]
+                rows[i, j : j + len(part)] = part
+                numbers, start = numbers[len(part) :], start + len(part)
         return flat
+
+    def gaussian_row(self, i: int, n: int, seed: int, out: Tensor) -> Tensor:
+        """The i-th vector of `gaussian` written into `out` (size,), without the others beside it."""
+        flat = out.zero_()
+        for place, start, numbers in self._drawn(n, seed):
+            row = flat[place]
+            first, last = (min(max(at - start, 0), len(numbers)) for at in (i * len(row), (i + 1) * len(row)))
+            at = start + first - i * len(row)
+            if last > first:
+                row[at : at + last - first] = numbers[first:last]
+        return flat
+
+    def _drawn(self, n: int, seed: int) -> Iterator[tuple[slice, int, Tensor]]:
+        """For every parameter the numbers that its part of n vectors holds, row after row, in pieces: where it lies,
+        how many of them came before, and float64 numbers. torch draws normal numbers in groups of 16: pieces of whole
+        groups are what it would draw at once."""
+        generator = torch.Generator().manual_seed(seed)
+        for place in self.slices().values():
+            count, start = n * (place.stop - place.start), 0
+            while start < count:
+                left = count - start
+                piece = left if left < 2 * _BLOCK else _BLOCK
+                yield place, start, torch.randn(piece, dtype=torch.float64, generator=generator)
+                start += piece

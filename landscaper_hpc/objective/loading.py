@@ -79,6 +79,7 @@ def load_objective(
         task = load_task(task_file, options or {})
     tensors, notice = read_with_notice(checkpoint, naming.containers)
     left = load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
+    del tensors  # a large model has no room for them beside itself
     source = f"task file {task_file}"
     objective = Objective(
         task,

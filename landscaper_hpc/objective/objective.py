@@ -36,6 +36,7 @@ from landscaper_hpc.objective.data import (
 )
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
+from landscaper_hpc.objective.flat_layout import lay_flat
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
 from landscaper_hpc.objective.moving import matching, refuse_unmovable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
@@ -158,6 +159,8 @@ class Objective:
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = False  # a sparse gradient cannot be differentiated again; the values are the same
         cast_model(self.model, self.dtype, self.device)
+        if not self.sharded:  # so that theta* as one vector is no copy of it
+            lay_flat({name: p for name, p in self.model.named_parameters() if name in moving})
         self._bound = Bound(self.model, task.loss)
         self._shards = Sharded(self.model, moving, source) if self.sharded else None
         named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()

@@ -71,7 +71,7 @@ def mean_of(objective: Objective, pieces: Pieces) -> bool:
     """Whether the loss is the mean of the losses of the pieces, to rounding. A piece that the loss does not take, for
     its shape or its size, is none."""
     layout = Layout.of(objective.parameters)
-    points = [layout.unflatten(point) for point in shifted(objective)]
+    points = (layout.unflatten(point) for point in shifted(objective))
     return all(_agree(objective, params, pieces, objective.loss(params).detach()) for params in points)
 
 
@@ -96,10 +96,13 @@ def _agree(objective: Objective, params: Mapping[str, Tensor], pieces: Pieces, w
     return torch.allclose(mean, whole, rtol=tolerance, atol=0, equal_nan=True)
 
 
-def shifted(objective: Objective) -> Iterator[Tensor]:
-    """theta* and two parameters near it, flat: where ways to compute the loss are compared."""
+def shifted(objective: Objective, memory: Tensor | None = None) -> Iterator[Tensor]:
+    """theta* and two parameters near it, flat: where ways to compute the loss are compared. The second takes the memory
+    of the first, which may be given (size,)."""
     layout = Layout.of(objective.parameters)
-    theta = layout.flatten(objective.parameters)
+    theta = layout.whole(objective.parameters)
     yield theta
-    for shift in layout.gaussian(2, seed=0).to(theta):
-        yield theta + 1e-3 * theta.std() * shift
+    scale = 1e-3 * theta.std()
+    beside = torch.empty_like(theta) if memory is None else memory
+    for i in range(2):
+        yield layout.gaussian_row(i, 2, seed=0, out=beside).mul_(scale).add_(theta)

@@ -19,7 +19,7 @@ the metadata of what is in it, which hold the arrays' own hashes, are under one 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,15 +211,27 @@ class LandscapeStore(ShardedLosses):
         InputError
             Where it is damaged.
         """
-        vectors, hessian = {}, {}
+        hessian = {}
+        for key in self._sealed:
+            group, _, array = key.partition("/")
+            if array and group == layout.HESSIAN:
+                hessian[array] = self._load(key)
+        return StoredDirections(dict(self.direction_vectors()), self.gram(), hessian)
+
+    def direction_vectors(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The `vectors` of `directions` one after the other, with the parameter's name: all may not fit beside a copy.
+
+        `InputError` where one is damaged.
+        """
         for key, document in self._sealed.items():
             group, _, array = key.partition("/")
             if array and group == layout.DIRECTIONS:
-                vectors[document["attributes"]["parameter"]] = self._load(key)
-            elif array and group == layout.HESSIAN:
-                hessian[array] = self._load(key)
-        gram = zarr_files.nested_attributes(self._sealed[layout.DIRECTIONS]["attributes"])["gram"]
-        return StoredDirections(vectors, np.array(gram, dtype=np.float64), hessian)
+                yield document["attributes"]["parameter"], self._load(key)
+
+    def gram(self) -> NDArray[np.float64]:
+        """Inner products of the directions, (n, n)."""
+        found = zarr_files.nested_attributes(self._sealed[layout.DIRECTIONS]["attributes"])["gram"]
+        return np.array(found, dtype=np.float64)
 
     def write_tree(
         self,

@@ -77,6 +77,12 @@ class DirectionsConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     tolerance: float = Field(1e-3, gt=0, lt=1, description="largest residual |Hv - λv| / |λ| of an eigenpair")
     max_iterations: int = Field(200, ge=2, description="most Hessian-vector products")
+    basis: int | None = Field(
+        None,
+        ge=2,
+        description="vectors as large as the parameters that Lanczos holds at once: fewer take less memory and more "
+        "products; default 60 or 4 n, above 16.7 million parameters 2 n + 6",
+    )
     file: FileName | None = None
     trajectory: list[FileName] = Field([], description="checkpoints of a training run, for their principal components")
     through: list[FileName] = Field(
@@ -85,9 +91,9 @@ class DirectionsConfig(Strict):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Studies without a plane are what they were before there were planes."""
+        """Studies without a plane or a basis are what they were before there were any."""
         found: dict[str, Any] = write(self)
-        return {key: value for key, value in found.items() if key != "through" or value}
+        return {key: value for key, value in found.items() if key not in ("through", "basis") or value}
 
     @model_validator(mode="after")
     def _consistent(self) -> DirectionsConfig:
@@ -104,6 +110,10 @@ class DirectionsConfig(Strict):
             raise ValueError(f"there is one gradient: kind: gradient needs n: 1; found {self.n}")
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("give 'file' with kind: file, and only then")
+        if self.basis is not None and (self.kind != "hessian" or self.solver != "lanczos"):
+            raise ValueError("basis is that of Lanczos; use it with kind: hessian and solver: lanczos")
+        if self.basis is not None and self.basis < self.n + 2:
+            raise ValueError(f"basis must be n + 2 or more, {self.n + 2}; found {self.basis}")
         if self.solver == "pyhessian" and (self.kind != "hessian" or self.which != "magnitude"):
             raise ValueError("solver: pyhessian finds the largest |λ|; use it with kind: hessian and which: magnitude")
         if isinstance(self.which, Mixture) and self.which.largest + self.which.negative != self.n:

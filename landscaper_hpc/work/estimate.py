@@ -26,6 +26,7 @@ from landscaper_hpc.work.hangs import loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
+from landscaper_hpc.work.memory import Sizes, Stage, stages
 from landscaper_hpc.work.points import known_at
 from landscaper_hpc.work.trial import try_out
 
@@ -68,6 +69,8 @@ class Estimate:
     """How many of them one process evaluates once, on all data."""
     batches_of_data: tuple[int, int]
     """Of how many batches the study's loss is, and how many the data have."""
+    memory: list[Stage]
+    """Bytes that one process holds at most, without what the loss holds between its operations."""
     assumed: str = ""
     """What `points` is predicted from where only lowest parts are evaluated."""
 
@@ -106,6 +109,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     trees = [_tree(item) for item in landscapes] if study.confirm or study.error_bars else []
     measured = _measure(study, site, study.checkpoints[0], folder)
     parameters, tensors, itemsize, batch, rate = measured[:5]
+    memory = stages(study, measured.sizes, measured.dimension, batch)
     followed = checked = 0
     if study.confirm is not None:  # a grid of N points has at most N / 2 minima
         followed = sum(min(study.confirm.minima, _minima(tree, grid)) for tree in trees)
@@ -138,6 +142,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
             checked=0,
             checks_per_second=0.0,
             batches_of_data=measured.batches,
+            memory=memory,
             assumed="; ".join(sorted({said for _, said in predicted})),
         )
     return Estimate(
@@ -159,6 +164,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         checked=checked,
         checks_per_second=measured.checks,
         batches_of_data=measured.batches,
+        memory=memory,
     )
 
 
@@ -228,11 +234,14 @@ class _Measured(NamedTuple):
     gradients: float
     checks: float
     batches: tuple[int, int]
+    sizes: Sizes
+    dimension: int
 
 
 def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> _Measured:
     """Sizes, and per second of one process: points, gradients, and losses on all data, where those are asked for."""
     from landscaper_hpc.losses.evaluate import losses
+    from landscaper_hpc.objective.flat_layout import Layout
 
     landscape = Landscape(study, checkpoint, StudyFolder(folder), site, run="plan")
     if study.train is not None and not landscape.file.exists():
@@ -256,7 +265,9 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
             checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
     tensors = list(objective.parameters.values())
     size = sum(t.numel() for t in tensors)
-    return _Measured(size, len(tensors), tensors[0].element_size(), batch, rate, gradients, checks, batches)
+    dimension, sizes = Layout.of(objective.parameters).dimension, Sizes.of(objective, study.directions.n)
+    itemsize = tensors[0].element_size()
+    return _Measured(size, len(tensors), itemsize, batch, rate, gradients, checks, batches, sizes, dimension)
 
 
 @in_words()

@@ -12,6 +12,7 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import RECORDED, loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.watch import Limit
 
 if TYPE_CHECKING:
@@ -87,18 +88,24 @@ def _start(landscape: Landscape) -> Worker:
     import torch
 
     from landscaper_hpc.directions.directions import Directions
+    from landscaper_hpc.objective.flat_layout import Layout
 
     store = landscape.open()
     store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
     objective = load(landscape)
+    refuse_too_large(landscape, objective)
     with refused_if_it_hangs(landscape, objective, RECORDED):
         identity.prove(landscape, store, objective)
-    stored = store.directions()
+    layout, gram = Layout.of(objective.parameters), store.gram()
+    flat = torch.zeros(len(gram), layout.size, dtype=objective.dtype, device=objective.device)
+    vectors = layout.unflatten(flat)
+    for name, values in store.direction_vectors():
+        vectors[name].copy_(torch.from_numpy(values))
     directions = Directions(
-        vectors={name: torch.from_numpy(stored.vectors[name]).to(p.device) for name, p in objective.parameters.items()},
+        vectors=vectors,
         kind=landscape.study.directions.kind,
         normalization=landscape.study.directions.normalization,
-        gram=stored.gram,
+        gram=gram,
     )
     return _proved(landscape, store, objective, directions)
 

@@ -24,6 +24,7 @@ from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, worker_for
+from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
@@ -81,6 +82,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     progress = _beating(landscape, progress, f"directions of {landscape.name}")
     forget()
     objective = load(landscape)
+    refuse_too_large(landscape, objective)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
         _, notices, narrowed = identity.prove_objective(landscape, objective)

@@ -15,6 +15,7 @@ from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
+from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.tasks import chosen_grid, tried
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def try_out(landscape: Landscape) -> Trial:
 
     study = landscape.study
     objective = load(landscape)
+    refuse_too_large(landscape, objective)
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
         loss, notices, _ = identity.prove_objective(landscape, objective)

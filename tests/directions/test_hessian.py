@@ -201,7 +201,7 @@ def test_gradients_of_parts_of_the_data_are_a_better_start() -> None:
         optimizer.step()
     hessian = Hessian(Objective(Task(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), (x, y))))
     spent = []
-    for starts in ((None, None), (hessian.start(0), hessian.start(1))):
+    for starts in ((None, None), (lambda: hessian.start(0), lambda: hessian.start(1))):
         options = {"tolerance": 1e-4, "max_products": 300}
         size = hessian.layout.dimension
         found = [eigenpairs(hessian.__matmul__, hessian.random, size, 4, start=start, **options) for start in starts]

@@ -35,6 +35,7 @@ def directions(study: Study, objective: Objective, progress: Progress, resume: P
         select=mixture(config.which.largest, config.which.negative)
         if isinstance(config.which, Mixture)
         else {"magnitude": by_magnitude, "negative": most_negative}[config.which],
+        basis=config.basis,
         resume=resume,
         progress=progress,
     )

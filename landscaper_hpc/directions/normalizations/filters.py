@@ -6,17 +6,17 @@ Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018, section 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from landscaper_hpc.directions.normalizations.layer import as_long_as
+from landscaper_hpc.directions.normalizations.layer import make_as_long_as
 from landscaper_hpc.objective.flat_layout import Layout
 
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size), filter by filter as long as theta."""
-    result = torch.zeros_like(flat)
     for name, place in layout.slices().items():
         if len(layout.shapes[name]) > 1:
-            result[:, place] = as_long_as(flat[:, place], theta[place], layout.shapes[name][0])
-    return result
+            make_as_long_as(flat[:, place], theta[place], layout.shapes[name][0])
+        else:
+            flat[:, place] = 0
+    return flat

@@ -8,21 +8,24 @@ model's parameters move: with frozen ones it takes tensors for each other's dire
 from __future__ import annotations
 
 import math
+from functools import partial
 
-import torch
 from torch import Tensor
 
+from landscaper_hpc.directions.normalizations import change, lengths
 from landscaper_hpc.objective.flat_layout import Layout
 
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
-    """Flat float64 vectors (n, size) scaled as Landscaper scales them: its `normalize_direction` and the scaling
+    """Flat vectors (n, size) scaled as Landscaper scales them: its `normalize_direction` and the scaling
     after it."""
-    result = torch.zeros_like(flat)
     for name, place in layout.slices().items():
-        entries = math.prod(layout.shapes[name])
-        lengths = torch.linalg.vector_norm(flat[:, place], dim=1, keepdim=True)
-        result[:, place] = flat[:, place] * math.sqrt(entries) / (lengths + 1e-10)
-    whole = torch.linalg.vector_norm(result, dim=1, keepdim=True)
-    found: Tensor = result * (torch.linalg.vector_norm(theta) / whole)
-    return found
+        root = math.sqrt(math.prod(layout.shapes[name]))
+        change(flat[:, place], partial(_to_root, root, lengths(flat[:, place])))
+    factor = lengths(theta) / lengths(flat)
+    change(flat, lambda u: u * factor)
+    return flat
+
+
+def _to_root(root: float, length: Tensor, part: Tensor) -> Tensor:
+    return part * root / (length + 1e-10)

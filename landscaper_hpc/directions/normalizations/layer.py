@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.directions.normalizations import change, lengths
+from landscaper_hpc.objective.flat_layout import Layout, spans
 
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size), tensor by tensor as long as theta."""
-    result = torch.zeros_like(flat)
     for place in layout.slices().values():
-        result[:, place] = as_long_as(flat[:, place], theta[place], 1)
-    return result
+        make_as_long_as(flat[:, place], theta[place], 1)
+    return flat
 
 
-def as_long_as(u: Tensor, theta: Tensor, rows: int) -> Tensor:
+def make_as_long_as(u: Tensor, theta: Tensor, rows: int) -> None:
     """Vectors (n, m), each cut in `rows` parts of which every one gets the length of its part of theta (m,); what is
     zero in either stays so."""
-    parts = u.reshape(len(u), rows, u.shape[1] // max(rows, 1))
-    target = torch.linalg.vector_norm(theta.reshape(rows, parts.shape[2]), dim=1, keepdim=True)
-    length = torch.linalg.vector_norm(parts, dim=2, keepdim=True)
-    scaled: Tensor = torch.where(length > 0, parts / length, 0.0) * target
-    return scaled.reshape(u.shape)
+    m = u.shape[1] // max(rows, 1)
+    for span in spans(rows, len(u) * m):
+        parts, own = u.view(len(u), rows, m)[:, span], theta.view(rows, m)[span]
+        target, length = lengths(own), lengths(parts)
+        change(parts, partial(_as_long, target, length))
+
+
+def _as_long(target: Tensor, length: Tensor, parts: Tensor) -> Tensor:
+    return torch.where(length > 0, parts / length, 0.0) * target

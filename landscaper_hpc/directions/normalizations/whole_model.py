@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from landscaper_hpc.directions.normalizations import unit
+from landscaper_hpc.directions.normalizations import change, lengths
 from landscaper_hpc.objective.flat_layout import Layout
 
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size) as long as theta."""
-    result: Tensor = unit.scaled(flat, layout, theta) * torch.linalg.vector_norm(theta)
-    return result
+    length, whole = lengths(flat), lengths(theta)
+    change(flat, lambda u: u / length * whole)
+    return flat

@@ -1,0 +1,185 @@
+"""How much memory a study takes, before anything is spent. A test holds the formulas against measured peaks.
+
+P are the bytes of the parameters that move. What the loss itself holds between its operations comes on top, as does
+what a process takes before it has a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from landscaper_hpc.directions.from_study import needs_hessian
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.work.landscape import Landscape
+
+if TYPE_CHECKING:
+    from landscaper_hpc.objective.objective import Objective
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of what a process holds, in bytes: `moving`, the parameters that move; `wide`, the same in float64; `others`,
+    what else there is of model and data; `largest`, of the largest tensor that moves; `work`, what is computed at
+    once."""
+
+    moving: int
+    wide: int
+    others: int
+    largest: int
+    work: int
+
+    @classmethod
+    def of(cls, objective: Objective, n: int) -> Sizes:
+        from torch import Tensor
+        from torch.utils import _pytree as pytree
+
+        from landscaper_hpc.objective.flat_layout import Layout, block_bytes
+
+        tensors = list(objective.parameters.values())
+        size = Layout.of(objective.parameters).size
+        held = [*objective.model.parameters(), *objective.model.buffers()]
+        data = [leaf for leaf in pytree.tree_leaves(list(objective.batches)) if isinstance(leaf, Tensor)]
+        moving = sum(p.nbytes for p in tensors)
+        return cls(
+            moving=moving,
+            wide=8 * size,
+            others=max(sum(t.nbytes for t in [*held, *data]) - moving, 0),
+            largest=max(p.nbytes for p in tensors),
+            work=block_bytes(size, n),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one process holds at most in a stage, in bytes, on the device of its model, and beside it in the host's
+    memory where that is another."""
+
+    name: str
+    device: int
+    host: int
+
+
+def stages(study: Study, sizes: Sizes, dimension: int, batch: int = 1) -> list[Stage]:
+    """The stages of a study in their order; `dimension` is the number of real numbers that move, `batch` that of points
+    that are evaluated at once."""
+    n, p, rest = study.directions.n, sizes.moving, sizes.others
+    # tried once with copies of everything; and displaced, to see what it depends on
+    found = [Stage("loading", rest + max(2 * (p + rest) - rest, 3 * p), 2 * (p + rest))]
+    kind = study.directions
+    if kind.kind == "hessian" and kind.solver == "lanczos":
+        found.append(Stage("directions", rest + hessian_bytes(sizes, n, basis_of(study, dimension)), n * p))
+    else:
+        # random ones are drawn, and written, on the host
+        found.append(Stage("directions", rest + random_bytes(sizes, n), n * p + sizes.work))
+    if study.hessian.trace_products:
+        k = min(study.hessian.trace_products // 2, dimension)
+        found.append(Stage("trace", rest + (n + 4 * k + 1) * p, 0))
+    if study.hessian.density_probes:
+        found.append(Stage("density", rest + (n + study.hessian.density_steps + 2) * p + 2 * sizes.wide, 0))
+    batch = batch if study.batch == "auto" else study.batch
+    found.append(Stage("evaluation", rest + evaluation_bytes(sizes, n, batch), n * sizes.largest))
+    return found
+
+
+def basis_of(study: Study, dimension: int) -> int:
+    """How many vectors Lanczos holds for this study."""
+    from landscaper_hpc.directions.lanczos import basis_size
+
+    return min(dimension, study.directions.basis or basis_size(study.directions.n, dimension))
+
+
+def evaluation_bytes(sizes: Sizes, n: int, batch: int = 1) -> int:
+    """theta*, n directions and the points that are evaluated at once."""
+    return (n + 1 + batch) * sizes.moving + (sizes.work if batch == 1 else sizes.moving)
+
+
+def random_bytes(sizes: Sizes, n: int) -> int:
+    """theta* and n directions, which are drawn, made orthonormal and scaled in their own memory."""
+    return (n + 1) * sizes.moving + 2 * sizes.work
+
+
+def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
+    """theta*, the basis with the vector that waits, a batch's gradient and its derivative, a sum in float64, and what a
+    backward pass holds of one tensor meanwhile; before there is a basis, a proof with differences of gradients; at last
+    the directions beside the basis."""
+    p, product = sizes.moving, 2 * sizes.moving + sizes.wide + 3 * sizes.largest
+    return max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + sizes.work
+
+
+# ---- what there is --------------------------------------------------------------------------------------------------
+
+
+def refuse_too_large(landscape: Landscape, objective: Objective) -> None:
+    """`InputError` where a stage needs more memory than this device, or this node for all its processes, has."""
+    from landscaper_hpc.objective.flat_layout import Layout
+
+    study, sizes = landscape.study, Sizes.of(objective, landscape.study.directions.n)
+    dimension = Layout.of(objective.parameters).dimension
+    for stage in stages(study, sizes, dimension):
+        for place, needed, room in _needs(landscape, objective, stage):
+            if needed > room:
+                ways = "; ".join(_ways(landscape, stage, sizes, dimension))
+                raise InputError(
+                    f"{landscape}: {stage.name} takes {bytes_in_words(needed)} in one process, {place} has "
+                    f"{bytes_in_words(room)} for it ({bytes_in_words(sizes.moving)} of parameters move); {ways}"
+                )
+
+
+def _needs(landscape: Landscape, objective: Objective, stage: Stage) -> Iterator[tuple[str, int, int]]:
+    """Where, how much is needed, and how much there is for one process."""
+    import torch
+
+    site = landscape.site
+    workers = site.worker_count() if site.executor == "local" and stage.name == "evaluation" else 1
+    on_host = stage.host
+    if objective.device.type == "cuda":
+        share = -(-workers // max(torch.cuda.device_count(), 1)) if site.device == "cuda" else workers
+        total = torch.cuda.get_device_properties(objective.device).total_memory
+        yield f"the GPU {objective.device}", stage.device, total // share
+    else:
+        on_host = stage.device
+    shared = "this machine" if workers == 1 else f"each of {workers} processes of this machine"
+    yield shared, on_host, host_memory() // workers
+
+
+def _ways(landscape: Landscape, stage: Stage, sizes: Sizes, dimension: int) -> Iterator[str]:
+    """What may be done about it."""
+    study, n = landscape.study, landscape.study.directions.n
+    if stage.name == "directions" and needs_hessian(study) and (basis := basis_of(study, dimension)) > n + 2:
+        least = bytes_in_words(sizes.others + hessian_bytes(sizes, n, n + 2))
+        yield f"hold fewer basis vectors (directions.basis: {n + 2} takes {least}, {basis} are asked for)"
+    if stage.name == "directions" and study.directions.kind == "hessian":
+        yield f"take random directions, which take {bytes_in_words(sizes.others + random_bytes(sizes, n))}"
+    if stage.name in ("trace", "density"):
+        yield "leave hessian.trace_products and hessian.density_probes out, or ask for less"
+    if stage.name == "evaluation" and landscape.site.executor == "local" and landscape.site.worker_count() > 1:
+        yield "use fewer processes (--workers 1)"
+    yield "move fewer parameters (only: a layer)"
+    if n > 1:
+        yield "ask for fewer directions"
+    yield "use a device or node with more memory"
+
+
+def host_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process is in."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(file).read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def bytes_in_words(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
