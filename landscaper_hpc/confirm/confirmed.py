@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm.descents import Descents, curvatures
 from landscaper_hpc.confirm.ends import CLOSE, KINDS, End, pressed
+from landscaper_hpc.confirm.joins import Sets, nearest
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.rows import What, saddle_of, searching
 from landscaper_hpc.confirm.saddles import Saddle
@@ -134,7 +135,7 @@ def _joined(
         if not new[-1].any():
             break
     if new:
-        more = _nearest(np.array([end.point for end in descents.ends]), wanted[:, 1:])
+        more = nearest(np.array([end.point for end in descents.ends]), wanted[:, 1:])
         points = np.array([[descents.ends[i].point for i in pair] for pair in more]).reshape(-1, 2, grid.ndim)
         wanted = np.concatenate([wanted, np.insert(more, 0, -1, axis=1)])
         over = np.concatenate([over, points.mean(axis=1)])
@@ -158,18 +159,6 @@ def _joined(
     return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost), new
 
 
-def _nearest(points: Array, joined: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which of some ends (m, n) to join besides, so that all hang together: the nearest of those apart, (k, 2)."""
-    component = _Sets(len(points))
-    for a, b in joined.tolist():
-        component.join(a, b)
-    first, last = np.triu_indices(len(points), 1)
-    apart = np.linalg.norm(points[first] - points[last], axis=1) if len(first) else np.empty(0)
-    order = np.argsort(apart, kind="stable").tolist()
-    more = [(int(first[i]), int(last[i])) for i in order if component.join(int(first[i]), int(last[i]))]
-    return np.array(more, np.int64).reshape(-1, 2)
-
-
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:
     """Vertices of the grid in steps, (k, n)."""
     return np.stack(np.unravel_index(ids, tuple(shape)), axis=1).astype(np.float64).reshape(len(ids), len(shape))
@@ -180,7 +169,7 @@ def _passes(tree: MergeTree, of: NDArray[np.int64]) -> NDArray[np.int64]:
     of ends only, by Kruskal."""
     dying = np.flatnonzero((tree.parent >= 0) & np.isfinite(tree.death_value))
     dying = dying[np.lexsort((tree.death[dying], tree.death_value[dying]))]
-    component = _Sets(int(of.max(initial=-1)) + 1)
+    component = Sets(int(of.max(initial=-1)) + 1)
     found = []
     for child in dying.tolist():
         a, b = int(of[child]), int(of[tree.parent[child]])
@@ -211,27 +200,10 @@ def _placed(descents: Descents, box: Box, found: Sequence[Saddle | None], before
 
 def _unjoined(passes: Sequence[_Pass], wanted: NDArray[np.int64], count: int) -> list[int]:
     """Which of the wanted joins (k, 2) no passes make, when those before it are made."""
-    component = _Sets(count)
+    component = Sets(count)
     for one in passes:
         component.join(one.first, one.last)
     return [i for i, (a, b) in enumerate(wanted.tolist()) if component.join(a, b)]
-
-
-class _Sets:
-    def __init__(self, count: int) -> None:
-        self._of = list(range(count))
-
-    def _root(self, i: int) -> int:
-        while self._of[i] != i:
-            self._of[i] = self._of[self._of[i]]
-            i = self._of[i]
-        return i
-
-    def join(self, a: int, b: int) -> bool:
-        """Whether they were apart."""
-        a, b = self._root(a), self._root(b)
-        self._of[max(a, b)] = min(a, b)
-        return a != b
 
 
 def _assembled(
