@@ -53,7 +53,8 @@ EXPERIMENT = Experiment(
     ],
     remarks=[
         "Fragile, though reproduced by the rule above. On every second point of the grid ρ is +0.03, which has "
-        "the sign and nothing more; six settings carry one test. The region was not chosen blindly: of 0.5, 1 and 2 times the "
+        "the sign and nothing more; six settings carry one test. "
+        "The region was not chosen blindly: of 0.5, 1 and 2 times the "
         "parameters' length, looked at for seed 0 of the levels 0 and 60, 0.5 was taken as the smallest, with several "
         "minima; in the other two SMAD of these two landscapes was in the opposite order. So this is of one region, "
         "and says little of others. The landscapes were made while the command that makes sweeps was being written; "
