@@ -44,7 +44,8 @@ def user_module(file: Path) -> Iterator[ModuleType]:
         if str(file.parent) in sys.path:  # unless the file itself took it away
             sys.path.remove(str(file.parent))
         for name in set(sys.modules) - known - {module.__name__}:
-            places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", ())]
+            own = getattr(sys.modules[name], "__dict__", {})  # some of torch's modules make up any attribute
+            places = [own.get("__file__"), *own.get("__path__", ())]
             if any(place is not None and is_local(Path(place), [file.parent]) for place in places):
                 del sys.modules[name]
 
