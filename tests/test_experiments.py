@@ -82,10 +82,15 @@ def test_one_run_of_another_order_of_magnitude_does_not_decide() -> None:
     assert found.effect.size == pytest.approx(-(30 - 6) / 36)
 
 
-def test_an_effect_with_another_sign_on_a_coarser_grid_is_undecided() -> None:
+def test_an_effect_that_is_another_on_a_coarser_grid_is_undecided() -> None:
     (found,) = judge(rows(smad=APART, **{"smad@2": APART, "smad@4": APART[::-1]}), claim())
     assert found.elsewhere == (("on every 4th point", 1.0), ("on every second point", -1.0))
-    assert (found.verdict, found.why) == (UNDECIDED, "the sign is another, or none, on every 4th point")
+    assert (found.verdict, found.why) == (UNDECIDED, "not half as large, or of the other sign, on every 4th point")
+    less = [6.0, 7, 8, 9, 4, 5, 0, 1, 2, 3, 10, 11]
+    (found,) = judge(rows(smad=APART, **{"smad@2": less}), claim())
+    ((_, size),) = found.elsewhere
+    assert size * found.effect.size > 0
+    assert found.verdict == UNDECIDED
 
 
 def test_a_trend_with_a_number_of_the_grid_is_looked_at_with_both_of_the_nested_one() -> None:
@@ -99,7 +104,7 @@ def test_confirmed_minima_and_for_smad_the_mean_climb_must_agree() -> None:
     found = rows(smad=APART, mean_climb=APART, confirmed_smad=[1.0] * 12)
     (one,) = judge(found, claim())
     assert one.elsewhere == (("for confirmed minima", 0.0), ("for mean climb", -1.0))
-    assert one.why == "the sign is another, or none, for confirmed minima"
+    assert one.why == "not half as large, or of the other sign, for confirmed minima"
 
 
 def test_p_values_are_of_all_claims_of_the_study() -> None:

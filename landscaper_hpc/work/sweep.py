@@ -91,7 +91,7 @@ class Sweep(Campaign):
             plan.landscapes[0].leases.remove()
         shutil.rmtree(self.inside.leases, ignore_errors=True)
         inside, places = SweepFolder(self.folder), {}
-        for entry in self.entries:
+        for entry in read_sweep(self.folder).entries:  # jobs know only the studies that are not finished
             study = inside.study(entry.name)
             for name in entry.landscapes if study.finished() else ():
                 places[entry.name if len(entry.landscapes) == 1 else f"{entry.name}/{name}"] = (study.store, name)

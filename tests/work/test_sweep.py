@@ -29,6 +29,7 @@ from landscaper_hpc.orchestrate import run_campaign
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
 from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.work import answering
+from landscaper_hpc.work.handover import hand_over, taken_over
 from landscaper_hpc.work.sweep import Studies, Sweep
 from tests.report.test_page import Page
 
@@ -280,6 +281,19 @@ def test_killed_in_the_middle_it_tells_what_is_missing_and_goes_on(
     again = command(*arguments)
     assert again.returncode == 0, again.stderr
     assert of_sweep(tmp_path / "sweep") == of_sweep(expected)
+
+
+@pytest.mark.processes  # so that its page is painted, as that of the fixture
+def test_a_job_concludes_a_sweep_as_its_client_does(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """What it is handed over holds only the studies that are not finished."""
+    file, expected = undisturbed
+    folder = shutil.copytree(file.parents[1], tmp_path / "copy") / "sweep"
+    for name in ("distances.csv", "sweep.csv", "sweep.parquet", "sweep.html"):
+        (folder / name).unlink()
+    config = SweepConfig.load(folder.parent / "study" / file.name)
+    handed = hand_over(Sweep.open(config, SITE, folder), SITE, tmp_path / "jobs")
+    taken_over(*handed).conclude()
+    assert of_sweep(folder) == of_sweep(expected)
 
 
 def test_added_checkpoints_are_all_that_is_run(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a claim stands: an effect's sign, its exact p-value, and whether the sign is the same on coarser grids.
+"""Whether a claim stands: an effect's sign, its exact p-value, and whether it is much the same on coarser grids.
 
 Groups are compared by ranks, so that one run of a quantity that spans orders of magnitude does not decide: Cliff's δ
 with the interval of R. Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.05
+HALF = 0.5
+"""How much of an effect must be there on coarser grids: its sign alone chance gives every second time."""
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided at this size"
 CONFIRMED = {
     "n_minima": "confirmed_minima",
@@ -63,8 +65,13 @@ class Judged:
 
     @property
     def holds(self) -> bool:
-        """Whether the sign is the same everywhere else."""
-        return all(size * self.effect.size > 0 for _, size in self.elsewhere)
+        """Whether everywhere else the effect has the same sign and is at least half as large."""
+        return not self._against
+
+    @property
+    def _against(self) -> list[str]:
+        size = self.effect.size
+        return [where for where, other in self.elsewhere if not other * math.copysign(1, size) >= HALF * abs(size) > 0]
 
     @property
     def verdict(self) -> str:
@@ -81,8 +88,7 @@ class Judged:
             few = self.tests * self.effect.least_p >= LEVEL
             return "so few runs cannot decide it" if few else "chance may have made it"
         if not self.holds:
-            against = [where for where, size in self.elsewhere if not size * self.effect.size > 0]
-            return f"the sign is another, or none, {', '.join(against)}"
+            return f"not half as large, or of the other sign, {', '.join(self._against)}"
         return "as claimed" if self.verdict == REPRODUCED else "the opposite of the claim"
 
     def as_json(self) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Made by `python workflow/run.py {found['study']} --size {found['size']}`: {found['seeds']} seeds of each "
         "condition. p-values are exact, or of 99,999 random arrangements, after all "
         f"{max((claim['tests'] for claim in found['claims']), default=0)} tests of this page (Holm 1979). *Reproduced* "
-        f"and *not reproduced* (the opposite) need p < {LEVEL} and the same sign on every nested grid and for "
-        "confirmed minima. All else is undecided at this size.",
+        f"and *not reproduced* (the opposite) need p < {LEVEL} and at least half the effect on every nested grid "
+        "and for confirmed minima. All else is undecided at this size.",
         "",
         "| claim | the paper's numbers | tested here | numbers here: mean ± sd (lowest to highest), runs "
         "| effect (95 %) | p | elsewhere | verdict |",
@@ -130,9 +130,9 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
         "",
         "The effect is Cliff's δ between two groups of runs, or Spearman's ρ; in the picture it is to the right "
         "where it is as claimed. "
-        "*Reproduced* needs p < 0.05 after all claims of its study, and the same sign on every nested grid and for "
-        "confirmed minima; *not reproduced* the same of the opposite. Made by `python workflow/verdicts.py` from each "
-        "study's results.json.",
+        "*Reproduced* needs p < 0.05 after all claims of its study, and at least half the effect on every nested grid "
+        "and for confirmed minima; *not reproduced* the same of the opposite. Made by `python workflow/verdicts.py` "
+        "from each study's results.json.",
         "",
     ]
     for found in all_:
