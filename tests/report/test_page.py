@@ -414,6 +414,7 @@ def test_many_checkpoints_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.thorough
+@pytest.mark.slow
 def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     fields = {f"step_{i}": rough(21, 21) * random.uniform(0.5, 1, (21, 21)) for i in range(50)}
