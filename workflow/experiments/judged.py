@@ -201,6 +201,8 @@ def _of_groups(claim: Claim, test: Groups, rows: pd.DataFrame, same: Sequence[st
         sides.append(of.to_numpy())
     a, b = sides
     numbers = tuple(_spread(named(g), v) for g, v in zip((test.first, test.second), sides, strict=True))
+    if empty := [named(group) for group, side in zip((test.first, test.second), sides, strict=True) if not len(side)]:
+        return Effect(n=(len(a), len(b)), numbers=numbers, why=f"not measured: no run with {' or '.join(empty)}")
     if min(len(a), len(b)) < 2:
         return Effect(n=(len(a), len(b)), numbers=numbers, why="not tested: a group has fewer than two runs")
     ranks = stats.rankdata(np.concatenate(sides))

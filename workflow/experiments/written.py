@@ -78,8 +78,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             claim["paper"],
             f"{claim['quantity']} {claim['test']}{where}",
             here + (f"; {claim['left_out']} left out, not finite" if claim["left_out"] else ""),
-            f"{claim['measure']} {_signed(claim['effect'])} ({_signed(claim['interval'][0])} to "
-            f"{_signed(claim['interval'][1])})",
+            _effect(claim),
             number(claim["p_of_all"]),
             elsewhere or "not of a grid",
             f"**{claim['verdict']}**: {claim['why']}",
@@ -94,6 +93,12 @@ def markdown(found: Mapping[str, Any]) -> str:
             lines.append(f"| {named(row['of'])} | " + " | ".join(cells) + " |")
     lines += ["", *(line for remark in found["remarks"] for line in (remark, ""))]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _effect(claim: Mapping[str, Any]) -> str:
+    low, high = map(_signed, claim["interval"])
+    claimed = "above" if claim["expected"] > 0 else "below"
+    return f"{claim['measure']} {_signed(claim['effect'])} ({low} to {high}), claimed {claimed} 0"
 
 
 def _signed(value: float) -> str:
@@ -146,11 +151,10 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
             "|---|---|---|---|---|",
         ]
         for claim in found["claims"]:
-            low, high = map(_signed, claim["interval"])
             cells = [
                 f"{claim['sentence']} ({claim['source']})",
                 claim["paper"],
-                f"{claim['measure']} {_signed(claim['effect'])} ({low} to {high}): {claim['quantity']} {claim['test']}",
+                f"{_effect(claim)}: {claim['quantity']} {claim['test']}",
                 number(claim["p_of_all"]),
                 f"**{claim['verdict']}**: {claim['why']}",
             ]
