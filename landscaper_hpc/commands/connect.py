@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from landscaper_hpc.commands.options import (
     SiteFile,
     StudyFile,
     Traceback,
+    load_landscapes,
     load_site,
     load_study,
 )
@@ -44,25 +44,18 @@ def connect(
       landscaper-hpc connect study.yaml seed_1 seed_2
     """
     from landscaper_hpc.comparison.similarity import bezier, line
-    from landscaper_hpc.errors import InputError
     from landscaper_hpc.objective.checkpoints import read_checkpoint
     from landscaper_hpc.objective.checkpoints.fit import matched
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.progress import Bars
-    from landscaper_hpc.work.campaign import Plan
     from landscaper_hpc.work.loaded import load
 
     loaded = load_study(study, set_)
-    landscapes = {
-        item.name: item
-        for item in Plan.of(loaded, load_site(site, device=device, overrides=set_site), Path()).landscapes
-    }
-    for name in (first, second):
-        if name not in landscapes:
-            raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
-    objective = load(landscapes[first])
-    file = landscapes[second].file
-    naming = Naming(**loaded.naming(landscapes[second].checkpoint))
+    where = load_site(site, device=device, overrides=set_site)
+    own, others = load_landscapes(study, loaded, where, (first, second))
+    objective = load(own)
+    file = others.file
+    naming = Naming(**loaded.naming(others.checkpoint))
     other = matched(objective.model, read_checkpoint(file, naming.containers), file, naming=naming)
     with Bars() as bars:
         straight = line(objective, other, points, lambda done, total: bars.update("line", done, total))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -16,6 +15,7 @@ from landscaper_hpc.commands.options import (
     SiteFile,
     StudyFile,
     Traceback,
+    load_landscapes,
     load_site,
     load_study,
 )
@@ -50,20 +50,13 @@ def network(
       landscaper-hpc network study.yaml --set directions.n=16 --set grid.count=5 --minima 0 --sampling latin
     """
     from landscaper_hpc.confirm.network import network_of_sample
-    from landscaper_hpc.errors import InputError
     from landscaper_hpc.sampling.scattered import scattered, unit_points
-    from landscaper_hpc.work.campaign import Plan
     from landscaper_hpc.work.sampled import losses_at, prepared
 
     loaded = load_study(study, set_)
-    landscapes = {
-        item.name: item
-        for item in Plan.of(loaded, load_site(site, device=device, overrides=set_site), Path()).landscapes
-    }
-    name = checkpoint or next(iter(landscapes))
-    if name not in landscapes:
-        raise InputError(f"{name!r} is no checkpoint of {study}; choose from {', '.join(landscapes)}")
-    ready, seed = prepared(landscapes[name]), loaded.directions.seed
+    where = load_site(site, device=device, overrides=set_site)
+    (item,) = load_landscapes(study, loaded, where, (checkpoint,) if checkpoint else ())
+    name, ready, seed = item.name, prepared(item), loaded.directions.seed
     unit = unit_points(sampling, points, loaded.directions.n, seed)
     values = losses_at(ready, unit)
     sample = scattered(unit, values, seed)

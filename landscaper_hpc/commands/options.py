@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
     from landscaper_hpc.study.study import Study
+    from landscaper_hpc.work.landscape import Landscape
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's YAML file", show_default=False)]
 Set = Annotated[
@@ -73,6 +75,18 @@ def load_site(
     return Site.load(
         file, [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     )
+
+
+def load_landscapes(file: Path, study: Study, site: Site, names: Sequence[str]) -> list[Landscape]:
+    """The landscapes of these checkpoints of a study that is only looked at; of the first, where none is named."""
+    from landscaper_hpc.errors import InputError
+    from landscaper_hpc.work.campaign import Plan
+
+    landscapes = {item.name: item for item in Plan.of(study, site, Path()).landscapes}
+    for name in names:
+        if name not in landscapes:
+            raise InputError(f"{name!r} is no checkpoint of {file}; choose from {', '.join(landscapes)}")
+    return [landscapes[name] for name in names or list(landscapes)[:1]]
 
 
 def planned_folder(name: str, site: Site, out: Path | None) -> tuple[Path, str]:

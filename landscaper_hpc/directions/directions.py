@@ -22,7 +22,7 @@ from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
 from landscaper_hpc.directions.orthonormal import orthonormalize
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
-from landscaper_hpc.objective.flat_layout import Layout, is_small, spans
+from landscaper_hpc.objective.flat_layout import Layout, spans, working_type
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -172,8 +172,7 @@ def random_directions(objective: Objective, n: int, *, seed: int = 0, normalizat
     if n > layout.dimension:
         raise InputError(f"directions.n is {n} but only {layout.dimension} parameters move; ask for fewer directions")
     # Gaussian, then orthonormalised in float64 on the CPU: the same on every device
-    small = is_small(layout.size, n)
-    flat = layout.gaussian(n, seed, torch.float64 if small else objective.dtype)
+    flat = layout.gaussian(n, seed, working_type(objective.dtype, layout.size, n))
     orthonormalize(flat)
     return make_directions(objective, "random", flat, normalization)
 
@@ -234,7 +233,7 @@ def make_directions(
     """Directions from flat vectors (n, size), normalised and in the objective's dtype and on its device; what is given
     may be changed."""
     layout = Layout.of(objective.parameters)
-    flat = flat.to(objective.device, torch.float64 if is_small(layout.size, len(flat)) else objective.dtype)
+    flat = flat.to(objective.device, working_type(objective.dtype, layout.size, len(flat)))
     flat = normalized(flat, layout, objective.parameters, normalization).to(objective.dtype)
     if not bool(torch.stack([flat[:, span].any(dim=1) for span in spans(*flat.shape[::-1])]).any(dim=0).all()):
         raise InputError(

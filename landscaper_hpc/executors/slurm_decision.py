@@ -168,8 +168,9 @@ def _watched(seen: Seen, part: str) -> list[Job]:
 
 
 def _failed(seen: Seen, part: str) -> list[Job]:
+    """Of a part of which no job is at work."""
     over = ("COMPLETED", "CANCELLED")
-    return [job for job in _watched(seen, part) if not job.active and job.state not in over]
+    return [job for job in _watched(seen, part) if job.state not in over]
 
 
 def _told(seen: Seen, part: str, told: Callable[[Job], str | None]) -> Iterator[tuple[Job, str]]:

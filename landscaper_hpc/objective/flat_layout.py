@@ -28,6 +28,11 @@ def is_small(size: int, rows: int = 1) -> bool:
     return size * rows <= _SMALL
 
 
+def working_type(dtype: torch.dtype, size: int, rows: int) -> torch.dtype:
+    """What so many vectors of this size are held in while they are worked on: float64 where they are small."""
+    return torch.float64 if is_small(size, rows) else dtype
+
+
 def block_bytes(size: int, rows: int = 1) -> int:
     """What working on so many vectors of this size takes beside them: some float64 copies of what is done at once."""
     return 3 * 8 * min(size * rows, _SMALL if is_small(size, rows) else _BLOCK)

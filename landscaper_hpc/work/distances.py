@@ -24,9 +24,11 @@ def distances_of(stores: Sequence[LandscapeStore]) -> dict[str, Any] | None:
     return found._asdict() | {"bottleneck": found.bottleneck.tolist(), "wasserstein": found.wasserstein.tolist()}
 
 
-def write_table(file: Path, stores: Mapping[str, LandscapeStore]) -> None:
-    """The same of a sweep's landscapes by name, a line for each two of them; nothing where there are none."""
-    found, names = distances_of(list(stores.values())), list(stores)
+def write_table(file: Path, places: Mapping[str, tuple[Path, str]]) -> None:
+    """The same of a sweep's landscapes, by name the store and the group of each: a line for each two of them; nothing
+    where there are none."""
+    names = list(places) if len(places) <= MOST else []  # more need not be opened
+    found = distances_of([LandscapeStore(*places[name]) for name in names])
     file.unlink(missing_ok=True)
     if found is None:
         return

@@ -27,7 +27,7 @@ def projected(item: Landscape, deal: Deal) -> Answer:
     decides = (store.study_id, store.attributes["provenance"], digests)
     (found,) = deal([Places(item, "checkpoints of the trajectory", np.arange(float(len(files))), decides)])
     numbers = measure(
-        Measured(store.tree(), item.study.precision, store, trajectory=(files, digests, found)), ("trajectory",)
+        Measured(store.tree(), store.precision, store, trajectory=(files, digests, found)), ("trajectory",)
     )
     return Answer(found, numbers, {"alphas": found["alphas"]})
 

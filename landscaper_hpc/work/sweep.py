@@ -19,7 +19,6 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.report.results import is_older, read_results
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
-from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.lock import only_one
 from landscaper_hpc.store.place import refuse_inside
 from landscaper_hpc.store.sweep_record import Entry, Recorded, is_sweep, read_sweep, write_record
@@ -27,7 +26,7 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.study.sweep_file import Found, SweepConfig, combinations, found_checkpoints, study_name
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.distances import MOST, write_table
+from landscaper_hpc.work.distances import write_table
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.shared_directions import SharedDirections
 
@@ -95,8 +94,7 @@ class Sweep(Campaign):
             study = inside.study(entry.name)
             for name in entry.landscapes if study.finished() else ():
                 places[entry.name if len(entry.landscapes) == 1 else f"{entry.name}/{name}"] = (study.store, name)
-        few = places if len(places) <= MOST else {}
-        write_table(inside.distances, {key: LandscapeStore(*place) for key, place in few.items()})
+        write_table(inside.distances, places)
         write_sweep(self.folder)
         quarantined = {
             f"{plan.study.name}: {key}": error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,8 @@ def browser() -> Iterator[Any]:
     sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
     program = chromium()
     if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium in CI, and apt-get did not install it")
         pytest.skip("no Chromium on this machine, and it cannot be installed by root with apt-get")
 
     with sync_playwright() as playwright:

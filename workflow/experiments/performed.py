@@ -166,7 +166,7 @@ def _measured(experiment: Experiment, store: LandscapeStore) -> dict[str, float 
             tree = merge_tree(values, store.connectivity, labels=True)
             field = None if tree.labels is None else (values, tree.labels)
             contour = contour_tree(values, store.connectivity)
-            subject = Measured(tree, store.attributes["science"]["precision"], field=field, contour=contour)
+            subject = Measured(tree, store.precision, field=field, contour=contour)
             for row in quantities.ROWS:
                 if row.origin in ("tree", "contour") and row.kind.scalar:
                     found[row.column + at] = row.of(subject)
