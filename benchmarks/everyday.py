@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from landscaper_hpc.objective.device import keep_freed_memory
 from landscaper_hpc.objective.objective import Objective, Task
 
 POINTS, FEWEST = 961, 31
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 DIGITS = """
 import sys
 sys.path.insert(0, {benchmarks!r})
@@ -139,6 +142,7 @@ def share(names: list[str]) -> None:
 
 
 def way() -> None:
+    adopt_orphans()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         command("init", folder / "first")
@@ -197,7 +201,8 @@ def _digits(folder: Path) -> Path:
 
 
 def command(*words: object) -> tuple[float, float]:
-    """Processor and wall seconds of a command, with all processes that it starts."""
+    """Processor and wall seconds of a command: the former of all processes that it starts, those too that it does not
+    wait for, as the one that workers are forked from."""
     before, began = os.times(), time.monotonic()
     subprocess.run(
         [str(Path(sys.executable).with_name("landscaper-hpc")), *map(str, words)],
@@ -205,7 +210,16 @@ def command(*words: object) -> tuple[float, float]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return _children(os.times()) - _children(before), time.monotonic() - began
+    wall = time.monotonic() - began
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return _children(os.times()) - _children(before), wall
+
+
+def adopt_orphans() -> None:
+    """Let what a command leaves behind become a child of this process (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _children(times: Any) -> float:

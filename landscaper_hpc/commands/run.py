@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -77,7 +78,6 @@ def run(
       mpiexec -n 16 landscaper-hpc run study.yaml --executor mpi
       landscaper-hpc run study.yaml --site perlmutter --set-site slurm.account=m1234 --detach
     """
-    from landscaper_hpc import orchestrate
     from landscaper_hpc.store.folder import StudyFolder
 
     start = time.monotonic()
@@ -87,6 +87,13 @@ def run(
     if dry_run:
         _print_scripts(loaded, where, folder)
         return
+    finished = os.path.exists(StudyFolder(folder).results)  # noqa: PTH110 (which raises where a name is too long)
+    if where.executor == "local" and not finished:
+        from landscaper_hpc.work.preloaded import start_loading
+
+        start_loading()  # beside all that is loaded here
+    from landscaper_hpc import orchestrate
+
     results = orchestrate.run(loaded, where, folder, retry_failed, stage, detach)
     if results is None:
         return  # another rank tells, or there is nothing to tell yet

@@ -23,9 +23,8 @@ from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
+from landscaper_hpc.work.preloaded import start_loading
 
-_LOADED = ["torch", "zarr", "landscaper_hpc.work.tasks"]
-"""What every worker needs and takes long to load."""
 START_SECONDS, _FIRST_START = 0.5, 2.0
 """Seconds that another process takes until it helps, where the first, with torch to load, takes so many until it can be
 given work: on a busy machine both take longer."""
@@ -50,8 +49,7 @@ class SerialMapper:
 
 
 class LocalMapper:
-    """A pool of `workers` processes, forked from one that has loaded torch and nothing else, so that it is loaded once
-    and no thread or GPU context is inherited.
+    """A pool of `workers` processes, forked from one that has torch (`landscaper_hpc.work.preloaded`).
 
     The processes stay from one `map_unordered` to the next, until `close`. The first does alone what takes it no longer
     than others would take to start.
@@ -143,7 +141,7 @@ class LocalMapper:
     def _started_pools(self) -> list[ProcessPoolExecutor]:
         if not self._pools:
             context = mp.get_context("forkserver")
-            mp.set_forkserver_preload(_LOADED)
+            start_loading()
             self._reports = context.SimpleQueue()
             self._listener = threading.Thread(target=self._listen, args=(self._reports,), daemon=True)
             self._listener.start()

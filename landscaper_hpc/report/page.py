@@ -141,6 +141,14 @@ def environment() -> Environment:
     return made
 
 
+def warm_up() -> None:
+    """Do once what the first page takes longer for: templates are compiled, fonts are read."""
+    for name in environment().list_templates(filter_func=lambda name: "/" not in name and name.endswith(".j2")):
+        environment().get_template(name)
+    with figures.style():
+        draw(lambda ax: ax.set_title("loss"), "", "")
+
+
 def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
     limits = _joint_limits(landscapes)
     one_scale = _share_a_scale(landscapes, limits)
