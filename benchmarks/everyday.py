@@ -1,8 +1,9 @@
 """What somebody meets who tries the tool: how near losses come to a model's own best rate, and what a command takes.
 
-    python benchmarks/everyday.py            # both
+    python benchmarks/everyday.py            # all of it
     python benchmarks/everyday.py share      # of each model of `zoo.EVERYDAY`
-    python benchmarks/everyday.py way        # from command to report
+    python benchmarks/everyday.py way        # from command to report, Landscaper's script beside it
+    python benchmarks/everyday.py plan       # the rate that `plan` tells against the one that a run has
 
 A model's best is the quickest of its plain call, channels last, and batches of 64, 128 and 256. Everything is
 processor time (user and system, of the whole tree of processes), which other load on the machine changes less than wall
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers
 import torch
 from models import Problem
 from torch.utils import _pytree as pytree
@@ -41,24 +44,26 @@ from landscaper_hpc.objective.objective import Objective, Task
 
 POINTS, FEWEST = 961, 31
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-DIGITS = """
+TASK = """
 import sys
 sys.path.insert(0, {benchmarks!r})
-from models import digits
+from zoo import EVERYDAY
 from landscaper_hpc import Task
 
 def task():
-    model, data, loss = digits()
+    model, data, loss = EVERYDAY[{name!r}]()
     return Task(model, loss, data)
 """
 STUDY = """
-name: digits
+name: of_zoo
 task: task.py
-checkpoints: [{name: digits, file: digits.pt}]
-directions: {kind: hessian, n: 2}
-grid: {range: 0.5, count: 31}
+checkpoints: [{{name: whole, file: whole.pt}}]
+directions: {{kind: {directions}, n: 2}}
+grid: {{range: 0.5, count: 31}}
 precision: float32
 """
+PLANNED = 5.0
+"""Seconds that a run shall take which is held against `plan`."""
 
 
 def side_by_side(calls: dict[str, Callable[[], object]], seconds: float = 3.0) -> dict[str, float]:
@@ -146,7 +151,10 @@ def way() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         command("init", folder / "first")
-        for label, study in (("the study of init", folder / "first/study.yaml"), ("digits, 31 × 31", _digits(folder))):
+        for label, study in (
+            ("the study of init", folder / "first/study.yaml"),
+            ("digits, 31 × 31", _study(folder / "digits", "digits", "hessian")),
+        ):
             out = folder / study.parent.name / "run"
             for what, words in (
                 (f"plan, {label}", ("plan", study)),
@@ -156,6 +164,8 @@ def way() -> None:
             ):
                 spent, wall = command(*words)
                 print(f"{what:35s} {spent:6.2f} s of processor time   {wall:6.2f} s", flush=True)
+        spent, wall = timed(peers.command("way", {"steps": 31}))
+        print(f"{'Landscaper, digits, 31 × 31':35s} {spent:6.2f} s of processor time   {wall:6.2f} s", flush=True)
         command("run", _fifty(folder), "--out", folder / "fifty/run")
         spent, wall = command("report", folder / "fifty/run")
         print(f"{'report, 50 landscapes':35s} {spent:6.2f} s of processor time   {wall:6.2f} s")
@@ -191,25 +201,54 @@ batch: 32
     return inside / "study.yaml"
 
 
-def _digits(folder: Path) -> Path:
-    inside = folder / "digits"
-    inside.mkdir()
-    (inside / "task.py").write_text(DIGITS.format(benchmarks=str(Path(__file__).parent)))
-    (inside / "study.yaml").write_text(STUDY)
-    torch.save(EVERYDAY["digits"]()[0].state_dict(), inside / "digits.pt")
-    return inside / "study.yaml"
+def _study(folder: Path, name: str, directions: str) -> Path:
+    """A study of one of the zoo's models."""
+    folder.mkdir()
+    (folder / "task.py").write_text(TASK.format(benchmarks=str(Path(__file__).parent), name=name))
+    (folder / "study.yaml").write_text(STUDY.format(directions=directions))
+    torch.save(EVERYDAY[name]()[0].state_dict(), folder / "whole.pt")
+    return folder / "study.yaml"
+
+
+def planned(names: list[str]) -> None:
+    """The rate that `plan` tells, and the one between the first shard and the last of a run in one process."""
+    ratios = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, name in enumerate(names or EVERYDAY):
+            study = _study(Path(scratch) / str(i), name, "random")
+            told, spent = _plan(study)
+            count = min(101, max(7, 2 * round((PLANNED * told) ** 0.5 / 2) + 1))
+            run = ["--set", f"grid.count={count}", "--set-site", f"shard_points={count * max(1, count // 10)}"]
+            command("run", study, *run, "--executor", "serial", "--out", study.parent / "run")
+            (done,) = (study.parent / "run/study.zarr/whole").glob("done")
+            ends = sorted(path.stat().st_mtime for path in done.rglob("c.*") if path.is_file())
+            points = count**2 * (len(ends) - 1) / len(ends)
+            met = points / (ends[-1] - ends[0])
+            ratios.append(told / met)
+            print(
+                f"{name:25s} told {told:10.4g} points/s in {spent:4.1f} s   met {met:10.4g}   ratio {ratios[-1]:.2f}",
+                flush=True,
+            )
+    worst = max(ratios, key=lambda ratio: abs(np.log(ratio)))
+    print(f"of {len(ratios)}: the worst {worst:.2f}")
+
+
+def _plan(study: Path) -> tuple[float, float]:
+    began = time.monotonic()
+    program = str(Path(sys.executable).with_name("landscaper-hpc"))
+    said = subprocess.run([program, "plan", str(study), "--json"], check=True, capture_output=True, text=True).stdout
+    return float(json.loads(said)["points_per_second"]), time.monotonic() - began
 
 
 def command(*words: object) -> tuple[float, float]:
     """Processor and wall seconds of a command: the former of all processes that it starts, those too that it does not
     wait for, as the one that workers are forked from."""
+    return timed([str(Path(sys.executable).with_name("landscaper-hpc")), *map(str, words)])
+
+
+def timed(words: list[str]) -> tuple[float, float]:
     before, began = os.times(), time.monotonic()
-    subprocess.run(
-        [str(Path(sys.executable).with_name("landscaper-hpc")), *map(str, words)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall = time.monotonic() - began
     with suppress(ChildProcessError):
         while True:
@@ -228,7 +267,7 @@ def _children(times: Any) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("share", "way"))
+    parser.add_argument("what", nargs="?", choices=("share", "way", "plan"))
     parser.add_argument("--models", nargs="*", default=[], choices=list(EVERYDAY))
     asked = parser.parse_args()
     if asked.what in (None, "share"):
@@ -236,3 +275,5 @@ if __name__ == "__main__":
     if asked.what in (None, "way"):
         eigenvectors()
         way()
+    if asked.what in (None, "plan"):
+        planned(asked.models)

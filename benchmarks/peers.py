@@ -24,9 +24,13 @@ PACKAGES = ("landscaper==1.3.1", "pyhessian==0.1", "numpy<2")
 
 def call(name: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
     """Run one of the functions below in the peers' environment; subprocess.TimeoutExpired after `timeout` seconds."""
-    command = _command(name, arguments)
     done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=timeout
+        command(name, arguments),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=timeout,
     )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
@@ -38,7 +42,7 @@ class Guest:
 
     def __init__(self, name: str, **arguments: Any) -> None:
         self._process = subprocess.Popen(
-            _command(name, arguments),
+            command(name, arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -65,7 +69,7 @@ def rate(units: Iterator[int], seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def _command(name: str, arguments: dict[str, Any]) -> list[str]:
+def command(name: str, arguments: dict[str, Any]) -> list[str]:
     """The peers' Python with what it runs; the environment is made first where it is missing."""
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / "ready").exists():
@@ -105,6 +109,26 @@ def landscape(
     while True:
         compute_loss_landscape(model, data, directions, scalar, steps=steps, distance=0.05, dim=dim, device=device)
         yield steps**dim
+
+
+def way(steps: int) -> dict[str, Any]:
+    """What somebody writes with Landscaper for the digits: top two eigenvectors, a plane along them, SMAD."""
+    import torch
+    import zoo
+    from landscaper.hessian import PyHessian
+    from landscaper.landscape import LossLandscape
+
+    model, data, loss = zoo.EVERYDAY["digits"]()
+    model = model.eval()
+    found = PyHessian(model, lambda output, target: loss(lambda _: output, (None, target)), data, "cpu")
+    _, directions = found.eigenvalues(top_n=2)
+
+    def scalar(model: torch.nn.Module, data: Any) -> float:
+        with torch.no_grad():
+            return sum(loss(model, batch).item() for batch in data) / len(data)
+
+    plane = LossLandscape.compute(model, data, directions, scalar, steps=steps, distance=0.5, dim=2, device="cpu")
+    return {"points": int(plane.loss.size), "smad": float(plane.smad())}
 
 
 class _GaveUp(Exception):
@@ -229,9 +253,8 @@ def residual(model: Any, loss: Any, batch: Any, vectors: Any) -> float:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     sys.stdout, real_stdout = sys.stderr, sys.stdout  # Landscaper prints
-    answer = {"landscape": landscape, "hessian": hessian, "merge_tree": merge_tree, "contour_tree": contour_tree}[
-        sys.argv[1]
-    ](**json.loads(sys.argv[2]))
+    asked = {f.__name__: f for f in (landscape, way, hessian, merge_tree, contour_tree)}[sys.argv[1]]
+    answer: Any = asked(**json.loads(sys.argv[2]))
     if isinstance(answer, dict):
         print(json.dumps(answer), file=real_stdout)
     else:

@@ -249,9 +249,10 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
     else:
         trial = try_out(landscape)
         objective, directions, grid, batch = trial.objective, trial.directions, trial.grid, trial.batch
-    shard = next(grid.shards(grid.shard_shape(batch)))
-    points = grid.points(shard)
+    shard = grid.points(next(grid.shards(grid.shard_shape(site.points_per_shard(grid)))))
     with refused_if_it_hangs(landscape, objective):
+        once = _rate(lambda: losses(objective, directions, shard[:batch], batch), batch, 0.0)
+        points = shard[: max(batch, int(once * _MEASURE_SECONDS / 8))]  # a call costs something by itself
         rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
     batches = len(objective.batches), len(objective.on_all_data.batches)
     gradients = checks = 0.0
@@ -286,11 +287,11 @@ def _rate_of_gradients(objective: Objective, directions: Directions, grid: Grid,
     return _rate(some, len(points))
 
 
-def _rate(do: Callable[[], object], points: int) -> float:
+def _rate(do: Callable[[], object], points: int, seconds: float = _MEASURE_SECONDS) -> float:
     """Points per second of what does so many; the first call warms caches up."""
     do()
     done, start = 0, time.perf_counter()
-    while not done or time.perf_counter() - start < _MEASURE_SECONDS:
+    while not done or time.perf_counter() - start < seconds:
         do()
         done += points
     return done / (time.perf_counter() - start)
