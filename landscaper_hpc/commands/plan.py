@@ -50,7 +50,7 @@ def plan(
 ) -> None:
     """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
 
-    Measures the rate of evaluation on this machine for about two seconds. For a Slurm site also job arrays, walltimes,
+    Measures the rate of evaluation on this machine for a second or two. For a Slurm site also job arrays, walltimes,
     memory, node-hours and what limits it; that works on a laptop, too, where --rate tells what a GPU of the site does.
 
     \b

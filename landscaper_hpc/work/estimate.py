@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
     from landscaper_hpc.topology.tree import MergeTree
 
-_MEASURE_SECONDS = 2.0
+_MEASURE_SECONDS = 1.5
 _PER_CRITICAL = 3  # evaluations: in groups, as they were, and more exactly
 _PER_MINIMUM, _PER_DIRECTION = 35, 12  # gradients for a minimum and the saddle beside it, and more for each direction
 
@@ -95,7 +95,7 @@ class Estimate:
 
 
 def estimate(study: Study, site: Site, folder: Path) -> Estimate:
-    """Count, and measure the rate of evaluation for about two seconds on the first checkpoint. In `folder` it will run.
+    """Count, and measure the rate of evaluation for a second or two on the first checkpoint. In `folder` it will run.
 
     That checkpoint is tried out as `check` does it. Of one that has still to be trained, the task's untrained model is
     measured.
