@@ -89,9 +89,9 @@ def run(
         return
     finished = os.path.exists(StudyFolder(folder).results)  # noqa: PTH110 (which raises where a name is too long)
     if where.executor == "local" and not finished:
-        from landscaper_hpc.work.preloaded import start_loading
+        from landscaper_hpc.work.preloaded import start_loading_early
 
-        start_loading()  # beside all that is loaded here
+        start_loading_early()  # beside all that is loaded here
     from landscaper_hpc import orchestrate
 
     results = orchestrate.run(loaded, where, folder, retry_failed, stage, detach)
