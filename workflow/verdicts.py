@@ -1,5 +1,6 @@
 """docs/verdicts.md and .png, and each study's RESULTS.md, from what results.json says: python workflow/verdicts.py"""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from experiments.written import collected, page, picture, write
 DOCS = Path(__file__).parents[1] / "docs"
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     found = collected()
     for each in found:
         write(each, WORKFLOW / each["study"])
