@@ -17,6 +17,7 @@ from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.study.study import Found, Quantile
 
 _START, _DOUBLINGS = 1e-4, 24
+_NEAREST = _START / 2**20
 _CLOSE = 1.005
 POINTS = 256
 """Random points whose losses a quantile is taken of: the share of the box that lies below it is then known to 3 %."""
@@ -70,7 +71,8 @@ def reaches(objective: Objective, directions: Directions, rises: Sequence[float 
     Raises
     ------
     InputError
-        Where the loss does not rise by so much, as far as r is followed.
+        Where the loss does not rise by so much, as far as r is followed, and where it has risen by so much right
+        beside the checkpoint, as one that jumps there has.
     """
     walk = Walk(objective, directions)
 
@@ -84,6 +86,12 @@ def reaches(objective: Objective, directions: Directions, rises: Sequence[float 
         start = loss(0, 0.0)
         for axis, rise in enumerate(rises):
             found.append(None if rise is None else _reach(partial(loss, axis), start, rise))
+            if found[-1] == 0:
+                raise InputError(
+                    f"grid.range: along direction {axis + 1} the loss lies {rise:g} or more above {start:.6g}, the "
+                    f"checkpoint's, at ±{_NEAREST:.0e} already, as one that jumps there, or is NaN beside it, does; "
+                    "give a number"
+                )
             if found[-1] == math.inf:
                 raise InputError(
                     f"grid.range: along direction {axis + 1} the loss does not rise by {rise:g} above {start:.6g}, the "
@@ -93,6 +101,8 @@ def reaches(objective: Objective, directions: Directions, rises: Sequence[float 
 
 
 def _reach(loss: Callable[[float], float], start: float, rise: float) -> float:
+    """The coordinate; 0 where it is below all that are looked at, infinite where it is above them."""
+
     def risen(r: float) -> bool:
         return not any(loss(side) - start < rise for side in (-r, r))
 
@@ -101,7 +111,9 @@ def _reach(loss: Callable[[float], float], start: float, rise: float) -> float:
         low, high = high, 2 * high
         if high > _START * 2**_DOUBLINGS:
             return math.inf
-    while high > _CLOSE * max(low, _START / 2**20):
+    while high > _CLOSE * max(low, _NEAREST):
         middle = (low + high) / 2
         low, high = (low, middle) if risen(middle) else (middle, high)
+    if low == 0:
+        return 0.0
     return float(f"{high:.3g}")

@@ -162,6 +162,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
             landscapes=landscapes,
             directions=described(results["landscapes"][0]["directions"]),
             sentences=[refined.sentence(item.result) for item in landscapes],
+            flat=[refined.flat(item.result) for item in landscapes],
             levels=[refined.table(item.result) for item in landscapes],
             levels_header=refined.HEADER,
             tolerance=TOLERANCE,

@@ -48,9 +48,20 @@ def basins(n: int) -> str:
     return {0: "no basin", 1: "a single basin"}.get(n, f"{n:,} basins")
 
 
+def flat(entry: Mapping[str, Any]) -> bool:
+    """Whether a landscape's losses are all the same but for one rounding error."""
+    topology = entry["topology"]
+    low, high = topology["range"]
+    return bool(topology["n_nonfinite"] == 0 and high - low <= topology["noise_floor"])
+
+
 def sentence(entry: Mapping[str, Any]) -> str:
     """What a landscape shows, and whether it is the loss's or the grid's."""
     topology, name = entry["topology"], entry["name"]
+    if flat(entry):
+        return (
+            f"The landscape of {name} is flat: all of its losses are {text.number(topology['range'][0])}, to rounding."
+        )
     found, shows = topology["refinement"], basins(topology["n_minima"])
     lowest = found["scope_verdict"]
     if found["verdict"] == SETTLED:

@@ -106,7 +106,7 @@ def critical_points(tree: MergeTree, most: int) -> CriticalPoints:
 
 
 class Interval(NamedTuple):
-    """A value and the 2.5 % and 97.5 % quantiles of what other samples of data would make of it."""
+    """A value and the bounds of what other samples of the data make of it, in 95 % of the cases."""
 
     value: float
     low: float
@@ -145,7 +145,8 @@ def intervals(
 
     References
     ----------
-    Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), percentile intervals.
+    Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), percentile intervals; Hesterberg, *What Teachers
+    Should Know About the Bootstrap* (2015), expanded percentiles, for few groups.
     """
     low, high = tree.value_range
     if not low < high:
@@ -161,11 +162,16 @@ def intervals(
     others = np.setdiff1d(np.flatnonzero(tree.first_saddle >= 0), points.chosen)
     fixed = np.clip(tree.first_saddle_value[others], low, high) - np.clip(tree.values[others], low, high)
     climbed = (climbed + np.nansum(fixed * tree.basin_size[others])) / (tree.n_vertices * (high - low))
-    return _interval(climbed / tree.n_minima), _interval(climbed)
+    return _interval(climbed / tree.n_minima, groups), _interval(climbed, groups)
 
 
-def _interval(found: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(found[1:], [0.025, 0.975])
+def _interval(found: NDArray[np.float64], groups: int) -> Interval:
+    """Of the sample's value and those of its resamples. Their spread is too small by (g − 1) / g, and is itself known
+    no better than g groups tell, so that wider quantiles than 2.5 % and 97.5 % are taken."""
+    from scipy import stats
+
+    tail = stats.norm.cdf(-np.sqrt(groups / (groups - 1)) * stats.t.ppf(0.975, groups - 1))
+    low, high = np.quantile(found[1:], [tail, 1 - tail])
     return Interval(float(found[0]), float(low), float(high))
 
 

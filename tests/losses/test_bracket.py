@@ -45,6 +45,15 @@ def test_a_loss_that_does_not_rise_is_told_in_one_sentence() -> None:
         reaches(slope, axes(2), [None, 10.0])
 
 
+@pytest.mark.parametrize("beside", [100.0, torch.nan, torch.inf])
+def test_a_loss_that_jumps_at_the_checkpoint_is_told_in_one_sentence(beside: float) -> None:
+    jump = function(lambda x: torch.where(x != 0, beside, x).sum(), torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"along direction 2 the loss lies 10 or more above 0, .* at ±1e-10 already"):
+        reaches(jump, axes(2), [None, 10.0])
+    steep = function(lambda x: 1e18 * x.square().sum(), torch.zeros(1, dtype=torch.float64))
+    assert reaches(steep, axes(1), [10.0]) == [pytest.approx(10**0.5 * 1e-9, rel=0.01)]
+
+
 def test_a_study_finds_its_range_and_records_it(tmp_path: Path) -> None:
     file = wells(tmp_path, count=5)
     override = "grid.axes=[{range: {rise: 3}, count: 5}, {range: 1.5, count: 5}]"

@@ -240,8 +240,19 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 )
 def test_a_landscape_without_any_height(tmp_path: Path, value: float) -> None:
     page = page_of(make_study(tmp_path, {"flat": np.full((5, 5), value)}))
-    expected = "No point of the grid has a usable loss" if not value < np.inf else "Every grid point descends"
-    assert expected in page.text
+    expected = "Every grid point descends" if value == -np.inf else "The landscape of flat is flat: all of its losses"
+    assert ("No point of the grid has a usable loss" if not value < np.inf else expected) in page.text
+    assert ("All losses are" in page.text) == ("is flat" in page.text) == np.isfinite(value)
+    assert "The loss rises from" not in page.text or not np.isfinite(value)
+
+
+def test_losses_that_differ_by_one_rounding_error_are_flat_and_by_more_are_not(tmp_path: Path) -> None:
+    field = np.full((17, 17), 3.0)
+    field[5, 6] = np.nextafter(3.0, 0)
+    page = page_of(make_study(tmp_path / "flat", {"almost": field}))
+    assert "The landscape of almost is flat: all of its losses are 3, to rounding." in page.text
+    field[5, 6] = 2.999
+    assert "is flat" not in page_of(make_study(tmp_path / "deep", {"almost": field})).text
 
 
 @pytest.mark.usefixtures("words_only")

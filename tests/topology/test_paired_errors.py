@@ -63,18 +63,19 @@ def fields(rng: np.random.Generator, groups: int) -> NDArray[np.float64]:
     return (3 * x**2 - depth * np.exp(-(((x - 0.4) / 0.1) ** 2)) - np.exp(-(((x + 0.5) / 0.1) ** 2))).T
 
 
-def test_intervals_hold_what_other_data_give() -> None:
-    """Of 200 samples, 95 % intervals hold the mean climb of the whole population in 88 % to 99 %."""
+@pytest.mark.parametrize("count", [4, 24])
+def test_intervals_hold_what_other_data_give(count: int) -> None:
+    """Of 200 samples, 95 % intervals hold the mean climb of the whole population in 91 % to 99 %, of few groups too."""
     population = merge_tree(fields(RNG(99), 20_000).mean(axis=1))
     truth, held = mean_climb(population), 0
     for seed in range(200):
-        groups = fields(RNG(seed), 24)
+        groups = fields(RNG(seed), count)
         tree = merge_tree(groups.mean(axis=1))
         points = critical_points(tree, 10)
-        _, climb = intervals(tree, points, groups[points.ids], np.ones(24))
+        _, climb = intervals(tree, points, groups[points.ids], np.ones(count))
         assert climb.value == pytest.approx(mean_climb(tree), rel=1e-12)
         held += climb.low <= truth <= climb.high
-    assert 176 <= held <= 198
+    assert 182 <= held <= 198
 
 
 @pytest.mark.parametrize("most", [1, 3, 10**6])

@@ -228,14 +228,15 @@ def _draw_contours(ax: Axes, x: NDArray[Any], y: NDArray[Any], field: NDArray[An
     if not low < high or min(field.shape) < 2:
         return
     levels = np.geomspace(low, high, 8) if is_log(low, high) else np.linspace(low, high, 8)
-    lines = ax.contour(x, y, field, levels=levels[1:-1], colors="white", linewidths=0.7)
+    levels = np.unique(levels[1:-1])  # where losses differ by a few rounding errors there are not so many between them
+    lines = ax.contour(x, y, field, levels=levels, colors="white", linewidths=0.7)
     if sum(len(path) for path in lines.get_paths()) > _LONGEST * sum(field.shape):
         lines.remove()
         return
     lines.set(gid="contours", path_effects=[patheffects.withStroke(linewidth=1.5, foreground="#000000a0")])
     if not written:
         return
-    said = ax.clabel(lines, levels=levels[1:-1:2], fmt=lambda value: text.number(float(value)), fontsize=7)
+    said = ax.clabel(lines, levels=levels[::2], fmt=lambda value: text.number(float(value)), fontsize=7)
     for i, label in enumerate(said):
         label.set(color="black", gid=f"label{i}")
         label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
