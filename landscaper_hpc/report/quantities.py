@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.comparison.weight_spectra import PowerLaws
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.directions.numbers import largest_cosine, largest_eigenvalue
 from landscaper_hpc.report import records
@@ -112,6 +113,19 @@ def _places(m: Measured) -> list[records.Entry]:
     return records.places(*m.trajectory, m.grid)
 
 
+def _laws(m: Measured) -> PowerLaws:
+    assert m.power_laws is not None
+    return m.power_laws
+
+
+def _value(found: tuple[float, float] | None) -> float | None:
+    return None if found is None else found[0]
+
+
+def _error_of(found: tuple[float, float] | None) -> float | None:
+    return None if found is None else found[1]
+
+
 def _lowest(m: Measured) -> Lowest:
     assert m.lowest is not None
     return m.lowest
@@ -195,7 +209,9 @@ _OWN: Origin = "landscape"
 _CONFIRMED: Origin = "confirmed"
 _BARS: Origin = "error_bars"
 _RUN: Origin = "trajectory"
+_WEIGHTS: Origin = "power_law"
 _SCOPE: Origin = "scope"
+_MARTIN = "Martin, Peng, Mahoney (2021)"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -699,6 +715,28 @@ _ROWS: tuple[Quantity, ...] = (
         "in its order",
         "α = G⁻¹ ⟨uᵢ, θ − θ*⟩", "Li et al. (2018), section 7",
         _RUN, records.PLACES, _places, _in("page")),
+    Quantity("power_law.alpha", "mean power-law exponent of the layers", "",
+        "between 2 and 6 for layers that are well trained, as the source has it",
+        "mean over layers of α, ρ(λ) ~ λ^−α the tail of the eigenvalues of WᵀW; by weightwatcher", _MARTIN,
+        _WEIGHTS, NUMBER, lambda m: _value(_laws(m).mean), _in("run", "page", "sweep"), "power_law_alpha"),
+    Quantity("power_law.alpha_error", "standard error of the mean exponent", "",
+        "of the layers' fits alone",
+        "√Σ σ² / layers, σ = (α − 1)/√(eigenvalues of the tail)", _MARTIN,
+        _WEIGHTS, NUMBER, lambda m: _error_of(_laws(m).mean), _in("run", "page"),
+        "power_law_alpha_error"),
+    Quantity("power_law.weighted", "weighted power-law exponent α̂", "",
+        "lower for models that generalise better, among models of one kind",
+        "mean over layers of α log₁₀ λ_max", _MARTIN,
+        _WEIGHTS, NUMBER, lambda m: _value(_laws(m).weighted), _in("run", "page", "sweep"), "power_law_weighted"),
+    Quantity("power_law.weighted_error", "standard error of α̂", "",
+        "of the layers' fits alone",
+        "√Σ (σ log₁₀ λ_max)² / layers", _MARTIN,
+        _WEIGHTS, NUMBER, lambda m: _error_of(_laws(m).weighted), _in("run", "page"),
+        "power_law_weighted_error"),
+    Quantity("power_law.layers", "power-law exponents, layer by layer", "",
+        "of layers with 8 eigenvalues or more",
+        "", _MARTIN,
+        _WEIGHTS, records.EXPONENTS, lambda m: records.exponents(_laws(m)), _in("page")),
     Quantity("scope.level", "level L", "loss",
         "the scope is what lies below it; all that follows is of what was met there, and exact",
         "{v: f(v) < L}", "",

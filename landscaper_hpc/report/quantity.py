@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.comparison.weight_spectra import PowerLaws
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.report import text
@@ -65,6 +66,7 @@ class Measured:
     trajectory: tuple[Sequence[str], Sequence[str], Mapping[str, NDArray[Any]]] | None = None
     """Its files, their SHA-256, and by name where they lie (`directions.of_checkpoints.Projection`)."""
     of_all_data: OfAllData | None = None
+    power_laws: PowerLaws | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -201,7 +203,9 @@ def records(*fields: Field) -> Kind:
 
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
-Origin = Literal["tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "trajectory", "scope"]
+Origin = Literal[
+    "tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "trajectory", "power_law", "scope"
+]
 
 
 @dataclass(frozen=True)
@@ -215,8 +219,8 @@ class Quantity:
     formula     how it is defined; `source` who says so
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
                 contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
-                confirmed, error_bars, trajectory: of what else a study asks for; scope: of the lowest part, in place of
-                a tree
+                confirmed, error_bars, trajectory, power_law: of what else a study asks for; scope: of the lowest part,
+                in place of a tree
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

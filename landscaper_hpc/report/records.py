@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc.comparison.weight_spectra import PowerLaws
 from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.surface import Box
@@ -55,6 +56,22 @@ PLACES = records(
     Field("on_grid", "on the grid", "", "whether that point lies within the grid's ranges", FLAG),
     Field("sha256", "SHA-256", "", "of the file, or of all files of a folder", TEXT),
 )
+
+EXPONENTS = records(
+    Field("layer", "layer", "", "its name in the model", TEXT),
+    Field("alpha", "α", "", "of the tail of the eigenvalues of WᵀW", NUMBER),
+    Field("error", "standard error", "", "of the fit, (α − 1)/√(eigenvalues of the tail)", NUMBER),
+    Field("largest", "λ_max", "", "the largest eigenvalue of WᵀW", NUMBER),
+)
+
+
+def exponents(found: PowerLaws) -> list[Entry]:
+    """Of each layer, in the order of the model."""
+    columns = (found.alpha.tolist(), found.error.tolist(), found.largest.tolist())
+    return [
+        {"layer": layer, "alpha": alpha, "error": error, "largest": largest}
+        for layer, alpha, error, largest in zip(found.layers, *columns, strict=True)
+    ]
 
 
 def ends(found: Confirmed, grid: Grid) -> list[Entry]:

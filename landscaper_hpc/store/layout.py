@@ -46,6 +46,7 @@ ANSWERS = {
     "confirmed": "minima and saddles of the loss, from those of the grid",
     "error_bars": "losses of groups of the data at minima and saddles",
     "trajectory": "other checkpoints, such as those of a training run, projected into the directions",
+    "power_law": "power-law exponents of the spectra of the checkpoint's weights, layer by layer",
     "scope": "the lowest part of the landscape: evaluated points, their losses, the merge tree below the level",
 }
 """What a study may ask for beside its merge tree, or in its place: the names of groups, and what they hold."""

@@ -39,6 +39,8 @@ from landscaper_hpc.study.sources import code_sha256
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
 
+_QUESTIONS = ("confirm", "error_bars", "trajectory", "power_law", "scope")
+"""Keys that ask for what stands beside merge trees, or in their place."""
 _MOST_CONFIRMED = 8  # a box has 3ⁿ faces
 _MOST_POINTS = 10**15  # eight petabytes of losses; flat ids would reach a little further
 
@@ -318,6 +320,11 @@ class Study(Strict):
         description="checkpoints that slices show where they lie, such as those of a training run; by default those "
         "that the directions are of; may be added to a finished study",
     )
+    power_law: bool = Field(
+        False,
+        description="power-law exponents of the spectra of each checkpoint's weights, by weightwatcher (the extra "
+        "power-law); may be added to a finished study",
+    )
     scope: Scope | None = Field(
         None,
         description="evaluate only the lowest part of the landscape, from a few percent of the grid: {share: 0.01}, "
@@ -399,6 +406,7 @@ class Study(Strict):
             "confirm": self.confirm,
             "error_bars": self.error_bars,
             "trajectory": self.trajectory or None,
+            "power_law": self.power_law or None,
         }
         given = [key for key, value in whole.items() if value is not None]
         if given:
@@ -411,9 +419,9 @@ class Study(Strict):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Results of whole landscapes without a trajectory are what they were before there were others."""
+        """Results of studies that do not ask for these are what they were before there were such."""
         found: dict[str, Any] = write(self)
-        return {key: value for key, value in found.items() if key not in ("scope", "trajectory") or value}
+        return {key: value for key, value in found.items() if key not in ("scope", "trajectory", "power_law") or value}
 
     def _axes(self) -> Sequence[AxisConfig]:
         return self.grid.axes or [self.grid] * self.directions.n
@@ -541,7 +549,7 @@ class Study(Strict):
     def asked(self) -> dict[str, dict[str, Any]]:
         """What is asked for beside merge trees, or in place of them, by the name that it has in the store; it is no
         part of the study id."""
-        return self.asked_in(self.model_dump(mode="json", include={"confirm", "error_bars", "trajectory", "scope"}))
+        return self.asked_in(self.model_dump(mode="json", include=set(_QUESTIONS)))
 
     @staticmethod
     def asked_in(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -549,6 +557,8 @@ class Study(Strict):
         questions = {"confirmed": configuration["confirm"], "error_bars": configuration["error_bars"]}
         if files := configuration.get("trajectory"):
             questions["trajectory"] = {"files": files}
+        if configuration.get("power_law"):
+            questions["power_law"] = {"by": "weightwatcher"}
         if (scope := configuration.get("scope")) is not None:
             questions["scope"] = {key: value for key, value in scope.items() if value is not None}
         return {name: asked for name, asked in questions.items() if asked is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from landscaper_hpc.comparison.weight_spectra import refuse_without_package
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.work import identity
@@ -46,6 +47,8 @@ def _check_files(landscapes: Sequence[Landscape], apart: bool) -> None:
     studies = list({id(item.study): item.study for item in landscapes}.values())
     for study in studies[:1] if apart else studies:  # the studies of a sweep have all but their checkpoints in common
         study.check_files()
+        if study.power_law:
+            refuse_without_package()
 
 
 def _train(landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars) -> None:

@@ -17,7 +17,7 @@ from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.leases import Leases
-from landscaper_hpc.work import confirming, error_bars, projecting
+from landscaper_hpc.work import confirming, error_bars, projecting, weighing
 from landscaper_hpc.work.answering import Question
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import WorkItem
@@ -311,7 +311,7 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
             store.write_tree(found.tree, *measured(store, found.tree, labels.read()))
 
 
-_QUESTIONS = (confirming.QUESTION, error_bars.QUESTION, projecting.QUESTION)
+_QUESTIONS = (confirming.QUESTION, error_bars.QUESTION, projecting.QUESTION, weighing.QUESTION)
 
 
 def _answer(campaign: Campaign, carrier: Carrier) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from landscaper_hpc.comparison.weight_spectra import refuse_without_package
 from landscaper_hpc.directions.from_study import make_directions, needs_hessian
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.progress import silent
@@ -46,6 +47,8 @@ def try_out(landscape: Landscape) -> Trial:
     from landscaper_hpc.directions.directions import random_directions
 
     study = landscape.study
+    if study.power_law:
+        refuse_without_package()
     objective = load(landscape)
     refuse_too_large(landscape, objective)
     data = identity.data_identity(landscape, objective)
