@@ -119,12 +119,15 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pages_are_painted_once_if_at_all() -> Iterator[None]:
+def _pages_are_painted_once_if_at_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A page is most of a small study's time: what a fixture has painted is not painted again from the same, and what
     a test runs that starts no other process, which would paint it in full, is painted in tests/report alone."""
-    from painting import painted_once  # not in the process that only hands out tests
+    # not in the process that only hands out tests
+    import forked
+    from painting import painted_once
 
-    with painted_once(lambda: _forbidden):
+    forked.pages = tmp_path_factory.getbasetemp() / "pages"
+    with painted_once(lambda: _forbidden, forked.pages):
         yield
 
 

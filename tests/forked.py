@@ -12,22 +12,30 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from painting import painted_once
+from PIL import Image
+
 _IMPORTED = [
-    "landscaper_hpc.commands.run",
-    "landscaper_hpc.directions.hessian",
-    "landscaper_hpc.losses.evaluate",
-    "landscaper_hpc.report.page",
-    "landscaper_hpc.topology.blocks.distributed",
+    *("commands", "confirm", "directions", "losses", "objective", "report", "sampling", "store", "study", "topology"),
+    *("work", "executors.jobs", "executors.local", "executors.mpi", "orchestrate", "status"),
 ]
+"""Of this package, with what is in them; Dask is not there, whose import changes what Ctrl-C does."""
+pages: Path | None = None
+"""Where what runs in a forked process finds pages that were painted from the same, and keeps its own."""
+
 _SUBREAPER = 36
 """`PR_SET_CHILD_SUBREAPER` of prctl(2): whose parent has ended becomes a child of the process that asked for it."""
 
@@ -75,7 +83,8 @@ def _orphans_are_ours() -> Any:
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        server = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        words = [sys.executable, __file__, str(theirs.fileno()), *filter(None, [pages])]
+        server = subprocess.Popen(words, pass_fds=[theirs.fileno()])
 
     def end() -> None:
         ours.close()
@@ -111,16 +120,11 @@ def _serve(channel: socket.socket) -> dict[str, Any]:
 
 def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the tests
-    for name in _IMPORTED:
-        importlib.import_module(name)
-    sys.modules.pop("landscaper_hpc.cli", None)  # it is run as `__main__`
-    from numba.core.registry import cpu_target
-
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
-    gc.freeze()
-    asked = _serve(socket.socket(fileno=int(sys.argv[1])))
-    gc.unfreeze()
+    _import_and_load()
+    gc.collect()
+    gc.freeze()  # what is never looked at stays shared
+    channel, *folder = sys.argv[1:]
+    asked = _serve(socket.socket(fileno=int(channel)))
     if asked["session"]:
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,7 +133,61 @@ def _main() -> None:
     os.environ.update(asked["env"])
     sys.path[0] = asked["cwd"]
     sys.argv[1:] = asked["words"]
-    runpy.run_module("landscaper_hpc.cli", run_name="__main__", alter_sys=True)
+    with painted_once(lambda: False, Path(*folder)) if folder else contextlib.nullcontext():
+        _end(_code())
+
+
+def _import_and_load() -> None:
+    """What a run needs, as far as no thread starts."""
+    for name in _IMPORTED:
+        module = importlib.import_module(f"landscaper_hpc.{name}")
+        for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
+            importlib.import_module(found.name)
+    sys.modules.pop("landscaper_hpc.cli", None)  # it is run as `__main__`
+    importlib.import_module("zarr")
+    from landscaper_hpc.report.page import environment
+    from landscaper_hpc.topology import contour_tree, merge_tree
+    from landscaper_hpc.topology.blocks.warm_up import prepare
+    from landscaper_hpc.topology.drawing import Drawing
+    from landscaper_hpc.topology.landscaper import smad_landscaper
+
+    Image.init()
+    for name in ("report", "scope", "sweep"):
+        environment().get_template(f"{name}.html.j2")
+    prepare("axis", np.dtype(np.float64))
+    field = np.arange(9.0).reshape(3, 3) % 5
+    Drawing.of(merge_tree(field, "axis", labels=True, threads=1), field)
+    smad_landscaper(contour_tree(field, "axis", threads=1))
+    if threading.active_count() > 1:
+        raise RuntimeError(f"threads are not forked: {threading.enumerate()}")
+
+
+def _code() -> int:
+    """What the program ends with, and as it says so itself."""
+    try:
+        runpy.run_module("landscaper_hpc.cli", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(code: int) -> None:
+    """As Python ends, but for what it does to leave nothing in memory: that takes a second where this much was imported."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except OSError:
+        code = 120
+    os._exit(code)
 
 
 if __name__ == "__main__":

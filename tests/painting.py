@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -31,19 +32,21 @@ def nothing_painted() -> Iterator[None]:
 
 
 @contextmanager
-def painted_once(unpainted: Callable[[], bool]) -> Iterator[None]:
-    """Runs within this process make no page again that was made from the same, and paint none at all if `unpainted`."""
-    made: dict[tuple[bytes, bool], bytes] = {}
+def painted_once(unpainted: Callable[[], bool], pages: Path) -> Iterator[None]:
+    """Runs within this process make no page again that was made from the same by one that keeps them in this folder,
+    and paint none at all if `unpainted`."""
+    pages.mkdir(exist_ok=True)
 
     def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
-        made_of, bare = sealed("", folder), unpainted()
-        found = made.get((made_of, False)) or (made.get((made_of, True)) if bare else None)
+        made_of, bare = hashlib.sha256(sealed("", folder)).hexdigest(), unpainted()
+        painted, unpainted_too = pages / made_of, pages / f"{made_of}.bare"
         path = StudyFolder(folder).report
-        if found:
-            publish(path, found)
-        else:
-            with nothing_painted() if bare else nullcontext():
-                made[made_of, bare] = draw(folder).read_bytes()
+        for kept in (painted, unpainted_too) if bare else (painted,):
+            if kept.exists():
+                publish(path, kept.read_bytes())
+                return path
+        with nothing_painted() if bare else nullcontext():
+            publish(unpainted_too if bare else painted, draw(folder).read_bytes())
         return path
 
     def write_sweep(folder: Path, draw: Callable[[Path], Path] = sweep_page.write_sweep) -> Path:
