@@ -14,17 +14,21 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import psutil
 from painting import painted_once
 from PIL import Image
 
@@ -33,6 +37,11 @@ _IMPORTED = [
     *("work", "executors.jobs", "executors.local", "executors.mpi", "orchestrate", "status"),
 ]
 """Of this package, with what is in them; Dask is not there, whose import changes what Ctrl-C does."""
+CLI = "landscaper_hpc.cli"
+MPIEXEC = str(Path(sys.executable).with_name("mpiexec"))
+
+_exit = os._exit  # before the program puts its own there, for what users' code calls
+
 pages: Path | None = None
 """Where what runs in a forked process finds pages that were painted from the same, and keeps its own."""
 
@@ -41,26 +50,29 @@ _SUBREAPER = 36
 
 
 class Forked(subprocess.Popen[str]):
-    """`python -m landscaper_hpc.cli` with `words`, as `Popen` would start it, and a child of this process as well.
+    """`python -m landscaper_hpc.cli` with `words`, as `Popen` would start it, and a child of this process as well; or
+    another module, or the script of that path.
 
     What is read while Python and the packages start is what it was when the first of them was forked: variables such as
     `OMP_NUM_THREADS`, and whether standard output is a terminal.
     """
 
-    def __init__(self, words: list[Any], **more: Any) -> None:
-        super().__init__(words, text=True, **more)
+    def __init__(self, words: Iterable[object], script: object = CLI, **more: Any) -> None:
+        self._script = str(script)
+        super().__init__(list(map(str, words)), text=True, **more)
 
     def _execute_child(self, words: Any, *given: Any) -> None:
         cwd, env = given[4:6]
         read, write, error = given[9], given[12], given[14]
         request = {
-            "words": list(map(str, words)),
+            "script": self._script,
+            "words": words,
             "cwd": str(cwd or Path.cwd()),
             "env": dict(os.environ if env is None else env),
             "session": bool(given[20]),
         }
         with _orphans_are_ours():
-            server = _server()
+            server = _server().channel
             streams = [given if given != -1 else number for number, given in enumerate((read, write, error))]
             socket.send_fds(server, [json.dumps(request).encode()], streams)
             self.pid = int(server.recv(64))
@@ -79,43 +91,107 @@ def _orphans_are_ours() -> Any:
         prctl(_SUBREAPER, 0, 0, 0, 0)
 
 
+class _Server(NamedTuple):
+    channel: socket.socket
+    process: subprocess.Popen[bytes]
+    address: str
+    """Where ranks ask, in the abstract namespace."""
+
+
 @cache
-def _server() -> socket.socket:
+def _server() -> _Server:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        words = [sys.executable, __file__, str(theirs.fileno()), *filter(None, [pages])]
-        server = subprocess.Popen(words, pass_fds=[theirs.fileno()])
+    address = f"landscaper-hpc-tests-{os.getpid()}"
+    with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"\0{address}")
+        listener.listen(64)
+        numbers = (theirs.fileno(), listener.fileno())
+        words = [sys.executable, __file__, *map(str, numbers), *filter(None, [pages])]
+        server = subprocess.Popen(words, pass_fds=numbers)
 
     def end() -> None:
         ours.close()
         server.wait()
 
     atexit.register(end)
-    return ours
+    return _Server(ours, server, address)
 
 
-def _serve(channel: socket.socket) -> dict[str, Any]:
+def ranks(number: int, script: object, *words: object) -> list[str]:
+    """A command: this Python script (or `CLI`) on so many ranks, each forked where `mpiexec` would start it."""
+    rank = [sys.executable, "-I", "-S", str(Path(__file__).with_name("forked_rank.py")), _server().address]
+    return [MPIEXEC, "-n", str(number), *rank, *map(str, (script, *words))]
+
+
+def wait_for_ranks() -> None:
+    """Until those are gone that were killed: what was started in their place is, and they a moment later."""
+    deadline = time.monotonic() + 60
+    while any(each.status() != psutil.STATUS_ZOMBIE for each in psutil.Process(_server().process.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _serve(channel: socket.socket, listener: socket.socket) -> dict[str, Any]:
     """Fork whenever asked to; returns in the process that was forked, with what was asked for."""
+    keepers: list[int] = []
+    pipe: tuple[int, ...] = ()
     while True:
-        message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
-        if not message:
-            os._exit(0)  # the tests have ended
-        read, write = os.pipe()
-        if not (between := os.fork()):
-            if not (forked := os.fork()):
-                break
-            os.write(write, str(forked).encode())
-            os._exit(0)
-        os.waitpid(between, 0)  # now it is the child of whoever asked
-        channel.send(os.read(read, 64))
-        for each in (read, write, *streams):
+        keepers = [each for each in keepers if os.waitpid(each, os.WNOHANG) == (0, 0)]
+        asked = select.select([channel, listener], [], [], None if not keepers else 1)[0]
+        if listener in asked:
+            with listener.accept()[0] as rank:
+                message, streams, _, _ = socket.recv_fds(rank, 1 << 20, 4)
+                if not (keeper := os.fork()):
+                    if not (forked := os.fork()):
+                        break
+                    for each in (channel.detach(), listener.detach(), *streams):
+                        os.close(each)
+                    _keep(forked, rank)
+                keepers.append(keeper)
+        elif channel in asked:
+            message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+            if not message:
+                os._exit(0)  # the tests have ended
+            pipe = read, write = os.pipe()
+            if not (between := os.fork()):
+                if not (forked := os.fork()):
+                    break
+                os.write(write, str(forked).encode())
+                os._exit(0)
+            os.waitpid(between, 0)  # now it is the child of whoever asked
+            channel.send(os.read(read, 64))
+        else:
+            continue
+        for each in (*streams, *pipe):
             os.close(each)
-    for number, stream in enumerate(streams):
+        pipe = ()
+    request = dict(json.loads(message))
+    for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
-    for each in (read, write, *streams):
+    if len(streams) == 4:
+        request["env"]["PMI_FD"] = str(launcher := os.dup(streams[3]))
+        os.set_inheritable(launcher, True)
+    for each in (*streams, *pipe):
         os.close(each)
     channel.close()
-    return dict(json.loads(message))
+    listener.close()
+    return request
+
+
+def _keep(forked: int, rank: socket.socket) -> NoReturn:
+    """See to it that a process gets the signals of the one that stands for it, and that both end alike."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ended = os.pidfd_open(forked)
+    while ended not in select.select([rank, ended], [], [])[0]:
+        with contextlib.suppress(ConnectionError):
+            said = rank.recv(64)
+        signal.pidfd_send_signal(ended, int(said or signal.SIGKILL))
+        if not said:
+            break
+    code = os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1])
+    with contextlib.suppress(OSError):
+        rank.send(str(code).encode())
+    os._exit(0)
 
 
 def _main() -> None:
@@ -123,18 +199,18 @@ def _main() -> None:
     _import_and_load()
     gc.collect()
     gc.freeze()  # what is never looked at stays shared
-    channel, *folder = sys.argv[1:]
-    asked = _serve(socket.socket(fileno=int(channel)))
+    channel, listener, *folder = sys.argv[1:]
+    asked = _serve(*(socket.socket(fileno=int(number)) for number in (channel, listener)))
     if asked["session"]:
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.path[0] = asked["cwd"]
+    sys.path[:1] = [asked["cwd"], *asked["env"].get("PYTHONPATH", "").split(":")]
     sys.argv[1:] = asked["words"]
     with painted_once(lambda: False, Path(*folder)) if folder else contextlib.nullcontext():
-        _end(_code())
+        _end(_code(asked["script"]))
 
 
 def _import_and_load() -> None:
@@ -143,7 +219,7 @@ def _import_and_load() -> None:
         module = importlib.import_module(f"landscaper_hpc.{name}")
         for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
             importlib.import_module(found.name)
-    sys.modules.pop("landscaper_hpc.cli", None)  # it is run as `__main__`
+    sys.modules.pop(CLI, None)  # it is run as `__main__`
     importlib.import_module("zarr")
     from landscaper_hpc.report.page import environment
     from landscaper_hpc.topology import contour_tree, merge_tree
@@ -162,10 +238,14 @@ def _import_and_load() -> None:
         raise RuntimeError(f"threads are not forked: {threading.enumerate()}")
 
 
-def _code() -> int:
+def _code(script: str) -> int:
     """What the program ends with, and as it says so itself."""
     try:
-        runpy.run_module("landscaper_hpc.cli", run_name="__main__", alter_sys=True)
+        if script.endswith(".py"):
+            sys.path[0], sys.argv[0] = str(Path(script).parent), script
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -178,7 +258,7 @@ def _code() -> int:
 
 
 def _end(code: int) -> None:
-    """As Python ends, but for what it does to leave nothing in memory: that takes a second where this much was imported."""
+    """As Python ends, but nothing is taken out of memory, which takes a second where this much was imported."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:
@@ -187,7 +267,10 @@ def _end(code: int) -> None:
                 stream.flush()
     except OSError:
         code = 120
-    os._exit(code)
+    if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
+        ctypes.CDLL(None).exit(code)  # MPICH takes its leave of mpiexec last of all
+    _exit(code)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from problems import TASKS, cnn_task, dense_hessian, dense_hessian_of, function, mlp_task, quadratic
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -303,14 +303,12 @@ def test_a_killed_search_goes_on_with_the_same_bits(kill_at: int, torn: bool, tm
 
 @pytest.mark.processes
 def test_kill_9_and_on_from_the_last_vector(tmp_path) -> None:
-    script = str(Path(__file__).parents[1] / "lanczos_process.py")
+    script = Path(__file__).parents[1] / "lanczos_process.py"
 
     def search(name: str, *, kill_after: int = 0) -> list[int]:
         files = str(tmp_path / f"{name}.lanczos"), str(tmp_path / f"{name}.pt")
         done = []
-        with subprocess.Popen(
-            [sys.executable, script, *files, str(kill_after)], stdout=subprocess.PIPE, text=True
-        ) as process:
+        with Forked([*files, kill_after], script, stdout=subprocess.PIPE) as process:
             for line in process.stdout:
                 done.append(int(line))
                 if done[-1] == kill_after:
@@ -355,13 +353,10 @@ def test_the_hessian_of_a_group_of_parameters() -> None:
 @pytest.mark.processes
 def test_any_number_of_ranks_gives_the_same_products_and_eigenvectors(tmp_path) -> None:
     script = Path(__file__).parents[1] / "hessian_rank.py"
-    ranks = [
-        subprocess.Popen([sys.executable, str(script), str(rank), "3", str(tmp_path)], stderr=subprocess.PIPE)
-        for rank in range(3)
-    ]
+    ranks = [Forked([rank, 3, tmp_path], script, stderr=subprocess.PIPE) for rank in range(3)]
     for process in ranks:
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
+        assert process.returncode == 0, errors
     for name, objective in (
         ("batches", Objective(mlp_task(batches=True))),
         ("one batch", Objective(TASKS["transformer"]())),

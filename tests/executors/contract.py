@@ -78,9 +78,8 @@ class Way:
     finishes = False
     others = False
 
-    def __init__(self, executor: str, *before: str, options: tuple[str, ...] = (), env: dict[str, str] | None = None):
+    def __init__(self, executor: str, options: tuple[str, ...] = (), env: dict[str, str] | None = None):
         self.executor = executor
-        self._before = before
         self._options = options
         self._env = env or {}
 
@@ -89,15 +88,15 @@ class Way:
         return self.process([*words, *self._options, *more])
 
     def process(self, words: list[str]) -> subprocess.Popen[str]:
-        more: dict[str, Any] = {
+        return Forked(words, **self.surroundings())
+
+    def surroundings(self) -> dict[str, Any]:
+        return {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "start_new_session": True,
             "env": {**os.environ, **self._env},
         }
-        if self._before:
-            return subprocess.Popen([*self._before, *CLI, *words], text=True, **more)
-        return Forked(words, **more)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         own = psutil.Process(process.pid)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from forked import CLI, ranks, wait_for_ranks
 from studies import need_jobqueue
 
 from tests.executors.contract import ExecutorContract, Way
@@ -41,7 +40,7 @@ class TestMpi(ExecutorContract):
     @pytest.fixture(scope="class")
     @classmethod
     def way(cls) -> Way:
-        return Way("mpi", str(Path(sys.executable).with_name("mpiexec")), "-n", "2")
+        return OnRanks("mpi")
 
 
 class TestDask(ExecutorContract):
@@ -53,6 +52,15 @@ class TestDask(ExecutorContract):
 
         with closing(Dask(tmp_path_factory.mktemp("dask"))) as dask:
             yield OnDask(dask)
+
+
+class OnRanks(Way):
+    def process(self, words: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(ranks(2, CLI, *words), text=True, **self.surroundings())
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        super().kill(process)
+        wait_for_ranks()
 
 
 class OnDask(Way):

@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
+from forked import Forked
 from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
@@ -66,7 +67,7 @@ class Dask:
             name = role.removeprefix("DASK_DISTRIBUTED__COMM__TLS__")
             (folder / name).write_text(getattr(security, f"tls_{name.lower().replace('__', '_')}"))
         self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[str]] = []
         self.begin()
 
     def begin(self) -> None:
@@ -83,13 +84,14 @@ class Dask:
         """As whoever starts workers does."""
         self.workers = [each if each.poll() is None else self.start_worker() for each in self.workers]
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self) -> subprocess.Popen[str]:
         return self.start("worker", "--no-nanny", "--nthreads=1", f"--scheduler-file={self.file}", "--death-timeout=10")
 
-    def start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, what: str, *options: str) -> subprocess.Popen[str]:
         with (self.file.parent / f"{what}.log").open("ab") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{what}", "--dashboard-address=127.0.0.1:0", *options],
+            process = Forked(
+                ["--dashboard-address=127.0.0.1:0", *options],
+                f"distributed.cli.dask_{what}",
                 env={
                     **os.environ,
                     **self.tls,
@@ -295,13 +297,15 @@ def tasks_of_srun(file: Path, tasks: tuple[int, ...], patience: float) -> list[s
     (folder / "dask-scratch-space").touch()
     words = ["run", str(file), "--executor", "dask", "--out", str(file.parent.with_name("run"))]
     step = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}
-    more = {"PATIENCE": str(patience), "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    more = {"PATIENCE": str(patience), "TMPDIR": str(folder)}
+    script = folder / "task_of_srun.py"
+    script.write_text(TASK_OF_SRUN)
     return [
-        subprocess.Popen(
-            [sys.executable, "-c", TASK_OF_SRUN, *words, "--set", "directions={kind: random, n: 2}"],
+        Forked(
+            [*words, "--set", "directions={kind: random, n: 2}"],
+            script,
             env={**os.environ, **step, **more, "SLURM_PROCID": str(rank)},
             stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in tasks
     ]

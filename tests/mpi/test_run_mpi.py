@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import forked
 import psutil
 import pytest
+from forked import CLI, MPIEXEC, wait_for_ranks
 from studies import Gate, command, contents, network, wells
-
-MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
 pytestmark = pytest.mark.mpi
 
@@ -43,10 +43,12 @@ def gate(gated: tuple[Path, dict[str, str]]) -> Iterator[Gate]:
         yield made
 
 
-def start(file: Path, folder: Path, ranks: int, *more: str) -> subprocess.Popen[str]:
+def start(file: Path, folder: Path, ranks: int, *more: str, genuine: bool = False) -> subprocess.Popen[str]:
     run = ["run", file, "--out", folder, "--executor", "mpi", "--site", file.parent / "site.yaml", *more]
     return subprocess.Popen(
-        [str(MPIEXEC), "-n", str(ranks), sys.executable, "-m", "landscaper_hpc.cli", *map(str, run)],
+        [MPIEXEC, "-n", str(ranks), sys.executable, "-m", CLI, *map(str, run)]
+        if genuine
+        else forked.ranks(ranks, CLI, *run),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,7 +59,7 @@ def start(file: Path, folder: Path, ranks: int, *more: str) -> subprocess.Popen[
 def test_three_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """And two, stage by stage, below."""
     file, expected = undisturbed
-    process = start(file, tmp_path / "run", 3)
+    process = start(file, tmp_path / "run", 3, genuine=True)
     out, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == expected
@@ -118,7 +120,7 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.Error):  # it has ended
-            if "landscaper_hpc.cli" in child.cmdline() and "mpiexec" not in child.name():
+            if CLI in child.cmdline() and "mpiexec" not in child.name():
                 found.append(child)
     return found
 
@@ -145,6 +147,7 @@ def test_ctrl_c_and_a_killed_rank_end_all_ranks_and_lose_nothing(
     ranks_of(process)[-1].send_signal(signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode != 0
+    wait_for_ranks()
     gate.close()
     again = start(file, tmp_path / "run", 3)
     _, errors = again.communicate(timeout=240)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from sharded_rank import found, task
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -30,14 +30,11 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     theta = {name: p + 0.1 * torch.randn_like(p) for name, p in task().model.state_dict().items()}
     theta["4.weight"] = theta["2.weight"]
     torch.save(theta, folder / "theta.pt")
-    processes = [
-        subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(size), str(folder)], stderr=subprocess.PIPE)
-        for rank in range(size)
-    ]
+    processes = [Forked([rank, size, folder], SCRIPT, stderr=subprocess.PIPE) for rank in range(size)]
     try:
         for process in processes:
             _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors.decode()
+            assert process.returncode == 0, errors
     finally:
         for process in processes:
             process.kill()

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from forked import Forked
+from forked import CLI, Forked, ranks
 from studies import command, contents, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
@@ -37,7 +36,6 @@ pytestmark = pytest.mark.timeout(900)  # some run a sweep twice, beside whatever
 
 SITE = Site(executor="serial", shard_points=5)
 LARGE = Site(executor="serial", shard_points=900)
-MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
 
 def checkpoint(folder: Path, name: str, place: float) -> None:
@@ -227,7 +225,7 @@ def test_ranks_share_the_confirming_of_a_sweep_with_fewer_studies(
     file.with_name("site.yaml").write_text("{executor: mpi, shard_points: 900}")
     arguments = ["sweep", file, "--out", tmp_path / "sweep", "--site", file.with_name("site.yaml")]
     done = subprocess.run(
-        [str(MPIEXEC), "-n", "3", sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
+        ranks(3, CLI, *arguments),
         capture_output=True,
         text=True,
         check=False,
@@ -238,12 +236,11 @@ def test_ranks_share_the_confirming_of_a_sweep_with_fewer_studies(
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [3])
-def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, ranks: int) -> None:
+def test_ranks_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     file, expected = undisturbed
     arguments = ["sweep", file, "--out", tmp_path / "sweep", "--executor", "mpi", "--site", file.with_name("site.yaml")]
     done = subprocess.run(
-        [str(MPIEXEC), "-n", str(ranks), sys.executable, "-m", "landscaper_hpc.cli", *map(str, arguments)],
+        ranks(3, CLI, *arguments),
         capture_output=True,
         text=True,
         check=False,
