@@ -94,6 +94,8 @@ def main() -> None:
         gc.freeze
     )  # at its end Python looks for garbage again and again: 0.3 s with matplotlib, 0.6 with torch
     streams.steady()
+    # last of all: to look through all that was imported for what nobody needs would take a second
+    atexit.register(gc.freeze)
     app(prog_name="landscaper-hpc")
 
 
