@@ -87,6 +87,7 @@ def test_the_model_stays_as_it_is(model: nn.Module, data: tuple[Tensor, Tensor])
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_what_is_saved_is_an_ordinary_folder_that_goes_no_further(
     model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path

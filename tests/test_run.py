@@ -95,6 +95,7 @@ def test_directions_of_a_training_run_and_of_the_gradient(tmp_path: Path) -> Non
     np.testing.assert_allclose(found, [[0.5**0.5] * 2], rtol=1e-12)  # at the origin only the tilt acts
 
 
+@pytest.mark.thorough
 def test_a_plane_through_three_checkpoints_and_a_run_shown_later(tmp_path: Path) -> None:
     file = wells(tmp_path, n=2, count=5)
     torch.save({"x": torch.tensor([1.0, 1.0], dtype=torch.float64)}, tmp_path / "one.pt")
@@ -113,6 +114,7 @@ def test_a_plane_through_three_checkpoints_and_a_run_shown_later(tmp_path: Path)
     assert "joined in their order" in (tmp_path / "run/report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_only_named_parameters_move(tmp_path: Path) -> None:
     results = go(network(tmp_path / "study"), tmp_path / "run", "only=['2.*']", "grid.count=3")
     store = open_landscape(tmp_path / "run", "trained")
@@ -161,7 +163,7 @@ def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]],
     assert contents(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize("points", [3, 1000, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 5, 14))])
+@pytest.mark.parametrize("points", [3, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 5, 14, 1000))])
 def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, points: int) -> None:
     file, expected = undisturbed
     go(file, tmp_path / "run", site=Site(executor="serial", shard_points=points))

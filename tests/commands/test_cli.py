@@ -382,6 +382,7 @@ def test_what_every_command_line_has(words: list[str]) -> None:
     assert done.stdout.startswith(expected)
 
 
+@pytest.mark.thorough
 def test_a_sweep_of_each_layer(tmp_path: Path) -> None:
     """Each moves alone, and figures are over the layers."""
     assert command("init", tmp_path / "mine").returncode == 0

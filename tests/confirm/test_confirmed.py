@@ -334,6 +334,7 @@ def test_arrays_hold_everything() -> None:
         np.testing.assert_array_equal(again.to_arrays()[name], values)
 
 
+@pytest.mark.thorough
 def test_a_search_does_not_depend_on_those_beside_it() -> None:
     surface, grid = Analytic(rastrigin), cube(2, 2.7, 41)
     tree = merge_tree(surface.on(grid))

@@ -47,6 +47,7 @@ def roots() -> tuple[float, float, float]:
     return found[0], found[1], found[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n", "double", "points"), [(1, 1, 16), (2, 2, 64), (4, 3, 256), (9, 2, 128), (16, 1, 128)])
 def test_all_minima_and_the_passes_between_them(n: int, double: int, points: int) -> None:
     surface = Wells(n, double)

@@ -78,6 +78,7 @@ def test_losses_come_as_they_are_and_every_command_reads_them(tmp_path: Path, ki
     jsonschema.validate(json.loads((out / "results.json").read_text()), json.loads(SCHEMA_FILE.read_text()))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_what_was_exported_comes_back_with_the_same_numbers(tmp_path: Path) -> None:
     study = wells(tmp_path, n=3, count=7)

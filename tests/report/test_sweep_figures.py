@@ -46,6 +46,7 @@ def test_the_key_of_most_values_is_the_axis_and_others_are_lines(monkeypatch: py
     assert all(x == [5, 7, 9] for x, _ in series.values())
 
 
+@pytest.mark.thorough
 def test_steps_and_names_stay_the_axis_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [{"checkpoint": f"{s}.pt", "step": s, "run": "r", "grid.count": n} for s in (20, 10) for n in (5, 7)]
     series, over, _ = drawn(monkeypatch, table(steps), ["grid.count"])

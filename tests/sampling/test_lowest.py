@@ -107,6 +107,7 @@ def test_smooth_fields_are_found_whole(shape: tuple[int, ...], share: float, con
     assert len(field.asked) < 0.75 * values.size
 
 
+@pytest.mark.thorough
 def test_a_number_of_points_is_not_passed_and_leads_as_far_up_as_is_known() -> None:
     values = waves((41, 41, 21), seed=5)
     field = Field(values)

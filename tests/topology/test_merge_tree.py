@@ -64,6 +64,7 @@ def test_monotone_transforms_change_values_only(values: NDArray[Any], connectivi
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_axis_order_and_reflection_change_nothing_without_ties(data: st.DataObject) -> None:

@@ -59,6 +59,7 @@ def test_numbers_are_those_of_the_slices() -> None:
     assert {row.smad_decided_by for row in rows.values()} > {None, "one pair"}
 
 
+@pytest.mark.thorough
 def test_the_command_gives_a_table_and_a_figure_and_evaluates_nothing(tmp_path: Path) -> None:
     file, out = wells(tmp_path, count=9), tmp_path / "run"
     early = command("sensitivity", file, "--out", out)

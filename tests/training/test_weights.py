@@ -63,6 +63,7 @@ def test_a_model_in_parts_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_sweep_takes_them_up_and_their_numbers_have_steps(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
 

@@ -80,6 +80,7 @@ def test_every_minimum_and_every_pass_is_told(tmp_path: Path) -> None:
     assert number(ends[3]["loss"]) in text
 
 
+@pytest.mark.thorough
 def test_the_page_shows_the_first_of_a_long_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "LISTED", 3)
     run(confirmed(tmp_path, more="confirm: {minima: 50}\n"), tmp_path / "run")  # of which no page was painted before

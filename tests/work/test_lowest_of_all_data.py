@@ -54,6 +54,7 @@ def test_its_minima_and_pairs_are_those_of_all_data(study: Path, told: dict, tmp
     assert "origin is of all data: all data were evaluated at" in page
 
 
+@pytest.mark.thorough
 def test_a_larger_share_goes_on_and_leaves_the_bytes_of_one_go(study: Path, told: dict, tmp_path: Path) -> None:
     run(study, tmp_path / "run", "--set", "scope.share=0.1")
     run(study, tmp_path / "run", "--set-site", "shard_points=7")

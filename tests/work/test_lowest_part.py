@@ -118,6 +118,7 @@ def test_its_results_hold_no_number_of_the_whole_grid(whole: Path) -> None:
     assert page.count("<svg") == 2
 
 
+@pytest.mark.thorough
 def test_the_estimate_of_the_whole_grids_mean_climb(study: Path, tmp_path: Path) -> None:
     run(study, tmp_path / "run", "--set", "scope.climb=200")
     numbers = entry(tmp_path / "run")["scope"]
@@ -130,6 +131,7 @@ def test_the_estimate_of_the_whole_grids_mean_climb(study: Path, tmp_path: Path)
     assert low <= mean_climb(tree, normalize=False) <= high
 
 
+@pytest.mark.thorough
 def test_every_size_of_shards_says_the_same(study: Path, whole: Path, tmp_path: Path) -> None:
     run(study, tmp_path / "run", "--set-site", "shard_points=7")
     assert of_the_landscape(tmp_path / "run") == of_the_landscape(whole)
@@ -232,6 +234,7 @@ def test_no_point_is_evaluated_twice(study: Path, tmp_path: Path, asked: list[ND
     assert len(points) - len(np.unique(points, axis=0)) < 40  # what proves that this process computes the losses
 
 
+@pytest.mark.thorough
 def test_a_part_that_was_altered_is_sought_again(study: Path, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
     file = tmp_path / "run/study.zarr/origin/scope/losses/c.0"
@@ -285,6 +288,7 @@ def test_a_folder_with_the_whole_grid_is_refused(study: Path, tmp_path: Path) ->
     assert "holds losses of the whole grid already; leave scope out, or choose another folder" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_loss_that_fails_is_told_with_its_error_and_gets_new_attempts(study: Path, tmp_path: Path) -> None:
     task = study.with_name("task.py").read_text()
     file = tmp_path / "study.yaml"

@@ -293,6 +293,7 @@ def test_a_job_concludes_a_sweep_as_its_client_does(undisturbed: tuple[Path, dic
     assert of_sweep(folder) == of_sweep(expected)
 
 
+@pytest.mark.thorough
 def test_added_checkpoints_are_all_that_is_run(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     file, _ = undisturbed
     shutil.copytree(file.parent.parent, tmp_path / "all", copy_function=shutil.copy2)
