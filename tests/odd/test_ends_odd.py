@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import contents, need_mounts, on_a_small_disk, wells
+from studies import contents, need_mounts, on_a_small_disk, process, wells
 
 pytestmark = pytest.mark.processes
 
@@ -72,8 +72,8 @@ def shell(words: str, spoilt: str, folder: Path, done: Path, **environment: str)
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of the same kind."""
     folder = tmp_path_factory.mktemp("done")
-    code, said = shell(RUN, "", folder, folder)
-    assert code == 0, said
+    ended = process("run", wells(folder / "a b", count=5), "--out", folder / "run", "--executor", "serial")
+    assert ended.returncode == 0, ended.stderr
     return folder / "run"
 
 
