@@ -19,7 +19,6 @@ from landscaper_hpc.commands.doctor import doctor
 from landscaper_hpc.commands.export import export
 from landscaper_hpc.commands.import_ import import_
 from landscaper_hpc.commands.init import init
-from landscaper_hpc.commands.network import network
 from landscaper_hpc.commands.outcomes import outcomes
 from landscaper_hpc.commands.plan import plan
 from landscaper_hpc.commands.report import report
@@ -57,7 +56,6 @@ _COMMANDS = (
     report,
     sensitivity,
     connect,
-    network,
     similarity,
     outcomes,
     import_,

@@ -23,6 +23,7 @@ from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import RunFolder, StudyFolder, SweepFolder
 from landscaper_hpc.store.heartbeat import State, at_work, rate_of, read_heartbeats
 from landscaper_hpc.store.landscape import LandscapeStore, landscape_names
+from landscaper_hpc.store.layout import SAMPLING
 from landscaper_hpc.store.leases import CONDUCTOR, Leases
 from landscaper_hpc.store.lock import is_locked
 from landscaper_hpc.store.sweep_record import is_sweep, read_sweep
@@ -147,14 +148,16 @@ def _study(folder: Path) -> dict[str, Any]:
             "points": store.grid.size,
             "topology": store.has_tree(),
             "scope": None,
+            "sampling": None,
         }
         | _scope(inside, store)
+        | _sampling(inside, store)
         for store in stores
     ]
     return {
         "kind": "study",
         "landscapes": landscapes,
-        "scoped": any(item["scope"] is not None for item in landscapes),
+        "scoped": any(item["scope"] is not None or item["sampling"] is not None for item in landscapes),
         "shards": sum(item["shards"] for item in landscapes),
         "shards_done": sum(item["shards_done"] for item in landscapes),
         "points": sum(item["points"] for item in landscapes),
@@ -179,6 +182,23 @@ def _scope(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
     return whole | ({"points": told["evaluated"]} if told["found"] else {})
 
 
+def _sampling(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
+    """What is other where scattered points are evaluated; nothing where the whole is."""
+    if store.n_done():
+        return {}
+    file, numbers = inside.sampled(store.name), store.numbers_of(SAMPLING)
+    told: dict[str, Any] = {"found": False, "batches": inside.batches(store.name)}
+    try:
+        asked = strict_json.loads(file.read_bytes())
+        told["points"] = int(asked["points"])
+    except (OSError, ValueError, KeyError, TypeError):
+        if numbers is None:
+            return {}
+        told = {"found": True, "points": numbers["sampling.points"], "n_minima": numbers["sampling.n_minima"]}
+        told["network"] = numbers["sampling.network.sentence"]
+    return {"shards": 0, "shards_done": 0, "points": told["points"], "sampling": told}
+
+
 def _so_far(inside: StudyFolder, name: str) -> dict[str, Any] | None:
     """What is told of a search under way; None where there is none."""
     if not inside.so_far(name).exists():
@@ -196,6 +216,8 @@ _TOLD = ("evaluated", "level", "points_below", "n_minima", "pairs", "components"
 
 
 def _points_done(item: dict[str, Any]) -> int:
+    if item["sampling"] is not None:
+        return int(item["points"]) if item["sampling"]["found"] else 0
     if item["scope"] is not None:
         return int(item["scope"]["evaluated"])
     return int(item["points"] * item["shards_done"] // item["shards"])
@@ -317,6 +339,9 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield from _sweep_lines(found)
     else:
         for item in found["landscapes"]:
+            if item["sampling"] is not None:
+                yield f"{item['name']:<20} {_sampling_line(item['sampling'])}"
+                continue
             if item["scope"] is not None:
                 yield f"{item['name']:<20} {_scope_line(item)}"
                 continue
@@ -379,6 +404,14 @@ def _scope_line(item: dict[str, Any]) -> str:
         f"{scope['pairs']:,} pairs in {scope['components']:,} components and {scope['points_below']:,} points, exact "
         f"in what was met; the next 10 % would take about {scope['next_tenth']:,} evaluations"
     )
+
+
+def _sampling_line(told: dict[str, Any]) -> str:
+    """How far scattered points and their network are."""
+    if not told["found"]:
+        return f"{told['points']:,} scattered points and what they lead to: {told['batches']:,} batches are done so far"
+    said = f"{told['points']:,} scattered points, {told['n_minima']:,} minima of their graph"
+    return said if told["network"] is None else f"{said}; {told['network']}"
 
 
 def finished(found: dict[str, Any]) -> bool:

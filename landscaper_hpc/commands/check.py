@@ -48,9 +48,13 @@ def check(
 
     loaded = load_study(study, set_)
     grid = loaded.make_grid()
+    points = grid.size if loaded.sampling is None else loaded.sampling.points
     say = _silent if as_json else print
     found: dict[str, dict[str, Any]] = {}
-    say(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {grid.size:,} points for each checkpoint")
+    if loaded.sampling is None:
+        say(f"study     {loaded.name}: {' × '.join(map(str, grid.shape))} = {points:,} points for each checkpoint")
+    else:
+        say(f"study     {loaded.name}: {points:,} scattered points for each checkpoint")
     if loaded.scope is not None:
         say("scope     only the lowest part is evaluated; `landscaper-hpc plan` predicts of how many points")
     missing = []
@@ -94,7 +98,7 @@ def check(
         raise InputError(f"checkpoints: none is there yet ({', '.join(missing)}); `landscaper-hpc run` trains them")
     say("ok")
     if as_json:
-        about = {"study": loaded.name, "shape": list(grid.shape), "points": grid.size, "precision": loaded.precision}
+        about = {"study": loaded.name, "shape": list(grid.shape), "points": points, "precision": loaded.precision}
         print(strict_json.dumps({**about, "device": where.device, "checkpoints": found, "not_there_yet": missing}))
 
 

@@ -89,14 +89,17 @@ def plan(
         print(strict_json.dumps({**asdict(found), **derived, **where_to, **on, **slurm}))
         return
     shape = " × ".join(map(str, found.shape))
-    if loaded.scope is None:
+    if loaded.sampling is not None:
+        print(f"points      {found.points:,}, {found.assumed}")
+    elif loaded.scope is None:
         print(f"points      {found.points:,} ({found.landscapes} × {shape})")
     else:
         whole = loaded.make_grid().size * found.landscapes
         print(f"points      about {found.points:,} of {whole:,} ({found.landscapes} × {shape})")
         print(f"            {found.assumed}")
     print(f"parameters  {found.parameters:,}, {loaded.directions.n} {loaded.directions.kind} directions")
-    print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
+    if found.shards:
+        print(f"shards      {found.shards:,} of at most {found.points_per_shard:,} points")
     print(f"files       about {found.files:,}, {bytes_in_words(found.store_bytes)} in all")
     print(
         f"rate        {found.points_per_second:,.3g} points/s in one process "
@@ -116,11 +119,13 @@ def plan(
     if loaded.scope is not None and loaded.scope.climb is not None:
         print(f"climb       {loaded.scope.climb:,} random points, their descents and floods come on top")
     most, fewer = ("", "") if found.counted else ("up to ", "; fewer where there are fewer minima")
+    followed = "confirm     " if loaded.sampling is None else "network     "
+    ends = "minima" if loaded.sampling is None else "minima and random starts"
     few, whole = found.batches_of_data
     if found.confirmed:
         of = f" of the loss over {few:,} of {whole:,} batches" if few < whole else ""
-        said = f"{found.confirmed:,} minima, about {found.gradients:,} gradients{of}"
-        print(f"confirm     {most}{said}, about {duration(found.confirm_seconds)}{fewer}")
+        said = f"{found.confirmed:,} {ends}, about {found.gradients:,} gradients{of}"
+        print(f"{followed}{most}{said}, about {duration(found.confirm_seconds)}{fewer}")
     if found.checked:
         of = f" of {whole:,} batches, and on the {few:,}" if few < whole else ""
         said = f"{found.checked:,} minima and saddles on all data{of}"
@@ -166,6 +171,8 @@ def _print_jobs(plan: JobPlan) -> None:
             f"{duration(60 * job.minutes)}"
         )
     print(f"memory      about {bytes_in_words(plan.memory)} in one process, as measured here")
+    if not plan.processes:
+        return
     again = f", each job started {plan.runs} times" if plan.runs > 1 else ""
     print(f"on Slurm    evaluation about {duration(plan.seconds)} with {plan.processes:,} processes{again}")
     print(

@@ -73,6 +73,7 @@ def run(
       landscaper-hpc run study.yaml
       landscaper-hpc run study.yaml --set grid.count=41 --out runs/fine
       landscaper-hpc run study.yaml --set scope.share=0.01 --out runs/lowest
+      landscaper-hpc run study.yaml --set sampling.points=4096 --out runs/network
       landscaper-hpc run study.yaml --workers 8 --device cuda
       landscaper-hpc run study.yaml --quiet --json > numbers.json
       mpiexec -n 16 landscaper-hpc run study.yaml --executor mpi
@@ -101,18 +102,20 @@ def run(
         print(strict_json.dumps(results))
         return
     print_table(results)
-    if loaded.scope is None:
+    if loaded.whole:
         print_refinement(results)
     for item in results["landscapes"]:
         for answer in answers_of(item):
             if answer["sentence"] is not None:
                 print(f"{item['name']}: {answer['sentence']}")
     inside = StudyFolder(folder)
-    group = results["landscapes"][0]["name"] + ("" if loaded.scope is None else "/scope")
+    group = results["landscapes"][0]["name"] + (
+        "" if loaded.whole else "/sampling" if loaded.scope is None else "/scope"
+    )
     print(f"\nreport:  {inside.report}\nnumbers: {inside.results}")
     print(f"losses:  xarray.open_zarr({str(inside.store)!r}, group={group!r})")
     print(f"took {time.monotonic() - start:.0f} s")
-    if loaded.scope is not None:
+    if not loaded.whole:
         return
     finer, count = finer_grid(loaded)
     same = _options(set=set_, site=site, set_site=set_site, workers=workers, device=device, executor=executor)
@@ -128,6 +131,8 @@ def answers_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """What a landscape's entry of the results tells beside or in place of its merge tree."""
     if "scope" in entry:
         return [entry["scope"]]
+    if "sampling" in entry:
+        return [entry["sampling"], entry["sampling"]["network"]]
     return [entry["confirmed"], entry["error_bars"], entry["error_bars"]["all_data"]]
 
 

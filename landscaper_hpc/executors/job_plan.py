@@ -62,11 +62,11 @@ class JobPlan:
 def job_plan(campaign: Campaign, site: Site, shards: int, points_per_shard: int, rate: float, memory: int) -> JobPlan:
     """The jobs of a campaign of so many shards, from the points per second and the bytes of one process."""
     slurm, allowed = site.slurm, room(site)
-    arrays = allowed.arrays(shards, others=_OTHER_JOBS)
-    jobs = [_of(campaign, site, stage, arrays if stage == "evaluate" else [1]) for stage in JOBS]
+    arrays = allowed.arrays(shards, others=_OTHER_JOBS) if shards else []
+    jobs = [_of(campaign, site, part, arrays if part == "evaluate" else [1]) for part in JOBS if _has(part, shards)]
     nodes = sum(arrays)
     processes = min(shards, nodes * allowed.tasks)
-    seconds = math.ceil(shards / processes) * points_per_shard / rate
+    seconds = math.ceil(shards / processes) * points_per_shard / rate if shards else 0.0
     usable = slurm.seconds - slurm.warning_s
     limits = []
     if slurm.memory is not None and memory * allowed.tasks > _bytes(slurm.memory):
@@ -76,7 +76,7 @@ def job_plan(campaign: Campaign, site: Site, shards: int, points_per_shard: int,
         )
     if allowed.max_jobs is not None and nodes < min(slurm.nodes, -(-shards // allowed.tasks)):
         limits.append(f"slurm.limits.max_jobs: {allowed.max_jobs} lets in {nodes} of {slurm.nodes} nodes")
-    if shards < nodes * allowed.tasks or nodes < slurm.nodes:
+    if shards and (shards < nodes * allowed.tasks or nodes < slurm.nodes):
         limits.append(
             f"shards: {shards:,} keep {processes:,} of {slurm.nodes * allowed.tasks:,} processes busy; a smaller "
             "shard_points, or fewer slurm.nodes"
@@ -95,6 +95,11 @@ def job_plan(campaign: Campaign, site: Site, shards: int, points_per_shard: int,
         memory=memory,
         limits=limits,
     )
+
+
+def _has(part: str, shards: int) -> bool:
+    """Of scattered points, which are evaluated with what else is asked for, there are no shards."""
+    return part != "evaluate" or shards > 0
 
 
 def _of(campaign: Campaign, site: Site, stage: str, arrays: list[int]) -> Jobs:

@@ -14,7 +14,7 @@ from landscaper_hpc.digests import canonical_sha256, combined_sha256
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.store.layout import IN_PLACE
 from landscaper_hpc.study.study import Study
 
 
@@ -45,7 +45,7 @@ def _last_line(page: bytes, folder: Path) -> bytes:
     sources = [hashlib.sha256(inside.results.read_bytes()).hexdigest(), version_made_with()]
     for store in stores:
         answers = [answer for question in asked.items() if (answer := store.answer(*question)) is not None]
-        if SCOPE in asked:  # the page is of that alone
+        if not asked.keys().isdisjoint(IN_PLACE):  # the page is of that alone
             sources += [_arrays_sha256(answer.drawing) for answer in answers]
             continue
         drawn = (store.drawing(), *(answer.drawing for answer in answers))

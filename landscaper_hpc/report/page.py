@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
@@ -30,6 +31,7 @@ from landscaper_hpc.report.page_figures import (
     distances_between,
     figures_of,
     over_checkpoints,
+    sampling_figures,
     smad_curves,
     small_figures,
     trace_of,
@@ -39,7 +41,7 @@ from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.store.layout import IN_PLACE, SCOPE
 from landscaper_hpc.study.study import Study
 from landscaper_hpc.topology.decided import DECIDED
 from landscaper_hpc.topology.drawing import LEAVES, PROFILE_BASINS, PROFILE_POINTS, Drawing
@@ -66,28 +68,32 @@ def write_report(folder: Path) -> Path:
     results = read_results(inside.results)
     with figures.style():
         asked = Study.asked_in(results["provenance"]["configuration"])
-        if SCOPE in asked:
-            return _write_scope(inside, results, asked)
+        for name in asked.keys() & IN_PLACE:
+            return _write_part(inside, results, name, asked[name])
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, sealed(page, inside.path))
     return inside.report
 
 
-def _write_scope(inside: StudyFolder, results: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> Path:
-    """The page of a study of which the lowest part was evaluated, and nothing is known of the whole."""
-    found = []
-    for item in results["landscapes"]:
-        answer = LandscapeStore(inside.store, item["name"]).whole_answer(SCOPE, asked[SCOPE])
-        found.append(_scope_figures(item, Drawing.from_arrays(answer.drawing)))
+def _write_part(inside: StudyFolder, results: Mapping[str, Any], name: str, asked: Mapping[str, Any]) -> Path:
+    """The page of a study of which the lowest part or scattered points were evaluated, and nothing is known of the
+    whole."""
+    drawn = _scope_figures if name == SCOPE else sampling_figures
+    landscapes = results["landscapes"]
+    stores = [LandscapeStore(inside.store, item["name"]) for item in landscapes]
     page = (
         environment()
-        .get_template("scope.html.j2")
+        .get_template(f"{name}.html.j2")
         .render(
             results=results,
-            landscapes=results["landscapes"],
-            directions=described(results["landscapes"][0]["directions"]),
-            rows=_rows(results["landscapes"]),
-            figures=found,
+            landscapes=landscapes,
+            directions=described(landscapes[0]["directions"]),
+            rows=_rows(landscapes),
+            lists={name: [_lists(item, name) for item in landscapes]},
+            figures=[
+                drawn(item, store.whole_answer(name, asked).drawing)
+                for item, store in zip(landscapes, stores, strict=True)
+            ],
             shown=LEAVES,
         )
     )
@@ -95,8 +101,8 @@ def _write_scope(inside: StudyFolder, results: Mapping[str, Any], asked: Mapping
     return inside.report
 
 
-def _scope_figures(entry: Mapping[str, Any], drawing: Drawing) -> dict[str, Markup]:
-    name, scope = entry["name"], entry["scope"]
+def _scope_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]) -> dict[str, Markup]:
+    name, scope, drawing = entry["name"], entry["scope"], Drawing.from_arrays(drawn)
     level = scope["level"]
     if not math.isfinite(level):  # all that was met is below it
         ends = np.concatenate([drawing.bars.birth, drawing.bars.death])

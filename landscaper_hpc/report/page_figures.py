@@ -106,11 +106,8 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
     found["tree"] = draw(partial(figures.plot_merge_tree, shown), f"tree-{name}", f"Merge tree of {basins}")
     found["confirmed"] = None
     if (confirmed := item.answers.get("confirmed")) is not None:
-        birth, death, parent = confirmed["branches"]
-        stands = np.isin(confirmed["kinds"], [KINDS.index(kind) for kind in CONFIRMED])
-        ends = Drawing(Bars(*np.empty((4, 0))), Branches(birth, death, parent.astype(np.int64)), None)
         found["confirmed"] = draw(
-            partial(figures.plot_merge_tree, Subject(ends, item.range, len(birth), 0, stands={"leaves": stands})),
+            partial(figures.plot_merge_tree, _of_ends(confirmed["branches"], confirmed["kinds"], item.range)),
             f"confirmed-{name}",
             f"Confirmed tree of {name}: {item.result['confirmed']['sentence']}",
         )
@@ -149,6 +146,44 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
     if "density_nodes" in hessian.hessian:
         found["hessian"].append(
             draw(partial(figures.plot_density, hessian), f"density-{name}", f"Spectral density of {name}", 4.6, 2.6)
+        )
+    return found
+
+
+def _of_ends(drawn: NDArray[np.float64], kinds: NDArray[np.int64], limits: tuple[float, float]) -> Subject:
+    """The tree of confirmed minima and other ends, which are hollow."""
+    birth, death, parent = drawn
+    stands = np.isin(kinds, [KINDS.index(kind) for kind in CONFIRMED])
+    ends = Drawing(Bars(*np.empty((4, 0))), Branches(birth, death, parent.astype(np.int64)), None)
+    return Subject(ends, limits, len(birth), 0, stands={"leaves": stands})
+
+
+def sampling_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]) -> dict[str, Markup]:
+    """The figures of scattered points, and of the network that they lead to, where there is one."""
+    name, told = entry["name"], entry["sampling"]
+    low, high = told["range"]
+    shown = Subject(Drawing.from_arrays(drawn), (low, high), told["n_minima"], told["points"])
+    said = f"{refined.basins(told['n_minima'])} of scattered points"
+
+    def profile(ax: Axes) -> None:
+        figures.plot_profile(shown, ax)
+        ax.set_xlabel(ax.get_xlabel().replace("grid", "scattered"))
+
+    found = {
+        "profile": draw(profile, f"profile-{name}", f"Landscape profile of {name}: {said}"),
+        "barcode": draw(
+            partial(figures.plot_barcode, shown), f"barcode-{name}", f"Persistence barcode of {name}: {said}"
+        ),
+    }
+    if "network" in drawn:
+        birth, death, _ = drawn["network"]
+        ends = np.concatenate([birth, death])
+        ends = ends[np.isfinite(ends)]
+        limits = (float(ends.min(initial=low)), float(ends.max(initial=low)))
+        found["network"] = draw(
+            partial(figures.plot_merge_tree, _of_ends(drawn["network"], drawn["kinds"], limits)),
+            f"network-{name}",
+            f"Disconnectivity tree of {name}: {told['network']['sentence']}",
         )
     return found
 

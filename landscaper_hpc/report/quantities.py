@@ -49,6 +49,7 @@ from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:
     from landscaper_hpc.sampling.lowest import Lowest
+    from landscaper_hpc.sampling.scattered import Scattered
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -124,6 +125,11 @@ def _value(found: tuple[float, float] | None) -> float | None:
 
 def _error_of(found: tuple[float, float] | None) -> float | None:
     return None if found is None else found[1]
+
+
+def _scattered(m: Measured) -> Scattered:
+    assert m.scattered is not None
+    return m.scattered
 
 
 def _lowest(m: Measured) -> Lowest:
@@ -212,6 +218,7 @@ _RUN: Origin = "trajectory"
 _WEIGHTS: Origin = "power_law"
 _SCOPE: Origin = "scope"
 _MARTIN = "Martin, Peng, Mahoney (2021)"
+_SAMPLING: Origin = "sampling"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -253,6 +260,22 @@ _ROWS: tuple[Quantity, ...] = (
         "|{v in basin(m): f(v) < L}| / N_L; 0 where m_L = 1",
         f"after {_LANDSCAPER}",
         _SCOPE, NUMBER, lambda m: smad(m.tree), _in("run", "page")),
+    Quantity("sampling.mean_climb", "mean climb of scattered points", "",
+        "of their graph, from a random one of them; how far it depends on their density, that of halves shows",
+        "as mean climb", f"after {_LANDSCAPER}",
+        _SAMPLING, NUMBER, lambda m: _scattered(m).mean_climb, _in("run", "page")),
+    Quantity("sampling.mean_climb_of_halves", "mean climb of halves of them", "",
+        "of random halves of the points",
+        "2.5 % and 97.5 % of as many as 40", "Politis and Romano (1994)",
+        _SAMPLING, BOUNDS, lambda m: _scattered(m).mean_climb_of_halves, _in("run", "page")),
+    Quantity("sampling.smad", "SMAD of scattered points", "",
+        "of their graph; it falls with the number of minima, which cannot be known at their density",
+        "as SMAD", _LANDSCAPER,
+        _SAMPLING, NUMBER, lambda m: _scattered(m).smad, _in("run", "page")),
+    Quantity("sampling.smad_of_halves", "SMAD of halves of them", "",
+        "of random halves of the points",
+        "2.5 % and 97.5 % of as many as 40", "Politis and Romano (1994)",
+        _SAMPLING, BOUNDS, lambda m: _scattered(m).smad_of_halves, _in("page")),
     Quantity("loss", "loss at the checkpoint", "loss",
         "of the parameters as they were trained",
         "f(θ*)", "",
@@ -850,6 +873,88 @@ _ROWS: tuple[Quantity, ...] = (
         "",
         "", "",
         _SCOPE, TEXT, lambda m: _of(m.of_all_data, lambda o: o.sentence())),
+    Quantity("sampling.points", "scattered points", "",
+        "evaluated in the box, in place of a grid",
+        "m", "",
+        _SAMPLING, COUNT, lambda m: m.tree.n_vertices, _in("run", "page")),
+    Quantity("sampling.range", "range of their losses", "loss",
+        "lowest and highest finite loss",
+        "[min f, max f]", "",
+        _SAMPLING, BOUNDS, lambda m: m.tree.value_range, _in("run", "page")),
+    Quantity("sampling.n_minima", "minima of their graph", "",
+        "points that are lower than all others that they are joined to; how many there are in the box cannot be known",
+        "mutual 4n-nearest-neighbour graph", "Geniesse et al., arXiv 2411.12136",
+        _SAMPLING, COUNT, lambda m: m.tree.n_minima, _in("run", "page")),
+    Quantity("sampling.n_minima_of_halves", "minima of halves of them", "",
+        "of random halves of the points",
+        "2.5 % and 97.5 % of as many as 40", "Politis and Romano (1994)",
+        _SAMPLING, BOUNDS, lambda m: _scattered(m).minima_of_halves, _in("page")),
+    Quantity("sampling.components", "pieces of their graph", "",
+        "between which nothing is known",
+        "", "",
+        _SAMPLING, COUNT, lambda m: _scattered(m).components, _in("page")),
+    Quantity("sampling.spacing", "distance of neighbours", "",
+        "as a share of the box's side: narrower basins may be missed, or seen as several",
+        "median distance of a point from its nearest neighbour", "",
+        _SAMPLING, SHARE, lambda m: _scattered(m).spacing, _in("run", "page")),
+    Quantity("sampling.largest_persistence", "largest persistence of their graph", "loss",
+        "of basins that a deeper one takes in",
+        "max (death − birth)", _ELDER,
+        _SAMPLING, NUMBER, lambda m: m.persistence.max, _in("page")),
+    Quantity("sampling.sentence", "the scattered points, in words", "",
+        "and what cannot be known at their density",
+        "", "",
+        _SAMPLING, TEXT, lambda m: _scattered(m).sentence()),
+    Quantity("sampling.network.interior", "minima of the loss", "",
+        "that the points' minima, random starts and saddles lead to; this and what follows: unless `minima: 0`",
+        "#{ends: ∇f = 0, λ > 0}", _WALES,
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: int((n.found.kinds == 0).sum())), _in("run", "page")),
+    Quantity("sampling.network.others", "other ends", "",
+        "at the edge of the box most of them",
+        "", "",
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: int((n.found.kinds != 0).sum())), _in("run", "page")),
+    Quantity("sampling.network.passes", "passes between them", "",
+        "no lower than the true ones: a lower way that nobody looked for may exist",
+        "", _WALES,
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: len(n.found.joins)), _in("run", "page")),
+    Quantity("sampling.network.saddles", "passes with a confirmed saddle", "",
+        "the gradient is zero and one eigenvalue is negative",
+        "", _WALES,
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: n.found.n_saddles), _in("page")),
+    Quantity("sampling.network.persistence", "largest persistence of the network", "loss",
+        "of its tree",
+        "max (death − birth)", _ELDER,
+        _SAMPLING, NUMBER, lambda m: _of(m.network, lambda n: persistence_statistics(n.found.tree).max),
+        _in("run", "page")),
+    Quantity("sampling.network.random_descents", "random descents", "",
+        "in batches, until one finds nothing new",
+        "", "",
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: n.descents), _in("page")),
+    Quantity("sampling.network.ended_elsewhere", "of the last batch ended elsewhere", "",
+        "where nothing had led before; they are met now",
+        "k", "",
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: n.missed), _in("page")),
+    Quantity("sampling.network.unmet_at_most", "share of the box that leads elsewhere, at most", "",
+        "to what had not been met before the last batch; with a probability of 0.95",
+        "p with P(X ≤ k) = 0.05 / 4, X binomial (50, p)", "Clopper and Pearson (1934)",
+        _SAMPLING, SHARE, lambda m: _of(m.network, lambda n: n.unmet), _in("run", "page")),
+    Quantity("sampling.network.gradients", "gradients of the network", "",
+        "spent on following minima and saddles, Hessian-vector products among them",
+        "", "",
+        _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: n.found.gradients_spent + n.found.products_spent),
+        _in("run", "page")),
+    Quantity("sampling.network.sentence", "the network, in words", "",
+        "",
+        "", "",
+        _SAMPLING, TEXT, lambda m: _of(m.network, lambda n: n.sentence())),
+    Quantity("sampling.network.ends", "minima of the network, one by one", "",
+        "and the other ends; the most persistent first",
+        "", _WALES,
+        _SAMPLING, records.ENDS, lambda m: _of(m.network, lambda n: records.ends(n.found, m.grid)), _in("page")),
+    Quantity("sampling.network.joins", "passes between them, one by one", "",
+        "the lowest first",
+        "", _WALES,
+        _SAMPLING, records.JOINS, lambda m: _of(m.network, lambda n: records.joins(n.found)), _in("page")),
 )
 # fmt: on
 

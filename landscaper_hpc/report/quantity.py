@@ -32,9 +32,11 @@ from landscaper_hpc.topology.scope import below, level_of_share, of_logarithm
 from landscaper_hpc.topology.tree import MergeTree
 
 if TYPE_CHECKING:  # numba, which telling what is stored needs not
+    from landscaper_hpc.confirm.network import Network
     from landscaper_hpc.sampling.all_data import OfAllData
     from landscaper_hpc.sampling.climb import Climb
     from landscaper_hpc.sampling.lowest import Lowest
+    from landscaper_hpc.sampling.scattered import Scattered
 
 SCOPE_SHARE = 0.1
 """The scope that numbers are told of beside those of the whole grid: the lowest tenth of its points."""
@@ -48,7 +50,8 @@ class Measured:
     not among them, for those of the contour tree that, and for those of what else a study asks for the answers, with
     the `change` that all data make where the losses are of a few batches. Where only the lowest part is evaluated, the
     tree is of that: the `lowest`, and perhaps an estimate of the whole grid's mean `climb`, or what all data say of it
-    (`of_all_data`)."""
+    (`of_all_data`). Of scattered points it is of their graph, with what that says (`scattered`) and the `network` of
+    minima that they lead to."""
 
     tree: MergeTree
     precision: Any
@@ -67,6 +70,8 @@ class Measured:
     """Its files, their SHA-256, and by name where they lie (`directions.of_checkpoints.Projection`)."""
     of_all_data: OfAllData | None = None
     power_laws: PowerLaws | None = None
+    scattered: Scattered | None = None
+    network: Network | None = None
 
     @cached_property
     def noise_floor(self) -> float:
@@ -204,7 +209,16 @@ def records(*fields: Field) -> Kind:
 
 Place = Literal["run", "topology", "page", "sweep", "figure"]
 Origin = Literal[
-    "tree", "tree of a study", "contour", "landscape", "confirmed", "error_bars", "trajectory", "power_law", "scope"
+    "tree",
+    "tree of a study",
+    "contour",
+    "landscape",
+    "confirmed",
+    "error_bars",
+    "trajectory",
+    "power_law",
+    "scope",
+    "sampling",
 ]
 
 
@@ -220,7 +234,7 @@ class Quantity:
     origin      tree: of any merge tree; "tree of a study": of one, but too dear for every call of `topology`;
                 contour: of the contour tree, where there is one; landscape: of directions, Hessian and checkpoint;
                 confirmed, error_bars, trajectory, power_law: of what else a study asks for; scope: of the lowest part,
-                in place of a tree
+                sampling: of scattered points, both in place of a tree
     kind        how it is written and printed
     of          the function; None where there is no value
     places      where it is printed: the table of `run`, the lines of `topology`, the page, a column of a sweep's

@@ -25,8 +25,14 @@ Entry = dict[str, Any]
 ENDS = records(
     Field("kind", "what it is", "", f"one of {', '.join(KINDS)}", TEXT),
     Field("loss", "loss", "loss", "there", NUMBER),
-    Field("persistence", "persistence", "loss", "in the confirmed tree; null: nothing ends it", NUMBER),
-    Field("grid_minima", "minima of the grid", "", "that lead there; 0: found beyond a saddle", COUNT),
+    Field("persistence", "persistence", "loss", "in the tree of these ends; null: nothing ends it", NUMBER),
+    Field(
+        "grid_minima",
+        "minima that lead there",
+        "",
+        "of the grid, or of scattered points; 0: found beyond a saddle",
+        COUNT,
+    ),
     Field("gradient_norm", "‖∇f‖", "loss/α", "of the exact gradient, along the faces that it lies on", NUMBER),
     Field("eigenvalues", "eigenvalues", "loss/α²", "of the exact Hessian, along these faces; none on a kink", NUMBERS),
     Field("point", "α", "", "its coordinates", NUMBERS),

@@ -10,7 +10,7 @@ from landscaper_hpc import strict_json
 from landscaper_hpc.digests import is_sealed, with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import ANSWERS, SCOPE
+from landscaper_hpc.store.layout import ANSWERS, IN_PLACE
 from landscaper_hpc.study.study import Study
 
 SCHEMA = 4
@@ -86,12 +86,11 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
     from landscaper_hpc.report.quantities import ROWS, nested
 
     answers = _answers(study, store)
-    if study.scope is not None:  # of the whole grid nothing is known
-        told = {row.key: answers.get(row.key) for row in ROWS if row.origin in ("landscape", SCOPE)}
-    else:
-        told = store.numbers() | {
-            row.key: answers.get(row.key) for row in ROWS if row.origin in ANSWERS and row.origin != SCOPE
-        }
+    if study.whole:
+        beside = ANSWERS.keys() - IN_PLACE
+        told = store.numbers() | {row.key: answers.get(row.key) for row in ROWS if row.origin in beside}
+    else:  # of the whole grid nothing is known
+        told = {row.key: answers.get(row.key) for row in ROWS if row.origin in ("landscape", *study.asked())}
     science, numbers = store.attributes["science"], nested(told)
     said = {
         "directions": {
@@ -114,7 +113,7 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
             "batch": store.attributes["batch"],
             "mode": store.attributes["mode"],
         },
-        "connectivity": study.connectivity,
+        "connectivity": study.connectivity if study.sampling is None else "knn",
         **numbers,
         **{group: said[group] | numbers.get(group, {}) for group in said},
     }

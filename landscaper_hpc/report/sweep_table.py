@@ -14,7 +14,7 @@ from landscaper_hpc.report.quantity import ESTIMATE, Quantity
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.store.failures import Failures
 from landscaper_hpc.store.folder import StudyFolder, SweepFolder
-from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.store.layout import IN_PLACE
 from landscaper_hpc.store.sweep_record import Entry, Recorded
 
 if TYPE_CHECKING:
@@ -100,5 +100,5 @@ def estimates() -> list[Quantity]:
 
 def _told() -> list[Quantity]:
     """The quantities that are columns: those that are one number, and the words of a sweep's page."""
-    whole = [row for row in quantities.ROWS if row.origin != SCOPE]
+    whole = [row for row in quantities.ROWS if row.origin not in IN_PLACE]
     return [row for row in whole if row.kind.scalar or "sweep" in row.places]

@@ -6,7 +6,8 @@
             exports/                      files of other programs, where they were asked for
             points/<landscape>/           points that were evaluated, while a `scope` is worked on; of few data, those
                   <landscape>@all/        that were on all of them
-            failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions are
+            failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions and
+                                          what else is asked for are
             logs/  jobs/  dask/  .lock    of the run
     <sweep>/sweep.json                    the definition, and every study that was ever part of it
             studies/<name>/…              an ordinary study's folder each
@@ -149,8 +150,16 @@ class StudyFolder(RunFolder):
 
     @property
     def resume(self) -> Path:
-        """How far directions are that take long to find."""
+        """How far directions are that take long to find, and batches of what is asked for beside merge trees."""
         return self.path / "resume"
+
+    def batches(self, landscape: str) -> int:
+        """How many such batches of a landscape are done."""
+        return sum(file.name.rsplit(".", 3)[0] == landscape for file in self.resume.glob("*.npz"))
+
+    def sampled(self, landscape: str) -> Path:
+        """What is asked of its scattered points, while that is worked on."""
+        return self.resume / f"{landscape}.sampling.json"
 
     def finished(self) -> bool:
         """Whether there are results and their report, which is written last."""

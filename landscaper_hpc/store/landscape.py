@@ -361,7 +361,7 @@ class LandscapeStore(ShardedLosses):
         return answers.is_about(self.folder / name, {"asked": dict(asked)})
 
     def _about(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        if name == layout.SCOPE:  # it holds its losses itself
+        if name in layout.IN_PLACE:  # it holds its losses itself
             return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked)}
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
 
@@ -376,12 +376,14 @@ class LandscapeStore(ShardedLosses):
         return found.arrays[names[0]], found.arrays[names[1]]
 
     def refuse_lowest(self) -> None:
-        """`InputError` where only its lowest part is evaluated."""
-        if not self.n_done() and (self.folder / layout.SCOPE).exists():
-            raise InputError(
-                f"{self.folder}: only its lowest part is evaluated, with a merge tree of its own (the group "
-                f"{layout.SCOPE}); run the study without scope for all of it"
-            )
+        """`InputError` where only its lowest part, or scattered points, are evaluated."""
+        parts = {layout.SCOPE: "its lowest part is", layout.SAMPLING: "scattered points of it are"}
+        for name, part in parts.items():
+            if not self.n_done() and (self.folder / name).exists():
+                raise InputError(
+                    f"{self.folder}: only {part} evaluated, with a merge tree of its own (the group {name}); run the "
+                    f"study without {name} for all of it"
+                )
 
     def numbers_of(self, name: str) -> dict[str, Any] | None:
         """The numbers of what was asked for beside the tree, where it is whole. Reads one small file."""

@@ -48,10 +48,13 @@ ANSWERS = {
     "trajectory": "other checkpoints, such as those of a training run, projected into the directions",
     "power_law": "power-law exponents of the spectra of the checkpoint's weights, layer by layer",
     "scope": "the lowest part of the landscape: evaluated points, their losses, the merge tree below the level",
+    "sampling": "scattered points, their losses, the merge tree of their graph, and minima and saddles of the loss",
 }
 """What a study may ask for beside its merge tree, or in its place: the names of groups, and what they hold."""
 SCOPE = "scope"
-"""That which stands in place of the losses of the grid and their merge tree."""
+SAMPLING = "sampling"
+IN_PLACE = (SCOPE, SAMPLING)
+"""Those that stand in place of the losses of the grid and their merge tree."""
 ACCEPTED = "accepted"
 _HESSIAN_DIMENSIONS = {
     "eigenvalues": ["direction"],

@@ -83,7 +83,9 @@ class ShardedLosses:
 
     def drop_damaged(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again and are returned."""
-        damaged = []
+        damaged: list[Shard] = []
+        if not self.n_done():  # of scattered points the grid may be too large to go through
+            return damaged
         for shard in self.shards():
             entry = self._done_entry(shard.index)
             try:

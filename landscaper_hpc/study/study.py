@@ -32,6 +32,7 @@ from landscaper_hpc.grid import Axis, Grid, nested_steps
 from landscaper_hpc.registry import CONNECTIVITIES
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, DIRECTION_KINDS, NORMALIZATIONS, checkpoint_format
 from landscaper_hpc.study.presets import expanded
+from landscaper_hpc.study.sampling import Sampling
 from landscaper_hpc.study.schema import FileName, Strict, read_yaml, validated
 from landscaper_hpc.study.scope import Scope
 from landscaper_hpc.study.sources import code_sha256
@@ -39,7 +40,7 @@ from landscaper_hpc.study.sources import code_sha256
 Precision = Literal["float64", "float32", "tf32", "bf16"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]*$", max_length=100)]
 
-_QUESTIONS = ("confirm", "error_bars", "trajectory", "power_law", "scope")
+_QUESTIONS = ("confirm", "error_bars", "trajectory", "power_law", "scope", "sampling")
 """Keys that ask for what stands beside merge trees, or in their place."""
 _MOST_CONFIRMED = 8  # a box has 3ⁿ faces
 _MOST_POINTS = 10**15  # eight petabytes of losses; flat ids would reach a little further
@@ -330,6 +331,11 @@ class Study(Strict):
         description="evaluate only the lowest part of the landscape, from a few percent of the grid: {share: 0.01}, "
         "{points: 200000} or {below: 0.5}; may be raised later, and goes on from what is there",
     )
+    sampling: Annotated[Sampling | None, BeforeValidator(_asked)] = Field(
+        None,
+        description="no grid: scattered points of the box that grid.range spans, up to 16 directions, and minima and "
+        "saddles followed from there: true, or {kind: sobol, points: 1024, minima: 100}",
+    )
     rename: dict[str, str] = Field(
         {},
         description="tensors of checkpoints, to their names in the model: whole, beginnings such as 'net.', or with *",
@@ -347,9 +353,10 @@ class Study(Strict):
             return data
         data = expanded(data)
         directions = data.get("directions")
-        if isinstance(directions, dict) and data.get("scope") is None and "trajectory" not in data:
+        whole = data.get("scope") is None and data.get("sampling") in (None, False)
+        if isinstance(directions, dict) and whole and "trajectory" not in data:
             data = data | {"trajectory": directions.get("through") or directions.get("trajectory") or []}
-        if data.get("data") is None or data.get("scope") is not None:
+        if data.get("data") is None or not whole:
             return data
         if data.get("error_bars") is False:
             raise ValueError("data: what few batches change is told by error_bars; leave error_bars: false out")
@@ -391,16 +398,8 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
-    def _whole_or_lowest(self) -> Study:
+    def _whole_or_part(self) -> Study:
         then = None if self.data is None else self.data.then
-        if self.scope is None:
-            if then is not None:
-                raise ValueError("data.then goes with scope; without it all data are evaluated at minima and saddles")
-            return self
-        if self.data is not None and then is None:
-            raise ValueError("data: with scope give {batches: …, then: all}; or leave one of the two out")
-        if self.data is not None and (self.scope.points, self.scope.climb) != (None, None):
-            raise ValueError("scope: with data give share or below, and leave points and climb out")
         whole = {
             "grid.refine": self.grid.refine,
             "confirm": self.confirm,
@@ -409,6 +408,22 @@ class Study(Strict):
             "power_law": self.power_law or None,
         }
         given = [key for key, value in whole.items() if value is not None]
+        if self.sampling is not None:
+            given += [key for key, value in (("scope", self.scope), ("data", self.data)) if value is not None]
+            if given:
+                raise ValueError(
+                    f"sampling: {given[0]} needs the grid, in place of which there are scattered points; leave one of "
+                    "the two out"
+                )
+            return self
+        if self.scope is None:
+            if then is not None:
+                raise ValueError("data.then goes with scope; without it all data are evaluated at minima and saddles")
+            return self
+        if self.data is not None and then is None:
+            raise ValueError("data: with scope give {batches: …, then: all}; or leave one of the two out")
+        if self.data is not None and (self.scope.points, self.scope.climb) != (None, None):
+            raise ValueError("scope: with data give share or below, and leave points and climb out")
         if given:
             raise ValueError(
                 f"scope: {given[0]} needs the whole grid, of which scope evaluates the lowest part; leave one of the "
@@ -421,7 +436,8 @@ class Study(Strict):
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Results of studies that do not ask for these are what they were before there were such."""
         found: dict[str, Any] = write(self)
-        return {key: value for key, value in found.items() if key not in ("scope", "trajectory", "power_law") or value}
+        left_out = {"scope", "sampling", "trajectory", "power_law"}
+        return {key: value for key, value in found.items() if key not in left_out or value}
 
     def _axes(self) -> Sequence[AxisConfig]:
         return self.grid.axes or [self.grid] * self.directions.n
@@ -559,9 +575,15 @@ class Study(Strict):
             questions["trajectory"] = {"files": files}
         if configuration.get("power_law"):
             questions["power_law"] = {"by": "weightwatcher"}
-        if (scope := configuration.get("scope")) is not None:
-            questions["scope"] = {key: value for key, value in scope.items() if value is not None}
+        for name in ("scope", "sampling"):
+            if (part := configuration.get(name)) is not None:
+                questions[name] = {key: value for key, value in part.items() if value is not None}
         return {name: asked for name, asked in questions.items() if asked is not None}
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole grid is evaluated."""
+        return self.scope is None and self.sampling is None
 
     def study_id(self) -> str:
         """SHA-256 of the canonical science of all checkpoints, by name.

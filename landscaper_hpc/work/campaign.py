@@ -77,7 +77,7 @@ class Plan:
         for store in stores:
             store.consolidate()
         consolidate_root(stores[0].path)
-        found = results(self.study, study_id, stores, None if self.study.scope else distances_of(stores))
+        found = results(self.study, study_id, stores, distances_of(stores) if self.study.whole else None)
         write_results(self.inside.results, found)
         if not is_current(self.folder):
             from landscaper_hpc.report.page import write_report  # matplotlib
@@ -118,6 +118,11 @@ class Campaign:
     def scoped(self) -> bool:
         """Whether only the lowest parts of its landscapes are evaluated: those of a sweep are whole."""
         return not self.apart and any(plan.study.scope is not None for plan in self.plans)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there are scattered points in place of grids: nothing is left to evaluate then but what is asked."""
+        return not self.apart and any(plan.study.sampling is not None for plan in self.plans)
 
     @property
     def landscapes(self) -> Sequence[Landscape]:

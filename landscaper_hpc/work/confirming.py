@@ -15,10 +15,12 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import worker_for
 
 if TYPE_CHECKING:
+    from landscaper_hpc.confirm.confirmed import Spending
     from landscaper_hpc.confirm.of_objective import ObjectiveSurface
     from landscaper_hpc.confirm.result import Confirmed
     from landscaper_hpc.confirm.rows import What
     from landscaper_hpc.confirm.surface import Cost
+    from landscaper_hpc.store.landscape import LandscapeStore
 
 log = logging.getLogger(__name__)
 
@@ -36,36 +38,45 @@ def refuse_unconfirmable(objective: Any, directions: Any, grid: Any) -> None:
 
 def confirmed(item: Landscape, deal: Deal) -> Answer:
     """The minima and saddles of the loss that those of a landscape's grid lead to."""
-    import torch
-
     from landscaper_hpc.confirm.confirmed import confirmed_by
-    from landscaper_hpc.confirm.surface import Cost
-    from landscaper_hpc.objective.device import local_device
-    from landscaper_hpc.objective.precision import epsilon
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
     from landscaper_hpc.topology.readers import ZarrReader
 
     assert item.study.confirm is not None
     store = item.open()
-    device = torch.device(local_device(item.site.device))
-    decides = (store.study_id, store.losses_sha256(), store.attributes["provenance"], BATCH)
-
-    def run(what: What, starts: NDArray[np.float64]) -> tuple[NDArray[np.float64], Cost]:
-        pieces = [starts[i : i + BATCH] for i in range(0, len(starts), BATCH)]
-        found = deal([Searches(item, f"confirming {what}", piece, decides, what) for piece in pieces])
-        spent = np.sum([one["cost"] for one in found], axis=0)
-        return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
-
-    tree = store.tree()
-    values, rounding = ZarrReader(store.losses), epsilon(store.precision, device)
-    found = confirmed_by(run, rounding, store.grid, values, tree, item.study.confirm.minima)
+    run = dealt(item, deal, "confirming", (store.study_id, store.losses_sha256(), store.attributes["provenance"]))
+    tree, values = store.tree(), ZarrReader(store.losses)
+    found = confirmed_by(run, rounding_of(item, store), store.grid, values, tree, item.study.confirm.minima)
     log.info("%s: %s", item, found.sentence())
     numbers = measure(Measured(tree, store.precision, store, confirmed=found), ("confirmed",))
     return Answer(found.to_arrays(), numbers, _drawing(found, tree))
 
 
 QUESTION = Question("confirmed", confirmed)
+
+
+def dealt(item: Landscape, deal: Deal, verb: str, decides: tuple[Any, ...]) -> Spending:
+    """Runs searches in a landscape by batches that are dealt out: `verb` says what for, `decides` what they are of."""
+    from landscaper_hpc.confirm.surface import Cost
+
+    def run(what: What, starts: NDArray[np.float64]) -> tuple[NDArray[np.float64], Cost]:
+        pieces = [starts[i : i + BATCH] for i in range(0, len(starts), BATCH)]
+        found = deal([Searches(item, f"{verb} {what}", piece, (*decides, BATCH), what) for piece in pieces])
+        spent = np.sum([one["cost"] for one in found], axis=0)
+        return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
+
+    return run
+
+
+def rounding_of(item: Landscape, store: LandscapeStore) -> float:
+    """The relative error of a landscape's losses where it is worked on."""
+    import torch
+
+    from landscaper_hpc.objective.device import local_device
+    from landscaper_hpc.objective.precision import epsilon
+
+    return epsilon(store.precision, torch.device(local_device(item.site.device)))
 
 
 def _drawing(found: Confirmed, tree: Any) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from landscaper_hpc.confirm.network import MOST_DESCENTS
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid, lattice_size
 from landscaper_hpc.objective.usercode import in_words
@@ -72,7 +73,7 @@ class Estimate:
     memory: list[Stage]
     """Bytes that one process holds at most, without what the loss holds between its operations."""
     assumed: str = ""
-    """What `points` is predicted from where only lowest parts are evaluated."""
+    """What `points` is predicted from where only lowest parts are evaluated, or what they are otherwise."""
 
     @property
     def confirm_seconds(self) -> float:
@@ -111,11 +112,13 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     parameters, tensors, itemsize, batch, rate = measured[:5]
     memory = stages(study, measured.sizes, measured.dimension, batch)
     followed = checked = 0
+    n = len(study.checkpoints)
+    if study.sampling is not None and study.sampling.minima:
+        followed = n * (min(study.sampling.minima, study.sampling.points // 2) + MOST_DESCENTS)
     if study.confirm is not None:  # a grid of N points has at most N / 2 minima
         followed = sum(min(study.confirm.minima, _minima(tree, grid)) for tree in trees)
     if study.error_bars is not None:
         checked = sum(_checked(tree, study.error_bars.pairs, grid) for tree in trees)
-    n = len(study.checkpoints)
     if study.scope is not None:
         predicted = [_predicted(item, grid) for item in landscapes]
         if study.data is not None:
@@ -145,7 +148,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
             memory=memory,
             assumed="; ".join(sorted({said for _, said in predicted})),
         )
-    return Estimate(
+    whole = Estimate(
         landscapes=n,
         shape=grid.shape,
         points=n * grid.size,
@@ -158,13 +161,24 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         points_per_second=rate,
         workers=site.planned_workers(),
         confirmed=followed,
-        counted=None not in trees,
+        counted=study.sampling is None and None not in trees,
         gradients=followed * (_PER_MINIMUM + _PER_DIRECTION * grid.ndim),
         gradients_per_second=measured.gradients,
         checked=checked,
         checks_per_second=measured.checks,
         batches_of_data=measured.batches,
         memory=memory,
+    )
+    if study.sampling is None:
+        return whole
+    points = n * study.sampling.points
+    return replace(
+        whole,
+        points=points,
+        shards=0,
+        files=files_of(n, 0, parameters=tensors) + 100 * n,
+        store_bytes=8 * points * (grid.ndim + 1) + n * parameters * itemsize * grid.ndim,
+        assumed="scattered, in place of a grid",
     )
 
 
@@ -256,7 +270,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
         rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
     batches = len(objective.batches), len(objective.on_all_data.batches)
     gradients = checks = 0.0
-    if study.confirm is not None and study.scope is None:
+    if study.confirm is not None or (study.sampling is not None and study.sampling.minima):
         with refused_if_it_hangs(landscape, objective, "some gradients") as gets_on:
             gradients = _rate_of_gradients(objective, directions, grid, gets_on)
     if study.error_bars is not None:

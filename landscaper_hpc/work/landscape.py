@@ -69,8 +69,10 @@ class Landscape:
 
     def planned_shards(self) -> int:
         """How many shards it will have, before its store is there; of a lowest part, how many may be evaluated at once
-        in the beginning."""
+        in the beginning; of scattered points none."""
         grid = self.study.make_grid()
+        if self.study.sampling is not None:
+            return 0
         if self.study.scope is not None:
             return -(-lattice_size(grid.shape) // _FEW_POINTS)
         return grid.n_shards(grid.shard_shape(self.site.points_per_shard(grid)))

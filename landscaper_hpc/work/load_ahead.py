@@ -14,7 +14,7 @@ from landscaper_hpc.work.campaign import Campaign
 @contextmanager
 def loaded_ahead(campaign: Campaign) -> Iterator[None]:
     """Load it in a thread, and leave it where nothing has been compiled yet; leaving waits for what is being loaded."""
-    if campaign.scoped or all(plan.finished() for plan in campaign.plans):
+    if campaign.scoped or campaign.sampled or all(plan.finished() for plan in campaign.plans):
         yield
         return
     left = threading.Event()

@@ -67,9 +67,10 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
     """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
     older than their landscape."""
     store = item.open()
-    if item.study.scope is not None and store.n_done():
+    if not item.study.whole and store.n_done():
+        key = "sampling" if item.study.scope is None else "scope"
         raise InputError(
-            f"scope: {store.folder} holds losses of the whole grid already; leave scope out, or choose another folder "
+            f"{key}: {store.folder} holds losses of the whole grid already; leave {key} out, or choose another folder "
             "with --out"
         )
     known = None

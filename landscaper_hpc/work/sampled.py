@@ -1,70 +1,93 @@
-"""A landscape in this process alone, without a store: its loss, directions and box, for scattered points."""
+"""Scattered points of a landscape and the network of minima that they lead to: batches that are dealt out, and what is
+stored of them."""
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.objective.usercode import in_words
-from landscaper_hpc.progress import silent
-from landscaper_hpc.work import identity
-from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
+from landscaper_hpc import strict_json
+from landscaper_hpc.files import publish
+from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.store.layout import SAMPLING
+from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
+from landscaper_hpc.work.confirming import dealt, rounding_of
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.loaded import load
-from landscaper_hpc.work.tasks import chosen_grid, tried
+from landscaper_hpc.work.loaded import worker_for
 
 if TYPE_CHECKING:
-    from landscaper_hpc.confirm.of_objective import ObjectiveSurface
-    from landscaper_hpc.directions.directions import Directions
-    from landscaper_hpc.grid import Grid
-    from landscaper_hpc.objective.objective import Objective
+    from landscaper_hpc.confirm.network import Network
+
+log = logging.getLogger(__name__)
+
+_MOST_BATCHES = 1000
+"""Of losses; each is a file while it is worked on."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a landscape is of, and its box, the `grid`'s; `batch`: points that are evaluated side by side."""
-
-    landscape: Landscape
-    objective: Objective
-    directions: Directions
-    grid: Grid
-    batch: int
-
-    def surface(self) -> ObjectiveSurface:
-        """Its loss with gradients. `InputError` where it has none."""
-        from landscaper_hpc.confirm.of_objective import ObjectiveSurface
-        from landscaper_hpc.confirm.surface import Box
-
-        with refused_if_it_hangs(self.landscape, self.objective, "gradients"):
-            made = ObjectiveSurface(self.objective, self.directions, Box.of(self.grid).step)
-            made.ways  # noqa: B018 (proved now)
-        return made
-
-
-@in_words()
-def prepared(landscape: Landscape) -> Prepared:
-    """Load a landscape's loss, prove it, and make its directions. `InputError` for what `run` would refuse."""
-    from landscaper_hpc.directions.from_study import make_directions
-
-    study = landscape.study
-    study.check_files()
-    objective = load(landscape)
-    with refused_if_it_hangs(landscape, objective):
-        identity.prove_objective(landscape, objective)
-    with refused_if_it_hangs(landscape, objective, "the search for directions") as gets_on:
-        directions = make_directions(study, objective, getting_on(gets_on, silent))
-    grid = chosen_grid(landscape, objective, directions)
-    batch, _ = tried(landscape, objective, directions, grid)
-    return Prepared(landscape, objective, directions, grid, batch)
-
-
-def losses_at(ready: Prepared, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The losses at points (m, n) of the unit cube that the box is mapped from."""
+def sampled(item: Landscape, deal: Deal) -> Answer:
+    """What scattered points of a landscape say, and the minima and saddles of the loss that they lead to."""
+    from landscaper_hpc.confirm.network import network_of_sample
     from landscaper_hpc.confirm.surface import Box
-    from landscaper_hpc.losses.evaluate import losses
+    from landscaper_hpc.report.quantities import measure
+    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.sampling.scattered import scattered, unit_points
+    from landscaper_hpc.topology.drawing import Drawing
 
-    box = Box.of(ready.grid)
-    return losses(ready.objective, ready.directions, box.alpha(unit * box.far), ready.batch)
+    asked, seed = item.study.sampling, item.study.directions.seed
+    assert asked is not None
+    content = strict_json.dumps({"points": asked.points}).encode()
+    publish(item.inside.sampled(item.name), content, sync="nothing")
+    store = item.open()
+    box, decides = Box.of(store.grid), (store.attributes["sha256"],)
+    unit = unit_points(asked.kind, asked.points, store.grid.ndim, seed)
+    alphas = box.alpha(unit * box.far)
+    side_by_side = int(store.attributes["batch"])
+    size = side_by_side * math.ceil(len(alphas) / (side_by_side * _MOST_BATCHES))
+    pieces = [alphas[i : i + size] for i in range(0, len(alphas), size)]
+    values = np.concatenate(
+        [one["losses"] for one in deal([Losses(item, "scattered points", piece, decides) for piece in pieces])]
+    )
+    sample = scattered(unit, values, seed)
+    log.info("%s: %s", item, sample.sentence())
+    arrays = {"points": alphas, "losses": values, **sample.tree.to_arrays()}
+    drawing = Drawing.of(sample.tree, values).to_arrays()
+    network = None
+    if asked.minima:
+        run = dealt(item, deal, "network of", decides)
+        network = network_of_sample(run, rounding_of(item, store), store.grid, unit, sample.tree, asked.minima, seed)
+        log.info("%s: %s", item, network.sentence())
+        arrays |= {f"network_{name}": found for name, found in network.found.to_arrays().items()}
+        drawing |= _drawing(network)
+    subject = Measured(sample.tree, store.precision, store, scattered=sample, network=network)
+    return Answer(arrays, measure(subject, ("landscape", "sampling")), drawing)
+
+
+QUESTION = Question(SAMPLING, sampled)
+
+
+def _drawing(network: Network) -> dict[str, NDArray[Any]]:
+    """What figures show of the network: its most persistent ends."""
+    from landscaper_hpc.topology.drawing import LEAVES, branches, most_persistent
+
+    own = most_persistent(network.found.tree, LEAVES)
+    return {"network": np.stack(branches(own)), "kinds": network.found.kinds[own.minima]}
+
+
+@dataclass(frozen=True, eq=False)
+class Losses(Batch):
+    """The losses at some points."""
+
+    def find(self) -> Arrays:
+        from landscaper_hpc.losses.evaluate import losses
+
+        worker = worker_for(self.landscape)
+        with self.in_time(len(self.starts)):
+            found = losses(worker.objective, worker.directions, self.starts, worker.batch)
+        if not np.isfinite(found).any():  # it may be the device
+            worker.prove(self.landscape)
+        return {"losses": found}

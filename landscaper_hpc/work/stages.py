@@ -17,7 +17,7 @@ from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.failures import ATTEMPTS
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.leases import Leases
-from landscaper_hpc.work import confirming, error_bars, projecting, weighing
+from landscaper_hpc.work import confirming, error_bars, projecting, sampled, weighing
 from landscaper_hpc.work.answering import Question
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.deal import WorkItem
@@ -166,7 +166,7 @@ class Shards:
 def _evaluate(campaign: Campaign, carrier: Carrier) -> None:
     if campaign.scoped:
         carrier.seek(campaign.landscapes)
-    else:
+    elif not campaign.sampled:  # or else it is asked for, as what stands beside merge trees is
         carrier.evaluate(Shards(campaign))
 
 
@@ -266,7 +266,8 @@ def refuse_quarantined(landscapes: Sequence[Landscape]) -> None:
 
 def _topology(campaign: Campaign, carrier: Carrier) -> None:
     carrier.release()
-    if not campaign.apart and not campaign.scoped:  # or else a study has it with its last shard, or its lowest part
+    # or else a study has it with its last shard, its lowest part, or its scattered points
+    if not campaign.apart and not campaign.scoped and not campaign.sampled:
         for item in campaign.landscapes:
             carrier.tree(item)
 
@@ -311,7 +312,7 @@ def topology(item: Landscape, bars: Bars | None, comm: Comm | None = None, proce
             store.write_tree(found.tree, *measured(store, found.tree, labels.read()))
 
 
-_QUESTIONS = (confirming.QUESTION, error_bars.QUESTION, projecting.QUESTION, weighing.QUESTION)
+_QUESTIONS = tuple(stage.QUESTION for stage in (confirming, error_bars, projecting, weighing, sampled))
 
 
 def _answer(campaign: Campaign, carrier: Carrier) -> None:

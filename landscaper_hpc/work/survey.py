@@ -55,7 +55,8 @@ class Survey:
                 if not item.prepared():
                     shards = item.planned_shards()
                     found["shards"] += shards
-                    found["points"] += item.study.make_grid().size
+                    sampling = item.study.sampling
+                    found["points"] += item.study.make_grid().size if sampling is None else sampling.points
                     if item.key in quarantined:  # of a sweep: it has no directions, and never will
                         found["lost"] += 1
                         found["quarantined"] += shards
@@ -68,9 +69,13 @@ class Survey:
                     self._whole.add(item)
                 found["prepared"] += 1
                 found["trees"] += item in self._whole
-                found.update(
-                    _shards(store, item in self._whole) if item.study.scope is None else _scope(item, store.grid.size)
-                )
+                if item.study.sampling is not None:
+                    size = item.study.sampling.points
+                    found.update({"points": size, "points_done": size if item in self._whole else 0})
+                elif item.study.scope is not None:
+                    found.update(_scope(item, store.grid.size))
+                else:
+                    found.update(_shards(store, item in self._whole))
                 mine = [key for key in quarantined if key.startswith(f"{item.name}.")]
                 found["quarantined"] += len(mine)
                 found["lost"] += bool(mine)
@@ -94,7 +99,9 @@ def _scope(item: Landscape, size: int) -> dict[str, int]:
 
 
 def _whole(item: Landscape, store: LandscapeStore) -> bool:
-    """Whether it has its merge tree and what else the study asks for, or its lowest part."""
+    """Whether it has its merge tree and what else the study asks for, or what stands in place of it."""
     if item.study.scope is not None:
         return is_found(item)
-    return store.has_tree() and all(store.has_answer(*question) for question in item.study.asked().items())
+    return (store.has_tree() or not item.study.whole) and all(
+        store.has_answer(*question) for question in item.study.asked().items()
+    )

@@ -165,9 +165,10 @@ class Studies:
         checkpoints: Sequence[Found | None] = self._found or [None]
         for varied, values in combinations(self._config):
             base = Study.of(self._data, self._config.file, values)
-            if base.scope is not None:
+            if not base.whole:
+                key = "sampling" if base.scope is None else "scope"
                 raise InputError(
-                    f"{self._config.file}: scope: a sweep compares whole landscapes; leave it out, or run the studies "
+                    f"{self._config.file}: {key}: a sweep compares whole landscapes; leave it out, or run the studies "
                     "one by one"
                 )
             shared = self._shared_directions(base, values)

@@ -155,14 +155,15 @@ def tried(
     with refused_if_it_hangs(landscape, objective):
         prove_for(objective, directions, grid.corners())
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
-        if study.confirm is not None:
+        if study.confirm is not None or (study.sampling is not None and study.sampling.minima):
             refuse_unconfirmable(objective, directions, grid)
         if study.error_bars is not None:
             refuse_unsampled(objective)
-        if study.scope is not None and objective.metrics:
+        if not study.whole and objective.metrics:
+            part = ("the lowest part of one", "scope") if study.scope else ("scattered points", "sampling")
             raise InputError(
-                f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for the lowest "
-                "part of one; leave out the metrics or scope"
+                f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for {part[0]}; "
+                f"leave out the metrics or {part[1]}"
             )
         refuse_unusable(objective)
         return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
