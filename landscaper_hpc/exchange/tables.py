@@ -24,16 +24,20 @@ def points_table(store: LandscapeStore) -> pd.DataFrame:
     Parameters
     ----------
     store
-        Whole, or of which only the lowest part was evaluated.
+        Whole, or of which only the lowest part, or scattered points, were evaluated.
 
     Returns
     -------
     pandas.DataFrame
         In C order, with `alpha_0`, …, `loss` and `basin`, the row of its minimum in `minima_table` (-1: none); without
-        `basin` where only the lowest part was evaluated.
+        `basin` where only the lowest part was evaluated. Scattered points as they were drawn, without it.
     """
     import pandas as pd
 
+    scattered = store.scattered_points()
+    if scattered is not None:
+        alphas, losses = scattered
+        return pd.DataFrame({**{f"{_AXIS}{d}": column for d, column in enumerate(alphas.T)}, _LOSS: losses})
     subject = Subject(store)
     lowest, losses = store.lowest_points()
     whole = not (lowest.size and store.n_done() < store.n_shards())

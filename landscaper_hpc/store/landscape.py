@@ -375,6 +375,14 @@ class LandscapeStore(ShardedLosses):
             return np.empty(0, np.int64), np.empty(0)
         return found.arrays[names[0]], found.arrays[names[1]]
 
+    def scattered_points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The coordinates (m, n) of scattered points that were evaluated in place of the grid, and their losses; None
+        where there are none that are whole."""
+        if self.n_done():
+            return None
+        found = answers.read(self.folder / layout.SAMPLING, {"landscape_sha256": self.attributes["sha256"]})
+        return None if found is None else (found.arrays["points"], found.arrays["losses"])
+
     def refuse_lowest(self) -> None:
         """`InputError` where only its lowest part, or scattered points, are evaluated."""
         parts = {layout.SCOPE: "its lowest part is", layout.SAMPLING: "scattered points of it are"}

@@ -25,7 +25,7 @@ from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.store.lock import restarts
 
 COMMANDS = ["init", "check", "plan", "run", "sweep", "status", "topology", "report", "sensitivity", "connect"]
-COMMANDS += ["network", "similarity", "outcomes", "import", "export", "doctor"]
+COMMANDS += ["similarity", "outcomes", "import", "export", "doctor"]
 
 
 @pytest.mark.processes

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from landscaper_hpc.confirm.result import Confirmed
+from landscaper_hpc.exchange.tables import points_table
 from landscaper_hpc.report import describe
 from landscaper_hpc.sampling.scattered import scattered, unit_points
 from landscaper_hpc.status import lines, status
@@ -89,6 +90,9 @@ def test_what_is_stored_is_the_points_their_tree_and_the_network(whole: Path) ->
     assert told["mean_climb_of_halves"] == list(again.mean_climb_of_halves)
     ends = {name.removeprefix("network_"): array for name, array in found.arrays.items() if name.startswith("network_")}
     assert Confirmed.from_arrays(ends).values.tolist() == sorted(end["loss"] for end in told["network"]["ends"])
+    table = points_table(store)
+    np.testing.assert_array_equal(table[["alpha_0", "alpha_1"]].to_numpy(), points)
+    np.testing.assert_array_equal(table["loss"], losses)
     done = command("topology", whole)
     assert done.returncode == 2
     assert "only scattered points of it are evaluated" in done.stderr
