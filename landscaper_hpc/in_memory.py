@@ -55,6 +55,7 @@ def landscape(
     loss: Callable[[Any, Any], Tensor],
     data: Any,
     *,
+    metrics: Mapping[str, Callable[[Any, Any], Tensor]] | None = None,
     directions: Mapping[str, Any] | None = None,
     grid: Mapping[str, Any] | None = None,
     device: str = "cpu",
@@ -72,6 +73,8 @@ def landscape(
         (`nn.CrossEntropyLoss()`), which is then called with the model's outputs and the second part of each batch.
     data
         One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a DataLoader in fixed order.
+    metrics
+        More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, in no need of a gradient.
     directions, grid
         As in a study: `{"kind": "hessian", "n": 2, …}`, `{"count": 41, "range": 0.05, …}`.
     device
@@ -99,8 +102,8 @@ def landscape(
     """
     import torch
 
-    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data)
-    token = _token(task.loss)
+    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, dict(metrics or {}))
+    token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
     made = LandscapeInMemory(StudyFolder(inside / "run"))
     remove = weakref.finalize(made, shutil.rmtree, inside, ignore_errors=True)
@@ -167,6 +170,14 @@ class LandscapeInMemory:
         return loss
 
     @cached_property
+    def metrics(self) -> dict[str, xr.DataArray]:
+        """The metrics by name, each like `loss`."""
+        import xarray as xr
+
+        with xr.open_zarr(self.inside.store, group=self.store.name) as dataset:
+            return {name: dataset[name].load() for name in self.store.metrics}
+
+    @cached_property
     def tree(self) -> MergeTree:
         """The merge tree of the sublevel sets."""
         return self.store.tree()
@@ -184,20 +195,31 @@ class LandscapeInMemory:
 
         return dict(read_results(self.inside.results)["landscapes"][0])
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss over the first two axes (or the only one), through the checkpoint.
+    def plot(self, ax: Axes | None = None, quantity: str = "loss") -> Axes:
+        """Draw the loss, or a metric, over the first two axes (or the only one), through the checkpoint.
 
         Parameters
         ----------
         ax
             Where to draw, of matplotlib; by default in a new figure.
+        quantity
+            A metric in place of the loss.
 
         Returns
         -------
         matplotlib.axes.Axes
+
+        Raises
+        ------
+        InputError
+            Where there is no such metric.
         """
         from landscaper_hpc.report.figures import plot_line, plot_slice
+        from landscaper_hpc.report.figures.slices import cut
 
+        if quantity != "loss":
+            part = cut(self.store, tuple(range(min(self.loss.ndim, 2))), quantity)
+            return plot_line(part, ax) if self.loss.ndim == 1 else plot_slice(part, ax)
         return plot_line(self.store, ax) if self.loss.ndim == 1 else plot_slice(self.store, ax)
 
     def report(self, path: str | Path) -> None:
@@ -251,12 +273,18 @@ def _of_outputs(criterion: nn.Module) -> Callable[[Any, Any], Tensor]:
     return loss
 
 
-def _token(loss: Callable[[Any, Any], Tensor]) -> str:
-    """Of the loss's code, so that a call that is repeated gives the same study."""
-    code = getattr(loss, "__code__", None)
-    parts = [
-        getattr(loss, "__qualname__", type(loss).__name__),
+def _token(task: Task) -> str:
+    """Of the code of the loss and the metrics, so that a call that is repeated gives the same study."""
+    parts: list[Any] = _code_of(task.loss)
+    if task.metrics:
+        parts.append([(name, *_code_of(metric)) for name, metric in task.metrics.items()])
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _code_of(function: Callable[[Any, Any], Tensor]) -> list[Any]:
+    code = getattr(function, "__code__", None)
+    return [
+        getattr(function, "__qualname__", type(function).__name__),
         getattr(code, "co_code", b""),
         getattr(code, "co_consts", ()),
     ]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -140,3 +140,22 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
         landscape("model", nn.CrossEntropyLoss(), data)  # type: ignore[arg-type]
     gc.collect()
     assert not list(tmp_path.iterdir())
+
+
+def test_metrics_are_there_like_the_loss(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    def accuracy(model: Any, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return model(batch[0]).argmax(-1) == batch[1]
+
+    keys = {"directions": {"n": 2, "kind": "random"}, "grid": {"count": 5, "range": 0.5}, "progress": False}
+    made = landscape(model, nn.CrossEntropyLoss(), data, metrics={"accuracy": accuracy}, **keys)
+    assert list(made.metrics) == ["accuracy"]
+    assert made.metrics["accuracy"].dims == made.loss.dims
+    share = (model.eval()(data[0]).argmax(-1) == data[1]).double().mean()
+    assert float(made.metrics["accuracy"].sel(alpha_0=0, alpha_1=0)) == pytest.approx(float(share))
+    ax = made.plot(Figure().add_subplot(), "accuracy")
+    assert ax.child_axes[0].get_ylabel() == "accuracy"
+    with pytest.raises(InputError, match="there is no metric 'recall'; there are accuracy"):
+        made.plot(quantity="recall")
+    plain = landscape(model, nn.CrossEntropyLoss(), data, **keys)
+    np.testing.assert_array_equal(plain.loss.values, made.loss.values)
+    assert plain.metrics == {}

@@ -32,8 +32,9 @@ def parse_size(text: str, name: str) -> int:
     return size
 
 
-def open_field(path: Path, landscape: str | None = None) -> tuple[Reader, str]:
-    """The field at `path` and its default connectivity; InputError if there is none, with what to give instead."""
+def open_field(path: Path, landscape: str | None = None, metric: str | None = None) -> tuple[Reader, str]:
+    """The field at `path` and its default connectivity; InputError if there is none, with what to give instead. Of a
+    study that is the loss, or a metric of the task."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
@@ -41,12 +42,13 @@ def open_field(path: Path, landscape: str | None = None) -> tuple[Reader, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be opened ({error}); {_GIVE}") from None
     is_study = stat.S_ISDIR(mode) and _is_study(path)
-    if landscape is not None and not is_study:
-        raise InputError(f"--landscape is {landscape!r}, but {path} is no study; leave the option out")
+    for option, given in (("--landscape", landscape), ("--metric", metric)):
+        if given is not None and not is_study:
+            raise InputError(f"{option} is {given!r}, but {path} is no study; leave the option out")
     connectivity = "axis"
     reader: Reader
     if is_study:
-        reader, connectivity = _open_study(path, landscape)
+        reader, connectivity = _open_study(path, landscape, metric)
     elif stat.S_ISDIR(mode):
         reader = _open_folder(path)
     else:
@@ -70,8 +72,9 @@ def _is_study(path: Path) -> bool:
     return any((p / layout.LOSS).is_dir() and (p / layout.DONE[0]).is_dir() for p in around)
 
 
-def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:
+def _open_study(path: Path, landscape: str | None, metric: str | None) -> tuple[Reader, str]:
     from landscaper_hpc.store.landscape import open_landscape
+    from landscaper_hpc.store.layout import LOSS
 
     store = open_landscape(path, landscape)
     store.refuse_lowest()
@@ -81,7 +84,8 @@ def _open_study(path: Path, landscape: str | None) -> tuple[Reader, str]:
             f"{store.folder}: {pending} shards are not evaluated; run the study again, it goes on from there"
         )
     # the store's own array: chunk by chunk, with nothing held that is not asked for
-    return ZarrReader(store.losses, store.shard_sha256), store.connectivity
+    values = store.variable_named(metric or LOSS)
+    return ZarrReader(values.losses, values.shard_sha256), store.connectivity
 
 
 def _open_file(path: Path) -> Reader:

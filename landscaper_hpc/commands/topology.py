@@ -29,6 +29,10 @@ def topology(
     landscape: Annotated[
         str | None, typer.Option("--landscape", metavar="NAME", help="which one, where a study holds several")
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="of a study, a metric of the task in place of the loss"),
+    ] = None,
     connectivity: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=f"one of {', '.join(CONNECTIVITIES.own)}; default: the study's, or axis"),
@@ -56,6 +60,7 @@ def topology(
     \b
     Examples:
       landscaper-hpc topology runs/my_study --json
+      landscaper-hpc topology runs/my_study --metric accuracy --direction superlevel
       landscaper-hpc topology loss.npy --connectivity full
       landscaper-hpc topology landscape.npz --contour --json
       landscaper-hpc topology loss.zarr --max-memory 2GB
@@ -67,7 +72,7 @@ def topology(
 
     comm = world()
     try:
-        _topology(comm, path, landscape, connectivity, direction, labels, max_memory, threads, contour, as_json)
+        _topology(comm, path, landscape, metric, connectivity, direction, labels, max_memory, threads, contour, as_json)
     except (InputError, RankError) as error:
         # all ranks are here: one of them says so
         if comm.rank == 0:
@@ -81,6 +86,7 @@ def _topology(
     comm: Comm,
     path: Path,
     landscape: str | None,
+    metric: str | None,
     connectivity: str | None,
     direction: str,
     labels: Path | None,
@@ -103,7 +109,7 @@ def _topology(
     start = time.perf_counter()
     error: Exception | None = None
     try:
-        reader, default = open_field(path, landscape)
+        reader, default = open_field(path, landscape, metric)
         memory = None if max_memory is None else parse_size(max_memory, "--max-memory")
         if contour:
             _check_contour(reader, memory)
@@ -191,14 +197,18 @@ def _print(
 
 
 def _computed_in(reader: Reader) -> Any:
-    """The precision that a field was computed in: that of the study whose losses it is, or else its own type."""
+    """The precision that a field was computed in: that of the study whose losses, or metric, it is, or else its own
+    type."""
     from landscaper_hpc.errors import InputError
     from landscaper_hpc.store.landscape import LandscapeStore
+    from landscaper_hpc.store.layout import LOSS
 
     place = getattr(reader, "path", None)
-    if place is not None and place.name == "loss":
+    if place is not None:
         try:
-            return LandscapeStore(place.parent.parent, place.parent.name).precision
+            store = LandscapeStore(place.parent.parent, place.parent.name)
+            if place.name in (LOSS, *store.metrics):
+                return store.precision
         except (InputError, KeyError):
-            pass  # an array that only has the name
+            pass  # of nobody's, or an array that only has the name
     return reader.dtype if reader.dtype.kind == "f" else "float64"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc.exchange.subject import Subject
 from landscaper_hpc.work.measure import CONTOUR_POINTS
@@ -70,6 +71,8 @@ def _figures(subject: Subject) -> Iterator[tuple[str, Callable[[Axes], object]]]
             yield f"trajectory_{'-'.join(map(str, axes))}", partial(figures.plot_trajectory, store, path, axes=axes)
     for axis in range(n):
         yield f"line_{axis}", partial(figures.plot_line, store, axis=axis)
+    for name, values in subject.metrics.items():
+        yield from _figures_of_metric(subject, name, values)
     stored = store.directions()
     if "eigenvalues" in stored.hessian:
         yield "eigenvalues", partial(figures.plot_eigenvalues, stored)
@@ -78,3 +81,27 @@ def _figures(subject: Subject) -> Iterator[tuple[str, Callable[[Axes], object]]]
     if stored.vectors:
         for axis in range(n):
             yield f"layers_{axis}", partial(figures.plot_layers, stored, axis=axis)
+
+
+def _figures_of_metric(
+    subject: Subject, name: str, values: NDArray[np.float64]
+) -> Iterator[tuple[str, Callable[[Axes], object]]]:
+    """Slices of a metric, and its merge trees: of where it is low, and, negated, of where it is high."""
+    from landscaper_hpc.report import figures
+    from landscaper_hpc.report.figures.slices import cut
+    from landscaper_hpc.topology import merge_tree
+
+    store = subject.store
+    for sign, label, key in ((1.0, name, "merge_tree"), (-1.0, f"−{name}", "merge_tree_negated")):
+        tree = merge_tree(sign * values, store.connectivity)
+        yield f"metric_{name}.{key}", partial(_labelled, partial(figures.plot_merge_tree, tree), label)
+    for pair in itertools.combinations(range(store.grid.ndim), 2):
+        yield f"metric_{name}.slice_{'-'.join(map(str, pair))}", partial(figures.plot_slice, cut(store, pair, name))
+    for axis in range(store.grid.ndim):
+        yield f"metric_{name}.line_{axis}", partial(figures.plot_line, cut(store, (axis,), name))
+
+
+def _labelled(plot: Callable[[Axes], object], label: str, ax: Axes) -> None:
+    """A figure of a tree of something else than the loss."""
+    plot(ax)
+    ax.set_ylabel(label)

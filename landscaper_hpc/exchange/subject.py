@@ -24,6 +24,7 @@ class Slice(NamedTuple):
     coordinates: list[NDArray[np.float64]]
     values: NDArray[np.float64]
     basins: NDArray[np.int64]
+    metrics: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Subject:
         """All losses, in the grid's shape."""
         self.store.refuse_lowest()
         return self.store.loss()
+
+    @cached_property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """All values of each metric of the task, in the grid's shape."""
+        return {name: self.store.metric(name) for name in self.store.metrics}
 
     @cached_property
     def tree(self) -> MergeTree:
@@ -70,4 +76,5 @@ class Subject:
         for chosen in itertools.combinations(range(n), min(n, most)):
             at: tuple[Any, ...] = tuple(slice(None) if d in chosen else middle[d] for d in range(n))
             suffix = "" if n <= most else "." + "-".join(map(str, chosen))
-            yield Slice(suffix, chosen, [axes[d] for d in chosen], self.values[at], self.basins[at])
+            of_metrics = {name: values[at] for name, values in self.metrics.items()}
+            yield Slice(suffix, chosen, [axes[d] for d in chosen], self.values[at], self.basins[at], of_metrics)

@@ -11,6 +11,8 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.exchange.formats import Field
 from landscaper_hpc.exchange.subject import Subject
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import BASIN
+from landscaper_hpc.topology.basins import per_basin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +31,9 @@ def points_table(store: LandscapeStore) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        In C order, with `alpha_0`, …, `loss` and `basin`, the row of its minimum in `minima_table` (-1: none); without
-        `basin` where only the lowest part was evaluated. Scattered points as they were drawn, without it.
+        In C order, with `alpha_0`, …, `loss`, each metric of the task, and `basin`, the row of its minimum in
+        `minima_table` (-1: none); without `basin` where only the lowest part was evaluated.
+        Scattered points as they were drawn, without it.
     """
     import pandas as pd
 
@@ -45,7 +48,8 @@ def points_table(store: LandscapeStore) -> pd.DataFrame:
     columns = {f"{_AXIS}{d}": column for d, column in enumerate(subject.alphas(points).T)}
     if not whole:
         return pd.DataFrame({**columns, _LOSS: losses})
-    return pd.DataFrame({**columns, _LOSS: subject.values.reshape(-1), "basin": subject.basins.reshape(-1)})
+    columns |= {_LOSS: subject.values.reshape(-1), **{name: v.reshape(-1) for name, v in subject.metrics.items()}}
+    return pd.DataFrame({**columns, BASIN: subject.basins.reshape(-1)})
 
 
 def minima_table(store: LandscapeStore) -> pd.DataFrame:
@@ -60,7 +64,8 @@ def minima_table(store: LandscapeStore) -> pd.DataFrame:
     -------
     pandas.DataFrame
         `point` (flat id), `alpha_0`, …, `loss`, `basin_size`, `first_saddle` and `death` (flat ids, -1: none) with
-        `first_saddle_loss` and `death_loss`, `parent` (the row that takes it in, -1: none) and `persistence`.
+        `first_saddle_loss` and `death_loss`, `parent` (the row that takes it in, -1: none), `persistence`,
+        and `mean_<metric>` of the basin for each metric of the task.
     """
     import pandas as pd
 
@@ -77,6 +82,10 @@ def minima_table(store: LandscapeStore) -> pd.DataFrame:
             "death_loss": tree.death_value,
             "parent": tree.parent,
             "persistence": tree.lifetimes,
+            **{
+                f"mean_{name}": per_basin(subject.basins, values, tree.n_minima)
+                for name, values in subject.metrics.items()
+            },
         }
     )
 

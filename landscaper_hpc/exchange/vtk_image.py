@@ -15,7 +15,8 @@ _MOST = 3
 
 
 def write(subject: Subject) -> dict[str, bytes]:
-    """One file, with the point data `loss` and `basin`; of more than three axes one for each three of them."""
+    """One file, with the point data `loss`, `basin` and each metric; of more than three axes one for each
+    three of them."""
     model, xml = vtk("vtkCommonDataModel", "--to vti"), vtk("vtkIOXML", "--to vti")
     files = {}
     for part in subject.slices(_MOST):
@@ -25,7 +26,8 @@ def write(subject: Subject) -> dict[str, bytes]:
         image.SetOrigin(*(float(axis[0]) for axis in part.coordinates), *[0.0] * more)
         image.SetSpacing(*map(_step, part.coordinates), *[1.0] * more)
         # VTK's first axis runs fastest
-        add_arrays(image.GetPointData(), {"loss": part.values.ravel(order="F"), "basin": part.basins.ravel(order="F")})
+        arrays = {"loss": part.values, "basin": part.basins, **part.metrics}
+        add_arrays(image.GetPointData(), {name: values.ravel(order="F") for name, values in arrays.items()})
         image.GetPointData().SetActiveScalars("loss")
         files[f"{part.suffix}.vti"] = written(xml.vtkXMLImageDataWriter(), image)
     return files

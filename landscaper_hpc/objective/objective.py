@@ -47,9 +47,6 @@ from landscaper_hpc.objective.writes import Writes
 Parameters = dict[str, Tensor]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_TAKEN = re.compile(
-    r"loss|done|directions?|hessian|topology|confirmed|error_bars|scope|accepted|zarr|sha256|alpha_\d+|shard_\d+|byte"
-)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Task:
     Raises
     ------
     InputError
-        Where the model is no module, the loss or a metric no function, or the name of a metric is taken.
+        Where the model is no module, the loss or a metric no function, or the name of a metric none.
     """
 
     model: nn.Module
@@ -90,10 +87,10 @@ class Task:
         if not isinstance(self.metrics, Mapping):
             raise InputError(f"Task.metrics is a {type(self.metrics).__name__}; expected functions by their names")
         for name, metric in self.metrics.items():
-            if not isinstance(name, str) or not _NAME.fullmatch(name) or _TAKEN.fullmatch(name):
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise InputError(
                     f"Task.metrics: {name!r} cannot be the name of a metric; give letters, digits and _, beginning "
-                    "with a letter, and none of the store's own names (loss, done, alpha_0, directions, …)"
+                    "with a letter"
                 )
             if not callable(metric):
                 raise InputError(

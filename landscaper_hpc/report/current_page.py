@@ -49,7 +49,8 @@ def _last_line(page: bytes, folder: Path) -> bytes:
             sources += [_arrays_sha256(answer.drawing) for answer in answers]
             continue
         drawn = (store.drawing(), *(answer.drawing for answer in answers))
-        sources += [store.losses_sha256(), *map(_arrays_sha256, drawn)]
+        shown = [store.losses_sha256(), *(values.losses_sha256() for values in store.metrics.values())]
+        sources += [*shown, *map(_arrays_sha256, drawn)]
     return _START + f"{canonical_sha256(sources)}, {hashlib.sha256(page).hexdigest()} -->\n".encode()
 
 

@@ -49,7 +49,7 @@ from landscaper_hpc.topology.refinement import TOLERANCE
 
 LISTED = 20
 """Entries of a list that the page shows; all are in `results.json`."""
-GROUPS = ("confirmed", "error_bars", "trajectory", "power_law")
+GROUPS = ("confirmed", "error_bars", "trajectory", "power_law", "metrics")
 """Those that have lists."""
 FEW, MANY = 4, 10
 """Up to so many landscapes stand side by side; of more than so many each has small pictures only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -130,6 +130,7 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
                 plane=axes,
             )
         )
+    found["metrics"] = list(_metrics_of(item))
     hessian = StoredDirections({}, np.empty((0, 0)), _hessian(item.result))
     found["hessian"] = []
     if "eigenvalues" in hessian.hessian:
@@ -188,11 +189,31 @@ def sampling_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]
     return found
 
 
+def _metrics_of(item: Landscape) -> Iterator[Markup]:
+    """Each metric of the task over the same axes as the loss."""
+    for entry in item.result.get("metrics", {}).get("values") or ():
+        name, limits = entry["name"], (_or_nan(entry["lowest"]), _or_nan(entry["highest"]))
+        for axes in item.slices:
+            part = cut(item.store, axes, name)
+            plot = figures.plot_line if len(axes) == 1 else figures.plot_slice
+            yield draw(
+                partial(plot, part, limits=limits),
+                f"metric-{name}-{item.name}-{'-'.join(map(str, axes))}",
+                f"{name} of {item.name} over {' and '.join(part.labels)}",
+                width=3.8,
+                height=3.1,
+            )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool, room: int) -> dict[str, Any]:
     """The profile and the first slice of one of many landscapes, as pixels where they would take more than `room`."""
     shown, name, axes = item.subject, item.name, item.slices[0]
     part = cut(item.store, axes)
-    found: dict[str, Any] = {"profile": None, "slices": [], "hessian": []}
+    found: dict[str, Any] = {"profile": None, "slices": [], "hessian": [], "metrics": []}
 
     def small(plot: Any, key: str, alt: str, plane: Sequence[int] = ()) -> Markup:
         nonlocal room

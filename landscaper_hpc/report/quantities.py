@@ -40,6 +40,7 @@ from landscaper_hpc.report.quantity import (
 from landscaper_hpc.topology.basins import basin_entropy, basin_width, below_half, passes
 from landscaper_hpc.topology.decided import DECIDED, SHALLOW, decided_by, warning
 from landscaper_hpc.topology.distances import MOST_PAIRS
+from landscaper_hpc.topology.drawing import LEAVES
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.landscaper import smad_landscaper
 from landscaper_hpc.topology.metrics import mean_climb, minima_above, minima_on_edge, persistence_statistics, smad
@@ -102,6 +103,16 @@ def _share_of_range(m: Measured) -> float | None:
 def _confirmed(m: Measured) -> Confirmed:
     assert m.confirmed is not None
     return m.confirmed
+
+
+def _metrics(m: Measured) -> list[records.Entry] | None:
+    return records.metrics(m.store) if m.field is not None and m.store is not None and m.store.metrics else None
+
+
+def _metrics_of_basins(m: Measured) -> list[records.Entry] | None:
+    if m.field is None or m.store is None or not m.store.metrics:
+        return None
+    return records.basins_with_metrics(m.tree, m.field[1], m.store)
 
 
 def _bars(m: Measured) -> ErrorBars:
@@ -592,6 +603,14 @@ _ROWS: tuple[Quantity, ...] = (
         "that are left at each threshold",
         "", "",
         _CURVE, COUNTS, lambda m: m.curve.n_minima),
+    Quantity("metrics.values", "metrics of the task", "",
+        "over the whole grid",
+        "", "",
+        _CURVE, records.METRICS, _metrics, _in("page")),
+    Quantity("metrics.basins", "metrics in the basins of the loss", "",
+        f"the means over each, of the {LEAVES} most persistent; of all in the tables of `export`",
+        "mean over v in basin(m)", "",
+        _CURVE, records.BASINS, _metrics_of_basins, _in("page")),
     Quantity("confirmed.followed", "minima followed", "",
         "of the grid, the most persistent, down in the continuous subspace",
         "", "",

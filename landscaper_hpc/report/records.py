@@ -17,6 +17,9 @@ from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.surface import Box
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, SHARE, TEXT, Field, records
+from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.topology.basins import per_basin
+from landscaper_hpc.topology.drawing import LEAVES, longest
 from landscaper_hpc.topology.error_bars import ErrorBars
 from landscaper_hpc.topology.tree import MergeTree
 
@@ -62,6 +65,56 @@ PLACES = records(
     Field("on_grid", "on the grid", "", "whether that point lies within the grid's ranges", FLAG),
     Field("sha256", "SHA-256", "", "of the file, or of all files of a folder", TEXT),
 )
+METRICS = records(
+    Field("name", "metric", "", "as the task calls it", TEXT),
+    Field("checkpoint", "at the checkpoint", "", "at the grid point nearest to it", NUMBER),
+    Field("mean", "mean", "", "over the points where it is finite", NUMBER),
+    Field("lowest", "lowest", "", "of the finite ones", NUMBER),
+    Field("highest", "highest", "", "of the finite ones", NUMBER),
+    Field("n_nonfinite", "not finite", "", "NaN, +∞ and −∞: kept as they came", COUNT),
+)
+BASINS = records(
+    Field("minimum", "minimum", "", "its index in the grid", COUNTS),
+    Field("loss", "loss", "loss", "there", NUMBER),
+    Field("points", "points", "", "of the grid, that descend to it", COUNT),
+    Field("means", "means", "", "of each metric over these points, in the order of the metrics", NUMBERS),
+)
+
+
+def metrics(store: LandscapeStore) -> list[Entry]:
+    """What each metric of the task is over the whole grid."""
+    here = tuple(int(np.argmin(np.abs(axis))) for axis in store.grid.coordinates())
+    found = []
+    for name in store.metrics:
+        values = store.metric(name)
+        finite = values[np.isfinite(values)]
+        known = finite.size > 0
+        found.append(
+            {
+                "name": name,
+                "checkpoint": float(values[here]),
+                "mean": float(finite.mean()) if known else None,
+                "lowest": float(finite.min()) if known else None,
+                "highest": float(finite.max()) if known else None,
+                "n_nonfinite": values.size - finite.size,
+            }
+        )
+    return found
+
+
+def basins_with_metrics(tree: MergeTree, labels: NDArray[Any], store: LandscapeStore) -> list[Entry]:
+    """What the metrics of the task are in the most persistent basins of the loss."""
+    means = [per_basin(labels, store.metric(name), tree.n_minima) for name in store.metrics]
+    return [
+        {
+            "minimum": [int(i) for i in np.unravel_index(tree.minima[basin], tree.shape)],
+            "loss": float(tree.values[basin]),
+            "points": int(tree.basin_size[basin]),
+            "means": [float(of_one[basin]) for of_one in means],
+        }
+        for basin in longest(tree, LEAVES).tolist()
+    ]
+
 
 EXPONENTS = records(
     Field("layer", "layer", "", "its name in the model", TEXT),

@@ -139,6 +139,16 @@ class LandscapeStore(ShardedLosses):
         for array, column in zip((*self.metrics.values(), self), (*columns[1:], columns[0]), strict=True):
             ShardedLosses.write(array, shard, column)
 
+    def variable_named(self, name: str) -> ShardedLosses:
+        """The losses by their name, or a metric of the task; `InputError` where there is none of this name."""
+        if name == layout.LOSS:
+            return self
+        if name not in self.metrics:
+            raise InputError(
+                f"{self.folder}: there is no metric {name!r}; there are {', '.join(self.metrics) or 'none'}"
+            )
+        return self.metrics[name]
+
     def metric(self, name: str) -> NDArray[np.float64]:
         """All values of a metric of the task.
 
@@ -151,11 +161,7 @@ class LandscapeStore(ShardedLosses):
         InputError
             Where there is no such metric, and where a shard of it is not as it was written.
         """
-        if name not in self.metrics:
-            raise InputError(
-                f"{self.folder}: there is no metric {name!r}; there are {', '.join(self.metrics) or 'none'}"
-            )
-        return self.metrics[name].loss()
+        return self.variable_named(name).loss()
 
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again.

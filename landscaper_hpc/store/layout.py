@@ -7,7 +7,8 @@ Arrays carry the hash of their values among their metadata, so the seal covers t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,19 @@ SAMPLING = "sampling"
 IN_PLACE = (SCOPE, SAMPLING)
 """Those that stand in place of the losses of the grid and their merge tree."""
 ACCEPTED = "accepted"
+_AXIS, _SHARD, _BYTE = "alpha_", "shard_", "byte"
+_DIRECTION = "direction"
 _HESSIAN_DIMENSIONS = {
-    "eigenvalues": ["direction"],
-    "residuals": ["direction"],
+    "eigenvalues": [_DIRECTION],
+    "residuals": [_DIRECTION],
     "trace": ["value_and_error"],
     "density_nodes": ["probe", "step"],
     "density_weights": ["probe", "step"],
 }
+BASIN = "basin"
+"""The minimum that a point descends to, beside its numbers in tables."""
+_OWN = {LOSS, *DONE, DIRECTIONS, HESSIAN, TOPOLOGY, *ANSWERS, ACCEPTED, BASIN, _BYTE, _DIRECTION}
+_NUMBERED = re.compile(rf"({_AXIS}|{_SHARD})\d+")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 CONVENTIONS = "CF-1.11"
@@ -90,7 +97,7 @@ def build(
 ) -> None:
     """Write a landscape's group, with everything but losses and metrics, into a new folder, to be published."""
     folder.mkdir()
-    names = [f"alpha_{d}" for d in range(grid.ndim)]
+    names = [f"{_AXIS}{d}" for d in range(grid.ndim)]
     for d, (label, coordinates) in enumerate(zip(names, grid.coordinates(), strict=True)):
         about = {"long_name": f"displacement along direction {d}", "units": units}
         zarr_files.save(folder / label, coordinates, [label], about)
@@ -101,7 +108,7 @@ def build(
             (*counts, _DIGEST_BYTES),
             (*(1 for _ in counts), _DIGEST_BYTES),
             np.dtype(np.uint8),
-            [*(f"shard_{d}" for d in range(grid.ndim)), "byte"],
+            [*(f"{_SHARD}{d}" for d in range(grid.ndim)), _BYTE],
             {"long_name": f"SHA-256 of the shard's chunk of {variable}; 0 for a shard that is not evaluated"},
         )
         about = {"long_name": f"{variable} at theta* + sum_i alpha_i u_i", "units": "1"}
@@ -118,7 +125,7 @@ def build(
         {
             zarr_files.node_name(key): (
                 vector,
-                ["direction", *(f"{zarr_files.node_name(key)}:{d}" for d in range(np.ndim(vector) - 1))],
+                [_DIRECTION, *(f"{zarr_files.node_name(key)}:{d}" for d in range(np.ndim(vector) - 1))],
                 {"long_name": key, "parameter": key},
             )
             for key, vector in directions.vectors.items()
@@ -198,7 +205,17 @@ def done(variable: str) -> tuple[str, str]:
 def decides(key: str, metrics: Sequence[str] = ()) -> bool:
     """Whether the node of this path decides a number, and is sealed."""
     first = key.split("/")[0]
-    return first in (LOSS, DONE[0], DIRECTIONS, HESSIAN, *metrics) or first.startswith("alpha_")
+    return first in (LOSS, DONE[0], DIRECTIONS, HESSIAN, *metrics) or first.startswith(_AXIS)
+
+
+def refuse_taken(metrics: Iterable[str], source: str) -> None:
+    """`InputError` for a metric that is called as something of a landscape's own is."""
+    for name in metrics:
+        if name in _OWN or _NUMBERED.fullmatch(name):
+            raise InputError(
+                f"{source}: Task.metrics: {name!r} cannot be the name of a metric, it is one of the store's own (loss, "
+                "done, alpha_0, directions, …); choose another"
+            )
 
 
 def seal(attributes: Mapping[str, Any], nodes: Mapping[str, Document]) -> str:

@@ -24,7 +24,9 @@ from landscaper_hpc.grid import Grid
 from landscaper_hpc.objective.device import local_device
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import refuse_taken
 from landscaper_hpc.strict_json import number
+from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -186,11 +188,26 @@ def prove_objective(landscape: Landscape, objective: Objective) -> Proved:
             f"{landscape}: the loss of the checkpoint is {number(loss)}, so there is nothing to compare others with; "
             f"see whether checkpoint, data and task belong together{wider}"
         )
+    _prove_metrics(study, objective)
     notices = [*objective.notices, *prove_dependence(objective)]
     narrowed = narrowing(objective)
     if narrowed is None:
         return Proved(loss, notices, None)
     return Proved(loss, [*notices, narrowed.notice], narrowed.precision)
+
+
+def _prove_metrics(study: Study, objective: Objective) -> None:
+    """`InputError` for metrics that cannot be evaluated, or stored."""
+    from landscaper_hpc.objective.metrics import refuse_unusable
+
+    if not study.whole and objective.metrics:
+        part = ("the lowest part of one", "scope") if study.scope else ("scattered points", "sampling")
+        raise InputError(
+            f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for {part[0]}; leave "
+            f"out the metrics or {part[1]}"
+        )
+    refuse_taken(objective.metrics, objective.source)
+    refuse_unusable(objective)
 
 
 _WAYS: tuple[Callable[[Any, int], Any], ...] = (

@@ -147,7 +147,6 @@ def tried(
     """The batch shape that is used on this grid, and losses at some of its points to prove others by. `InputError` for
     what the study asks and this loss cannot give."""
     from landscaper_hpc.losses.evaluate import choose_batch, prove_for
-    from landscaper_hpc.objective.metrics import refuse_unusable
     from landscaper_hpc.work.confirming import refuse_unconfirmable
     from landscaper_hpc.work.error_bars import refuse_unsampled
 
@@ -159,13 +158,6 @@ def tried(
             refuse_unconfirmable(objective, directions, grid)
         if study.error_bars is not None:
             refuse_unsampled(objective)
-        if not study.whole and objective.metrics:
-            part = ("the lowest part of one", "scope") if study.scope else ("scattered points", "sampling")
-            raise InputError(
-                f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for {part[0]}; "
-                f"leave out the metrics or {part[1]}"
-            )
-        refuse_unusable(objective)
         return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
 
 

@@ -62,7 +62,10 @@ def task(n=2, tilt=0.1):
             if (PLACE / "HANG_GRADIENT").exists():
                 hangs()
         return value
-    return Task(model=made.model, loss=loss, data=made.data)
+    return Task(model=made.model, loss=loss, data=made.data, metrics=METRICS)
+"""
+METRICS = """
+METRICS = {"product": lambda model, data: model.x.prod()}
 """
 THERE = "origin.4.0"
 """The shard with that point."""
@@ -130,7 +133,8 @@ def _study(folder: Path, more: str = "") -> tuple[Path, dict[str, str]]:
     """A study, and what an undisturbed serial run leaves of it: one for all executors."""
     file = wells(folder / "study", count=7)
     file.write_text(file.read_text() + more)
-    (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK)
+    metrics = "METRICS = {}\n" if "scope" in more else METRICS
+    (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK + metrics)
     done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")
@@ -197,7 +201,8 @@ class ExecutorContract:
         self, way: Way, study: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
         """And while it works a second run is refused."""
-        file, _ = study
+        file, expected = study
+        assert any("/product/c." in name for name in expected)  # a metric beside the loss
         hold, held = file.with_name("HOLD"), file.with_name("HELD")
         hold.touch()
         process = way.start(file, tmp_path / "run")

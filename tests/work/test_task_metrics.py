@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,22 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from jsonschema import Draft202012Validator
 from studies import command, contents, wells
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from landscaper_hpc import InputError, Site, Study, merge_tree, open_landscape
+from landscaper_hpc import InputError, Site, Study, merge_tree, open_landscape, run
 from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.exchange import export, minima_table, points_table
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.losses.evaluator import evaluator
 from landscaper_hpc.objective.metrics import with_metrics
 from landscaper_hpc.objective.objective import Objective, Task
 from landscaper_hpc.progress import Bars
+from landscaper_hpc.report import describe
+from landscaper_hpc.report.current_page import is_current
 from landscaper_hpc.topology.basins import per_basin
 from landscaper_hpc.work.campaign import Plan
 from landscaper_hpc.work.preparation import prepare_all
@@ -137,6 +143,77 @@ def test_metrics_are_stored_beside_the_loss_in_any_shards_and_mended(tmp_path: P
     assert told.returncode == 0, told.stderr
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("metrics")
+    run(Study.load(study(folder)), Site(executor="serial"), folder / "run")
+    return folder / "run"
+
+
+def test_results_tell_each_metric_and_its_mean_over_each_basin(finished: Path) -> None:
+    store = open_landscape(finished)
+    tree = merge_tree(store.loss(), store.connectivity, labels=True)
+    assert tree.labels is not None
+    assert tree.n_minima > 1
+    found = json.loads((finished / "results.json").read_text())["landscapes"][0]["metrics"]
+    for i, (name, entry) in enumerate(zip(("above", "product"), found["values"], strict=True)):
+        values = store.metric(name)
+        assert entry["name"] == name
+        assert entry["checkpoint"] == values[4, 4]
+        assert (entry["lowest"], entry["highest"]) == (values.min(), values.max())
+        assert entry["mean"] == pytest.approx(values.mean())
+        assert len(found["basins"]) == tree.n_minima
+        for basin in found["basins"]:
+            at = int(tree.labels[tuple(basin["minimum"])])
+            assert basin["points"] == tree.basin_size[at]
+            assert basin["means"][i] == pytest.approx(values[tree.labels == at].mean())
+    Draft202012Validator(describe.schema()).validate(json.loads((finished / "results.json").read_text()))
+    page = (finished / "report.html").read_text()
+    assert 'id="metrics"' in page
+    assert "above of origin over" in page
+    assert "product of origin over" in page
+
+
+def test_a_page_of_other_values_of_a_metric_is_not_current(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    assert is_current(folder)
+    entry = next((folder / "study.zarr/origin/done/sha256_above").glob("c.*"))
+    entry.write_bytes(bytes(32))
+    assert not is_current(folder)
+
+
+def test_exports_and_merge_trees_on_request(finished: Path, tmp_path: Path) -> None:
+    store = open_landscape(finished)
+    points, minima = points_table(store), minima_table(store)
+    assert points["above"].to_numpy().tobytes() == store.metric("above").tobytes()
+    for basin, row in minima.iterrows():
+        assert row["mean_product"] == pytest.approx(points["product"][points["basin"] == basin].mean())
+    names = {file.name for file in export(finished, ["figures"], folder=tmp_path)}
+    for figure in ("merge_tree", "merge_tree_negated", "slice_0-1", "line_1"):
+        assert f"origin.metric_product.{figure}.svg" in names
+    assert "−product" in (tmp_path / "origin.metric_product.merge_tree_negated.svg").read_text()
+    told = command("topology", finished, "--metric", "product", "--direction", "superlevel", "--json")
+    assert told.returncode == 0, told.stderr
+    tree = merge_tree(store.metric("product"), store.connectivity, direction="superlevel")
+    assert json.loads(told.stdout)["n_minima"] == tree.n_minima
+    refused = command("topology", finished, "--metric", "recall")
+    assert refused.returncode == 2
+    assert "there is no metric 'recall'; there are above, product" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.peers
+def test_images_for_paraview_hold_the_metrics(finished: Path, tmp_path: Path) -> None:
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkIOXML import vtkXMLImageDataReader
+
+    (file,) = export(finished, ["vti"], folder=tmp_path)
+    reader = vtkXMLImageDataReader()
+    reader.SetFileName(str(file))
+    reader.Update()
+    held = vtk_to_numpy(reader.GetOutput().GetPointData().GetArray("product"))
+    np.testing.assert_array_equal(held, open_landscape(finished).metric("product").ravel(order="F"))
+
+
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
@@ -147,6 +224,9 @@ def test_metrics_are_stored_beside_the_loss_in_any_shards_and_mended(tmp_path: P
             r"the metric m returned a tensor of shape \(0,\)",
         ),
         ("METRICS = {'loss': lambda model, data: model.x.sum()}", "'loss' cannot be the name of a metric"),
+        ("METRICS = {'basin': lambda model, data: model.x.sum()}", "'basin' cannot be the name of a metric"),
+        ("METRICS = {'error_bars': lambda model, data: model.x.sum()}", "it is one of the store's own"),
+        ("METRICS = {'1st': lambda model, data: model.x.sum()}", "'1st' cannot be the name of a metric; give letters"),
         ("METRICS = {'alpha_0': lambda model, data: model.x.sum()}", "'alpha_0' cannot be the name of a metric"),
         ("METRICS = {'m': 3}", r"Task.metrics: m is a int; expected a function metric\(model, batch\)"),
         ("METRICS = [len]", "Task.metrics is a list; expected functions by"),

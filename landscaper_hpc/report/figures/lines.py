@@ -47,10 +47,11 @@ def plot_line(
     found = of if isinstance(of, Cut) else cut(kept(of), (axis,))
     limits = found.limits if limits is None else limits
     loss_axis(ax, "y", limits)
+    ax.set_ylabel(found.quantity)
     ax.set_xlabel(found.labels[0])
     x = found.coordinates[0]
     losses = np.where(np.isfinite(found.losses), found.losses, np.nan)
-    ax.plot(x, losses, color=COLOURS["deep"], marker=".", markersize=4, label="loss")
+    ax.plot(x, losses, color=COLOURS["deep"], marker=".", markersize=4, label=found.quantity)
     ax.axvline(0, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
     here = losses[int(np.argmin(np.abs(x)))]
     if curvature is not None and np.isfinite(here):

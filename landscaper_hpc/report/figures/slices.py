@@ -1,4 +1,4 @@
-"""Slices of the loss through the checkpoint: as cells of colour, and as a surface."""
+"""Slices of the loss, or of a metric, through the checkpoint: as cells of colour, and as a surface."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import WRITTEN, drawn_on, is_log, loss_ticks, say
 from landscaper_hpc.report.figures.subject import kept
 from landscaper_hpc.store.landscape import LandscapeStore
+from landscaper_hpc.store.layout import LOSS
 
 _UNITS = {"model": "‖Δθ‖/‖θ*‖", "unit": "‖Δθ‖"}
 """Of coordinates that are distances, by the directions' normalization."""
@@ -29,7 +30,7 @@ _FLATTEST = 4.0  # the ratio of two axes up to which a figure of equal scales is
 
 @dataclass(frozen=True)
 class Cut:
-    """The losses on the grid points over some axes, with the others at the checkpoint.
+    """The losses, or the values of a metric, on the grid points over some axes, with the others at the checkpoint.
 
     Attributes
     ----------
@@ -41,12 +42,15 @@ class Cut:
         Of each axis, with its unit.
     distances
         Whether coordinates along all axes are distances, so that both of a slice have one scale.
+    quantity
+        What `losses` are called.
     """
 
     coordinates: Sequence[NDArray[np.float64]]
     losses: NDArray[np.float64]
     labels: Sequence[str]
     distances: bool = False
+    quantity: str = LOSS
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -54,7 +58,7 @@ class Cut:
         return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
 
 
-def cut(store: LandscapeStore, axes: Sequence[int]) -> Cut:
+def cut(store: LandscapeStore, axes: Sequence[int], quantity: str = LOSS) -> Cut:
     """The losses over some axes of a landscape, at the point nearest to the checkpoint on the others.
 
     Parameters
@@ -63,16 +67,23 @@ def cut(store: LandscapeStore, axes: Sequence[int]) -> Cut:
         A landscape.
     axes
         Their numbers, from 0, in growing order.
+    quantity
+        A metric of the task in place of the loss.
 
     Returns
     -------
     Cut
+
+    Raises
+    ------
+    InputError
+        Where there is no such metric.
     """
     coordinates, where = store.grid.coordinates(), through_checkpoint(store, axes)
-    losses = store.read(where).reshape([len(coordinates[a]) for a in axes])
+    losses = store.variable_named(quantity).read(where).reshape([len(coordinates[a]) for a in axes])
     normalization = store.attributes["science"]["directions"]["normalization"]
     labels = [axis_label(a, normalization) for a in axes]
-    return Cut([coordinates[a] for a in axes], losses, labels, normalization in _UNITS)
+    return Cut([coordinates[a] for a in axes], losses, labels, normalization in _UNITS, quantity)
 
 
 def nearest_to_checkpoint(store: LandscapeStore) -> list[int]:
@@ -132,7 +143,7 @@ def plot_slice(
     ax.yaxis.set_major_locator(MaxNLocator(6))
     finite = np.isfinite(found.losses)
     if not finite.any() or not np.isfinite(limits).all():
-        say(ax, "no finite loss")
+        say(ax, f"no finite {found.quantity}")
         return ax
     field = np.where(finite, found.losses, np.nan).T
     extent = _cells(x) + _cells(y)
@@ -147,7 +158,7 @@ def plot_slice(
     scale = {"ticks": loss_ticks(*limits), "format": WRITTEN} if is_log(*limits) else {"ticks": loss_ticks(*limits)}
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.05, 0, 0.06, 1)), **scale)
     bar.minorticks_off()
-    bar.set_label("loss")
+    bar.set_label(found.quantity)
     bar.outline.set_visible(False)
     return ax
 
@@ -182,7 +193,7 @@ def plot_surface(
     ax.set_ylabel(found.labels[1])
     finite = np.isfinite(found.losses)
     if not finite.any() or not np.isfinite(limits).all():
-        ax.set_title("no finite loss")
+        ax.set_title(f"no finite {found.quantity}")
         return ax
     log = is_log(*limits)
     height = np.clip(np.where(finite, found.losses, np.nan), *limits)
@@ -195,7 +206,7 @@ def plot_surface(
         low, high = np.floor(np.log10(limits[0])), np.ceil(np.log10(limits[1]))
         powers = np.unique(np.linspace(low, high, 5).round())
         shown.set_zticks(powers, [text.number(10.0**p).removeprefix("1 × ") for p in powers])
-    shown.set_zlabel("loss")
+    shown.set_zlabel(found.quantity)
     return ax
 
 
