@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("random", "filter", "layer", "hessian", "hessian of 3 batches", "evaluation")
+OF_DIRECTIONS = ("evaluation", "confirming", "confirming of 3 batches")
+STAGES = ("random", "filter", "layer", "hessian", "hessian of 3 batches", *OF_DIRECTIONS)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from torch import Tensor, nn
 
+    from landscaper_hpc.confirm.of_objective import ObjectiveSurface
     from landscaper_hpc.directions.directions import Directions, hessian_directions, random_directions
     from landscaper_hpc.losses import displacement
     from landscaper_hpc.losses.evaluate import losses
@@ -37,7 +39,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from landscaper_hpc.objective.device import Peak
     from landscaper_hpc.objective.flat_layout import Layout
     from landscaper_hpc.objective.objective import Objective, Task
-    from landscaper_hpc.work.memory import Sizes, evaluation_bytes, hessian_bytes, random_bytes
+    from landscaper_hpc.work.memory import Sizes, confirming_bytes, evaluation_bytes, hessian_bytes, random_bytes
 
     if args.small:  # as large models are worked on
         flat_layout._SMALL, flat_layout._BLOCK, displacement._PARTIAL = args.small, args.small // 8, 0
@@ -83,15 +85,23 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         sizes = Sizes.of(objective(1), n)
         layout = Layout.of(dict(model.named_parameters()))
         for stage in stages:
-            given = objective(3 if stage == "hessian of 3 batches" else 1)
-            if stage == "evaluation":
+            given = objective(3 if stage.endswith("of 3 batches") else 1)
+            if stage in OF_DIRECTIONS:
                 flat = layout.gaussian(n, 0, torch.float32)
                 directions = Directions(layout.unflatten(flat), "random", "unit", np.eye(n))
             gc.collect()
             peak = Peak(torch.device("cpu"))
-            if stage == "evaluation":
-                losses(given, directions, 1e-3 * np.random.default_rng(0).standard_normal((args.points, n)))
-                needed, held = evaluation_bytes(sizes, n), (n + 1) * sizes.moving
+            if stage in OF_DIRECTIONS:
+                points, held = 1e-3 * np.random.default_rng(0).standard_normal((args.points, n)), (n + 1) * sizes.moving
+                if stage == "evaluation":
+                    losses(given, directions, points)
+                    needed = evaluation_bytes(sizes, n)
+                else:
+                    surface = ObjectiveSurface(given, directions, np.full(n, 1e-3))
+                    surface.gradients(points)
+                    surface.hessians(points)
+                    needed = confirming_bytes(sizes, n)
+                    del surface
                 del flat, directions
             elif stage.startswith("hessian"):
                 hessian_directions(given, n, basis=args.basis, tolerance=args.tolerance, max_iterations=500)

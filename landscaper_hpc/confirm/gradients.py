@@ -10,7 +10,7 @@ bits in every place of every size: it never matters which others are asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ from landscaper_hpc.recording.scripted import scripted
 
 log = logging.getLogger(__name__)
 
+_COMPARED = 2**20
+"""Numbers that are compared at once."""
+BEHIND = 16
+"""Numbers behind the gradient in a row."""
 SIZES = (2, 4, 8)
 """Points in one call."""
 _SMALL = {"cpu": 2**13, "cuda": 2**22}
@@ -116,15 +120,16 @@ class Recorded:
 
 
 def _row(layout: Layout, value: Tensor, parts: Parameters) -> Tensor:
-    """Float64: the flat gradient, and behind it the value; a whole number of cache lines."""
+    """Float64: the flat gradient, and BEHIND numbers of which the first is the value; a whole number of cache lines."""
     pieces, end = [], 0
     for name, place in layout.slices().items():
         part = torch.view_as_real(parts[name]) if parts[name].is_complex() else parts[name]
         pieces += [part.new_zeros(place.start - end), part.reshape(-1)] if place.start > end else [part.reshape(-1)]
         end = place.stop
-    last = value.new_zeros(layout.size - end + 15, dtype=torch.float64)
+    last = value.new_zeros(layout.size - end + BEHIND - 1, dtype=torch.float64)
     gap, behind = last[: layout.size - end], last[layout.size - end :]
-    return torch.cat([*(piece.double() for piece in pieces), gap, value.double().reshape(1), behind])
+    # float64 by what is behind them: no copy of the gradient in between
+    return torch.cat([*pieces, gap, value.double().reshape(1), behind])
 
 
 class Ways:
@@ -145,14 +150,14 @@ class Ways:
             return f"of {', '.join(map(str, self._sizes))} points in one call"
         return f"one point at a time, {'as it is written' if isinstance(self._single, Plain) else 'recorded'}"
 
-    def __call__(self, points: NDArray[np.float64]) -> Iterator[list[tuple[Tensor, int]]]:
-        """For every point (k, n), in order: a row and weight of every batch of data."""
+    def __call__(self, points: NDArray[np.float64]) -> Iterator[Iterable[tuple[Tensor, int]]]:
+        """For every point (k, n), in order: a row and weight of every batch of data, to be taken before the next."""
         batches = range(len(self._objective.batches))
         for count, size in _dealt(len(points), sorted(self._sizes)):
             block, points = points[:count], points[count:]
             if size == 1:
                 params = self._alone(self._single, block[0])
-                yield [self._single(params, i) for i in batches]
+                yield (self._single(params, i) for i in batches)
             else:
                 params = self._walk.many(np.pad(block, ((0, size - count), (0, 0)), mode="edge"))
                 found = [self._sizes[size](params, i) for i in batches]
@@ -224,7 +229,8 @@ def _dealt(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+    pairs = zip(torch.split(a.reshape(-1), _COMPARED), torch.split(b.reshape(-1), _COMPARED), strict=True)
+    return all(bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
 
 
 def _close(found: Tensor, expected: Tensor, size: int, tolerance: float) -> bool:

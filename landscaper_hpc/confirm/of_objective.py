@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import numpy as np
@@ -16,15 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscaper_hpc.confirm.gradients import Plain, Ways
+from landscaper_hpc.confirm.gradients import BEHIND, Plain, Ways
 from landscaper_hpc.confirm.surface import Array
 from landscaper_hpc.directions.decompose import Decomposed
+from landscaper_hpc.directions.derivatives import inner
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.spotcheck import another_course, tolerance_of
+from landscaper_hpc.objective.flat_layout import spans
 from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, plain_attention
 
@@ -48,6 +50,7 @@ class ObjectiveSurface:
         layout = self._walk.layout
         ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
         self._u = layout.whole(ordered)
+        self._vectors = layout.unflatten(self._u)
         self._scale = np.asarray(scale, np.float64)
         self._plain = Plain(objective, layout)
         self.rounding = epsilon(objective.precision, objective.device)
@@ -58,7 +61,7 @@ class ObjectiveSurface:
     def gradients(self, points: Array) -> tuple[Array, Array]:
         ways = self.ways
         with one_thread(self._objective.device):
-            found = [self._of_rows(parts) for parts in ways(np.asarray(points, np.float64))]
+            found = [self._of_rows(rows) for rows in ways(np.asarray(points, np.float64))]
         return np.array([value for value, _ in found]), np.array([slope for _, slope in found])
 
     @cached_property
@@ -69,15 +72,21 @@ class ObjectiveSurface:
         with one_thread(self._objective.device):
             return Ways(self._objective, self._walk, np.vstack([np.zeros(n), away]))
 
-    def _of_rows(self, parts: list[tuple[Tensor, int]]) -> tuple[float, Array]:
+    def _of_rows(self, rows: Iterable[tuple[Tensor, int]]) -> tuple[float, Array]:
         """Value and slopes along the directions (n,), of a row and weight for every batch of data."""
-        size, u = self._walk.layout.size, self._u.double()
-        total = torch.zeros(len(u), dtype=torch.float64, device=u.device)
-        for row, weight in parts:
-            total += weight * (u @ row[:size])
-        weights = [weight for _, weight in parts]
-        value = self._objective.combine([row[size] for row, _ in parts], weights)
-        return float(value), (total / sum(weights)).cpu().numpy()
+        total = torch.zeros(len(self._u), dtype=torch.float64, device=self._u.device)
+        values, weights = [], []
+        for row, weight in rows:
+            total += weight * self._along(row[:-BEHIND])
+            values.append(row[-BEHIND].clone())  # and not all of the row
+            weights.append(weight)
+            del row  # as large as the parameters, in float64, before there is the next one
+        return float(self._objective.combine(values, weights)), (total / sum(weights)).cpu().numpy()
+
+    def _along(self, flat: Tensor) -> Tensor:
+        """Float64 inner products with the directions, (n,)."""
+        parts = [self._u[:, span].double() @ flat[span].double() for span in spans(len(flat), len(self._u))]
+        return sum(parts[1:], parts[0])
 
     def hessians(self, points: Array) -> Array:
         points = np.asarray(points, np.float64)
@@ -107,7 +116,7 @@ class ObjectiveSurface:
     def _gradient(self, point: Array) -> tuple[float, Array]:
         """As it is written."""
         params = self._parameters(point)
-        return self._of_rows([self._plain(params, i) for i in range(len(self._objective.batches))])
+        return self._of_rows(self._plain(params, i) for i in range(len(self._objective.batches)))
 
     def _hessian(self, point: Array) -> NDArray[np.float64]:
         objective, params = self._objective, self._parameters(point)
@@ -121,16 +130,20 @@ class ObjectiveSurface:
                 examples += weight
                 if not any(slope.requires_grad for slope in slopes.values()):
                     continue
-                along = self._u @ self._walk.layout.flatten(slopes)
+                along = [self._derivable(slopes, i) for i in range(n)]
                 with in_place(objective, leaves):
                     for i in range(n):
                         row = torch.autograd.grad(
                             along[i], list(leaves.values()), retain_graph=i + 1 < n, materialize_grads=True
                         )
-                        flat = self._walk.layout.flatten(dict(zip(leaves, row, strict=True)))
-                        total[i] += weight * (self._u.double() @ flat.double())
+                        total[i] += weight * self._along(self._walk.layout.flatten(dict(zip(leaves, row, strict=True))))
         found = (total / max(examples, 1)).cpu().numpy()
         return np.asarray((found + found.T) / 2)
+
+    def _derivable(self, slopes: Parameters, i: int) -> Tensor:
+        """The inner product of slopes with the i-th direction, to be differentiated: tensor by tensor, for
+        derivatives of what is put together are as large as the whole, once for each tensor."""
+        return torch.stack([inner(s, self._vectors[name][i]) for name, s in slopes.items() if s.requires_grad]).sum()
 
     def _differences(self, point: Array, slopes: Callable[[Array], Array]) -> NDArray[np.float64]:
         """Central differences of gradients: their step balances truncation against rounding."""

@@ -224,13 +224,13 @@ class Derivatives:
             return {name: torch.zeros_like(p) for name, p in params.items()}, weight
         leaves = list(params.values())
         # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
-        dot = torch.stack([_dot(gradients[name], tangents[name]) for name in active]).sum()
+        dot = torch.stack([inner(gradients[name], tangents[name]) for name in active]).sum()
         with in_place(self.objective, params):
             products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
         return dict(zip(params, products, strict=True)), weight
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def inner(a: Tensor, b: Tensor) -> Tensor:
     """Of the real numbers that complex ones are made of."""
     if a.is_complex():
         a, b = torch.view_as_real(a), torch.view_as_real(b)

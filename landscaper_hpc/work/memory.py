@@ -82,6 +82,8 @@ def stages(study: Study, sizes: Sizes, dimension: int, batch: int = 1) -> list[S
         found.append(Stage("density", rest + (n + study.hessian.density_steps + 2) * p + 2 * sizes.wide, 0))
     batch = batch if study.batch == "auto" else study.batch
     found.append(Stage("evaluation", rest + evaluation_bytes(sizes, n, batch), n * sizes.largest))
+    if study.confirm is not None:
+        found.append(Stage("confirming", rest + confirming_bytes(sizes, n), n * sizes.largest))
     return found
 
 
@@ -95,6 +97,14 @@ def basis_of(study: Study, dimension: int) -> int:
 def evaluation_bytes(sizes: Sizes, n: int, batch: int = 1) -> int:
     """theta*, n directions and the points that are evaluated at once."""
     return (n + 1 + batch) * sizes.moving + (sizes.work if batch == 1 else sizes.moving)
+
+
+def confirming_bytes(sizes: Sizes, n: int) -> int:
+    """theta*, n directions, the point, and a copy of it that autograd may keep; where ways to a gradient are compared,
+    one in float64, and beside it another with what it is made of; of a Hessian, a gradient, a row of it as it is and
+    as one vector; and what a backward pass holds of one tensor meanwhile."""
+    p, wide, passing = sizes.moving, sizes.wide, 3 * sizes.largest
+    return (n + 3) * p + max(p + wide + max(wide, passing), 3 * p + passing) + sizes.work
 
 
 def random_bytes(sizes: Sizes, n: int) -> int:
@@ -134,7 +144,7 @@ def _needs(landscape: Landscape, objective: Objective, stage: Stage) -> Iterator
     import torch
 
     site = landscape.site
-    workers = site.worker_count() if site.executor == "local" and stage.name == "evaluation" else 1
+    workers = site.worker_count() if site.executor == "local" and stage.name in ("evaluation", "confirming") else 1
     on_host = stage.host
     if objective.device.type == "cuda":
         share = -(-workers // max(torch.cuda.device_count(), 1)) if site.device == "cuda" else workers
@@ -156,9 +166,15 @@ def _ways(landscape: Landscape, stage: Stage, sizes: Sizes, dimension: int) -> I
         yield f"take random directions, which take {bytes_in_words(sizes.others + random_bytes(sizes, n))}"
     if stage.name in ("trace", "density"):
         yield "leave hessian.trace_products and hessian.density_probes out, or ask for less"
-    if stage.name == "evaluation" and landscape.site.executor == "local" and landscape.site.worker_count() > 1:
+    if (
+        stage.name in ("evaluation", "confirming")
+        and landscape.site.executor == "local"
+        and landscape.site.worker_count() > 1
+    ):
         yield "use fewer processes (--workers 1)"
     yield "move fewer parameters (only: a layer)"
+    if stage.name == "confirming":
+        yield "leave confirm out"
     if n > 1:
         yield "ask for fewer directions"
     yield "use a device or node with more memory"

@@ -20,7 +20,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 LIKE_A_LARGE_ONE = (
     "--words=8192 --width=256 --layers=2 --tokens=8 --small=65536 --points=2 --tolerance=0.9 --basis=7 --json".split()  # noqa: SIM905
 )
-STAGES = "random", "filter", "hessian", "hessian of 3 batches", "evaluation"
+STAGES = "random", "filter", "hessian", "hessian of 3 batches", "evaluation", "confirming", "confirming of 3 batches"
 
 
 @pytest.mark.processes
@@ -37,6 +37,7 @@ def test_what_is_planned_is_what_is_measured() -> None:
         "filter": n + 1.8,
         "evaluation": n + 2.3,
     }  # n + 1 and what libraries take when first used
+    most |= dict.fromkeys(("confirming", "confirming of 3 batches"), n + 9.0)
     most |= dict.fromkeys(("hessian", "hessian of 3 batches"), basis + 8.0)
     assert found["stages"].keys() == most.keys()
     for stage, row in found["stages"].items():
@@ -85,6 +86,9 @@ def test_stages_of_a_study(tmp_path: Path) -> None:
     found = {stage.name: stage.device for stage in stages(few, sizes, 250_000_000)}
     assert found["directions"] == pytest.approx((4 + 6 + 0.4) * 1e9, rel=0.01)
     assert found["trace"] == pytest.approx(43 * 1e9, rel=0.02)
+    confirmed = Study.load(network(tmp_path), ["confirm=true"])
+    found = {stage.name: stage.device for stage in stages(confirmed, sizes, 250_000_000)}
+    assert found["confirming"] == pytest.approx((2 + 4 + 2 * 2) * 1e9, rel=0.02)
     as_random = Study.load(network(tmp_path), ["directions.kind=random"])
     found = {stage.name: stage.device for stage in stages(as_random, sizes, 250_000_000)}
     assert found["directions"] == pytest.approx(3 * 1e9, rel=0.05)
