@@ -82,7 +82,7 @@ def stages(study: Study, sizes: Sizes, dimension: int, batch: int = 1) -> list[S
         found.append(Stage("density", rest + (n + study.hessian.density_steps + 2) * p + 2 * sizes.wide, 0))
     batch = batch if study.batch == "auto" else study.batch
     found.append(Stage("evaluation", rest + evaluation_bytes(sizes, n, batch), n * sizes.largest))
-    if study.confirm is not None:
+    if study.confirm is not None or (study.sampling is not None and study.sampling.minima):
         found.append(Stage("confirming", rest + confirming_bytes(sizes, n), n * sizes.largest))
     return found
 
@@ -174,7 +174,7 @@ def _ways(landscape: Landscape, stage: Stage, sizes: Sizes, dimension: int) -> I
         yield "use fewer processes (--workers 1)"
     yield "move fewer parameters (only: a layer)"
     if stage.name == "confirming":
-        yield "leave confirm out"
+        yield "leave confirm out" if study.confirm is not None else "leave sampling.minima out"
     if n > 1:
         yield "ask for fewer directions"
     yield "use a device or node with more memory"
