@@ -172,8 +172,7 @@ def search(
     lattice = lattice_of(sample.shape)
     sample.take(np.concatenate([lattice.reshape(-1), started]))
     rounds.end("lattice")
-    seeds = merge_tree(sample.values[lattice], sample.connectivity).minima
-    descend(sample, lattice.reshape(-1)[seeds], LATTICE)
+    seek_minima(sample, lattice)
     descend(sample, started)
     rounds.end("descents")
     rounds.flood(sure=np.sort(sample.values[lattice], axis=None))
@@ -197,6 +196,13 @@ def search(
         values,
         sample.next_tenth(ids),
     )
+
+
+def seek_minima(sample: Sample, lattice: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where descents end that begin at the minima of a lattice, of which what is not known is evaluated."""
+    sample.take(lattice.reshape(-1))
+    seeds = merge_tree(sample.values[lattice], sample.connectivity).minima
+    return descend(sample, lattice.reshape(-1)[seeds], LATTICE)
 
 
 def lattice_of(shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -9,13 +9,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from landscaper_hpc.confirm.network import MOST_DESCENTS
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid, lattice_size
 from landscaper_hpc.objective.usercode import in_words
@@ -28,7 +28,7 @@ from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.memory import Sizes, Stage, stages
-from landscaper_hpc.work.points import known_at
+from landscaper_hpc.work.points import known_of
 from landscaper_hpc.work.trial import try_out
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     followed = checked = 0
     n = len(study.checkpoints)
     if study.sampling is not None and study.sampling.minima:
+        from landscaper_hpc.confirm.network import MOST_DESCENTS
+
         followed = n * (min(study.sampling.minima, study.sampling.points // 2) + MOST_DESCENTS)
     if study.confirm is not None:  # a grid of N points has at most N / 2 minima
         followed = sum(min(study.confirm.minima, _minima(tree, grid)) for tree in trees)
@@ -185,27 +187,28 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
 def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
     """How many points a search for the lowest part will evaluate, about, and what that is taken from."""
     from landscaper_hpc.sampling.lowest import lattice_of
-    from landscaper_hpc.sampling.predict import from_lattice, of_a_ball
+    from landscaper_hpc.sampling.predict import from_descents, from_lattice, of_a_ball
 
     scope = landscape.study.scope
     assert scope is not None
     if scope.points is not None:
         return scope.points, "as scope.points says"
     if landscape.prepared():
-        store, lattice = landscape.open(), lattice_of(grid.shape)
-        losses = known_at(landscape, lattice.reshape(-1))
-        if losses is not None:
-            values = losses.reshape(lattice.shape)
-            found = from_lattice(
-                values, store.grid.shape, landscape.study.connectivity, scope.share, scope.below, scope.descents
-            )
-            return int(found), "from the losses of the lattice, which are there"
+        known, lattice = known_of(landscape), lattice_of(grid.shape)
+        asked = grid.shape, landscape.study.connectivity, scope.share, scope.below, scope.descents
+        with suppress(LookupError):
+            values = known(lattice.reshape(-1)).reshape(lattice.shape)
+            with suppress(LookupError):
+                found = from_descents(known, *asked)
+                if found is not None:
+                    return int(found), "from the losses of the lattice and its descents, which are there"
+            return int(from_lattice(values, *asked)), "from the losses of the lattice, which are there"
     if scope.share is None:
         said = "the lattice alone: how much lies below scope.below is known when that is evaluated; plan again then"
         return lattice_size(grid.shape), said
     said = (
-        "assumed is one round basin; several take more. Once the lattice is evaluated (start the run, and stop it), "
-        "plan goes by its losses"
+        "assumed is one round basin; several take more. Once the lattice and its descents are evaluated (start the "
+        "run, and stop it), plan goes by their losses"
     )
     return int(of_a_ball(grid.shape, scope.share)), said
 

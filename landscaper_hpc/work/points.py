@@ -203,12 +203,16 @@ class Known:
             file.unlink(missing_ok=True)
 
 
-def known_at(landscape: Landscape, ids: Ids) -> NDArray[np.float64] | None:
-    """The losses at points of a prepared landscape, where those of all are known."""
+def known_of(landscape: Landscape) -> Callable[[Ids], NDArray[np.float64]]:
+    """Gives the losses at points of a prepared landscape; `LookupError` where one is not known."""
     found, losses = _together([*_files(landscape.inside.points(landscape.name)), landscape.open().lowest_points()])
-    if not np.isin(ids, found).all():
-        return None
-    return losses[np.searchsorted(found, ids)]
+
+    def known(ids: Ids) -> NDArray[np.float64]:
+        if not np.isin(ids, found).all():
+            raise LookupError
+        return losses[np.searchsorted(found, ids)]
+
+    return known
 
 
 def tidy(landscape: Landscape) -> None:
