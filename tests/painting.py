@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -17,6 +18,8 @@ from landscaper_hpc.report import page, sweep_page
 from landscaper_hpc.report.current_page import sealed
 from landscaper_hpc.store.folder import StudyFolder
 
+_painting = True
+
 
 @contextmanager
 def nothing_painted() -> Iterator[None]:
@@ -28,6 +31,7 @@ def nothing_painted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasSVG, "print_svg", print_svg)
         patch.setattr(import_module("landscaper_hpc.report.figures.style"), "make_room", lambda figure: None)
+        patch.setattr(sys.modules[__name__], "_painting", False)
         yield
 
 
@@ -38,7 +42,7 @@ def painted_once(unpainted: Callable[[], bool], pages: Path) -> Iterator[None]:
     pages.mkdir(exist_ok=True)
 
     def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
-        made_of, bare = hashlib.sha256(sealed("", folder)).hexdigest(), unpainted()
+        made_of, bare = hashlib.sha256(sealed("", folder)).hexdigest(), unpainted() or not _painting
         painted, unpainted_too = pages / made_of, pages / f"{made_of}.bare"
         path = StudyFolder(folder).report
         for kept in (painted, unpainted_too) if bare else (painted,):

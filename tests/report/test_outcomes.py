@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from painting import nothing_painted
 from scipy import stats
 from studies import command, wells
 
@@ -23,7 +24,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = wells(folder / "study", count=7)
     values = ",".join(map(str, TILTS))
     options = ("--set", f"{KEY}={values}", "--set", "grid.count=7,9", "--out", folder / "sweep", "--executor", "serial")
-    done = command("sweep", file, *options)
+    with nothing_painted():
+        done = command("sweep", file, *options)
     assert done.returncode == 0, done.stderr
     return folder / "sweep"
 
