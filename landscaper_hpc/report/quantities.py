@@ -438,7 +438,7 @@ _ROWS: tuple[Quantity, ...] = (
         _CONTOUR, COUNT, lambda m: None if m.contour is None else len(m.contour.maxima), _in("topology", "page")),
     Quantity("topology.smad_landscaper", "SMAD as Landscaper 1.3.1 computes it", "",
         "from arcs of the contour tree: another scale than SMAD, large where there is a lone minimum; equal to "
-        "Landscaper's where the connectivity is axis and all axes have one length",
+        "Landscaper's where the connectivity is axis and all axes have one length and one range",
         "mean over Landscaper's pairs (m, s) of |f(s) − f(m)| / (max f − min f) · |basin(m)| / N", _LANDSCAPERS,
         _CONTOUR, NUMBER, _as_landscaper, _in("topology", "page"), undefined=_UNDEFINED),
     Quantity("topology.smad_landscaper_normalized", "SMAD as Landscaper 1.3.1, not weighted", "",
