@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,8 @@ def confirm(surface: Surface, grid: Grid, values: NDArray[Any], tree: MergeTree,
 def confirmed_by(
     run: Spending, rounding: float, grid: Grid, values: Reader, tree: MergeTree, most: int | None
 ) -> Confirmed:
-    """As `confirm`, with searches run by `run`: minima, then saddles, then bands where those failed."""
+    """As `confirm`, with searches run by `run`: minima, then saddles between those that meet on the grid, where some
+    fail also between nearest ends that no saddle joins, then bands where those failed, too."""
     followed = tree if most is None else most_persistent(tree, most)
     models = curvatures(values, followed.minima)
     return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models)[0]
@@ -142,15 +143,23 @@ def _joined(
     seen = list(descents.ends)
     ways = np.array([(seen[a].point, way, seen[b].point) for way, (_, a, b) in zip(over, wanted.tolist(), strict=True)])
     passes: list[_Pass] = []
-    left, heights = list(range(len(wanted))), np.empty(0)
-    kinds: tuple[Literal["saddles", "bands"], ...] = ("saddles", "bands")
-    for kind in kinds:
-        rows = searched(kind, ways[left])
-        heights = rows[:, -1] if kind == "saddles" and len(rows) else heights
-        passes += _placed(descents, box, [saddle_of(row, grid.ndim) for row in rows], passes)
-        left = _unjoined(passes, wanted[:, 1:], len(descents.ends))
-    for i in left:
-        passes.append(_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(heights[i]), None))
+
+    def joined(what: What, ways: Array) -> Array:
+        rows = searched(what, ways)
+        passes.extend(_placed(descents, box, [saddle_of(row, grid.ndim) for row in rows], passes))
+        return rows
+
+    def missing() -> list[int]:
+        return _unjoined(passes, wanted[:, 1:], len(descents.ends))
+
+    rows = joined("saddles", ways)
+    heights = rows[:, -1] if len(rows) else np.empty(0)
+    if missing() and not new:  # other ends may lie between: Carr, Trygubenko, Wales, J. Chem. Phys. 122 (2005)
+        points = np.array([end.point for end in descents.ends])
+        near = nearest(points, np.array([(one.first, one.last) for one in passes], np.int64).reshape(-1, 2))
+        joined("saddles", np.array([(points[a], (points[a] + points[b]) / 2, points[b]) for a, b in near.tolist()]))
+    joined("bands", ways[missing()])
+    passes += [_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(heights[i]), None) for i in missing()]
     known = descents.ends
     order = sorted(range(len(known)), key=lambda i: (known[i].value, tuple(known[i].point)))
     place = np.empty(len(known), np.int64)
