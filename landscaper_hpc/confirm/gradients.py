@@ -26,6 +26,7 @@ from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import arithmetic, plain_attention
+from landscaper_hpc.recording.kept import by_batch
 from landscaper_hpc.recording.padding import pad
 from landscaper_hpc.recording.products import align
 from landscaper_hpc.recording.record import NotRecordable, record, result_bytes
@@ -47,7 +48,8 @@ _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 """By how much several points' values may differ from those of one, each relative to itself, and their slopes, relative
 to the largest of all probes: that is not the value, which may be of another size."""
 
-Replay = Callable[[Any], Tensor]
+Replay = Callable[[Parameters, int, list[Tensor]], Tensor]
+"""Of parameters, the number of a batch, and its tensors."""
 
 
 class Plain:
@@ -87,7 +89,7 @@ class Recorded:
         if key not in self._replays:
             self._replays[key] = self._recorded(key, argument, i, leaves, spec, tensors)
         with torch.no_grad(), arithmetic(objective.precision, objective.device, autocast=False):
-            return self._replays[key](argument), self._weights[key]
+            return self._replays[key](params, i, tensors), self._weights[key]
 
     def _recorded(self, key: str, argument: Any, i: int, leaves: list[Any], spec: Any, tensors: list[Tensor]) -> Replay:
         objective, alone = self._objective, key == ""
@@ -108,7 +110,7 @@ class Recorded:
         if self._size is None:
             recorded = record(found, argument)
             self._results += result_bytes(recorded)
-            return scripted(recorded, argument)
+            return by_batch(recorded, argument, alone, scripted, objective.device)
         with plain_attention():
             recorded = record(vmap(found, in_dims=((0 if alone else (0, None)),)), argument)
         if objective.device.type == "cpu":
@@ -116,7 +118,7 @@ class Recorded:
                 rewrite(recorded, batched=True)
             if operation := align(recorded, argument) or pad(recorded):
                 raise NotRecordable(f"a value would depend on its place among the points ({operation})")
-        return scripted(recorded, argument)
+        return by_batch(recorded, argument, alone, scripted, objective.device)
 
 
 def _row(layout: Layout, value: Tensor, parts: Parameters) -> Tensor:

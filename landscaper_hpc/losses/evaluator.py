@@ -28,11 +28,11 @@ from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, plain_attention
 from landscaper_hpc.recording.cudagraph import captured
-from landscaper_hpc.recording.kept import Kept, with_constants
+from landscaper_hpc.recording.kept import by_batch
 from landscaper_hpc.recording.padding import VECTOR, pad
 from landscaper_hpc.recording.products import align
 from landscaper_hpc.recording.record import NotRecordable, record
-from landscaper_hpc.recording.rewrite import rewrite, writes
+from landscaper_hpc.recording.rewrite import rewrite
 from landscaper_hpc.recording.scripted import scripted
 from landscaper_hpc.recording.slabs import Pieces, divide
 
@@ -146,21 +146,13 @@ class Evaluator:
         self, recorded: GraphModule, argument: Any, alone: bool
     ) -> Callable[[Params, int, list[Tensor]], Tensor]:
         device = self._objective.device
-        by_operations = not any(map(writes, recorded.graph.nodes))  # else what it reads may be another the next time
         if device.type == "cpu":
             if self._rewritten:
                 done = rewrite(recorded, batched=self.batch > 1)
                 self.rewrites += [what for what in done if what not in self.rewrites]
             if self.batch > 1 and (operation := align(recorded, argument) or pad(recorded)):
                 raise NotRecordable(f"a value would depend on its place in the batch ({operation})")
-        replayed = captured if device.type == "cuda" else scripted
-        if alone:
-            call = replayed(with_constants(recorded) if by_operations else recorded, argument)
-            return lambda params, i, data: call(params)
-        if by_operations:
-            return Kept(recorded, replayed, device)
-        whole = replayed(recorded, argument)
-        return lambda params, i, data: whole((params, data))
+        return by_batch(recorded, argument, alone, captured if device.type == "cuda" else scripted, device)
 
 
 known_evaluators: weakref.WeakKeyDictionary[Objective, dict[int, Evaluator]] = weakref.WeakKeyDictionary()

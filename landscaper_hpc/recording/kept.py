@@ -81,6 +81,22 @@ class Kept:
         return _extracted(self._module, None, {node: _given(tensors + j) for j, node in enumerate(self._sources)}, {})
 
 
+def by_batch(
+    recorded: GraphModule, argument: Any, alone: bool, ready: Ready, device: torch.device
+) -> Callable[[Any, int, list[Tensor]], Tensor]:
+    """A recording as a function of parameters and the data of batch `i`, with what does not depend on the parameters
+    computed once. `argument` is one for it: parameters where the batch is `alone`, the data a part of the recording, or
+    else both."""
+    by_operations = not any(map(writes, recorded.graph.nodes))  # else what it reads may be another the next time
+    if alone:
+        call = ready(with_constants(recorded) if by_operations else recorded, argument)
+        return lambda params, i, data: call(params)
+    if by_operations:
+        return Kept(recorded, ready, device)
+    whole = ready(recorded, argument)
+    return lambda params, i, data: whole((params, data))
+
+
 def _moving(module: GraphModule, of_data: bool) -> set[Node]:
     """What depends on the argument; with `of_data`, on the first part of it, the second being data."""
     moving: set[Node] = set()

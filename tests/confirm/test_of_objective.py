@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from problems import transformer_task
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from landscaper_hpc import Task
 from landscaper_hpc.confirm import gradients
 from landscaper_hpc.confirm.of_objective import ObjectiveSurface
+from landscaper_hpc.directions.decompose import Operations
 from landscaper_hpc.directions.directions import random_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import losses
@@ -71,6 +74,29 @@ def test_derivatives_are_those_of_the_losses(what: str) -> None:
 
 
 # ---- how gradients are found ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("small", [True, False])
+def test_what_does_not_move_is_computed_once(batches: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the numbers are those of the loss as it is written."""
+    if not small:
+        monkeypatch.setattr(gradients, "_SMALL", {})
+    task = transformer_task()
+    objective = Objective(replace(task, data=list(task.data.split(2))[:batches]), only=["out.*"])
+    directions = random_directions(objective, 2)
+    surface = ObjectiveSurface(objective, directions, np.full(2, 0.01))
+    points = np.random.default_rng(0).uniform(-0.1, 0.1, (4, 2))
+    found = surface.gradients(points)
+    assert surface.ways.said.startswith("of 2, 4" if small else "one point at a time, recorded")
+    with Operations() as seen:
+        again = surface.gradients(points)
+    assert seen.names
+    assert not {"native_layer_norm", "embedding"} & seen.names
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    written = [surface._gradient(point) for point in points]
+    np.testing.assert_allclose(found[0], [value for value, _ in written], rtol=1e-12)
+    np.testing.assert_allclose(found[1], [slope for _, slope in written], rtol=1e-9, atol=1e-12)
 
 
 def _network(examples: int, width: int, precision: str = "float64", above: float = 0.0) -> Objective:
