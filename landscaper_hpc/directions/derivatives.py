@@ -225,6 +225,8 @@ class Derivatives:
         leaves = list(params.values())
         # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
         dot = torch.stack([inner(gradients[name], tangents[name]) for name in active]).sum()
+        if not keep:
+            gradients.clear()  # as large as the parameters; what is differentiated now needs them no more
         with in_place(self.objective, params):
             products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
         return dict(zip(params, products, strict=True)), weight
