@@ -100,6 +100,12 @@ class Confirmed:
         """(m,) which ends are confirmed minima: inside, on a face, or on a kink."""
         return self._are(*CONFIRMED)
 
+    def kinds_of(self, minima: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What minima of its tree are, (k,) index into `KINDS`: a pass is the lowest where no end beside it has a
+        value, and unresolved."""
+        unresolved = np.full(len(self.joins), KINDS.index("unresolved"), np.int64)
+        return np.concatenate([self.kinds, unresolved])[minima]
+
     def fates(self, minima: NDArray[np.int64]) -> NDArray[np.int64]:
         """What became of minima of the grid.
 

@@ -88,7 +88,7 @@ def _drawing(found: Confirmed, tree: Any) -> dict[str, NDArray[Any]]:
         "leaves": found.fates(most_persistent(tree, LEAVES).minima),
         "basins": found.fates(most_persistent(tree, PROFILE_BASINS).minima),
         "branches": np.stack(branches(own)),
-        "kinds": found.kinds[own.minima],
+        "kinds": found.kinds_of(own.minima),
     }
 
 

@@ -75,7 +75,7 @@ def _drawing(network: Network) -> dict[str, NDArray[Any]]:
     from landscaper_hpc.topology.drawing import LEAVES, branches, most_persistent
 
     own = most_persistent(network.found.tree, LEAVES)
-    return {"network": np.stack(branches(own)), "kinds": network.found.kinds[own.minima]}
+    return {"network": np.stack(branches(own)), "kinds": network.found.kinds_of(own.minima)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -260,6 +260,20 @@ def test_a_sweep_of_scattered_points_is_refused(study: Path, tmp_path: Path) -> 
     assert "sampling: a sweep compares whole landscapes" in done.stderr
 
 
+def test_a_loss_that_is_no_number_but_around_the_checkpoint_has_what_can_be_had(tmp_path: Path) -> None:
+    """The starts that meet nothing are unresolved, and passes between them are the minima of their tree."""
+    study = wells(tmp_path)
+    task = tmp_path / "task.py"
+    old = "(weights * (x.square() - 1).square()).sum() + tilt * x.sum() + 0 * data.sum()"
+    assert old in task.read_text()
+    task.write_text(task.read_text().replace(old, f"torch.where(x.abs().max() > 0.3, torch.nan, {old})"))
+    run(study, tmp_path / "run", "--set", "sampling={points: 32}")
+    network = entry(tmp_path / "run")["sampling"]["network"]
+    assert network["interior"] == 0
+    assert {end["kind"] for end in network["ends"]} >= {"unresolved"}
+    assert network["unmet_at_most"] > 0.5
+
+
 def test_a_loss_without_a_gradient_has_points_and_no_network(tmp_path: Path) -> None:
     study = wells(tmp_path)
     task = tmp_path / "task.py"
