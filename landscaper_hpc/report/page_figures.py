@@ -1,4 +1,7 @@
-"""The figures of a page: of each landscape, and of all together. What is drawn is what is stored."""
+"""The figures of a page: of each landscape, and of all together. What is drawn is what is stored.
+
+(Longer than most modules: it is one list, in the order of the page.)
+"""
 
 from __future__ import annotations
 
