@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -25,6 +25,7 @@ from landscaper_hpc.report.figures.embed import draw, paint
 from landscaper_hpc.report.figures.slices import cut
 from landscaper_hpc.report.figures.subject import Subject
 from landscaper_hpc.report.figures.trajectory import mark_places
+from landscaper_hpc.report.metric_figures import metric_figures
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
@@ -133,7 +134,7 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
                 plane=axes,
             )
         )
-    found["metrics"] = list(_metrics_of(item))
+    found["metrics"] = list(metric_figures(item.result, item.store, item.slices))
     hessian = StoredDirections({}, np.empty((0, 0)), _hessian(item.result))
     found["hessian"] = []
     if "eigenvalues" in hessian.hessian:
@@ -190,26 +191,6 @@ def sampling_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]
             f"Disconnectivity tree of {name}: {told['network']['sentence']}",
         )
     return found
-
-
-def _metrics_of(item: Landscape) -> Iterator[Markup]:
-    """Each metric of the task over the same axes as the loss."""
-    for entry in item.result.get("metrics", {}).get("values") or ():
-        name, limits = entry["name"], (_or_nan(entry["lowest"]), _or_nan(entry["highest"]))
-        for axes in item.slices:
-            part = cut(item.store, axes, name)
-            plot = figures.plot_line if len(axes) == 1 else figures.plot_slice
-            yield draw(
-                partial(plot, part, limits=limits),
-                f"metric-{name}-{item.name}-{'-'.join(map(str, axes))}",
-                f"{name} of {item.name} over {' and '.join(part.labels)}",
-                width=3.8,
-                height=3.1,
-            )
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool, room: int) -> dict[str, Any]:
