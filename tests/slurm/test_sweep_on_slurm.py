@@ -22,16 +22,8 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[st
     folder = tmp_path_factory.mktemp("serial")
     file = wells(folder / "study")
     (folder / "site.yaml").write_text(SITE)
-    arguments = [
-        "sweep",
-        str(file),
-        "--set",
-        "grid.count=5,7",
-        "--set",
-        "connectivity=axis,full",
-        "--set",
-        "confirm=true",
-    ]
+    arguments = ["sweep", str(file), "--set", "grid.count=5,7", "--set", "connectivity=axis,full"]
+    arguments += ["--set", "confirm=true"]
     arguments += ["--site", str(folder / "site.yaml")]
     done = command(*arguments, "--executor", "serial", "--out", folder / "sweep")
     assert done.returncode == 0, done.stderr
