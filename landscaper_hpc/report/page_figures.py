@@ -220,8 +220,6 @@ def small_figures(item: Landscape, joint: tuple[float, float], one_scale: bool, 
 
 
 _SMALL = (3.4, 2.6)
-
-
 _NAMED = 6
 """Up to so many checkpoints have their names in slices."""
 
