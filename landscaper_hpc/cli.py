@@ -88,11 +88,8 @@ def _all(
 
 def main() -> None:
     """The console script."""
-    atexit.register(
-        gc.freeze
-    )  # at its end Python looks for garbage again and again: 0.3 s with matplotlib, 0.6 with torch
     streams.steady()
-    # last of all: to look through all that was imported for what nobody needs would take a second
+    # or Python looks through all that was imported for garbage: 0.3 s with matplotlib, 0.6 with torch
     atexit.register(gc.freeze)
     app(prog_name="landscaper-hpc")
 
