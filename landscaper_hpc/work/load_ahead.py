@@ -3,7 +3,6 @@ what draws pages. Otherwise it would wait for both when the last loss is there."
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,4 +41,3 @@ def _load(campaign: Campaign, left: threading.Event) -> None:
     for connectivity in {plan.study.connectivity for plan in campaign.plans}:
         if not left.is_set():
             prepare(connectivity, np.dtype(np.float64))
-    gc.freeze()  # or a search for garbage goes through all that was loaded, 0.1 s each time
