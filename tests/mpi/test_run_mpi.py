@@ -138,6 +138,7 @@ def test_ctrl_c_and_a_killed_rank_end_all_ranks_and_lose_nothing(
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert errors.count("landscaper-hpc: stopped; everything finished so far is kept") == 1
+    wait_for_ranks()
     said = command("status", tmp_path / "run").stdout
     assert "nobody works on it; go on with: " in said
     assert "mpiexec -n 2 landscaper-hpc run" in said.splitlines()[-1]
