@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,16 @@ def command(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         stderr += "".join(traceback.format_exception(done.exception))
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, stderr)
+
+
+def refusal(study: Path, folder: Path, options: Sequence[str]) -> str:
+    """The one line by which a run with other keys is refused, before there is a folder."""
+    words = [word for option in options for word in ("--set", option)]
+    done = command("run", study, "--executor", "serial", "--out", folder, *words)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert not folder.exists()
+    return done.stderr
 
 
 def process(

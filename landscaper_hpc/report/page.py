@@ -68,8 +68,9 @@ def write_report(folder: Path) -> Path:
     results = read_results(inside.results)
     with figures.style():
         asked = Study.asked_in(results["provenance"]["configuration"])
-        for name in asked.keys() & IN_PLACE:
-            return _write_part(inside, results, name, asked[name])
+        part = next((name for name in IN_PLACE if name in asked), None)
+        if part is not None:
+            return _write_part(inside, results, part, asked[part])
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, sealed(page, inside.path))
     return inside.report

@@ -9,6 +9,7 @@ which it is read: mean climb, which settles, before all others.)
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -51,6 +52,7 @@ from landscaper_hpc.topology.tree import MergeTree
 if TYPE_CHECKING:
     from landscaper_hpc.sampling.lowest import Lowest
     from landscaper_hpc.sampling.scattered import Scattered
+    from landscaper_hpc.store.landscape import LandscapeStore
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -106,13 +108,16 @@ def _confirmed(m: Measured) -> Confirmed:
 
 
 def _metrics(m: Measured) -> list[records.Entry] | None:
-    return records.metrics(m.store) if m.field is not None and m.store is not None and m.store.metrics else None
+    return _of(_labels_and_metrics(m), lambda known: records.metrics(known[1]))
 
 
 def _metrics_of_basins(m: Measured) -> list[records.Entry] | None:
-    if m.field is None or m.store is None or not m.store.metrics:
-        return None
-    return records.basins_with_metrics(m.tree, m.field[1], m.store)
+    return _of(_labels_and_metrics(m), lambda known: records.basins_with_metrics(m.tree, *known))
+
+
+def _labels_and_metrics(m: Measured) -> tuple[NDArray[Any], LandscapeStore] | None:
+    """The tree's labels and the store, where there are both and the task has metrics."""
+    return None if m.field is None or m.store is None or not m.store.metrics else (m.field[1], m.store)
 
 
 def _bars(m: Measured) -> ErrorBars:
@@ -128,14 +133,6 @@ def _places(m: Measured) -> list[records.Entry]:
 def _laws(m: Measured) -> PowerLaws:
     assert m.power_laws is not None
     return m.power_laws
-
-
-def _value(found: tuple[float, float] | None) -> float | None:
-    return None if found is None else found[0]
-
-
-def _error_of(found: tuple[float, float] | None) -> float | None:
-    return None if found is None else found[1]
 
 
 def _scattered(m: Measured) -> Scattered:
@@ -228,8 +225,8 @@ _BARS: Origin = "error_bars"
 _RUN: Origin = "trajectory"
 _WEIGHTS: Origin = "power_law"
 _SCOPE: Origin = "scope"
-_MARTIN = "Martin, Peng, Mahoney (2021)"
 _SAMPLING: Origin = "sampling"
+_MARTIN = "Martin, Peng, Mahoney (2021)"
 _WALES = "Wales, Energy Landscapes (2003)"
 _ALL: frozenset[Place] = frozenset({"run", "topology", "page", "sweep", "figure"})
 
@@ -760,20 +757,21 @@ _ROWS: tuple[Quantity, ...] = (
     Quantity("power_law.alpha", "mean power-law exponent of the layers", "",
         "between 2 and 6 for layers that are well trained, as the source has it",
         "mean over layers of α, ρ(λ) ~ λ^−α the tail of the eigenvalues of WᵀW; by weightwatcher", _MARTIN,
-        _WEIGHTS, NUMBER, lambda m: _value(_laws(m).mean), _in("run", "page", "sweep"), "power_law_alpha"),
+        _WEIGHTS, NUMBER, lambda m: _of(_laws(m).mean, itemgetter(0)), _in("run", "page", "sweep"), "power_law_alpha"),
     Quantity("power_law.alpha_error", "standard error of the mean exponent", "",
         "of the layers' fits alone",
         "√Σ σ² / layers, σ = (α − 1)/√(eigenvalues of the tail)", _MARTIN,
-        _WEIGHTS, NUMBER, lambda m: _error_of(_laws(m).mean), _in("run", "page"),
+        _WEIGHTS, NUMBER, lambda m: _of(_laws(m).mean, itemgetter(1)), _in("run", "page"),
         "power_law_alpha_error"),
     Quantity("power_law.weighted", "weighted power-law exponent α̂", "",
         "lower for models that generalise better, among models of one kind",
         "mean over layers of α log₁₀ λ_max", _MARTIN,
-        _WEIGHTS, NUMBER, lambda m: _value(_laws(m).weighted), _in("run", "page", "sweep"), "power_law_weighted"),
+        _WEIGHTS, NUMBER, lambda m: _of(_laws(m).weighted, itemgetter(0)), _in("run", "page", "sweep"),
+        "power_law_weighted"),
     Quantity("power_law.weighted_error", "standard error of α̂", "",
         "of the layers' fits alone",
         "√Σ (σ log₁₀ λ_max)² / layers", _MARTIN,
-        _WEIGHTS, NUMBER, lambda m: _error_of(_laws(m).weighted), _in("run", "page"),
+        _WEIGHTS, NUMBER, lambda m: _of(_laws(m).weighted, itemgetter(1)), _in("run", "page"),
         "power_law_weighted_error"),
     Quantity("power_law.layers", "power-law exponents, layer by layer", "",
         "of layers with 8 eigenvalues or more",

@@ -79,6 +79,12 @@ BASINS = records(
     Field("points", "points", "", "of the grid, that descend to it", COUNT),
     Field("means", "means", "", "of each metric over these points, in the order of the metrics", NUMBERS),
 )
+EXPONENTS = records(
+    Field("layer", "layer", "", "its name in the model", TEXT),
+    Field("alpha", "α", "", "of the tail of the eigenvalues of WᵀW", NUMBER),
+    Field("error", "standard error", "", "of the fit, (α − 1)/√(eigenvalues of the tail)", NUMBER),
+    Field("largest", "λ_max", "", "the largest eigenvalue of WᵀW", NUMBER),
+)
 
 
 def metrics(store: LandscapeStore) -> list[Entry]:
@@ -114,14 +120,6 @@ def basins_with_metrics(tree: MergeTree, labels: NDArray[Any], store: LandscapeS
         }
         for basin in longest(tree, LEAVES).tolist()
     ]
-
-
-EXPONENTS = records(
-    Field("layer", "layer", "", "its name in the model", TEXT),
-    Field("alpha", "α", "", "of the tail of the eigenvalues of WᵀW", NUMBER),
-    Field("error", "standard error", "", "of the fit, (α − 1)/√(eigenvalues of the tail)", NUMBER),
-    Field("largest", "λ_max", "", "the largest eigenvalue of WᵀW", NUMBER),
-)
 
 
 def exponents(found: PowerLaws) -> list[Entry]:

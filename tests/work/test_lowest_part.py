@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from studies import command, contents, need_jobqueue, process, wells
+from studies import command, contents, need_jobqueue, process, refusal, wells
 
 from landscaper_hpc import Site, Study
 from landscaper_hpc.errors import Interrupted
@@ -334,11 +334,7 @@ def task(n=2, tilt=0.1):
     ],
 )
 def test_what_cannot_be_is_one_sentence(study: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
-    done = command("run", study, *SERIAL, "--out", tmp_path / "run", *(w for o in options for w in ("--set", o)))
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert said in refusal(study, tmp_path / "run", options)
 
 
 def test_a_sweep_of_lowest_parts_is_refused(study: Path, tmp_path: Path) -> None:
