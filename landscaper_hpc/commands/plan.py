@@ -124,7 +124,7 @@ def plan(
     few, whole = found.batches_of_data
     if found.confirmed:
         of = f" of the loss over {few:,} of {whole:,} batches" if few < whole else ""
-        said = f"{found.confirmed:,} {ends}, about {found.gradients:,} gradients{of}"
+        said = f"{found.confirmed:,} {ends}, about {found.gradients:,} gradients{of} (a tenth to twice as many)"
         print(f"{followed}{most}{said}, about {duration(found.confirm_seconds)}{fewer}")
     if found.checked:
         of = f" of {whole:,} batches, and on the {few:,}" if few < whole else ""

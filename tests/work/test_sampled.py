@@ -226,7 +226,10 @@ def test_plan_and_check_tell_of_points_and_gradients(study: Path, tmp_path: Path
     done = command("plan", study, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "points      64, scattered, in place of a grid" in done.stdout
-    assert "network     up to 232 minima and random starts, about 13,688 gradients" in done.stdout
+    assert (
+        "network     up to 232 minima and random starts, about 10,208 gradients (a tenth to twice as many)"
+        in done.stdout
+    )
     assert "shards" not in done.stdout
     done = command("check", study)
     assert done.returncode == 0, done.stderr
