@@ -18,12 +18,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.func import grad, jvp
 
 from landscaper_hpc.directions.decompose import BATCH_STATISTICS, Decomposed, Operations
 from landscaper_hpc.directions.gradient import batch_gradient, in_place
 from landscaper_hpc.objective.device import Peak
-from landscaper_hpc.objective.flat_layout import Layout, real, spans
+from landscaper_hpc.objective.flat_layout import Layout, is_small, real, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
@@ -49,7 +50,7 @@ class Derivatives:
         rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
         self.pieces = self._divided(size)
         self.mine = range(rank, len(self.pieces or objective.batches), size)
-        self.kept: dict[int, tuple[dict[str, Tensor], dict[str, Tensor], int]] = {}
+        self.kept: dict[int, tuple[dict[str, Tensor], dict[str, Any], int]] = {}
         self.peak = Peak(objective.device)
         self.room = self.peak.free() // 4
         # graphs are not without their gradients, each as large as the parameters
@@ -72,9 +73,7 @@ class Derivatives:
         if self.objective.sharded or not self.mine:
             return set()
         with Operations() as found:
-            i = self.mine[0]
-            piece = self.pieces[i] if self.pieces else (self.objective.batches[i], self.objective.examples[i])
-            self.objective.part(self.objective.parameters, *piece)
+            self.objective.part(self.objective.parameters, *self._part(self.mine[0])[1:])
         names: set[str] = found.names
         return names
 
@@ -103,9 +102,8 @@ class Derivatives:
             params = self.layout.unflatten(torch.add(theta, line, alpha=t))
             total = torch.zeros(2, dtype=torch.float64, device=theta.device)
             for i in self.mine:
-                piece = self.pieces[i] if self.pieces else (self.objective.batches[i], self.objective.examples[i])
                 try:
-                    value, weight = self.objective.part(params, *piece)
+                    value, weight = self.objective.part(params, *self._part(i)[1:])
                 except (RuntimeError, ValueError, ArithmeticError, LookupError):  # of the loss, away from theta*
                     value, weight = total.new_tensor(math.nan), 1
                 total += torch.stack([value.detach() * weight, total.new_tensor(weight)])
@@ -142,7 +140,13 @@ class Derivatives:
             method = self._forward_over_reverse if mode == "forward-over-reverse" else self._reverse_over_reverse
             # forward mode makes a tangent anew, as large as all of the parameter's storage, where its own is another
             tangents = self.layout.unflatten(vector.clone() if mode == "forward-over-reverse" else vector)
+            if len(self.mine) == 1 and (alone or self.group is None):  # no sum, which is as large as two of float32
+                return self.layout.whole(method(*self._part(self.mine[0]), tangents)[0])
             return self.over_data(lambda i, batch, count: method(i, batch, count, tangents), alone).to(vector.dtype)
+
+    def _part(self, i: int) -> tuple[int, Any, int]:
+        """The number of a piece or batch, its data, and how many examples these are."""
+        return i, *(self.pieces[i] if self.pieces else (self.objective.batches[i], self.objective.examples[i]))
 
     def over_data(self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], alone: bool) -> Tensor:
         """The mean over the data, float64 and flat, of what `method` gives for each batch with its weight; over this
@@ -161,10 +165,9 @@ class Derivatives:
         self, method: Callable[[int, Any, int], tuple[dict[str, Tensor], int]], total: Tensor, sign: int = 1
     ) -> None:
         """Add weighted vectors of this rank's data, and behind them the weights, to `total` (size + 1,), float64."""
-        objective, places = self.objective, self.layout.slices()
+        places = self.layout.slices()
         for i in self.mine:
-            batch, count = self.pieces[i] if self.pieces else (objective.batches[i], objective.examples[i])
-            parts, weight = method(i, batch, count)
+            parts, weight = method(*self._part(i))
             for name, place in places.items():
                 numbers = real(parts.pop(name)).reshape(-1)
                 for span in spans(len(numbers)):
@@ -210,25 +213,33 @@ class Derivatives:
     def _reverse_over_reverse(
         self, i: int, batch: Any, count: int, tangents: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], int]:
+        small = is_small(self.layout.size)
         if i in self.kept:
             keep = True
-            params, gradients, weight = self.kept[i]
+            params, outputs, weight = self.kept[i]
         else:
             keep = len(self.objective.batches) == 1 and self.peak.bytes() <= self.room and self._keeps_gradients
             params = {name: p.detach().requires_grad_() for name, p in self.objective.parameters.items()}
             gradients, weight = batch_gradient(self.objective, params, batch, count, keep=True)
+            active = {name: gradient for name, gradient in gradients.items() if gradient.requires_grad}
+            # of a large model the graph alone: gradients are as many numbers as it has
+            outputs = active if small else {name: get_gradient_edge(gradient) for name, gradient in active.items()}
+            del gradients, active
             if keep:
-                self.kept[i] = params, gradients, weight
-        active = [name for name, gradient in gradients.items() if gradient.requires_grad]
-        if not active:
+                self.kept[i] = params, outputs, weight
+        if not outputs:
             return {name: torch.zeros_like(p) for name, p in params.items()}, weight
-        leaves = list(params.values())
-        # not by grad_outputs: for those, torch imports sympy, which takes longer than all products of a small network
-        dot = torch.stack([inner(gradients[name], tangents[name]) for name in active]).sum()
+        if small:  # for weights torch imports sympy, which takes longer than all products of a small network
+            roots = [torch.stack([inner(found, tangents[name]) for name, found in outputs.items()]).sum()]
+            weights = None
+        else:
+            roots, weights = list(outputs.values()), [tangents[name] for name in outputs]
         if not keep:
-            gradients.clear()  # as large as the parameters; what is differentiated now needs them no more
+            outputs.clear()
         with in_place(self.objective, params):
-            products = torch.autograd.grad(dot, leaves, retain_graph=keep, materialize_grads=True)
+            products = torch.autograd.grad(
+                roots, list(params.values()), weights, retain_graph=keep, materialize_grads=True
+            )
         return dict(zip(params, products, strict=True)), weight
 
 

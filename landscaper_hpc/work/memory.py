@@ -113,10 +113,10 @@ def random_bytes(sizes: Sizes, n: int) -> int:
 
 
 def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
-    """theta*, the basis with the vector that waits, a batch's gradient and its derivative, a sum in float64, and what a
-    backward pass holds of one tensor meanwhile; before there is a basis, a proof with differences of gradients; at last
-    the directions beside the basis."""
-    p, product = sizes.moving, 2 * sizes.moving + sizes.wide + 3 * sizes.largest
+    """theta*, the basis with the vector that waits; of one batch its gradient and this one's derivative, twice when it
+    becomes one vector, of several a derivative and the sum in float64; and what a backward pass holds of one tensor
+    meanwhile. Before there is a basis, a proof with differences of gradients; at last the directions beside it."""
+    p, product = sizes.moving, max(3 * sizes.moving, sizes.moving + sizes.wide) + 3 * sizes.largest
     return max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + sizes.work
 
 

@@ -80,11 +80,11 @@ def test_stages_of_a_study(tmp_path: Path) -> None:
     sizes = Sizes(moving=10**9, wide=2 * 10**9, others=10**8, largest=10**8, work=10**6)
     found = {stage.name: stage.device for stage in stages(study, sizes, 250_000_000)}
     assert list(found) == ["loading", "directions", "evaluation"]
-    assert found["directions"] == pytest.approx((10 + 6 + 0.4) * 1e9, rel=0.01)  # 2 n + 6 = 10 vectors
+    assert found["directions"] == pytest.approx((10 + 5 + 0.4) * 1e9, rel=0.01)  # 2 n + 6 = 10 vectors
     assert found["evaluation"] == pytest.approx((2 + 1 + 4 + 1) * 1e9, rel=0.05)  # batches of 4 points
     few = Study.load(network(tmp_path), ["directions.basis=4", "hessian.trace_products=20"])
     found = {stage.name: stage.device for stage in stages(few, sizes, 250_000_000)}
-    assert found["directions"] == pytest.approx((4 + 6 + 0.4) * 1e9, rel=0.01)
+    assert found["directions"] == pytest.approx((4 + 5 + 0.4) * 1e9, rel=0.01)
     assert found["trace"] == pytest.approx(43 * 1e9, rel=0.02)
     confirmed = Study.load(network(tmp_path), ["confirm=true"])
     found = {stage.name: stage.device for stage in stages(confirmed, sizes, 250_000_000)}
