@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sysconfig
 import threading
@@ -112,8 +113,10 @@ def leaves(error: BaseException) -> bool:
     return not isinstance(error, Exception) and not ends_work(error)
 
 
-_PACKAGE = str(Path(__file__).resolve().parent)
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_PACKAGE = f"{Path(__file__).resolve().parent}{os.sep}"
+_INSTALLED = tuple(
+    f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+)
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:

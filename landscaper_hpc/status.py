@@ -375,7 +375,8 @@ def lines(found: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"spent: {found['worker_hours']:.3g} worker-hours, {found['gpu_hours']:.3g} GPU-hours"
     if found["failed"]:
         key, error = next(iter(found["failed"].items()))
-        yield f"{len(found['failed'])} shards failed and are quarantined: {', '.join(list(found['failed'])[:10])}"
+        many = "1 shard failed and is" if len(found["failed"]) == 1 else f"{len(found['failed'])} shards failed and are"
+        yield f"{many} quarantined: {', '.join(list(found['failed'])[:10])}"
         yield f"the last error of {key}:\n{error.rstrip()}"
         yield f"all errors and their logs: landscaper-hpc status {folder} --failed"
         yield f"mend the cause, then: {found['command'] or 'landscaper-hpc …'} --retry-failed"

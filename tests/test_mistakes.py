@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 import pytest
 from studies import wells
 from typer.testing import CliRunner, Result
 
+import landscaper_hpc
 from landscaper_hpc.cli import app
-from landscaper_hpc.errors import TaskFailed
+from landscaper_hpc.errors import TaskFailed, is_users
 
 MORE = """
 
@@ -32,6 +34,13 @@ def study(folder: Path, deeper: str = "pass", building: str = "pass") -> Path:
     text = (folder / "task.py").read_text()
     (folder / "task.py").write_text(text + MORE.format(deeper=deeper, building=building))
     return file
+
+
+def test_what_is_beside_the_package_is_the_users_and_the_program_of_an_environment_is_not() -> None:
+    package = Path(landscaper_hpc.__file__).parent
+    assert is_users(f"{package}_studies/task.py")
+    assert not is_users(f"{package}/cli.py")
+    assert not is_users(str(Path(sysconfig.get_path("scripts")) / "landscaper-hpc"))
 
 
 def call(*arguments: object) -> Result:

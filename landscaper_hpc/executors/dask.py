@@ -128,7 +128,7 @@ class DaskMapper:
         self._workers = workers
         self._client: Client | None = None
         self._present = 0
-        self._fitting = 0
+        self._fitting: frozenset[str] = frozenset()
         self._tended = -float("inf")
 
     def map_unordered(
@@ -203,16 +203,16 @@ class DaskMapper:
             with warnings.catch_warnings(action="ignore", category=VersionMismatchWarning):
                 self._client = self._workers.connect()
             refuse_other_versions(self._client)
-            self._fitting = 0
+            self._fitting = frozenset()
             self._tended = -float("inf")
         return self._client
 
     def _tend(self, unfinished: float) -> None:
         if self._client is not None and time.monotonic() - self._tended > _TEND_SECONDS:
-            self._present = len(self._client.ncores())
-            if self._present > self._fitting:
+            here = frozenset(self._client.ncores())
+            if not here <= self._fitting:  # whoever joins is asked, also in the place of one that is lost
                 refuse_other_versions(self._client)
-                self._fitting = self._present
+            self._present, self._fitting = len(here), here
             self._workers.tend(self._present, unfinished)
             self._tended = time.monotonic()
 

@@ -7,6 +7,7 @@ bits of a sum. Everything else that is recorded (numba, zarr, Python's patch lev
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def refuse_mixture(what: object, known: Sequence[Mapping[str, Any]], now: Mappin
     began = _deciding(known[0])
     differing = [key for key in began if began[key] != here[key]]
     raise InputError(
-        f"{what}: was begun with {_said(began, differing)}, and here is {_said(here, differing)}; go on with what it "
-        "was begun with, or mix both in one landscape with --accept-versions, which is recorded"
+        f"{what}: was begun with {_said(began, differing)}, and here is {_said(here, differing)} "
+        f"(on {platform.node()}); go on with what it was begun with, or mix both in one landscape with "
+        "--accept-versions, which is recorded"
     )
 
 

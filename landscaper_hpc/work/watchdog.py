@@ -70,8 +70,9 @@ def sentence(seconds: float, stack: str) -> str:
 def say(why: str) -> None:
     """On standard error that the process ends, in one line."""
     first = why.splitlines()[0]
+    ends = "its process ends (where nothing replaces it, the same command goes on without the shard)"
     with suppress(Exception):
-        print(f"landscaper-hpc: a shard hangs and cannot be interrupted, so its process ends: {first}", file=sys.stderr)
+        print(f"landscaper-hpc: a shard hangs and cannot be interrupted, so {ends}: {first}", file=sys.stderr)
 
 
 class Watchdog:

@@ -54,6 +54,23 @@ def test_items_are_done_and_what_one_raises_comes_back(tmp_path: Path, monkeypat
             list(mapper.map_unordered(bad_input, items))
 
 
+def test_whoever_joins_in_the_place_of_a_lost_worker_is_asked_for_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "landscaper_hpc.executors.dask.refuse_other_versions", lambda client: asked.append(there.copy())
+    )
+    mapper, there = (
+        DaskMapper(SimpleNamespace(tend=lambda present, unfinished: None)),
+        {"tls://n1:1": 1, "tls://n2:1": 1},
+    )
+    mapper._client = SimpleNamespace(ncores=lambda: there)  # type: ignore[assignment]
+    for left, joined in ((None, None), ("tls://n1:1", None), (None, "tls://n3:1"), (None, None)):
+        there = {name: 1 for name in (*there, joined) if name not in (left, None)}
+        mapper._tended = -math.inf
+        mapper._tend(0)
+    assert asked == [{"tls://n1:1": 1, "tls://n2:1": 1}, {"tls://n2:1": 1, "tls://n3:1": 1}]
+
+
 def test_a_process_ends_when_the_scheduler_it_was_to_join_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed.core import Status
 

@@ -195,12 +195,12 @@ def with_versions(**versions: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        (with_versions(torch="2.5.0"), "with torch 2.4.0, and here is torch 2.5.0;"),
+        (with_versions(torch="2.5.0"), "with torch 2.4.0, and here is torch 2.5.0 "),
         (
             with_versions(numpy="2.1", python="3.12.0"),
-            "with numpy 2.0, Python 3.11, and here is numpy 2.1, Python 3.12;",
+            "with numpy 2.0, Python 3.11, and here is numpy 2.1, Python 3.12 ",
         ),
-        ({**BEGUN, "device": "a gpu"}, "with device a cpu, and here is device a gpu;"),
+        ({**BEGUN, "device": "a gpu"}, "with device a cpu, and here is device a gpu "),
     ],
 )
 def test_other_versions_are_refused_and_accepted(tmp_path: Path, now: dict[str, Any], words: str) -> None:

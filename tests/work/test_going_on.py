@@ -102,7 +102,7 @@ def test_other_versions_do_not_go_on_unless_they_are_accepted(
     run(study, SERIAL, tmp_path / "run")  # nothing is left to evaluate, so nothing is mixed
     assert contents(tmp_path / "run") == before
     pending(tmp_path / "run")
-    words = rf"begun with torch {here['versions']['torch'].replace('+', '.')}, and here is torch 2\.0\.1;"
+    words = rf"begun with torch {here['versions']['torch'].replace('+', '.')}, and here is torch 2\.0\.1 \(on "
     with pytest.raises(InputError, match=f"{words}.*--accept-versions"):
         run(study, SERIAL, tmp_path / "run")
     assert open_landscape(tmp_path / "run").n_done() == open_landscape(tmp_path / "run").n_shards() - 2

@@ -430,7 +430,7 @@ def test_failing_shards_are_quarantined_and_retried_on_demand(tmp_path: Path) ->
         ):
             run(study, SITE, tmp_path / "run")
     said = command("status", tmp_path / "run")
-    assert "1 shards failed" in said.stdout
+    assert "1 shard failed" in said.stdout
     assert "ArithmeticError: no value here" in said.stdout
     assert len(list((tmp_path / "run/failed").iterdir())) == 3
     store = Plan.of(study, SITE, tmp_path / "run").landscapes[0].open()
