@@ -12,6 +12,27 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
 
 
+def refuse_unreplaceable(model: nn.Module) -> None:
+    """`InputError` for a part of a model whose parameters torch cannot replace for the time of a call."""
+    modules, known = [("", model)], {id(model)}
+    for name, module in modules:  # without `named_modules`, which needs them to be hashable
+        what = f"its part {name}, of class {type(module).__name__}," if name else type(module).__name__
+        if type(module).__hash__ is None:
+            raise InputError(
+                f"Task.model: {what} compares by value and cannot be hashed, as modules must be; write "
+                "@dataclass(eq=False), or leave __eq__ out"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"Task.model: {what} is a TorchScript program, whose parameters cannot be displaced; give the module "
+                "that it was made of"
+            )
+        for part, inner in module._modules.items():
+            if inner is not None and id(inner) not in known:
+                known.add(id(inner))
+                modules.append((f"{name}.{part}".strip("."), inner))
+
+
 def refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:
     for name, p in model.named_parameters():
         if name not in moving:

@@ -38,7 +38,7 @@ from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.flat_layout import lay_flat
 from landscaper_hpc.objective.fsdp import Sharded, is_sharded
-from landscaper_hpc.objective.moving import matching, refuse_unmovable
+from landscaper_hpc.objective.moving import matching, refuse_unmovable, refuse_unreplaceable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
 from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
@@ -71,7 +71,8 @@ class Task:
     Raises
     ------
     InputError
-        Where the model is no module, the loss or a metric no function, or the name of a metric none.
+        Where the model is no module or one whose parameters cannot be displaced, the loss or a metric no function, or
+        the name of a metric none.
     """
 
     model: nn.Module
@@ -82,6 +83,7 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"Task.model is a {type(self.model).__name__}; expected a torch.nn.Module")
+        refuse_unreplaceable(self.model)
         if not callable(self.loss):
             raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
         if not isinstance(self.metrics, Mapping):

@@ -152,6 +152,36 @@ def test_tensors_that_data_cannot_be(what: str) -> None:
         Objective(Task(_model(), lambda m, b: m(b[0]).mean(), make()))
 
 
+@dataclasses.dataclass
+class ByValue(nn.Module):
+    width: int = 4
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, self.width)
+
+
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.again = self.inner = inner
+
+
+NO_MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a dataclass": (ByValue, r"ByValue compares by value and cannot be hashed, .*; write @dataclass\(eq=False\)"),
+    "a dataclass inside": (lambda: Around(Around(ByValue())), "its part again.again, of class ByValue, compares"),
+    "TorchScript": (lambda: torch.jit.script(_model()), "RecursiveScriptModule is a TorchScript program, .*; give the"),
+    "TorchScript, inside": (lambda: Around(torch.jit.script(_model())), "its part again, of class .*Module, is"),
+}
+
+
+@pytest.mark.parametrize("what", NO_MODELS)
+def test_models_whose_parameters_torch_cannot_replace(what: str) -> None:
+    make, said = NO_MODELS[what]
+    with pytest.raises(InputError, match=said):
+        Task(make(), lambda m, b: m(b[0]).mean(), (X, Y))
+
+
 class Scaled(nn.Module):
     """With parameters of no axis, one of no element, and a complex one of no axis."""
 
