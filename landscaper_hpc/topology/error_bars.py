@@ -32,7 +32,10 @@ class PairedErrors(NamedTuple):
 
 
 def paired_errors(lower: NDArray[np.float64], upper: NDArray[np.float64], weights: NDArray[np.float64]) -> PairedErrors:
-    """Paired differences of group means, with delete-one jackknife errors and one-sided t-tests.
+    """Paired differences of group means, with their standard errors and one-sided t-tests.
+
+    The variance of a group's mean is taken to fall with its weight: of groups of n_g examples it does. Then the test is
+    exact for normal means, of few and unequal groups too.
 
     Parameters
     ----------
@@ -49,8 +52,8 @@ def paired_errors(lower: NDArray[np.float64], upper: NDArray[np.float64], weight
 
     References
     ----------
-    Efron and Stein, *The jackknife estimate of variance* (1981); Holm, *A simple sequentially rejective multiple test
-    procedure* (1979).
+    Aitken, *On least squares and linear combinations of observations* (1936); Holm, *A simple sequentially rejective
+    multiple test procedure* (1979).
     """
     from scipy import stats  # a second, which only error bars need
 
@@ -58,9 +61,7 @@ def paired_errors(lower: NDArray[np.float64], upper: NDArray[np.float64], weight
     groups, total = len(weights), weights.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = difference @ weights / total
-        without = (mean[:, None] * total - difference * weights) / (total - weights)
-        spread = without - without.mean(axis=1, keepdims=True)
-        error = np.sqrt((groups - 1) / groups * np.square(spread).sum(axis=1))
+        error = np.sqrt(np.square(difference - mean[:, None]) @ weights / ((groups - 1) * total))
         statistic = np.where(mean == 0, 0.0, mean / error)
     return PairedErrors(mean, error, holm(stats.t.sf(statistic, groups - 1)))
 

@@ -56,6 +56,15 @@ def test_equal_points_are_hardly_ever_told_apart() -> None:
     assert wrong <= 70  # 50 expected at most, and three standard deviations
 
 
+def test_few_unequal_groups_are_judged_as_many_equal_ones() -> None:
+    """Of means of 8, 8, 8 and 1 examples one in twenty stands by chance, and not more."""
+    sizes = np.array([8.0, 8, 8, 1])
+    upper = RNG(0).normal(size=(20_000, 4)) / sizes**0.5
+    found = paired_errors(np.zeros_like(upper), upper, sizes)
+    p = stats.t.sf(found.difference / found.standard_error, 3)
+    assert np.mean(p < LEVEL) == pytest.approx(LEVEL, abs=0.0046)  # three standard deviations
+
+
 def fields(rng: np.random.Generator, groups: int) -> NDArray[np.float64]:
     """(x, g): wells on a line whose depths differ from one group of data to another."""
     x = np.linspace(-1, 1, 41)
