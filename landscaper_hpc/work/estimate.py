@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,63 +106,31 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
     refuse_inside(folder.resolve())
     refuse_sweep(folder.resolve())
     grid = study.make_grid()
-    shape = grid.shard_shape(site.points_per_shard(grid))
-    shards = grid.n_shards(shape)
     landscapes = [Landscape(study, one, StudyFolder(folder), site, run="plan") for one in study.checkpoints]
     trees = [_tree(item) for item in landscapes] if study.confirm or study.error_bars else []
     measured = _measure(study, site, study.checkpoints[0], folder)
-    parameters, tensors, itemsize, batch, rate = measured[:5]
-    memory = stages(study, measured.sizes, measured.dimension, batch)
+    extent = _extent(landscapes, grid, site, measured)
     followed = checked = 0
-    n = len(study.checkpoints)
     if study.sampling is not None and study.sampling.minima:
         from landscaper_hpc.confirm.network import MOST_DESCENTS
 
-        followed = n * (min(study.sampling.minima, study.sampling.points // 2) + MOST_DESCENTS)
+        starts = min(study.sampling.minima, study.sampling.points // 2) + MOST_DESCENTS
+        followed = len(landscapes) * starts
     if study.confirm is not None:  # a grid of N points has at most N / 2 minima
         followed = sum(min(study.confirm.minima, _minima(tree, grid)) for tree in trees)
     if study.error_bars is not None:
         checked = sum(_checked(tree, study.error_bars.pairs, grid) for tree in trees)
-    if study.scope is not None:
-        predicted = [_predicted(item, grid) for item in landscapes]
-        if study.data is not None:
-            more = "; on few batches, and on all data a tenth as many at most, as a rule, which are not in the time"
-            predicted = [(found, said + more) for found, said in predicted]
-        points = sum(found for found, _ in predicted)
-        most = site.points_per_shard(grid)
-        return Estimate(
-            landscapes=n,
-            shape=grid.shape,
-            points=points,
-            shards=-(-points // most),
-            points_per_shard=most,
-            files=files_of(n, 0, parameters=tensors) + 120 * n,
-            store_bytes=16 * points + n * parameters * itemsize * grid.ndim,
-            parameters=parameters,
-            batch=batch,
-            points_per_second=rate,
-            workers=site.planned_workers(),
-            confirmed=0,
-            counted=True,
-            gradients=0,
-            gradients_per_second=0.0,
-            checked=0,
-            checks_per_second=0.0,
-            batches_of_data=measured.batches,
-            memory=memory,
-            assumed="; ".join(sorted({said for _, said in predicted})),
-        )
-    whole = Estimate(
-        landscapes=n,
+    return Estimate(
+        landscapes=len(landscapes),
         shape=grid.shape,
-        points=n * grid.size,
-        shards=n * shards,
-        points_per_shard=math.prod(shape),
-        files=files_of(n, shards, parameters=tensors),
-        store_bytes=n * (shards * (8 * math.prod(shape) + 32) + parameters * itemsize * grid.ndim),
-        parameters=parameters,
-        batch=batch,
-        points_per_second=rate,
+        points=extent.points,
+        shards=extent.shards,
+        points_per_shard=extent.points_per_shard,
+        files=extent.files,
+        store_bytes=extent.bytes + len(landscapes) * measured.parameters * measured.itemsize * grid.ndim,
+        parameters=measured.parameters,
+        batch=measured.batch,
+        points_per_second=measured.points,
         workers=site.planned_workers(),
         confirmed=followed,
         counted=study.sampling is None and None not in trees,
@@ -171,19 +139,45 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         checked=checked,
         checks_per_second=measured.checks,
         batches_of_data=measured.batches,
-        memory=memory,
+        memory=stages(study, measured.sizes, measured.dimension, measured.batch),
+        assumed=extent.assumed,
     )
-    if study.sampling is None:
-        return whole
-    points = n * study.sampling.points
-    return replace(
-        whole,
-        points=points,
-        shards=0,
-        files=files_of(n, 0, parameters=tensors) + 100 * n,
-        store_bytes=8 * points * (grid.ndim + 1) + n * parameters * itemsize * grid.ndim,
-        assumed="scattered, in place of a grid",
-    )
+
+
+class _Extent(NamedTuple):
+    """What is evaluated in all landscapes, and what storing it takes."""
+
+    points: int
+    shards: int
+    points_per_shard: int
+    files: int
+    bytes: int
+    assumed: str
+
+
+def _extent(landscapes: Sequence[Landscape], grid: Grid, site: Site, measured: _Measured) -> _Extent:
+    """Of a whole grid, of the lowest part of one, or of scattered points."""
+    study, n = landscapes[0].study, len(landscapes)
+    most = site.points_per_shard(grid)
+    if study.scope is not None:
+        predicted = [_predicted(item, grid) for item in landscapes]
+        if study.data is not None:
+            more = "; on few batches, and on all data a tenth as many at most, as a rule, which are not in the time"
+            predicted = [(found, said + more) for found, said in predicted]
+        points = sum(found for found, _ in predicted)
+        files = files_of(n, 0, parameters=measured.tensors) + 120 * n
+        return _Extent(
+            points, -(-points // most), most, files, 16 * points, "; ".join(sorted({s for _, s in predicted}))
+        )
+    shape = grid.shard_shape(most)
+    each = math.prod(shape)
+    if study.sampling is not None:
+        points = n * study.sampling.points
+        files = files_of(n, 0, parameters=measured.tensors) + 100 * n
+        return _Extent(points, 0, each, files, 8 * points * (grid.ndim + 1), "scattered, in place of a grid")
+    shards = n * grid.n_shards(shape)
+    files = files_of(n, grid.n_shards(shape), parameters=measured.tensors)
+    return _Extent(n * grid.size, shards, each, files, shards * (8 * each + 32), "")
 
 
 def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
