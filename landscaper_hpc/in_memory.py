@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -72,7 +72,8 @@ def landscape(
         `loss(model, batch)`, which returns the losses of the batch's examples, or their mean; or a criterion of torch
         (`nn.CrossEntropyLoss()`), which is then called with the model's outputs and the second part of each batch.
     data
-        One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a DataLoader in fixed order.
+        One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of them such as a
+        DataLoader in fixed order.
     metrics
         More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, in no need of a gradient.
     directions, grid
@@ -102,6 +103,8 @@ def landscape(
     """
     import torch
 
+    if isinstance(data, Iterator):  # which more than one of those who work on it would find exhausted
+        data = list(data)
     task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, dict(metrics or {}))
     token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
@@ -140,7 +143,16 @@ def given(token: str) -> Task:
             "a task file (`landscaper-hpc init`) for a study that can"
         )
     task = _given[token]
-    return replace(task, model=copy.deepcopy(task.model))
+    return replace(task, model=_copied(task.model))
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """What was computed and is kept in a module (a weight by `weight_norm` or pruning, an activation) is copied as a
+    number: with its history torch refuses to."""
+    from torch import Tensor
+
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
 @dataclass(frozen=True, eq=False)

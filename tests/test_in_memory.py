@@ -73,7 +73,7 @@ def test_the_model_stays_as_it_is(model: nn.Module, data: tuple[Tensor, Tensor])
     made = landscape(
         model,
         lambda model, batch: (model(batch[0]) ** 2).sum(dim=1),
-        DataLoader(TensorDataset(*data), batch_size=8),
+        iter(DataLoader(TensorDataset(*data), batch_size=8)),  # exhausted once it was read
         directions={"kind": "random", "n": 1},
         grid={"count": 3},
         progress=False,

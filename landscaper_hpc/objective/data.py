@@ -26,6 +26,9 @@ _UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
     ("on the meta device, which holds no numbers", lambda tensor: tensor.is_meta, "make it on the CPU"),
 )
 
+_PARTS = 4
+"""A list of so many tensors may be meant as one batch; longer ones are of batches."""
+
 
 def is_batch(data: Any) -> bool:
     """Whether Task.data is one batch, and not several."""
@@ -114,6 +117,22 @@ def batches_of(data: Any, source: str) -> list[Any]:
     return batches
 
 
+def notices_of_batches(data: Any, source: str) -> list[str]:
+    """What is to be said of a list of a few tensors, which may be meant as the parts of one batch: where they are alike
+    nobody can tell. `InputError` where they are not."""
+    if not isinstance(data, list) or not 2 <= len(data) <= _PARTS or not all(isinstance(x, Tensor) for x in data):
+        return []
+    if len({(x.dtype, x.ndim) for x in data}) > 1:
+        raise InputError(
+            f"{source}: Task.data is a list of {len(data)} tensors that are not alike, and a list is one of batches; "
+            "give the parts of one batch as a tuple, (x, y)"
+        )
+    return [
+        f"Task.data is a list of {len(data)} tensors, each of which is taken for a batch of its own; parts of one "
+        "batch are a tuple, (x, y)"
+    ]
+
+
 def few_of(batches: list[Any], few: int | None, source: str) -> list[Any]:
     """So many of the batches, drawn at random and always the same, in their order; all for None."""
     if few is None:
@@ -125,6 +144,25 @@ def few_of(batches: list[Any], few: int | None, source: str) -> list[Any]:
         )
     drawn = np.random.default_rng(0).choice(len(batches), few, replace=False)
     return [batches[i] for i in np.sort(drawn).tolist()]
+
+
+def same_batches(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two readings have the same tensors in the same order; NaN are the same."""
+    if len(some) != len(others):
+        return False
+    for batch, other in zip(some, others, strict=True):
+        leaves, more = pytree.tree_leaves(batch), pytree.tree_leaves(other)
+        if len(leaves) != len(more) or not all(map(_same, leaves, more)):
+            return False
+    return True
+
+
+def _same(leaf: Any, other: Any) -> bool:
+    if not isinstance(leaf, Tensor) or not isinstance(other, Tensor):
+        return isinstance(leaf, Tensor) is isinstance(other, Tensor)
+    if leaf.shape != other.shape or leaf.dtype != other.dtype:
+        return False
+    return bool(((leaf == other) | ((leaf != leaf) & (other != other))).all())
 
 
 def examples_of(batch: Any, source: str) -> int:

@@ -94,7 +94,7 @@ def load_objective(
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")
     objective.files = files.local
     objective.files_elsewhere = files.elsewhere
-    objective.notices = [said for said in (notice, left) if said]
+    objective.notices += [said for said in (notice, left) if said]
     return objective
 
 

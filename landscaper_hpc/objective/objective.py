@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,7 +32,9 @@ from landscaper_hpc.objective.data import (
     few_of,
     has_convolution,
     is_batch,
+    notices_of_batches,
     placed,
+    same_batches,
 )
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
@@ -169,6 +171,7 @@ class Objective:
                 f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
             )
         self._few, given = few, batches_of(task.data, source)
+        self.notices += notices_of_batches(task.data, source)
         self._all = None if few is None else given
         self._take(few_of(given, few, source))
         if not self.sharded:
@@ -178,6 +181,11 @@ class Objective:
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
         self.examples = [examples_of(batch, self.source) for batch in given]
+        if len(given) > 1 and 0 in self.examples:  # its mean is NaN, and so is that over all
+            raise InputError(
+                f"{self.source}: batch {self.examples.index(0) + 1} of Task.data holds no example (its first tensor "
+                "has no rows); leave it out"
+            )
         if self._shards is not None:
             self._shards.refuse_unequal(self.examples)
         self.batches: Sequence[Any] = placed(given, self.on_device, self.device, self.dtype)
@@ -316,13 +324,7 @@ class Objective:
                 raise
             except Exception:
                 continue
-        again = self._reread()
-        if again is not None and again != first and not math.isnan(first):
-            raise InputError(
-                f"{self.source}: reading the data twice gives different losses ({first!r}, then {again!r}); "
-                "the data are shuffled or augmented at random: give a fixed order (DataLoader(shuffle=False)) "
-                "and fixed examples"
-            )
+        self._prove_fixed_data(first)
         return first
 
     def _value(self, params: Mapping[str, Tensor]) -> float:
@@ -338,17 +340,28 @@ class Objective:
             message = f"{self.source}: loss failed{where} with {type(error).__name__}: {one_line(error)}"
             raise mistake(message, error) from error
 
-    def _reread(self) -> float | None:
-        """The loss with an iterable's data read a second time; None where the data are plain tensors or a list."""
-        if is_batch(self._task.data) or isinstance(self._task.data, list):
-            return None
+    def _prove_fixed_data(self, first: float) -> None:
+        """`InputError` where a second reading gives other batches, or another loss than the `first`. Plain tensors and
+        lists are what they are, and what can be iterated over only once is read once by every process."""
+        if is_batch(self._task.data) or isinstance(self._task.data, list | Iterator):
+            return
         kept = self.batches
         again = few_of(batches_of(self._task.data, self.source), self._few, self.source)
         self.batches = placed(again, self.on_device, self.device, self.dtype)
         try:
-            return self._try(self.parameters)
+            second = self._try(self.parameters)
+            if second != first and not math.isnan(first):
+                differ = f"different losses ({first!r}, then {second!r})"
+            elif not same_batches(kept, self.batches):  # in another order they may have the same mean, to the last bit
+                differ = "the examples in another order, or others"
+            else:
+                return
         finally:
             self.batches = kept
+        raise InputError(
+            f"{self.source}: reading the data twice gives {differ}; the data are shuffled or augmented at random: give "
+            "a fixed order (DataLoader(shuffle=False)) and fixed examples"
+        )
 
 
 def _nobody() -> None:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import l1_unstructured
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
-from landscaper_hpc import InputError, Task
+from landscaper_hpc import InputError, Task, in_memory
 from landscaper_hpc.directions.directions import (
     directions_from_file,
     gradient_direction,
@@ -141,6 +144,7 @@ UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
         "tensor 2 of a batch of Task.data is sparse; give it whole",
     ),
     "sparse, in a record": (lambda: Record(X.relu().to_sparse(), Y), "tensor 1 of .* is sparse"),
+    "one of no example, among others": (lambda: [(X, Y), (X[:0], Y[:0])], "batch 2 of Task.data holds no example"),
     "meta": (lambda: [(X, Y), (X.to("meta"), Y)], "tensor 1 of .* is on the meta device, which holds no numbers"),
 }
 
@@ -150,6 +154,58 @@ def test_tensors_that_data_cannot_be(what: str) -> None:
     make, said = UNFIT[what]
     with pytest.raises(InputError, match=said):
         Objective(Task(_model(), lambda m, b: m(b[0]).mean(), make()))
+
+
+def _loader(**more: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.arange(12.0), torch.full((12,), torch.nan)), 4, **more)
+
+
+READ: dict[str, tuple[Callable[[], Any], str]] = {
+    "a generator": (lambda: (batch for batch in _loader()), ""),
+    "a map": (lambda: map(list, _loader()), ""),
+    "in order": (_loader, ""),
+    "shuffled, with the same mean": (
+        lambda: _loader(shuffle=True),
+        "gives the examples in another order",
+    ),
+    "a permutation of some": (lambda: _loader(sampler=SubsetRandomSampler(range(12))), "shuffle=False"),
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_data_that_are_read_once_or_in_another_order_each_time(what: str) -> None:
+    make, said = READ[what]
+    torch.manual_seed(0)
+    objective = Objective(Task(_model(), lambda m, b: m[0].bias.sum() + b[0].mean(), make()))
+    with pytest.raises(InputError, match=f"reading the data twice .*{said}") if said else nullcontext():
+        objective.prove_deterministic()
+
+
+@pytest.mark.parametrize("of", ["weight_norm", "pruning"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_a_model_in_memory_that_keeps_what_it_computed_is_copied(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    if of == "pruning":
+        l1_unstructured(model[0], "weight", 0.3)  # type: ignore[no-untyped-call, index]
+    else:
+        nn.utils.weight_norm(model[0])  # type: ignore[index]
+    monkeypatch.setitem(in_memory._given, "this", Task(model, lambda m, b: m(b), X))
+    copied = in_memory.given("this").model
+    assert torch.equal(copied(X), model(X))
+    with torch.no_grad():
+        for p in copied.parameters():
+            p.mul_(2)
+    assert not torch.equal(copied(X), model(X))
+
+
+def test_a_list_of_a_few_tensors_is_one_of_batches_and_that_is_said() -> None:
+    loss = lambda m, b: m(b[0]).square()  # noqa: E731
+    with pytest.raises(InputError, match=r"a list of 2 tensors that are not alike, .* as a tuple, \(x, y\)"):
+        Objective(Task(_model(), loss, [X, Y]))
+    (said,) = Objective(Task(_model(), loss, [X, X])).notices
+    assert "each of which is taken for a batch of its own" in said
+    assert Objective(Task(_model(), loss, [X] * 5)).notices == []
+    assert Objective(Task(_model(), lambda m, b: m(b[0]).sum(1), [(X, Y), (X, Y)])).notices == []
 
 
 @dataclasses.dataclass
