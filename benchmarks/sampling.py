@@ -3,6 +3,7 @@
     python benchmarks/sampling.py                 fields of 3 to 5 dimensions, lowest 1 % and 10 %; minutes
     python benchmarks/sampling.py --only 41^5     the field that a dense grid is too dear for: time and memory of ours
     python benchmarks/sampling.py --only network  the lowest part of all data from 2 of 32 batches; needs scikit-learn
+    python benchmarks/sampling.py --only throughput   a search by `run`'s own stages against evaluation alone
 
 The share of the points that are evaluated, random descents among them; how many of the dense tree's minima and pairs
 below the level were found (what was found is checked to be exact); the bound of what was not met; and processor
@@ -14,7 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +158,111 @@ def of_all_data(name: str, share: float, k: int = 31) -> dict[str, Any]:
     }
 
 
+TASK = """
+import sys
+sys.path.insert(0, {place!r})
+import models
+from landscaper_hpc import Task
+
+def task():
+    model, data, loss = models.mlp()
+    return Task(model=model, loss=loss, data=data[0])
+"""
+STUDY = """
+name: throughput
+task: task.py
+checkpoints: [{name: mlp, file: mlp.pt}]
+directions: {kind: random, n: 4}
+grid: {range: 1, count: 41}
+precision: float32
+scope: {share: 0.02}
+"""
+LARGE_ROUND = 10_000
+
+
+def evaluate_alone(job: tuple[Any, NDArray[np.float64]], progress: Any) -> None:
+    from landscaper_hpc.losses.evaluate import losses
+    from landscaper_hpc.work.loaded import worker_for
+
+    item, alphas = job
+    worker = worker_for(item)
+    losses(worker.objective, worker.directions, alphas, worker.batch)
+
+
+def spent() -> NDArray[np.float64]:
+    """Wall and processor seconds, of this process and those under it."""
+    import psutil
+
+    me = psutil.Process()
+    return np.array([time.perf_counter(), sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))])
+
+
+def throughput(executor: str, workers: int) -> dict[str, Any]:
+    """What share of the evaluator's throughput a search has, (by wall time, by processor time): the points of each
+    large round are evaluated alone, too, by the same processes a moment before. The first round loads, and is left
+    out; what is done between rounds is not."""
+    import models
+    import torch
+
+    from landscaper_hpc.executors import LocalMapper, SerialMapper
+    from landscaper_hpc.progress import Bars
+    from landscaper_hpc.study.site import Site
+    from landscaper_hpc.study.study import Study
+    from landscaper_hpc.work.campaign import Campaign
+    from landscaper_hpc.work.mapped import Mapped
+    from landscaper_hpc.work.points import Points
+    from landscaper_hpc.work.preparation import prepare_all
+    from landscaper_hpc.work.scope import seek
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "task.py").write_text(TASK.format(place=str(Path(__file__).resolve().parent)))
+        torch.save(models.mlp()[0].state_dict(), folder / "mlp.pt")
+        (folder / "study.yaml").write_text(STUDY)
+        site = Site(executor=executor, workers=workers)
+        campaign = Campaign.of(Study.load(folder / "study.yaml"), site, folder / "run")
+        prepare_all(campaign.landscapes, SerialMapper(), Bars())
+        (item,) = campaign.landscapes
+        grid = item.open().grid
+        with closing(SerialMapper() if executor == "serial" else LocalMapper(workers)) as mapper:
+            carrier = Mapped(mapper, Bars())
+            sizes: list[int] = []
+            alone: list[NDArray[np.float64]] = []
+            rounds: list[NDArray[np.float64]] = []
+            last = spent()
+
+            def deal(pieces: Sequence[Points]) -> None:
+                nonlocal last
+                ids = np.concatenate([piece.ids for piece in pieces])
+                sizes.append(len(ids))
+                began = spent() if len(ids) >= LARGE_ROUND else last
+                if len(ids) >= LARGE_ROUND:
+                    index = np.unravel_index(ids, grid.shape)
+                    alphas = np.stack([axis[i] for axis, i in zip(grid.coordinates(), index, strict=True)], axis=1)
+                    parts = [(item, part) for part in np.array_split(alphas, workers)]
+                    list(mapper.map_unordered(evaluate_alone, parts))
+                    alone.append(spent() - began)
+                carrier.deal(pieces, item)
+                if len(ids) >= LARGE_ROUND:
+                    now = spent()
+                    rounds.append(now - last - alone[-1])
+                last = spent() if len(ids) >= LARGE_ROUND // 4 else last  # which takes longer than a small round
+
+            begun = spent()
+            seek(item, deal, workers, None)
+            whole = spent() - begun - sum(alone)
+        large = [size for size in sizes if size >= LARGE_ROUND][1:]
+        own = sum(alone[1:]) / sum(large)  # seconds a point
+        return {
+            "points": sum(sizes),
+            "rounds": len(sizes),
+            "large rounds": len(large),
+            "points a second alone": float(1 / own[0]),
+            "of it in large rounds": [float(x) for x in own * sum(large) / sum(rounds[1:])],
+            "of it in all, starts among them": [float(x) for x in own * sum(sizes) / whole],
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="fields whose names have this in them")
@@ -180,6 +289,10 @@ def main() -> None:
             if asked.only is not None and asked.only in f"{name} network":
                 table[f"{name}, lowest {share:.0%}, of all data"] = row = of_all_data(name, share)
                 print(f"{name} {share:.0%}: {row}", flush=True)
+    for executor, workers in (("serial", 1), ("local", 2)):
+        if asked.only is None or asked.only in "throughput":
+            table[f"throughput, {executor}"] = row = throughput(executor, workers)
+            print(f"throughput, {executor}: {row}", flush=True)
     if asked.out:
         asked.out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
 

@@ -86,8 +86,9 @@ class LocalMapper:
                         continue
                     if (item := take(place)) is None:
                         break
-                    number = next(self._numbers)
+                    number = None
                     if on_progress is not None:
+                        number = next(self._numbers)
                         numbers.append(number)
                         self._listening[number] = _bind(on_progress, item)
                     with later(signal.SIGINT):  # a process starts with what is blocked here
@@ -242,9 +243,9 @@ def _nothing() -> None:
     """What a process does as soon as it has started."""
 
 
-def _work(function: Function[Any], number: int, item: Any) -> None:
+def _work(function: Function[Any], number: int | None, item: Any) -> None:
     progress: Progress = silent
-    if _reports is not None:
+    if number is not None and _reports is not None:
 
         def progress(done: int, total: int) -> None:
             _reports.put((number, done, total))

@@ -16,7 +16,9 @@ _DESCENTS_SHARE = 0.01
 _SURE = 0.8
 """Of the share that is asked for: up to that of the lattice's values the flood needs not be careful."""
 _FEWEST = 64
-_DESCENTS_AT_ONCE = 4
+_AT_ONCE = 4
+"""Random descents that begin together, at the least: more of them where half of the room allows it, as a round of
+evaluations takes a while however few they are."""
 
 OnRound = Callable[[int, float], None]
 """Told after every round how many vertices are known, and the level below which all that was found is complete."""
@@ -80,14 +82,15 @@ class Rounds:
         starts = np.random.default_rng(seed).integers(sample.size, size=most)
         room = np.inf if asked is not None else sample.evaluated + _DESCENTS_SHARE * sample.size
         room = min(room, np.inf if self._points is None else self._points)
-        done = missed = 0
-        for some in np.split(starts, range(_DESCENTS_AT_ONCE, most, _DESCENTS_AT_ONCE)):
-            if sample.evaluated >= room:
-                break
+        done, missed, at_once, before = 0, 0, _AT_ONCE, sample.evaluated
+        while done < most and sample.evaluated < room:
+            some = starts[done : done + at_once]
             sample.take(some)
             ends = descend(sample, some, stop=is_met)
             done += len(some)
             missed += int(np.count_nonzero((sample.values[ends] < level) & ~is_met(ends)))
+            each = max(1, sample.evaluated - before) / done
+            at_once = int(min(most, max(_AT_ONCE, (room - sample.evaluated) / (2 * each))))
         return done, missed
 
     def end(self, phase: str) -> None:

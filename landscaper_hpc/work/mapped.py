@@ -35,9 +35,11 @@ class Mapped:
     def seek(self, landscapes: Sequence[Landscape]) -> None:
         for item in landscapes:
             if not is_found(item):
-                seek(item, partial(self._deal, item=item), item.site.planned_workers(), self.bars)
+                seek(item, partial(self.deal, item=item), item.site.planned_workers(), self.bars)
 
-    def _deal(self, pieces: Sequence[Points], item: Landscape) -> None:
+    def deal(self, pieces: Sequence[Points], item: Landscape) -> None:
+        """Have sparse shards of a landscape evaluated until none is open."""
+
         def missing() -> list[Points] | None:
             return [piece for piece in pieces if piece.is_open()] or None
 

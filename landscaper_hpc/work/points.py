@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ Ids = NDArray[np.int64]
 _WHOLE, _OTHERS = "known.losses", "others.losses"
 _A_WORKER = 4
 """Sparse shards that a worker gets of a round: the last ones end about together."""
+_WORTH_A_SYNC = 1.0
+"""Seconds of evaluation: to sync what took less may take longer than to evaluate it again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +106,19 @@ def evaluate_points(task: Points, progress: Progress) -> None:
         index = np.unravel_index(task.ids, grid.shape)
         return np.stack([axis[i] for axis, i in zip(grid.coordinates(), index, strict=True)], axis=1)
 
+    began = time.monotonic()
     found = losses_of(task, len(task.ids), alphas, progress, task.all_data)
     if found is not None:
-        write(task.file, task.ids, found)
+        write(task.file, task.ids, found, sync=time.monotonic() - began > _WORTH_A_SYNC)
         task.landscape.heartbeat.shard_done(len(task.ids))
 
 
-def write(file: Path, ids: Ids, losses: NDArray[Any]) -> None:
-    """Publish ids and their losses with the SHA-256 of both."""
+def write(file: Path, ids: Ids, losses: NDArray[Any], sync: bool = True) -> None:
+    """Publish ids and their losses with the SHA-256 of both. What is not synced may be torn by a power cut, and is then
+    evaluated again."""
     content = np.ascontiguousarray(ids, "<i8").tobytes() + np.ascontiguousarray(losses, "<f8").tobytes()
     file.parent.mkdir(parents=True, exist_ok=True)
-    publish(file, with_digest(content), sync="content")
+    publish(file, with_digest(content), sync="content" if sync else "nothing")
 
 
 def read(file: Path) -> tuple[Ids, NDArray[np.float64]] | None:

@@ -25,8 +25,8 @@ from landscaper_hpc.store.failures import Failures
 CLI = [sys.executable, "-m", "landscaper_hpc.cli"]
 
 # values as of `wells`, but while there is a file of that name the task waits (HOLD; HELD tells that it does), hangs or
-# ends its process at a point that nothing but its shard asks for, and fails at others (FAIL); a branch on the value
-# keeps it from being recorded. The same (HOLD_GRADIENT, HANG_GRADIENT) for the gradient at a minimum of the grid
+# ends its process at a point that nothing but its shard asks for, or in the gradient at a saddle, and fails at others
+# (FAIL); a branch on the value keeps it from being recorded. It may hang (HANG_GRADIENT) in that at a grid's minimum
 TASK = """
 import sys, time
 from pathlib import Path
@@ -47,7 +47,8 @@ def task(n=2, tilt=0.1):
         x, y = map(float, model.x.detach())
         if float(value.detach()) < -1e9 or x < -1.2 and (PLACE / "FAIL").exists():
             raise ArithmeticError("no value here")
-        if abs(x - 0.5) < 0.1 and abs(y) < 0.1:
+        saddle = value.requires_grad and abs(x) < 0.1 and abs(y + 1) < 0.1
+        if saddle or abs(x - 0.5) < 0.1 and abs(y) < 0.1:
             while (PLACE / "HOLD").exists():
                 (PLACE / "HELD").touch()
                 time.sleep(0.05)
@@ -55,12 +56,8 @@ def task(n=2, tilt=0.1):
                 hangs()
             if (PLACE / "LEAVE").exists():
                 leaves()
-        if value.requires_grad and abs(x - 1) + abs(y - 1) < 1e-9:
-            while (PLACE / "HOLD_GRADIENT").exists():
-                (PLACE / "HELD").touch()
-                time.sleep(0.05)
-            if (PLACE / "HANG_GRADIENT").exists():
-                hangs()
+        if value.requires_grad and abs(x - 1) + abs(y - 1) < 1e-9 and (PLACE / "HANG_GRADIENT").exists():
+            hangs()
         return value
     return Task(model=made.model, loss=loss, data=made.data, metrics=METRICS)
 """
@@ -133,7 +130,7 @@ def _study(folder: Path, more: str = "") -> tuple[Path, dict[str, str]]:
     """A study, and what an undisturbed serial run leaves of it: one for all executors."""
     file = wells(folder / "study", count=7)
     file.write_text(file.read_text() + more)
-    metrics = "METRICS = {}\n" if "scope" in more else METRICS
+    metrics = METRICS if "scope" not in more and "sampling" not in more else "METRICS = {}\n"
     (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK + metrics)
     done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
     assert done.returncode == 0, done.stderr
@@ -157,13 +154,18 @@ class ExecutorContract:
         """A study of which only the lowest part is evaluated, that point among it."""
         return _study(tmp_path_factory.getbasetemp() / "contract_scope", "scope: {share: 0.5, descents: 5}\n")
 
+    @pytest.fixture
+    def sampled(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+        """A study without a grid, which looks for that saddle."""
+        return _study(tmp_path_factory.getbasetemp() / "contract_sampling", "sampling: {points: 64}\n")
+
     @pytest.fixture(autouse=True)
     @classmethod
     def no_files(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """Nothing is told to a task at the beginning and at the end of a test."""
 
         def remove() -> None:
-            for name in ("HOLD", "HELD", "HANG", "LEAVE", "FAIL", "HOLD_GRADIENT", "HANG_GRADIENT"):
+            for name in ("HOLD", "HELD", "HANG", "LEAVE", "FAIL", "HANG_GRADIENT"):
                 for file in tmp_path_factory.getbasetemp().glob(f"contract*/study/{name}"):
                     file.unlink()
 
@@ -221,10 +223,10 @@ class ExecutorContract:
         held.unlink()
         self.killed_it_goes_on(way, study, hold, tmp_path / "run")
 
-    def test_confirming_that_hangs_or_is_killed_goes_on_to_the_bytes_of_a_serial_run(
+    def test_confirming_that_hangs_is_one_sentence(
         self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
     ) -> None:
-        """The former is one sentence."""
+        """And it goes on to the bytes of a serial run."""
         file, expected = confirming
         assert any("/confirmed/" in name for name in expected)
         hang = file.with_name("HANG_GRADIENT")
@@ -234,9 +236,19 @@ class ExecutorContract:
         assert "(site.shard_timeout), and was here" in said
         assert "mend what hangs in the task, or give it more time" in said
         hang.unlink()
-        hold = file.with_name("HOLD_GRADIENT")
+        self.ended(way.start(file, tmp_path / "run"))
+        assert contents(tmp_path / "run") == expected
+
+    def test_a_network_that_is_killed_goes_on_to_the_bytes_of_a_serial_run(
+        self, way: Way, sampled: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        """Batches that are dealt out where there is no grid; those of confirming are dealt out in the same way."""
+        file, expected = sampled
+        assert any("/sampling/" in name for name in expected)
+        assert not any("/loss/c." in name for name in expected)
+        hold = file.with_name("HOLD")
         hold.touch()
-        self.killed_it_goes_on(way, confirming, hold, tmp_path / "run")
+        self.killed_it_goes_on(way, sampled, hold, tmp_path / "run")
 
     def test_a_search_that_hangs_or_is_killed_goes_on_to_the_bytes_of_a_serial_run(
         self, way: Way, scoped: tuple[Path, dict[str, str]], tmp_path: Path
