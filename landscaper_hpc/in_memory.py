@@ -6,7 +6,6 @@ landscape as from files, and can be kept as an ordinary study's folder.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import shutil
 import tempfile
@@ -142,17 +141,10 @@ def given(token: str) -> Task:
             "this landscape is of a model, a loss and data that were in memory, and can be evaluated no further; write "
             "a task file (`landscaper-hpc init`) for a study that can"
         )
+    from landscaper_hpc.objective.copied import copied
+
     task = _given[token]
-    return replace(task, model=_copied(task.model))
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """What was computed and is kept in a module (a weight by `weight_norm` or pruning, an activation) is copied as a
-    number: with its history torch refuses to."""
-    from torch import Tensor
-
-    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
+    return replace(task, model=copied(task.model))
 
 
 @dataclass(frozen=True, eq=False)
