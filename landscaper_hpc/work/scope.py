@@ -135,7 +135,10 @@ class Teller:
 
     def __call__(self, evaluated: int, level: float) -> None:
         if self._bars is not None:
-            self._bars.update(f"points of {self._item.name}, of the grid's", evaluated, self._sample.size)
+            scope = self._item.study.scope
+            assert scope is not None
+            whole, of = (scope.points, "those asked for") if scope.points else (self._sample.size, "the grid's")
+            self._bars.update(f"points of {self._item.name}, of {of}", evaluated, whole)
         began = time.monotonic()
         if began < self._next:
             return
