@@ -95,6 +95,7 @@ def graph_of(ids: Any, values: Any, shape: Any, offsets: Any) -> Any:
     indices = np.empty(max(1, ids.size * len(offsets)), np.int64)
     way_out = np.full(ids.size, -1, np.int64)
     at = np.empty(shape.size, np.int64)
+    reached = np.zeros(len(offsets), np.int64)  # as vertices grow, so do their neighbours at an offset
     used = 0
     for k, vertex in enumerate(ids):
         place(vertex, shape, at)
@@ -102,7 +103,9 @@ def graph_of(ids: Any, values: Any, shape: Any, offsets: Any) -> Any:
             other = _neighbour(at, offsets[i], stride=1, shape=shape)
             if other < 0:
                 continue
-            position = np.searchsorted(ids, other)
+            while reached[i] < ids.size and ids[reached[i]] < other:
+                reached[i] += 1
+            position = reached[i]
             if position < ids.size and ids[position] == other:
                 indices[used] = position
                 used += 1

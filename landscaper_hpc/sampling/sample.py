@@ -140,9 +140,10 @@ class Sample:
                 f"evaluate gave {found.dtype} values of shape {found.shape} for {len(ids)} vertices; give that many "
                 "real numbers"
             )
+        found = found.astype(np.float64, copy=False)
         self.values[ids] = found
         self._state[ids] = kernels.KNOWN
         self.evaluated += len(ids)
-        new = ids[self.values[ids] < self.ceiling]
+        new = ids[found < self.ceiling]
         self._low.append(new)
         self._front = np.concatenate([self._front, new])
