@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from landscaper_hpc.topology.tree import MergeTree
 
 _MEASURE_SECONDS = 1.5
+_OFF_SHARE = "within a factor of 1.5, as a rule"
+_OFF_LEVEL = "within a factor of 1.5, as a rule; of 2 where basins are narrower than the lattice"
+"""What predictions of searches were off by (docs/definitions.md)."""
 _PER_CRITICAL = 3  # evaluations: in groups, as they were, and more exactly
 # gradients for a minimum and the saddle beside it, and more for each direction: between losses tried in 2 to 4 of them
 # it was from a tenth of that (many minima of the grid are one) to twice as many (walls)
@@ -192,13 +195,14 @@ def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
     if landscape.prepared():
         known, lattice = known_of(landscape), lattice_of(grid.shape)
         asked = grid.shape, landscape.study.connectivity, scope.share, scope.below, scope.descents
+        off = _OFF_SHARE if scope.share is not None else _OFF_LEVEL
         with suppress(LookupError):
             values = known(lattice.reshape(-1)).reshape(lattice.shape)
             with suppress(LookupError):
                 found = from_descents(known, *asked)
                 if found is not None:
-                    return int(found), "from the losses of the lattice and its descents, which are there"
-            return int(from_lattice(values, *asked)), "from the losses of the lattice, which are there"
+                    return int(found), f"from the losses of the lattice and its descents, which are there: {off}"
+            return int(from_lattice(values, *asked)), f"from the losses of the lattice, which are there: {_OFF_LEVEL}"
     if scope.share is None:
         said = "the lattice alone: how much lies below scope.below is known when that is evaluated; plan again then"
         return lattice_size(grid.shape), said
