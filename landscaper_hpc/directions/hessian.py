@@ -20,6 +20,7 @@ from torch import Tensor
 from landscaper_hpc.directions.decompose import BATCH_STATISTICS, KINKS
 from landscaper_hpc.directions.derivatives import Derivatives
 from landscaper_hpc.directions.gradient import TOLERANCE, two_functions
+from landscaper_hpc.directions.lanczos import norm_of
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.flat_layout import is_small, real
@@ -231,14 +232,14 @@ class Hessian:
         best, before, consistent = math.inf, None, math.inf
         for widen in (1.0, 1e-2, 1e-4) if wide else (1.0, 0.25):
             difference = self.derivatives.product(probe, "finite differences", widen=widen, alone=True)
-            length = max(float(difference.norm()), float(product.norm()))
+            length = max(norm_of(difference), norm_of(product))
             if not math.isfinite(length):
                 return math.nan
-            best = min(best, float((difference - product).norm()) / length if length else 0.0)
+            best = min(best, norm_of(difference - product) / length if length else 0.0)
             if best <= tolerance:
                 return best
             if before is not None:
-                consistent = min(consistent, float((difference - before).norm()) / length)
+                consistent = min(consistent, norm_of(difference - before) / length)
             before = difference
         kinks = not wide and bool(KINKS & self.derivatives.operations)
         return None if 5 * consistent < best and not kinks else math.nan
@@ -262,11 +263,11 @@ class Hessian:
         if not zero:
             return
         differences = self.derivatives.product(probe, "finite differences", alone=True)
-        lost = max(float(differences[place].norm()) for place in zero)
-        if lost > 1e-2 * float(differences.norm()):
+        lost = max(norm_of(differences[place]) for place in zero)
+        if lost > 1e-2 * norm_of(differences):
             raise RuntimeError("a backward pass in the loss can be differentiated only once")
 
     def _difference_error(self, probe: Tensor) -> float:
         """Relative error of the finite differences: against twice the step, whose error is four times as large."""
         fine, coarse = (self.derivatives.product(probe, "finite differences", widen=widen) for widen in (1.0, 2.0))
-        return float((coarse - fine).norm() / (3 * fine.norm()))
+        return norm_of(coarse - fine) / (3 * norm_of(fine) or math.nan)

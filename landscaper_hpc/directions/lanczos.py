@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ class _State:
         w = _without(w, h, q[: j + 1])
         again = q[: j + 1] @ w
         self.w = _without(w, again, q[: j + 1])
-        self.beta = float(torch.linalg.vector_norm(self.w))
+        self.beta = norm_of(self.w)
         self.t[: j + 1, j] = self.t[j, : j + 1] = (h + again).double().cpu().numpy()
         self.j += 1
         if not np.isfinite(self.beta) or not np.isfinite(self.t[: self.j, : self.j]).all():
@@ -242,6 +243,18 @@ class _State:
         for span in spans(rows.shape[1], len(rows)):
             result[:, span] = s @ rows[:, span]
         return result
+
+
+def norm_of(vector: Tensor) -> float:
+    """The Euclidean norm, also where the squares of its numbers are too large or too small for their type: a loss of
+    1e-25 has curvatures whose squares are 0 in float32."""
+    plain, kind = float(torch.linalg.vector_norm(vector)), torch.finfo(vector.dtype)
+    if math.sqrt(kind.tiny / kind.eps) <= plain < math.inf:
+        return plain
+    largest = float(torch.linalg.vector_norm(vector, math.inf))
+    if not 0 < largest < math.inf:
+        return plain
+    return largest * float(torch.linalg.vector_norm(vector / largest))
 
 
 def _without(vector: Tensor, shares: Tensor, rows: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscaper_hpc.directions.lanczos import Product
+from landscaper_hpc.directions.lanczos import Product, norm_of
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Progress, silent
 
@@ -172,7 +172,7 @@ def _tridiagonal(product: Product, start: Tensor, steps: int) -> NDArray[np.floa
         t[j, j] = float(w @ q[j])
         for _ in range(2):
             w = w - (q[: j + 1] @ w) @ q[: j + 1]
-        beta = float(torch.linalg.vector_norm(w))
+        beta = norm_of(w)
         if not np.isfinite(beta):
             raise InputError(
                 "a Hessian-vector product is not finite; the loss has no finite curvature at the checkpoint"

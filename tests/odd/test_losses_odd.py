@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from landscaper_hpc import InputError
 from landscaper_hpc.cli import app
-from landscaper_hpc.directions.directions import random_directions
+from landscaper_hpc.directions.directions import hessian_directions, random_directions
 from landscaper_hpc.directions.gradient import refuse_wrong_gradient
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.objective.objective import Objective, Task
@@ -166,3 +166,22 @@ def test_a_loss_without_a_gradient_is_one_sentence(what: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         refuse_wrong_gradient(objective)
     assert "\n" not in str(caught.value)
+
+
+SCALES = [("float64", 1e-200), ("float64", 1e200), ("float32", 1e-25), ("float32", 1e25)]
+"""Whose squares are no numbers of the precision."""
+
+
+@pytest.mark.parametrize(("precision", "scale"), SCALES)
+def test_eigenvectors_do_not_depend_on_the_scale_of_the_loss(precision: str, scale: float) -> None:
+    found = []
+    for factor in (1.0, scale):
+        made = mlp_task()
+        task = Task(made.model, lambda m, b, by=factor, loss=made.loss: loss(m, b) * by, made.data)
+        objective = Objective(task, precision=precision)
+        found.append(hessian_directions(objective, 2, normalization="unit"))
+        assert found[-1].eigenvalues is not None
+    whole, scaled = found
+    np.testing.assert_allclose(scaled.eigenvalues / scale, whole.eigenvalues, rtol=1e-3)
+    for name, u in whole.vectors.items():
+        np.testing.assert_allclose(scaled.vectors[name].abs(), u.abs(), atol=1e-2)

@@ -21,7 +21,7 @@ from landscaper_hpc.report import figures
 from landscaper_hpc.report.figures.embed import embed
 from landscaper_hpc.report.figures.profiles import mean_losses, parents, regions, widened
 from landscaper_hpc.report.figures.slices import Cut
-from landscaper_hpc.report.figures.style import COLOURS, is_log
+from landscaper_hpc.report.figures.style import COLOURS, is_log, loss_axis
 from landscaper_hpc.report.figures.subject import Subject
 from landscaper_hpc.report.page_figures import with_places
 from landscaper_hpc.store.layout import StoredDirections
@@ -247,6 +247,12 @@ def test_logarithmic_only_where_it_helps() -> None:
     assert not is_log(0.0, 1e9)
     assert not is_log(-1.0, 1e9)
     assert not is_log(float("nan"), 1.0)
+
+
+def test_losses_up_to_the_largest_numbers_have_an_axis() -> None:
+    _, ax = figures.new_figure(4, 3)
+    loss_axis(ax, "y", (1e-3, 1e306))
+    assert np.isfinite(ax.get_ylim()).all()
 
 
 def test_embedding_keeps_figures_apart_and_takes_the_page_s_colours() -> None:

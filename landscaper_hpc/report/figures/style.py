@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -154,8 +155,8 @@ def loss_axis(ax: Axes, which: str, limits: tuple[float, float]) -> None:
         return
     if is_log(low, high):
         set_scale("log")
-        room = (high / low) ** 0.03
-        set_limits(low / room, high * room)
+        room = math.exp(0.03 * (math.log(high) - math.log(low)))
+        set_limits(max(low / room, sys.float_info.min), min(high * room, sys.float_info.max))
         of_powers(axis, low, high)
     else:
         axis.set_major_locator(loss_ticks(low, high))
