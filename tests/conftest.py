@@ -33,13 +33,13 @@ settings.load_profile("ci")
 _ON_CLUSTER = "tests/slurm"
 _CLUSTERS = 3
 _SECONDS = {  # on two processors that have much else to do
-    "test_contract_on_slurm.py": 490,
+    "test_contract_on_slurm.py": 250,
     "test_dask_on_slurm.py": 220,
     "test_faults.py": 80,
-    "test_landscape_sbatch.py": 360,
-    "test_mpi.py": 90,
+    "test_landscape_sbatch.py": 200,
+    "test_mpi.py": 60,
     "test_submitit.py": 260,
-    "test_sweep_on_slurm.py": 110,
+    "test_sweep_on_slurm.py": 80,
     "test_testbed.py": 120,
     "test_testbed_life.py": 110,
 }
@@ -87,9 +87,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.path.name not in _LONG,
         )
     )
+    global _painted
+    _painted = any(map(_may_start_processes, items))
 
 
 _forbidden = False
+_painted = True
+"""Whether any test of this run starts processes, whose pages are compared with those that fixtures have left."""
+
+
+def _may_start_processes(item: pytest.Item) -> bool:
+    return any(map(item.get_closest_marker, _MAY_START_PROCESSES))
 
 
 def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
@@ -109,7 +117,7 @@ platform.processor()  # starts `uname` the first time, as when h5py is imported
 def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is not marked so starts no other process: `make test-fast` stays quick."""
     global _forbidden
-    _forbidden = not any(request.node.get_closest_marker(name) for name in _MAY_START_PROCESSES)
+    _forbidden = not _may_start_processes(request.node)
     if _forbidden:  # spawning is not announced to audit hooks
         monkeypatch.setattr(
             multiprocessing.util, "spawnv_passfds", lambda path, *_: _refuse_processes("os.exec", (path,))
@@ -129,7 +137,17 @@ def _pages_are_painted_once_if_at_all(tmp_path_factory: pytest.TempPathFactory) 
     from painting import painted_once
 
     forked.pages = tmp_path_factory.getbasetemp() / "pages"
-    with painted_once(lambda: _forbidden, forked.pages):
+    with painted_once(lambda: _forbidden or not _painted, forked.pages):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Which takes half of a small study's time."""
+    from forked import no_fsync
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", no_fsync)
         yield
 
 

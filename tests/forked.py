@@ -13,12 +13,17 @@ import importlib
 import json
 import os
 import pkgutil
+import platform
 import runpy
 import select
+import shlex
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -95,15 +100,15 @@ class _Server(NamedTuple):
     channel: socket.socket
     process: subprocess.Popen[bytes]
     address: str
-    """Where ranks ask, in the abstract namespace."""
+    """Where others ask: a file, which is there in all network namespaces."""
 
 
 @cache
 def _server() -> _Server:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    address = f"landscaper-hpc-tests-{os.getpid()}"
+    address = f"{tempfile.mkdtemp(prefix='landscaper-hpc-')}/forked"
     with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(f"\0{address}")
+        listener.bind(address)
         listener.listen(64)
         numbers = (theirs.fileno(), listener.fileno())
         words = [sys.executable, __file__, *map(str, numbers), *filter(None, [pages])]
@@ -112,6 +117,7 @@ def _server() -> _Server:
     def end() -> None:
         ours.close()
         server.wait()
+        shutil.rmtree(Path(address).parent)
 
     atexit.register(end)
     return _Server(ours, server, address)
@@ -119,8 +125,22 @@ def _server() -> _Server:
 
 def ranks(number: int, script: object, *words: object) -> list[str]:
     """A command: this Python script (or `CLI`) on so many ranks, each forked where `mpiexec` would start it."""
-    rank = [sys.executable, "-I", "-S", str(Path(__file__).with_name("forked_rank.py")), _server().address]
-    return [MPIEXEC, "-n", str(number), *rank, *map(str, (script, *words))]
+    if script is not CLI:
+        return [MPIEXEC, "-n", str(number), forked_python(), *map(str, (script, *words))]
+    return [MPIEXEC, "-n", str(number), forked_python(), "-m", CLI, *map(str, words)]
+
+
+@cache
+def forked_python() -> str:
+    """A program that is taken for Python: `-m MODULE …` and `SCRIPT …` are forked, in the namespaces where it is
+    called, as those of a node of the test cluster, and anything else is done by Python itself. Beside it is
+    `landscaper-hpc`."""
+    folder = Path(_server().address).parent
+    stands_for_it = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("forked_rank.py"))])
+    for name, words in (("python", ""), ("landscaper-hpc", f" -m {CLI}")):
+        (folder / name).write_text(f'#!/bin/sh\nexec {stands_for_it} {folder}/forked{words} "$@"\n')
+        (folder / name).chmod(0o755)
+    return str(folder / "python")
 
 
 def wait_for_ranks() -> None:
@@ -142,6 +162,7 @@ def _serve(channel: socket.socket, listener: socket.socket) -> dict[str, Any]:
             with listener.accept()[0] as rank:
                 message, streams, _, _ = socket.recv_fds(rank, 1 << 20, 4)
                 if not (keeper := os.fork()):
+                    _go_where(rank)
                     if not (forked := os.fork()):
                         break
                     for each in (channel.detach(), listener.detach(), *streams):
@@ -178,14 +199,31 @@ def _serve(channel: socket.socket, listener: socket.socket) -> dict[str, Any]:
     return request
 
 
+def _go_where(asks: socket.socket) -> None:
+    """Into the namespaces of the process at the other end, as those of a node: what is forked next is in them."""
+    (number,) = struct.unpack("ixxxxxxxx", asks.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    theirs, ours = (Path(f"/proc/{each}/ns") for each in (number, "self"))
+    others = [name for name in _NAMESPACES if (theirs / name).readlink() != (ours / name).readlink()]
+    entered = [os.open(theirs / name, os.O_RDONLY) for name in others]
+    for each in entered:
+        if ctypes.CDLL(None, use_errno=True).setns(each, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(each)
+
+
+_NAMESPACES = ("ipc", "uts", "net", "pid", "mnt")
+
+
 def _keep(forked: int, rank: socket.socket) -> NoReturn:
     """See to it that a process gets the signals of the one that stands for it, and that both end alike."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ended = os.pidfd_open(forked)
     while ended not in select.select([rank, ended], [], [])[0]:
+        said = b""
         with contextlib.suppress(ConnectionError):
             said = rank.recv(64)
-        signal.pidfd_send_signal(ended, int(said or signal.SIGKILL))
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ended, int(said or signal.SIGKILL))
         if not said:
             break
     code = os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1])
@@ -194,7 +232,14 @@ def _keep(forked: int, rank: socket.socket) -> NoReturn:
     os._exit(0)
 
 
+def no_fsync(file: int) -> None:
+    """In place of `os.fsync`: what a process has written is there for all others, whatever becomes of it; only a power
+    cut takes more to outlast."""
+    os.fstat(file)  # which fails, too, where the file is not open
+
+
 def _main() -> None:
+    os.fsync = no_fsync
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the tests
     _import_and_load()
     gc.collect()
@@ -203,6 +248,7 @@ def _main() -> None:
     asked = _serve(*(socket.socket(fileno=int(number)) for number in (channel, listener)))
     if asked["session"]:
         os.setsid()
+    platform._uname_cache = None  # it may be on another node
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
     os.environ.clear()

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from experiments import Claim, Groups, Trend, combined
 from experiments.judged import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Judged, cliff_interval, judged
 from experiments.performed import WORKFLOW, load, perform
 from experiments.written import collected, markdown, page, picture, results
-from scipy import stats
 
 from landscaper_hpc import InputError, strict_json
 
@@ -63,7 +63,7 @@ def test_groups_that_do_not_overlap_have_the_smallest_p_and_an_interval() -> Non
     # Newcombe's equation for a share of 1: 1 − θ = z √(θ(1 − θ)(1 + n*(…))/nm)
     theta = (1 - found.effect.high) / 2
     shape = 1 + 5 * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-    z = stats.norm.ppf(0.975)
+    z = scipy.stats.norm.ppf(0.975)
     assert (1 - theta) ** 2 == pytest.approx(z**2 * theta * (1 - theta) * shape / 36)
     assert found.effect.low == pytest.approx(-1)
 
@@ -97,7 +97,7 @@ def test_a_trend_with_a_number_of_the_grid_is_looked_at_with_both_of_the_nested_
     found = rows(smad=APART, climb=APART, **{"smad@2": APART[::-1], "climb@2": APART[::-1]})
     (one,) = judge(found, Claim("alike", "made up", "smad", Trend("climb", "rises")))
     assert one.elsewhere[0] == ("on every second point", pytest.approx(1))
-    assert stats.spearmanr(APART, APART[::-1]).statistic < 0
+    assert scipy.stats.spearmanr(APART, APART[::-1]).statistic < 0
 
 
 def test_confirmed_minima_and_for_smad_the_mean_climb_must_agree() -> None:
@@ -128,7 +128,7 @@ def test_trends_count_settings_once_where_the_outcome_was_not_set() -> None:
         Claim("b", "made up", "smad", Trend("error", "rises", by=["beta"])),
     )
     assert runs.effect.n == (12,)
-    assert runs.effect.size == pytest.approx(stats.spearmanr(beta, APART).statistic)
+    assert runs.effect.size == pytest.approx(scipy.stats.spearmanr(beta, APART).statistic)
     assert runs.verdict == REPRODUCED
     assert (settings.effect.n, settings.verdict) == ((2,), UNDECIDED)
     assert settings.why == "not tested: fewer than 4 settings"

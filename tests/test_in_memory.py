@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from landscaper_hpc import InputError, Site, Study, landscape, open_landscape, run
 from landscaper_hpc.topology import merge_tree
+from tests.kinds import thorough
 from tests.studies import command
 
 TASK = """
@@ -115,7 +116,7 @@ def test_what_is_saved_is_an_ordinary_folder_that_goes_no_further(
     assert "were in memory, and can be evaluated no further" in done.stderr
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, thorough(3)])
 @pytest.mark.usefixtures("words_only")
 def test_it_is_drawn_on_axes_that_are_given(n: int, model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     keys = {"directions": {"kind": "random", "n": n}, "grid": {"count": 3}}
@@ -142,6 +143,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_metrics_are_there_like_the_loss(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     def accuracy(model: Any, batch: tuple[Tensor, Tensor]) -> Tensor:
         return model(batch[0]).argmax(-1) == batch[1]

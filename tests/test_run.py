@@ -20,6 +20,7 @@ from studies import Gate, contents, network, wells
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.executors import local
 from landscaper_hpc.work import executor as base
+from tests.kinds import kinds, thorough
 
 SERIAL = Site(executor="serial", shard_points=5)
 
@@ -28,7 +29,7 @@ def go(file: Path, folder: Path, *overrides: str, site: Site = SERIAL) -> dict:
     return run(Study.load(file, overrides), site, folder)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [thorough(1), 2, thorough(3)])
 def test_double_wells_have_their_minima_saddles_and_smad(tmp_path: Path, n: int) -> None:
     """sum_i i (x_i² - 1)² without tilt: 2ⁿ minima of value 0 at (±1, …), lowest passes where one x_i crosses 0."""
     count = 13 if n < 3 else 7  # range 1.5: ±1 is on the grid
@@ -163,7 +164,7 @@ def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]],
     assert contents(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize("points", [3, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 5, 14, 1000))])
+@pytest.mark.parametrize("points", kinds([3, 1, 5, 14, 1000], 14))
 def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, points: int) -> None:
     file, expected = undisturbed
     go(file, tmp_path / "run", site=Site(executor="serial", shard_points=points))

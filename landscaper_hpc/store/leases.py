@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from landscaper_hpc.files import full_disk_refused
@@ -112,7 +113,7 @@ class Leases:
     def _write(self, lease: Path) -> None:
         with lease.open("x") as stream:
             try:
-                stream.write(f"{self._token}\n{_HERE} {_began(os.getpid())}")
+                stream.write(f"{self._token}\n{_here()} {_began(os.getpid())}")
                 stream.flush()
             except OSError:
                 lease.unlink()  # no room for it: nobody may wait for a holder that is not
@@ -155,15 +156,13 @@ class Leases:
             return ""
 
 
+@cache
 def _here() -> str:
     """This machine since it was started, and the namespace of its processes' numbers."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
-
-
-_HERE = _here()
 
 
 def _began(process: int) -> str:
@@ -180,6 +179,6 @@ def _is_dead(lease: Path) -> bool:
     try:
         token, _, process = lease.read_text(errors="replace").partition("\n")
         here, _, began = process.rpartition(" ")
-        return bool(_HERE) and here == _HERE and _began(int(token.rsplit(".", 2)[1])) != began
+        return bool(_here()) and here == _here() and _began(int(token.rsplit(".", 2)[1])) != began
     except (OSError, ValueError, IndexError):
         return False

@@ -346,7 +346,7 @@ def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) ->
 
 
 def test_a_command_that_is_asked_for_json_prints_one_object(tmp_path: Path) -> None:
-    file = wells(tmp_path / "study")
+    file = wells(tmp_path / "study", count=5)
     out = ("--out", str(tmp_path / "run"))
     asked = [("check", file), ("plan", file, *out), ("run", file, *out, "--executor", "serial", "--quiet")]
     found = {}
@@ -363,7 +363,7 @@ def test_a_command_that_is_asked_for_json_prints_one_object(tmp_path: Path) -> N
 
 
 def test_what_is_told_grows_from_quiet_to_verbose(tmp_path: Path) -> None:
-    file = wells(tmp_path / "study")
+    file = wells(tmp_path / "study", count=5)
     told = [
         command("run", file, "--out", tmp_path / f"run{i}", "--executor", "serial", *options).stderr
         for i, options in enumerate(([], ["-q"], ["-v"]))

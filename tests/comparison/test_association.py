@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from landscaper_hpc.comparison.association import association, difference, holm, spearman_interval
+from tests.kinds import thorough
 
 
-@pytest.mark.parametrize("n", [4, 5, 6])
+@pytest.mark.parametrize("n", [4, 5, thorough(6)])
 @pytest.mark.parametrize("ties", [False, True])
 def test_equals_enumeration(n: int, ties: bool) -> None:
     generator = np.random.default_rng(n)
@@ -21,11 +22,14 @@ def test_equals_enumeration(n: int, ties: bool) -> None:
         x, y = np.round(x), np.round(2 * y)
         x[0], x[1] = x[1] + 1, x[1]
     found = association(x, y)
-    rhos = [stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
-    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    rhos = [scipy.stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
+    assert found.rho == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
     assert found.exact
     assert found.p == pytest.approx(np.mean(np.abs(rhos) > abs(found.rho) - 1e-9))
-    ordered = stats.spearmanr(np.sort(x), np.sort(y)).statistic, stats.spearmanr(np.sort(x), np.sort(y)[::-1]).statistic
+    ordered = (
+        scipy.stats.spearmanr(np.sort(x), np.sort(y)).statistic,
+        scipy.stats.spearmanr(np.sort(x), np.sort(y)[::-1]).statistic,
+    )
     assert found.least_p == pytest.approx(np.mean(np.abs(rhos) > max(np.abs(ordered)) - 1e-9))
     assert found.least_p <= found.p
 
@@ -42,7 +46,7 @@ def test_equals_enumeration(n: int, ties: bool) -> None:
     assert found.p_error == pytest.approx(np.mean(np.array(errors) < found.error + 1e-9))
     means = [y[i] - np.delete(y, i).mean() for i in range(n)]
     assert found.error_of_mean == pytest.approx(np.sqrt(np.mean(np.square(means))))
-    without = [stats.spearmanr(np.delete(x, i), np.delete(y, i)).statistic for i in range(n)]
+    without = [scipy.stats.spearmanr(np.delete(x, i), np.delete(y, i)).statistic for i in range(n)]
     assert found.without_one == pytest.approx((np.nanmin(without), np.nanmax(without)))
 
 
@@ -69,7 +73,7 @@ def test_intervals_hold_what_they_are_to_hold() -> None:
     held = 0
     for _ in range(300):
         x = generator.normal(size=25)
-        rho = stats.spearmanr(x, 0.6 * x + 0.8 * generator.normal(size=25)).statistic
+        rho = scipy.stats.spearmanr(x, 0.6 * x + 0.8 * generator.normal(size=25)).statistic
         low, high = spearman_interval(rho, 25)
         held += low <= true <= high
     assert 0.91 <= held / 300 <= 0.99

@@ -41,6 +41,7 @@ def with_exponent(alpha: float, rows: int, seed: int = 0) -> nn.Linear:
     return layer
 
 
+@pytest.mark.thorough
 def test_a_known_exponent_is_found() -> None:
     pytest.importorskip("weightwatcher")
     layers = nn.Sequential(with_exponent(2.5, 300), nn.ReLU(), with_exponent(4.0, 300, seed=1))

@@ -34,6 +34,7 @@ from tests.confirm.functions import (
     valley,
     wells,
 )
+from tests.kinds import thorough
 
 
 def of(f, grid: Grid, most: int | None = None) -> Confirmed:
@@ -87,7 +88,7 @@ def test_rastrigins_minima_inside_and_on_the_faces(n: int, half: float, count: i
     assert np.isnan(found.eigenvalues[found.kinds == 1]).any(axis=1).all()  # none across a face
 
 
-@pytest.mark.parametrize(("n", "count"), [(2, 41), (3, 21), (4, 15), (5, 9)])
+@pytest.mark.parametrize(("n", "count"), [(2, 41), thorough(3, 21), thorough(4, 15), thorough(5, 9)])
 def test_double_wells_have_their_minima_saddles_and_tree(n: int, count: int) -> None:
     found = of(wells, cube(n, 1.5, count))
     assert kinds(found) == ["interior"] * 2**n
@@ -148,6 +149,7 @@ def test_only_the_most_persistent_are_followed_where_that_is_asked() -> None:
     assert found.sentence().startswith(f"the {len(found.grid_minima)} most persistent of {found.n_grid_minima} minima")
 
 
+@pytest.mark.thorough
 def test_where_saddles_are_missing_nearest_ends_are_joined_next() -> None:
     """Other ends lie between those that meet on the grid: 4 of 36 passes had no saddle, for 2,826 gradients."""
     field, grid = Waves(3, 0, 0.0), cube(3, 2.0, 13)

@@ -21,6 +21,7 @@ from landscaper_hpc.directions.directions import random_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective
+from tests.kinds import thorough
 
 
 class Attention(nn.Module):
@@ -76,7 +77,7 @@ def test_derivatives_are_those_of_the_losses(what: str) -> None:
 # ---- how gradients are found ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("batches", [thorough(1), 2])
 @pytest.mark.parametrize("small", [True, False])
 def test_what_does_not_move_is_computed_once(batches: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the numbers are those of the loss as it is written."""
@@ -113,7 +114,7 @@ def _surface(objective: Objective) -> ObjectiveSurface:
 POINTS = np.random.default_rng(0).uniform(-0.2, 0.2, (11, 3))
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64", thorough("float32")])
 def test_small_networks_take_several_points_in_one_call_and_none_depends_on_another(precision: str) -> None:
     surface = _surface(_network(40, 8, precision))
     assert surface.ways.said == "of 2, 4, 8 points in one call"

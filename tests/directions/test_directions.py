@@ -19,13 +19,14 @@ from landscaper_hpc.directions.directions import (
 from landscaper_hpc.directions.of_checkpoints import plane_directions, projection, trajectory_directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.objective import Objective
+from tests.kinds import kinds
 
 
 def length(vectors: torch.Tensor) -> np.ndarray:
     return torch.linalg.vector_norm(vectors.reshape(len(vectors), -1), dim=1).numpy()
 
 
-@pytest.mark.parametrize("name", ["mlp", "pinn", "cnn", "transformer"])
+@pytest.mark.parametrize("name", kinds(["mlp", "pinn", "cnn", "transformer"], "mlp", "pinn"))
 def test_eigenvectors_against_the_dense_hessian(name: str) -> None:
     objective = Objective(TASKS[name]())
     found = hessian_directions(objective, 3, tolerance=1e-7, max_iterations=500, normalization="unit")

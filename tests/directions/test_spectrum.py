@@ -12,6 +12,7 @@ from landscaper_hpc.directions.spectrum import spectral_density, trace
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.objective import Objective
 from tests.directions.test_hessian import SPECTRA, symmetric
+from tests.kinds import kinds
 
 
 def operator(values: np.ndarray, seed: int = 0):
@@ -23,7 +24,7 @@ def operator(values: np.ndarray, seed: int = 0):
     return lambda v: a @ v, random, len(a)
 
 
-@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("name", kinds(SPECTRA, "low rank", "tiny", "hessian-like"))
 def test_trace_is_within_its_error(name: str) -> None:
     values = SPECTRA[name]
     found = [trace(*operator(values, seed), products=24) for seed in range(8)]
@@ -66,6 +67,7 @@ def test_density_of_a_known_spectrum() -> None:
     assert error.max() < 0.1 * exact.max()
 
 
+@pytest.mark.thorough
 def test_of_a_network() -> None:
     objective = Objective(TASKS["transformer"]())
     eigenvalues = np.linalg.eigvalsh(dense_hessian_of("transformer").numpy())

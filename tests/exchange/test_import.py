@@ -21,6 +21,7 @@ from landscaper_hpc.report.describe import SCHEMA_FILE
 from landscaper_hpc.report.results import read_results
 from landscaper_hpc.topology import merge_tree
 from tests.exchange.peers import wells_at
+from tests.kinds import thorough
 from tests.studies import command, contents, wells
 
 AXIS = np.linspace(-1.5, 1.5, 11)
@@ -52,7 +53,7 @@ def written(folder: Path, kind: str, values: np.ndarray, axes: list[np.ndarray])
 
 
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("kind", ["npz", "h5", "csv", "parquet"])
+@pytest.mark.parametrize("kind", ["npz", thorough("h5"), thorough("csv"), "parquet"])
 def test_losses_come_as_they_are_and_every_command_reads_them(tmp_path: Path, kind: str) -> None:
     axes = [AXIS, AXIS + 0.25] if kind == "npz" else [AXIS, np.linspace(-1, 2, 8)]
     values = wells_at(np.stack(np.meshgrid(*axes, indexing="ij")))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
@@ -66,6 +65,8 @@ def _bin(folder: Path, files: dict[str, list[str]], state: dict[str, torch.Tenso
 
 def _distributed(wrap: Callable[[dict[str, torch.Tensor]], dict[str, object]]) -> Callable[..., Path]:
     def write(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+        import torch.distributed.checkpoint as dcp  # takes a second
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dcp.save(wrap(state), checkpoint_id=folder / "dcp", no_dist=True)

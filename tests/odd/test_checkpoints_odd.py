@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from studies import wells
 from torch import Tensor, nn
@@ -56,6 +55,8 @@ def _save(content: object, path: Path) -> Path:
 
 
 def _distributed(content: dict[str, Any], folder: Path) -> Path:
+    import torch.distributed.checkpoint as dcp  # takes a second
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dcp.save(content, checkpoint_id=folder, no_dist=True)

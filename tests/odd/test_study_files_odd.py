@@ -56,12 +56,20 @@ def written(text: str) -> Change:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study in `study`, finished in `run`, with its minima confirmed in `sure`, and a sweep of it in `sweep`."""
+    """A study in `study`, finished in `run`."""
     folder = tmp_path_factory.mktemp("made")
     study = wells(folder / "study", count=7)
     (folder / "site.yaml").write_text("{executor: serial, shard_points: 21}")
+    done = command("run", study, "--site", folder / "site.yaml", "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def more_made(made: Path) -> Path:
+    """And with its minima confirmed in `sure`, and a sweep of it in `sweep`."""
+    folder, study = made, made / "study/study.yaml"
     for name, out, *more in (
-        ("run", "run"),
         ("run", "sure", "--set", "confirm.minima=1"),
         ("sweep", "sweep", "--set", "grid.range=1.5,1.2"),
     ):
@@ -99,12 +107,12 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.thorough
-def test_what_was_altered_is_refused_in_one_sentence(what: str, made: Path, tmp_path: Path) -> None:
+def test_what_was_altered_is_refused_in_one_sentence(what: str, more_made: Path, tmp_path: Path) -> None:
     file, change, words, said = REFUSED[what]
     name, folder = [*words.split(), "run"][:2]
-    shutil.copytree(made / folder, tmp_path / folder)
+    shutil.copytree(more_made / folder, tmp_path / folder)
     change(tmp_path / file)
-    of = (made / "study/study.yaml", "--out") if name == "sensitivity" else ()
+    of = (more_made / "study/study.yaml", "--out") if name == "sensitivity" else ()
     done = command(name, *of, tmp_path / folder)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.splitlines()

@@ -10,6 +10,7 @@ import pytest
 from landscaper_hpc import InputError, Site, Study
 from landscaper_hpc.study.schema import read_yaml, yaml_list
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
+from tests.kinds import kinds
 
 _BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
@@ -39,7 +40,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", TEXTS)
+@pytest.mark.parametrize("what", kinds(TEXTS, *TEXTS.keys() - {"many values", "many lines"}))  # which take seconds
 @pytest.mark.timeout(100)
 def test_a_file_of_odd_yaml_is_refused_in_one_sentence(what: str, tmp_path: Path) -> None:
     text, message = TEXTS[what]
@@ -50,6 +51,17 @@ def test_a_file_of_odd_yaml_is_refused_in_one_sentence(what: str, tmp_path: Path
     assert message in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [" + "1, " * 1000 + "1]", "a:\n" * 1000])
+def test_many_values_are_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landscaper_hpc.study.schema._MOST_VALUES", 1000)
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match="it holds more than 1,000 values, which no file of ours does"):
+        read_yaml(file)
+    file.write_text("a: [" + "1, " * 900 + "1]")
+    assert len(read_yaml(file)["a"]) == 901
 
 
 def test_what_is_no_file_of_ours_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
 from landscaper_hpc.topology.drawing import Drawing, bars, most_persistent
 from landscaper_hpc.topology.metrics import mean_climb
 from landscaper_hpc.topology.profile import landscape_profile
+from tests.kinds import kinds
 
 WELLS = np.array([4.0, 1.0, 3.0, 0.5, 5.0, 2.0, 4.5])  # minima 0.5, 1 (dies at 3) and 2 (dies at 5)
 
@@ -168,11 +169,10 @@ def test_curves_start_at_the_whole_tree_and_end_with_the_last_basin() -> None:
     assert x[-2] == pytest.approx(tree.lifetimes[np.isfinite(tree.lifetimes)].max() / (high - low))
 
 
-ODD = [(np.nan, np.nan), (3.0, 3.0), (0.0, 1e9)]
-MORE = [(0.0, 0.0), (-1.0, 1.0), (1e-9, 1e9)]
+LIMITS = [(3.0, 3.0), (np.nan, np.nan), (0.0, 1e9), (0.0, 0.0), (-1.0, 1.0), (1e-9, 1e9)]
 
 
-@pytest.mark.parametrize("limits", [*ODD, *(pytest.param(limits, marks=pytest.mark.thorough) for limits in MORE)])
+@pytest.mark.parametrize("limits", kinds(LIMITS, LIMITS[0]))
 def test_every_figure_takes_any_range(limits: tuple[float, float]) -> None:
     low = 0.0 if np.isnan(limits[0]) else limits[0]
     field = np.linspace(low, 0.0 if np.isnan(limits[1]) else limits[1], 25).reshape(5, 5)

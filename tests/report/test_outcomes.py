@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import scipy
 from painting import nothing_painted
-from scipy import stats
 from studies import command, wells
 
 pytestmark = pytest.mark.thorough  # a sweep of ten studies
@@ -47,7 +47,7 @@ def test_means_of_settings_go_with_what_they_go_with(swept: Path, tmp_path: Path
     runs = pd.read_csv(swept / "sweep.csv")
     means = runs.groupby(KEY)["mean_climb"].mean()
     (one,) = found["correlations"]
-    assert one["rho"] == pytest.approx(stats.spearmanr(means, [1 - t for t in TILTS]).statistic)
+    assert one["rho"] == pytest.approx(scipy.stats.spearmanr(means, [1 - t for t in TILTS]).statistic)
     assert (one["n"], one["against"], one["exact"]) == (5, "error", True)
     assert one["least_p"] == pytest.approx(2 / 120)
     assert one["p_of_all_tests"] == one["p"]

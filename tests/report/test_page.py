@@ -25,6 +25,7 @@ from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.work.distances import distances_of
 from landscaper_hpc.work.measure import measured
+from tests.kinds import kinds, thorough
 
 
 def make_study(
@@ -218,7 +219,7 @@ def test_same_study_same_bytes_and_nothing_left_aside(pair: Path) -> None:
 
 
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("shape", [(9,), (5, 5), (5, 3, 3), (3, 3, 3, 3)])
+@pytest.mark.parametrize("shape", [(9,), thorough((5, 5)), thorough((5, 3, 3)), (3, 3, 3, 3)])
 def test_any_dimension(tmp_path: Path, shape: tuple[int, ...]) -> None:
     make_study(tmp_path, {"only": rough(*shape)}, kind="random", normalization="unit")
     page = page_of(tmp_path)
@@ -235,9 +236,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     assert "4 of 49 losses are not finite (3 NaN, 1 +∞, 0 −∞)" in page.text
 
 
-@pytest.mark.parametrize(
-    "value", [np.nan, 0.0, *(pytest.param(value, marks=pytest.mark.thorough) for value in (np.inf, -np.inf, 2.5))]
-)
+@pytest.mark.parametrize("value", kinds([np.nan, 0.0, np.inf, -np.inf, 2.5], 0.0))
 def test_a_landscape_without_any_height(tmp_path: Path, value: float) -> None:
     page = page_of(make_study(tmp_path, {"flat": np.full((5, 5), value)}))
     expected = "Every grid point descends" if value == -np.inf else "The landscape of flat is flat: all of its losses"
@@ -246,6 +245,7 @@ def test_a_landscape_without_any_height(tmp_path: Path, value: float) -> None:
     assert "The loss rises from" not in page.text or not np.isfinite(value)
 
 
+@pytest.mark.usefixtures("words_only")
 def test_losses_that_differ_by_one_rounding_error_are_flat_and_by_more_are_not(tmp_path: Path) -> None:
     field = np.full((17, 17), 3.0)
     field[5, 6] = np.nextafter(3.0, 0)
@@ -345,7 +345,7 @@ def test_percentages_read_well() -> None:
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("magnitude", "the Hessian's eigenvectors of largest |λ|"),
+        thorough("magnitude", "the Hessian's eigenvectors of largest |λ|"),
         ("negative", "the Hessian's eigenvectors of lowest λ (the most negative curvature)"),
         ({"largest": 1, "negative": 2}, "eigenvectors of the Hessian: 1 of largest λ and 2 of lowest λ"),
         ({"largest": 0, "negative": 3}, "eigenvectors of the Hessian: 3 of lowest λ"),
@@ -404,7 +404,7 @@ def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("n", [5, pytest.param(12, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("n", [5, thorough(12)])
 def test_many_checkpoints_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """Beyond four each is a row; beyond ten each has small figures."""
     fields = {f"step_{i}": bowl(5, 5) if i % 3 else rough(5, 5) * (i + 1) for i in range(n)}
@@ -436,6 +436,7 @@ def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None
     assert len(re.findall(r'<figure data-of="\d+" data-kind="profile">', html)) == 50
 
 
+@pytest.mark.usefixtures("words_only")
 def test_sharpness_and_basins_are_told_of_a_study(tmp_path: Path) -> None:
     """Sharpness where coordinates are relative distances; widths and climbs of every grid that has labels."""
     field = bowl(9, 9)

@@ -12,6 +12,8 @@ from landscaper_hpc.report import sweep_page
 from landscaper_hpc.report.figures import new_figure
 from landscaper_hpc.report.quantities import shown
 
+pytestmark = pytest.mark.usefixtures("words_only")
+
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     numbers = {row.column: 1.0 for row in shown("figure")}

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked_python
 
 from tests.executors.contract import CLI, ExecutorContract, Way
 from tests.slurm.cluster import ROOT, SlurmCluster
 
-SITE = "slurm={partition: main, nodes: 2, memory: 1500M, walltime: '0:20:00', warning_s: 60}"
+SITE = "slurm={{partition: main, nodes: 2, memory: 1500M, walltime: '0:20:00', warning_s: 60, python: {}}}"
 
 
 class OnCluster(Way):
@@ -22,11 +23,12 @@ class OnCluster(Way):
     others = True
 
     def __init__(self, cluster: SlurmCluster) -> None:
-        super().__init__("slurm", options=("--set-site", SITE))
+        super().__init__("slurm", options=("--set-site", SITE.format(forked_python())))
         self._cluster = cluster
+        self._cli = (forked_python(), *CLI[1:])
 
     def process(self, words: list[str]) -> subprocess.Popen[str]:
-        return self._cluster.start_client(*CLI, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        return self._cluster.start_client(*self._cli, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         process.kill()
@@ -38,7 +40,7 @@ class OnCluster(Way):
         process.send_signal(signal.SIGINT)
 
     def state(self, folder: Path) -> dict[str, Any]:
-        return dict(json.loads(self._cluster.run(*CLI, "status", str(folder), "--json", cwd=ROOT).stdout))
+        return dict(json.loads(self._cluster.run(*self._cli, "status", str(folder), "--json", cwd=ROOT).stdout))
 
 
 class TestSlurm(ExecutorContract):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import forked_python
 from studies import Gate, contents
 
 from tests.slurm.cluster import ASKING, ROOT, SlurmCluster, wait_until
@@ -15,10 +16,17 @@ SCRIPT = ROOT / "slurm/landscape.sbatch"
 
 
 def submit(
-    cluster: SlurmCluster, file: Path, folder: Path, *options: str, script: Path = SCRIPT, more: tuple[str, ...] = ()
+    cluster: SlurmCluster,
+    file: Path,
+    folder: Path,
+    *options: str,
+    script: Path = SCRIPT,
+    more: tuple[str, ...] = (),
+    python: str | None = None,
 ) -> int:
-    """Submit the script as a user would, with the environment of landscaper-hpc active."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    """Submit the script as a user would, with the environment of landscaper-hpc active, or what stands for it."""
+    python = python or forked_python()
+    environment = {**os.environ, "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
     arguments = [str(file), "--out", str(folder / "run"), "--site", str(file.parent / "site.yaml"), *more]
     done = cluster.run(
         *("sbatch", "--parsable", "--mem-per-cpu=900", f"--output={folder}/job.out", *options, str(script), *arguments),
@@ -47,7 +55,7 @@ def test_two_nodes_give_the_bytes_of_one_process(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1")
+    job = submit(cluster, file, tmp_path, "--nodes=2", "--ntasks-per-node=1", python=sys.executable)
     cluster.wait_for_state(job, "COMPLETED", seconds=300)
     assert contents(tmp_path / "run") == expected, log(tmp_path)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import forked_python
 
 from tests.slurm.cluster import ROOT, SlurmCluster
 
@@ -23,7 +24,7 @@ _OF_THE_RUN = ("seconds", "peak_rss_mb", "planned_mb", "blocks", "block_shape", 
 
 def topology(cluster: SlurmCluster, field: Path, *srun: str) -> tuple[dict[str, Any], list[Any]]:
     """What `landscaper-hpc topology --json` finds, and what its ranks tell of themselves."""
-    command = (sys.executable, "-m", "landscaper_hpc.cli", "topology", str(field), "--json", "--threads=1")
+    command = (forked_python(), "-m", "landscaper_hpc.cli", "topology", str(field), "--json", "--threads=1")
     environment = {"PYTHONPATH": str(ROOT)}
     if srun:
         out = cluster.srun(*srun, *command, seconds=200, env=environment)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import forked_python
 from studies import Gate, contents
 
 from landscaper_hpc.executors.jobs import Job
@@ -24,14 +25,15 @@ slurm:
   walltime: 0:30:00
   warning_s: 60
   limits: {max_array: 2}
+  python: PYTHON
 """
 SHARDS = 28
-PROGRAM = [sys.executable, "-m", "landscaper_hpc.cli", "run"]
+PROGRAM = [sys.executable, "-m", "landscaper_hpc.cli", "run"]  # the jobs' Python is forked, but where that is the test
 
 
 @pytest.fixture
 def arguments(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> list[str]:
-    (tmp_path / "site.yaml").write_text(SITE)
+    (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", forked_python()))
     return [str(undisturbed[0]), "--site", str(tmp_path / "site.yaml"), "--out", str(tmp_path / "run")]
 
 
@@ -59,6 +61,7 @@ def shards(folder: Path) -> int:
 def test_killed_cancelled_out_of_time_and_run_again(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
     client = cluster.start_client(*PROGRAM, *arguments, stderr=subprocess.DEVNULL)
     try:
         wait_until(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from forked import forked_python
 from studies import command, contents, wells
 
 from tests.slurm.cluster import ROOT, SlurmCluster
 
 SITE = """
 shard_points: 10
-slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 2000M, walltime: 0:20:00, warning_s: 60}
+slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 2000M, walltime: 0:20:00, warning_s: 60, python: PYTHON}
 """
 
 
@@ -21,7 +21,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[st
     """The command of a sweep of four studies whose minima are confirmed, and what a serial one leaves."""
     folder = tmp_path_factory.mktemp("serial")
     file = wells(folder / "study")
-    (folder / "site.yaml").write_text(SITE)
+    (folder / "site.yaml").write_text(SITE.replace("PYTHON", forked_python()))
     arguments = ["sweep", str(file), "--set", "grid.count=5,7", "--set", "connectivity=axis,full"]
     arguments += ["--set", "confirm=true"]
     arguments += ["--site", str(folder / "site.yaml")]
@@ -40,7 +40,7 @@ def test_the_bytes_are_those_of_a_serial_sweep(
     cluster: SlurmCluster, serial: tuple[list[str], dict[str, str]], tmp_path: Path, executor: str
 ) -> None:
     arguments, expected = serial
-    program = [sys.executable, "-m", "landscaper_hpc.cli", *arguments, "--executor", executor]
+    program = [forked_python(), "-m", "landscaper_hpc.cli", *arguments, "--executor", executor]
     environment = {"PYTHONPATH": str(ROOT)}
     done = cluster.run(*program, "--out", str(tmp_path / "sweep"), env=environment, check=False, seconds=800)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology import MergeTree, merge_tree
+from tests.kinds import kinds
 from tests.oracles import OracleTree, grid_neighbours, oracle_tree
 from tests.topology.fields import connectivities, directions, fields
 
@@ -140,7 +141,7 @@ def adversaries() -> dict[str, NDArray[np.float64]]:
 
 
 @pytest.mark.parametrize("name", adversaries())
-@pytest.mark.parametrize("connectivity", ["axis", "freudenthal", "full"])
+@pytest.mark.parametrize("connectivity", kinds(["axis", "freudenthal", "full"], "freudenthal"))
 def test_adversaries(name: str, connectivity: Any, many_parts: int) -> None:
     values = adversaries()[name]
     tree = merge_tree(values, connectivity, labels=True, threads=many_parts)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.error_bars import LEVEL, critical_points, holm, intervals, paired_errors
 from landscaper_hpc.topology.metrics import mean_climb, smad
+from tests.kinds import thorough
 
 RNG = np.random.default_rng
 
@@ -19,7 +20,7 @@ def test_of_equal_groups_the_error_is_that_of_a_mean() -> None:
     found = paired_errors(lower, upper, np.full(20, 3.0))
     assert found.difference == pytest.approx((upper - lower).mean(axis=1))
     assert found.standard_error == pytest.approx((upper - lower).std(axis=1, ddof=1) / 20**0.5)
-    alone = stats.ttest_rel(upper, lower, axis=1, alternative="greater").pvalue
+    alone = scipy.stats.ttest_rel(upper, lower, axis=1, alternative="greater").pvalue
     assert found.p_value == pytest.approx(holm(alone))
 
 
@@ -61,7 +62,7 @@ def test_few_unequal_groups_are_judged_as_many_equal_ones() -> None:
     sizes = np.array([8.0, 8, 8, 1])
     upper = RNG(0).normal(size=(20_000, 4)) / sizes**0.5
     found = paired_errors(np.zeros_like(upper), upper, sizes)
-    p = stats.t.sf(found.difference / found.standard_error, 3)
+    p = scipy.stats.t.sf(found.difference / found.standard_error, 3)
     assert np.mean(p < LEVEL) == pytest.approx(LEVEL, abs=0.0046)  # three standard deviations
 
 
@@ -72,7 +73,7 @@ def fields(rng: np.random.Generator, groups: int) -> NDArray[np.float64]:
     return (3 * x**2 - depth * np.exp(-(((x - 0.4) / 0.1) ** 2)) - np.exp(-(((x + 0.5) / 0.1) ** 2))).T
 
 
-@pytest.mark.parametrize("count", [4, 24])
+@pytest.mark.parametrize("count", [4, thorough(24)])
 def test_intervals_hold_what_other_data_give(count: int) -> None:
     """Of 200 samples, 95 % intervals hold the mean climb of the whole population in 91 % to 99 %, of few groups too."""
     population = merge_tree(fields(RNG(99), 20_000).mean(axis=1))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import torch
-from scipy import stats
 
 from landscaper_hpc.objective.loading import load_task
 from landscaper_hpc.store.landscape import open_landscape
@@ -71,7 +71,7 @@ def test_minima_that_stand_are_those_of_a_paired_test(tmp_path: Path) -> None:
     dies = tree.death >= 0
     at = [np.stack(np.unravel_index(ids, tree.shape), axis=1) for ids in (tree.minima[dies], tree.death[dies])]
     low, high = (losses_of_examples(tmp_path / "task.py", coordinates[index]) for index in at)
-    p = stats.ttest_rel(high, low, axis=1, alternative="greater").pvalue
+    p = scipy.stats.ttest_rel(high, low, axis=1, alternative="greater").pvalue
     order = np.argsort(p)
     rejected = np.cumprod(p[order] * np.arange(len(p), 0, -1) < 0.05).sum()
     assert 1 < told["stand"] == 1 + rejected < told["pairs"] == tree.n_minima

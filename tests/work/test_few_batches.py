@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import torch
-from scipy import stats
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.loading import load_objective, load_task
@@ -69,7 +69,7 @@ def losses_of_batches(folder: Path, alphas: np.ndarray) -> tuple[list[np.ndarray
 
 def standing(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which pairs stand, by a paired test of examples with Holm's correction."""
-    p = stats.ttest_rel(high, low, axis=1, alternative="greater").pvalue
+    p = scipy.stats.ttest_rel(high, low, axis=1, alternative="greater").pvalue
     order = np.argsort(p)
     found = np.zeros(len(p), bool)
     found[order] = np.logical_and.accumulate(p[order] * np.arange(len(p), 0, -1) < 0.05)

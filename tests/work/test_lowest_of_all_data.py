@@ -34,6 +34,7 @@ def told(study: Path) -> dict:
     return run(study, study.parent / "run")
 
 
+@pytest.mark.thorough
 def test_its_minima_and_pairs_are_those_of_all_data(study: Path, told: dict, tmp_path: Path) -> None:
     whole = study.parent / "whole.yaml"
     whole.write_text(study.read_text().replace("data: {batches: 4, then: all}\n", ""))

@@ -183,6 +183,7 @@ def test_stopped_in_the_midst_it_goes_on_without_what_was_evaluated(
     assert total < sum(map(len, asked)) < total + before
 
 
+@pytest.mark.thorough
 def test_what_is_known_of_a_search_that_was_stopped_is_exact(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from landscaper_hpc.status import lines, status
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology.tree import MergeTree
 from landscaper_hpc.work import answering
+from tests.kinds import thorough
 from tests.report.test_page import Page
 from tests.studies import command, contents, process, refusal, wells
 
@@ -105,7 +106,7 @@ def test_processes_give_the_same_bytes(study: Path, whole: Path, tmp_path: Path)
     assert contents(tmp_path / "run") == contents(whole)
 
 
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("torn", [thorough(False), True])
 def test_stopped_it_tells_how_far_it_is_and_goes_on_from_its_batches(
     torn: bool, study: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_killed_among_its_gradients_it_goes_on_to_the_same_bytes(tmp_path: Path)
     assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.thorough
 def test_what_is_damaged_is_made_again_and_another_question_takes_its_place(
     study: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +215,7 @@ def test_what_is_damaged_is_made_again_and_another_question_takes_its_place(
     assert "holds losses of the whole grid already; leave sampling out" in done.stderr
 
 
+@pytest.mark.thorough
 def test_sixteen_directions_without_minima(tmp_path: Path) -> None:
     study = wells(tmp_path, n=16, count=5)
     run(study, tmp_path / "run", "--set", "sampling={kind: latin, points: 100, minima: 0}")
@@ -259,8 +262,14 @@ def test_a_sweep_of_scattered_points_is_refused(study: Path, tmp_path: Path) -> 
     assert "sampling: a sweep compares whole landscapes" in done.stderr
 
 
-def test_a_loss_that_is_no_number_but_around_the_checkpoint_has_what_can_be_had(tmp_path: Path) -> None:
+@pytest.mark.thorough
+def test_a_loss_that_is_no_number_but_around_the_checkpoint_has_what_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The starts that meet nothing are unresolved, and passes between them are the minima of their tree."""
+    monkeypatch.setattr(
+        "landscaper_hpc.confirm.network.BATCHED", 5
+    )  # random descents; none of them meets another's end
     study = wells(tmp_path)
     task = tmp_path / "task.py"
     old = "(weights * (x.square() - 1).square()).sum() + tilt * x.sum() + 0 * data.sum()"

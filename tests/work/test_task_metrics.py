@@ -182,16 +182,12 @@ def test_a_page_of_other_values_of_a_metric_is_not_current(finished: Path, tmp_p
     assert not is_current(folder)
 
 
-def test_exports_and_merge_trees_on_request(finished: Path, tmp_path: Path) -> None:
+def test_tables_and_merge_trees_on_request(finished: Path) -> None:
     store = open_landscape(finished)
     points, minima = points_table(store), minima_table(store)
     assert points["above"].to_numpy().tobytes() == store.metric("above").tobytes()
     for basin, row in minima.iterrows():
         assert row["mean_product"] == pytest.approx(points["product"][points["basin"] == basin].mean())
-    names = {file.name for file in export(finished, ["figures"], folder=tmp_path)}
-    for figure in ("merge_tree", "merge_tree_negated", "slice_0-1", "line_1"):
-        assert f"origin.metric_product.{figure}.svg" in names
-    assert "−product" in (tmp_path / "origin.metric_product.merge_tree_negated.svg").read_text()
     told = command("topology", finished, "--metric", "product", "--direction", "superlevel", "--json")
     assert told.returncode == 0, told.stderr
     tree = merge_tree(store.metric("product"), store.connectivity, direction="superlevel")
@@ -199,6 +195,14 @@ def test_exports_and_merge_trees_on_request(finished: Path, tmp_path: Path) -> N
     refused = command("topology", finished, "--metric", "recall")
     assert refused.returncode == 2
     assert "there is no metric 'recall'; there are above, product" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.thorough
+def test_figures_of_metrics_are_exported(finished: Path, tmp_path: Path) -> None:
+    names = {file.name for file in export(finished, ["figures"], folder=tmp_path)}
+    for figure in ("merge_tree", "merge_tree_negated", "slice_0-1", "line_1"):
+        assert f"origin.metric_product.{figure}.svg" in names
+    assert "−product" in (tmp_path / "origin.metric_product.merge_tree_negated.svg").read_text()
 
 
 @pytest.mark.peers

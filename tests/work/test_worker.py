@@ -30,6 +30,7 @@ from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.stages import topology, verified
 from landscaper_hpc.work.worker import Stop, work
+from tests.kinds import thorough
 
 SITE = Site(executor="serial", shard_points=5)
 
@@ -146,7 +147,7 @@ def test_no_lease_is_taken_for_what_others_have_done_since(
     assert item.open().n_shards() > 2
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.05])
+@pytest.mark.parametrize("seconds", [thorough(0.0), 0.05])
 def test_a_worker_whose_time_is_up_keeps_what_is_done(prepared: tuple[Plan, dict[str, str]], seconds: float) -> None:
     plan, expected = prepared
     rounds = 0
@@ -272,7 +273,7 @@ class Two(SerialComm):
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("comm", [SerialComm(), Two()])
+@pytest.mark.parametrize("comm", [thorough(SerialComm()), Two()])
 @pytest.mark.parametrize(
     ("restarts", "number", "found", "error"),
     [
@@ -318,9 +319,9 @@ def test_a_job_that_gets_on_with_its_answers_is_started_again(
 @pytest.mark.parametrize(
     ("restarts", "signals", "error"),
     [
-        (0, [signal.SIGUSR2], Stopped),
+        thorough(0, [signal.SIGUSR2], Stopped),
         (3, [signal.SIGUSR2], InputError),  # all shards were there, and once more there was no time for the tree
-        (3, [signal.SIGTERM], Stopped),
+        thorough(3, [signal.SIGTERM], Stopped),
     ],
 )
 def test_a_job_whose_time_is_up_in_the_merge_tree_ends_there(
@@ -398,7 +399,7 @@ def nothing_but_nan(objective: object, directions: object, points: np.ndarray, *
     return np.full(len(points), np.nan)
 
 
-@pytest.mark.parametrize("broken", [ecc_error, nothing_but_nan])
+@pytest.mark.parametrize("broken", [ecc_error, thorough(nothing_but_nan)])
 def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object]
 ) -> None:
