@@ -104,7 +104,7 @@ class LocalMapper:
                     _, item = running.pop(future)
                     future.result()
                     yield item
-        except BrokenProcessPool:
+        except (BrokenProcessPool, EOFError, ConnectionError):  # the last two: it died where processes are forked from
             self._kill()
             self.close()
             raise WorkerLost(f"a worker process died with {len(running) + 1} tasks under way") from None
