@@ -17,6 +17,7 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
 from landscaper_hpc.objective.dependence import prove_dependence
+from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.loading import load_objective
 from landscaper_hpc.objective.objective import Objective, Task
 
@@ -63,18 +64,33 @@ def shard(model: nn.Module, ranks: int, narrow: bool = False, early: bool = Fals
         model(torch.randn(3, 4))
 
 
+def together(objective: Objective, flat: Tensor) -> Tensor:
+    """Flat vectors (size,) or (n, size) of all ranks as those of the whole model."""
+    layout, parts = objective.layout, objective.layout.parts
+    if parts is None:
+        return flat
+    rows = [
+        {name: parts.whole(name, p) for name, p in layout.unflatten(row).items()} for row in flat.view(-1, layout.size)
+    ]
+    flattened = torch.stack([Layout.of(row).flatten(row) for row in rows])
+    return flattened.view(*flat.shape[:-1], -1)
+
+
 def found(objective: Objective, mode: str | None) -> dict[str, Any]:
     """What every kind of computation gives; the same for a sharded model and a whole one."""
     hessian = Hessian(objective, mode)
     directions = random_directions(objective, 2, seed=1)
     result = {
-        "product": hessian @ hessian.random(1),
+        "product": together(objective, hessian @ hessian.random(1)),
         "loss": torch.tensor(objective.prove_deterministic()),
-        "gradient": hessian.layout.flatten({k: v[0] for k, v in gradient_direction(objective).vectors.items()}),
+        "gradient": together(objective, hessian.layout.flatten(gradient_direction(objective).vectors)[0]),
     }
     if len(objective.batches) == 1:  # once is enough: it takes most of the time
         eigen = hessian_directions(objective, 2, tolerance=1e-6, normalization="unit")
-        result |= {"values": torch.from_numpy(eigen.eigenvalues), "vectors": hessian.layout.flatten(eigen.vectors)}
+        result |= {
+            "values": torch.from_numpy(eigen.eigenvalues),
+            "vectors": together(objective, hessian.layout.flatten(eigen.vectors)),
+        }
     # last: what is left in the model is then another point, if it was not put back
     return result | {"losses": torch.from_numpy(losses(objective, directions, POINTS, batch=3))}
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -199,7 +198,7 @@ class _Ends:
             raise InputError(
                 f"the other checkpoint lacks {list_some(missing)} in the shape of this one; give one of the same model"
             )
-        self.objective, self.layout = objective, Layout.of(objective.parameters)
+        self.objective, self.layout = objective, objective.layout
         self.start = self.layout.flatten(objective.parameters)
         self.end = self.layout.flatten({name: other[name].to(p) for name, p in objective.parameters.items()})
         self._buffers = {

@@ -24,7 +24,7 @@ from torch.func import grad, jvp
 from landscaper_hpc.directions.decompose import BATCH_STATISTICS, Decomposed, Operations
 from landscaper_hpc.directions.gradient import batch_gradient, in_place
 from landscaper_hpc.objective.device import Peak
-from landscaper_hpc.objective.flat_layout import Layout, is_small, real, spans
+from landscaper_hpc.objective.flat_layout import is_small, real, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 from landscaper_hpc.recording.slabs import Pieces, divide, divide_into, mean_of
@@ -43,7 +43,7 @@ class Derivatives:
 
     def __init__(self, objective: Objective, group: dist.ProcessGroup | None) -> None:
         self.objective = objective
-        self.layout = Layout.of(objective.parameters)
+        self.layout = objective.layout
         self.plain_attention = False
         self.decomposed: bool | None = None  # normalisations too, or nothing at all
         self.group = group
@@ -184,11 +184,11 @@ class Derivatives:
         """Central differences of gradients. The step balances truncation, h², against rounding, eps / h, where eps is
         that of the arithmetic: of bf16 it is much larger than that of the parameters."""
         theta = self.layout.whole(self.objective.parameters)
-        length = float(vector.norm())
+        length = float(self.layout.norm(vector))
         if length == 0:
             return torch.zeros_like(vector)
         rounding = epsilon(self.objective.precision, self.objective.device)
-        step = widen * rounding ** (1 / 3) * max(1.0, float(theta.norm())) / length
+        step = widen * rounding ** (1 / 3) * max(1.0, float(self.layout.norm(theta))) / length
 
         total = torch.zeros(self.layout.size + 1, dtype=torch.float64, device=theta.device)
         for sign in (1, -1):

@@ -22,7 +22,7 @@ from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
 from landscaper_hpc.directions.orthonormal import orthonormalize
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
-from landscaper_hpc.objective.flat_layout import Layout, spans, working_type
+from landscaper_hpc.objective.flat_layout import Layout, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -131,13 +131,14 @@ def hessian_directions(
             order=select,
             start=lambda: hessian.start(seed),
             basis=basis,
+            layout=hessian.layout,
             resume=resume,
             progress=progress,
         )
     return make_directions(
         objective,
         "hessian",
-        fix_signs(found.vectors),
+        fix_signs(found.vectors, hessian.layout),
         normalization,
         eigenvalues=found.values,
         residuals=found.residuals,
@@ -168,12 +169,12 @@ def random_directions(objective: Objective, n: int, *, seed: int = 0, normalizat
     InputError
         For more directions than there are moving parameters.
     """
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     if n > layout.dimension:
         raise InputError(f"directions.n is {n} but only {layout.dimension} parameters move; ask for fewer directions")
     # Gaussian, then orthonormalised in float64 on the CPU: the same on every device
-    flat = layout.gaussian(n, seed, working_type(objective.dtype, layout.size, n))
-    orthonormalize(flat)
+    flat = layout.gaussian(n, seed, layout.working_type(objective.dtype, n))
+    orthonormalize(flat, layout)
     return make_directions(objective, "random", flat, normalization)
 
 
@@ -186,7 +187,7 @@ def directions_from_file(
     """
     path = Path(path)
     tensors = read_checkpoint(path)
-    wanted = {name: tuple(p.shape) for name, p in objective.parameters.items()}
+    wanted = objective.layout.whole_shapes
     problems = [
         f"{what}: {list_some(names)}"
         for what, names in (
@@ -209,12 +210,16 @@ def directions_from_file(
     if len(counts) > 1 or min(counts) < (n or 1):
         raise InputError(f"directions file {path} holds {sorted(counts)} directions per tensor; {n or 1} are asked for")
     n = n or min(counts)
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     dtype = objective.dtype
     flat = torch.zeros(n, layout.size, dtype=dtype, device=objective.device)
     for name, view in layout.unflatten(flat).items():
-        view.copy_(tensors.pop(name)[:n])
-    bad = [i for i in range(n) if not torch.isfinite(flat[i]).all() or not flat[i].any()]
+        given = tensors.pop(name)[:n]
+        for row, whole in zip(view, given, strict=True):
+            row.copy_(whole if layout.parts is None else layout.parts.part(name, whole))
+    unfit = torch.stack([(~torch.isfinite(flat)).sum(dim=1).double(), flat.any(dim=1).double()])
+    unfit = layout.total(unfit)
+    bad = [i for i in range(n) if unfit[0, i] or not unfit[1, i]]
     if bad:
         raise InputError(f"directions file {path}: direction {bad[0]} is zero or not finite")
     return make_directions(objective, "file", flat, normalization)
@@ -232,15 +237,16 @@ def make_directions(
 ) -> Directions:
     """Directions from flat vectors (n, size), normalised and in the objective's dtype and on its device; what is given
     may be changed."""
-    layout = Layout.of(objective.parameters)
-    flat = flat.to(objective.device, working_type(objective.dtype, layout.size, len(flat)))
+    layout = objective.layout
+    flat = flat.to(objective.device, layout.working_type(objective.dtype, len(flat)))
     flat = normalized(flat, layout, objective.parameters, normalization).to(objective.dtype)
-    if not bool(torch.stack([flat[:, span].any(dim=1) for span in spans(*flat.shape[::-1])]).any(dim=0).all()):
+    moves = torch.stack([flat[:, span].any(dim=1) for span in spans(*flat.shape[::-1])]).any(dim=0)
+    if not bool(layout.total(moves.double()).all()):
         raise InputError(
             f"directions.normalization is {normalization!r}, which leaves a direction of length zero; choose another"
         )
     products = [wide @ wide.T for wide in (flat[:, span].double() for span in spans(*flat.shape[::-1]))]
-    gram: NDArray[np.float64] = sum(products[1:], products[0]).cpu().numpy()
+    gram: NDArray[np.float64] = layout.total(sum(products[1:], products[0])).cpu().numpy()
     return Directions(layout.unflatten(flat), kind, normalization, gram, eigenvalues, residuals, iterations)
 
 
@@ -251,13 +257,16 @@ def normalized(flat: Tensor, layout: Layout, parameters: Mapping[str, Tensor], n
     return scaled
 
 
-def fix_signs(vectors: Tensor) -> Tensor:
+def fix_signs(vectors: Tensor, layout: Layout | None = None) -> Tensor:
     """Eigenvectors have no sign of their own: make the entry of largest magnitude positive (the first of equals)."""
     largest = torch.zeros_like(vectors[:, :1])
     for span in spans(*vectors.shape[::-1]):
         part = vectors[:, span]
         here = part.gather(1, part.abs().argmax(dim=1, keepdim=True))
         largest = torch.where(here.abs() > largest.abs(), here, largest)
+    if layout is not None and layout.parts is not None:
+        for here in layout.parts.gathered(largest):
+            largest = torch.where(here.abs() > largest.abs(), here, largest)
     return vectors.mul_(torch.sign(largest))
 
 
@@ -282,6 +291,6 @@ def gradient_direction(objective: Objective, *, normalization: str = "model") ->
     """
     with one_thread(objective.device):
         flat = gradient(objective)
-    if not flat.any():
+    if not objective.layout.norm(flat):
         raise InputError("the gradient at the checkpoint is zero; choose other directions")
     return make_directions(objective, "gradient", flat[None], normalization)

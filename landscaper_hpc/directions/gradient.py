@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from landscaper_hpc.directions.proof import Estimate, along
 from landscaper_hpc.errors import InputError, user_traceback
-from landscaper_hpc.objective.flat_layout import Layout, real
+from landscaper_hpc.objective.flat_layout import real
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 
@@ -30,7 +30,7 @@ def gradient(
 ) -> Tensor:
     """The gradient of the loss at theta*, or at the parameters `at` with these `buffers`, as a flat vector in the
     objective's dtype."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     total, examples = torch.zeros(layout.size, dtype=torch.float64, device=objective.device), 0
     for batch, count in zip(objective.batches, objective.examples, strict=True):
         parts, weight = batch_gradient(objective, at or objective.parameters, batch, count, buffers=buffers)
@@ -117,10 +117,10 @@ def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
 
 def refuse_wrong_gradient(objective: Objective) -> None:
     """InputError where the gradient at theta* is not that of the losses."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     theta = layout.whole(objective.parameters)
     line = layout.gaussian(1, seed=0, dtype=theta.dtype)[0].to(theta.device)
-    line = line / torch.linalg.vector_norm(line) * (float(torch.linalg.vector_norm(theta)) or 1.0)
+    line = line / layout.norm(line) * (float(layout.norm(theta)) or 1.0)
     tolerance = TOLERANCE.get(objective.precision, 0.3)
     slope, _ = along(
         lambda t: float(objective.loss(layout.unflatten(torch.add(theta, line, alpha=t))).detach()),
@@ -128,7 +128,7 @@ def refuse_wrong_gradient(objective: Objective) -> None:
         tolerance,
     )
     try:
-        claimed = float(gradient(objective).double() @ line.double())
+        claimed = float(layout.dot(gradient(objective).double(), line.double()))
     except InputError:
         raise
     except RuntimeError as error:  # of the user's own backward pass

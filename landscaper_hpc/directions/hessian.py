@@ -136,11 +136,11 @@ class Hessian:
                 for name, place in self.layout.slices().items():
                     total[place] += weight * count * real(found.pop(name)).reshape(-1)
         self.derivatives.add_up(total)
-        length = torch.linalg.vector_norm(total)
+        length = self.layout.norm(total)
         if not torch.isfinite(length) or not length:
             return random
-        mixed = total.div_(length).add_(random / torch.linalg.vector_norm(random))
-        return mixed.to(random.dtype) if mixed.any() else random  # of one parameter, they may be opposite
+        mixed = total.div_(length).add_(random / self.layout.norm(random))
+        return mixed.to(random.dtype) if self.layout.norm(mixed) else random  # of one parameter, they may be opposite
 
     @property
     def described(self) -> str:
@@ -179,16 +179,15 @@ class Hessian:
                     reasons[f"{mode}: {reason or 'it fails on another rank'}"] = None
                     continue
                 if steepness is None:
-                    steepness = float(self.derivatives.gradient_at(line) @ line.double())
+                    steepness = float(self.layout.dot(self.derivatives.gradient_at(line), line.double()))
                     problem = two_functions(slope, steepness, tolerance)
                 if problem:
                     break
-                claimed = float(self.derivatives.product(line, mode).double() @ line.double())
+                claimed = float(self.layout.dot(self.derivatives.product(line, mode).double(), line.double()))
                 if curvature.contradicts(claimed, tolerance):
                     there = along(loss, rounding, tolerance, _AWAY)[0]
-                    problem = two_functions(
-                        there, float(self.derivatives.gradient_at(line, _AWAY) @ line.double()), tolerance
-                    )
+                    away = self.layout.dot(self.derivatives.gradient_at(line, _AWAY), line.double())
+                    problem = two_functions(there, float(away), tolerance)
                     if problem:
                         break
                     if self._nothing_known(off, mode) and not KINKS & self.derivatives.operations:
@@ -219,7 +218,7 @@ class Hessian:
     def _line(self, probe: Tensor) -> Tensor:
         """The probe as long as theta*, so that a step along it is a relative displacement."""
         theta = self.layout.whole(self.objective.parameters)
-        line: Tensor = probe / torch.linalg.vector_norm(probe) * (float(torch.linalg.vector_norm(theta)) or 1.0)
+        line: Tensor = probe / self.layout.norm(probe) * (float(self.layout.norm(theta)) or 1.0)
         return line
 
     def _off_gradients(self, mode: str, probe: Tensor, tolerance: float) -> float | None:
@@ -270,4 +269,5 @@ class Hessian:
     def _difference_error(self, probe: Tensor) -> float:
         """Relative error of the finite differences: against twice the step, whose error is four times as large."""
         fine, coarse = (self.derivatives.product(probe, "finite differences", widen=widen) for widen in (1.0, 2.0))
-        return norm_of(coarse - fine) / (3 * norm_of(fine) or math.nan)
+        error = norm_of(coarse - fine, self.layout)
+        return error / (3 * norm_of(fine, self.layout) or math.nan)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
-from landscaper_hpc.objective.flat_layout import is_small, spans
+from landscaper_hpc.objective.flat_layout import Layout, is_small, spans
 from landscaper_hpc.progress import Progress, silent
 
 Product = Callable[[Tensor], Tensor]
@@ -83,6 +83,7 @@ def eigenpairs(
     order: Order = by_magnitude,
     start: Callable[[], Tensor] | None = None,
     basis: int | None = None,
+    layout: Layout | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
 ) -> Eigenpairs:
@@ -90,9 +91,11 @@ def eigenpairs(
 
     `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start, and
     `start()` the first vector where that is not random(0). Stops when every
-    wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept.
-    What is done is saved in the file `resume` every minute, and taken up from there: the result is the same, bit for
-    bit. InputError where `max_products` is not enough, or the operator gives numbers that are not finite, or is zero.
+    wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept. Of
+    a `layout` in parts the vectors are this rank's.
+    What is done is saved in the file `resume` every minute (each rank has its own), and taken up from there: the result
+    is the same, bit for bit. InputError where `max_products` is not enough, or the operator gives numbers that are not
+    finite, or is zero.
     """
     if n > dimension:
         raise InputError(
@@ -100,7 +103,14 @@ def eigenpairs(
         )
     m = min(dimension, basis or basis_size(n, dimension))
     # a run that goes on is known by random(0): a start that was computed may differ in its last bits
-    state = _State.begin(random(0), m, start) if resume is None else _State.load(resume, random(0), m, start)
+    layout = layout or Layout({}, frozenset())
+    if resume is not None and layout.parts is not None:
+        resume = resume.with_name(f"{resume.name}.rank{layout.parts.rank}")
+    state = (
+        _State.begin(random(0), m, start, layout)
+        if resume is None
+        else _State.load(resume, random(0), m, start, layout)
+    )
     saved, pause = time.monotonic(), SECONDS_BETWEEN_SAVES
     while True:
         state.extend(product)
@@ -116,7 +126,8 @@ def eigenpairs(
                 "raise directions.max_iterations or directions.tolerance"
             )
         state.advance(order, n, random)
-        if resume is not None and time.monotonic() - saved > pause:
+        # all ranks or none: what they have saved belongs together
+        if resume is not None and layout.total(torch.tensor(float(time.monotonic() - saved > pause))):
             began = time.monotonic()
             state.save(resume)
             saved = time.monotonic()
@@ -127,28 +138,47 @@ class _State:
     """What goes on from one product to the next: orthonormal rows `q`, of which the first j are expanded and the next
     one waits; their projection `t`; then `w`, what the last product added, and its length `beta`."""
 
-    def __init__(self, q: Tensor, t: NDArray[np.float64], j: int, products: int, breakdowns: int, start: str) -> None:
+    def __init__(
+        self,
+        q: Tensor,
+        t: NDArray[np.float64],
+        j: int,
+        products: int,
+        breakdowns: int,
+        start: str,
+        layout: Layout,
+    ) -> None:
         self.q, self.t, self.j, self.products, self.breakdowns, self.start = q, t, j, products, breakdowns, start
+        self.layout = layout
         self.eps = float(torch.finfo(q.dtype).eps)
 
     @classmethod
-    def begin(cls, first: Tensor, m: int, vector: Callable[[], Tensor] | None = None) -> _State:
+    def begin(cls, first: Tensor, m: int, vector: Callable[[], Tensor] | None, layout: Layout) -> _State:
         start = hashlib.sha256(memoryview(first.cpu().numpy()))  # type: ignore[arg-type]
         start.update(str(m).encode())
         given = first if vector is None else vector()  # which takes memory of its own, before there are others
         q = first.new_zeros(m + 1, len(first))
-        torch.div(given, torch.linalg.vector_norm(given), out=q[0])
-        return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest())
+        torch.div(given, layout.norm(given), out=q[0])
+        return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest(), layout)
 
     @classmethod
-    def load(cls, path: Path, first: Tensor, m: int, vector: Callable[[], Tensor] | None = None) -> _State:
-        """What the file holds, or a beginning where it is missing, damaged, or belongs to another start."""
-        state = cls.begin(first, m, vector)
-        if not path.exists() or not _is_whole(path):
-            return state
-        with path.open("rb") as stream:
-            saved = json.loads(stream.readline())
-            if saved["start"] == state.start:
+    def load(cls, path: Path, first: Tensor, m: int, vector: Callable[[], Tensor] | None, layout: Layout) -> _State:
+        """What the file holds, or a beginning where it is missing, damaged, or belongs to another start, on any rank,
+        or the ranks have saved different states."""
+        state = cls.begin(first, m, vector, layout)
+        done = -1
+        if path.exists() and _is_whole(path):
+            with path.open("rb") as stream:
+                saved = json.loads(stream.readline())
+                done = saved["products"] if saved["start"] == state.start else -1
+        if layout.parts is None:
+            agreed = done >= 0
+        else:
+            every = layout.parts.gathered(torch.tensor(float(done))).tolist()
+            agreed = min(every) == max(every) >= 0
+        if agreed:
+            with path.open("rb") as stream:
+                saved = json.loads(stream.readline())
                 state.t = np.fromfile(stream, np.float64, m * m).reshape(m, m)
                 state.j, state.products, state.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
                 kind = first[:0].cpu().numpy().dtype
@@ -176,11 +206,11 @@ class _State:
         j, q = self.j, self.q
         w = product(q[j])
         self.products += 1
-        h = q[: j + 1] @ w
+        h = self.layout.dot(q[: j + 1], w)
         w = _without(w, h, q[: j + 1])
-        again = q[: j + 1] @ w
+        again = self.layout.dot(q[: j + 1], w)
         self.w = _without(w, again, q[: j + 1])
-        self.beta = norm_of(self.w)
+        self.beta = norm_of(self.w, self.layout)
         self.t[: j + 1, j] = self.t[j, : j + 1] = (h + again).double().cpu().numpy()
         self.j += 1
         if not np.isfinite(self.beta) or not np.isfinite(self.t[: self.j, : self.j]).all():
@@ -230,7 +260,7 @@ class _State:
             self.j = keep
         rows = self.q[: self.j]
         if self.broke:
-            self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows)
+            self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows, self.layout)
         else:
             torch.div(self.w, self.beta, out=self.q[self.j])
         del self.w
@@ -245,9 +275,12 @@ class _State:
         return result
 
 
-def norm_of(vector: Tensor) -> float:
-    """The Euclidean norm, also where the squares of its numbers are too large or too small for their type: a loss of
+def norm_of(vector: Tensor, layout: Layout | None = None) -> float:
+    """The Euclidean norm, over all ranks of what a `layout` divides, also where the squares of its numbers are too large or too small for their type: a loss of
     1e-25 has curvatures whose squares are 0 in float32."""
+    if layout is not None and layout.parts is not None:
+        own = torch.tensor(norm_of(vector), dtype=torch.float64, device=vector.device)
+        return float(layout.total(own.square()).sqrt())
     plain, kind = float(torch.linalg.vector_norm(vector)), torch.finfo(vector.dtype)
     if math.sqrt(kind.tiny / kind.eps) <= plain < math.inf:
         return plain
@@ -274,9 +307,9 @@ def _is_whole(path: Path) -> bool:
         return left == 0 and stream.read() == digest.digest()
 
 
-def _orthonormal(vector: Tensor, basis: Tensor) -> Tensor:
+def _orthonormal(vector: Tensor, basis: Tensor, layout: Layout) -> Tensor:
     """The unit vector of what is left of `vector` outside the orthonormal rows of `basis`."""
     for _ in range(3):
-        vector = vector - (basis @ vector) @ basis
-        vector = vector / torch.linalg.vector_norm(vector)
+        vector = vector - layout.dot(basis, vector) @ basis
+        vector = vector / layout.norm(vector)
     return vector

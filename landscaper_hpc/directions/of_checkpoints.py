@@ -22,7 +22,6 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
 from landscaper_hpc.objective.checkpoints.fit import matched, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import Naming
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 
 _APART = 1e-6
@@ -59,7 +58,7 @@ def read_all(objective: Objective, files: Sequence[Path], naming: Naming) -> Seq
 
 def moves(objective: Objective, checkpoints: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """θ_k − θ* as flat vectors in float64, (t, size)."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     theta = layout.flatten(objective.parameters).double()
     rows = []
     for i, checkpoint in enumerate(checkpoints):
@@ -73,7 +72,7 @@ def moves(objective: Objective, checkpoints: Sequence[Mapping[str, Tensor]]) -> 
 def projection(objective: Objective, directions: Directions, checkpoints: Sequence[Mapping[str, Tensor]]) -> Projection:
     """Where checkpoints lie in the space that directions span: α = G⁻¹ ⟨u_i, θ − θ*⟩ with their Gram matrix G, the
     orthogonal projection whatever their angles."""
-    u = Layout.of(objective.parameters).flatten(directions.vectors).double()
+    u = objective.layout.flatten(directions.vectors).double()
     moved = moves(objective, checkpoints)
     along = u @ moved.T
     alphas = torch.linalg.solve(u @ u.T, along)

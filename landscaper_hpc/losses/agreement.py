@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from landscaper_hpc.losses.probes import probes
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ _OF_METRICS = 1e-3
 def disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:
     """What is wrong with this way, or nothing: compared with the plain loss at theta*, beside it, and at the size of
     the grid. `strictly`: beside theta* it may differ by rounding only; far away rounding itself may grow."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     far_tolerance = tolerance = TOLERANCE.get(objective.precision, 5e-2)
     if strictly:
         tolerance *= 1e-2 if objective.dtype == torch.float32 else 1e-4

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscaper_hpc.directions.directions import Directions
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective, Parameters
 
 _PARTIAL = 64 << 20
@@ -23,7 +22,7 @@ class Walk:
 
     def __init__(self, objective: Objective, directions: Directions, memory: Tensor | None = None) -> None:
         """`memory` (size,): where single points are put, if not in memory of its own."""
-        self.layout = Layout.of(objective.parameters)
+        self.layout = objective.layout
         self._theta = self.layout.whole(objective.parameters)
         ordered = {name: directions.vectors[name].to(p) for name, p in objective.parameters.items()}
         self._u = self.layout.whole(ordered)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.recording.slabs import shifted
 
@@ -51,7 +50,7 @@ def probes(objective: Objective) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Flat parameters, the plain loss there, and whether they are far from theta*: theta*, two points beside it, and,
     where a range is known, corners of it and points between. All but theta* are put in the same memory."""
     known = _ranges.get(objective)
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     memory = torch.empty_like(layout.whole(objective.parameters))
     near = ((point, False) for point in shifted(objective, memory))
     far = () if known is None else ((point, True) for point in _displaced(objective, known, memory))

@@ -20,7 +20,6 @@ from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.agreement import TOLERANCE
 from landscaper_hpc.losses.displacement import Walk
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon
 
@@ -103,7 +102,7 @@ def _jumps(
 ) -> bool:
     """Whether rounding alone moves the loss here by more than the tolerance: it is discontinuous, like an accuracy, or
     about to overflow."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     point = layout.whole(walk.one(alpha))
     step = 32 * epsilon(objective.precision, objective.device)
     noise = torch.empty_like(point)

@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon, one_thread
 
@@ -73,7 +74,9 @@ class _Displaced:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.noise = {name: _noise(p, i) for i, (name, p) in enumerate(objective.parameters.items())}
+        self.noise = {
+            name: _noise(p, i, name, objective.layout) for i, (name, p) in enumerate(objective.parameters.items())
+        }
 
     def all_moved(self, but: Collection[str] = ()) -> dict[str, Tensor]:
         return {n: p if n in but else p + self.noise[n] for n, p in self.objective.parameters.items()}
@@ -105,11 +108,17 @@ class _Displaced:
         return [name for name in self.objective.parameters if name in found]
 
 
-def _noise(parameter: Tensor, seed: int) -> Tensor:
+def _noise(parameter: Tensor, seed: int, name: str, layout: Layout) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     wide = torch.complex128 if parameter.is_complex() else torch.float64
-    drawn = torch.randn(parameter.shape, dtype=wide, generator=generator).to(parameter)
-    size = parameter.abs().square().mean().sqrt().item() if parameter.numel() else 0.0
+    drawn = torch.randn(layout.whole_shapes[name], dtype=wide, generator=generator)
+    squares = parameter.abs().square()
+    if layout.parts is None:
+        drawn = drawn.to(parameter)
+        size = squares.mean().sqrt().item() if parameter.numel() else 0.0
+    else:
+        drawn = layout.parts.part(name, drawn).to(parameter)
+        size = (float(layout.total(squares.sum())) / max(math.prod(layout.whole_shapes[name]), 1)) ** 0.5
     return drawn * (_STEP * size or _STEP)
 
 
@@ -149,7 +158,7 @@ def _differentiated(displaced: _Displaced) -> tuple[set[str], set[str]]:
     objective, reached = displaced.objective, set[str]()
     for place in (objective.parameters, displaced.all_moved()):
         gradients = _gradients(displaced, place, len(objective.batches))
-        reached |= {name for name, g in gradients.items() if bool((g != 0).any())}
+        reached |= {name for name, g in gradients.items() if bool(objective.layout.total((g != 0).any().double()))}
     alive = {name.rpartition(".")[0] for name in reached}
     return reached, {name for name in objective.parameters if name.rpartition(".")[0] in alive}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -62,23 +63,57 @@ def lay_flat(parameters: Mapping[str, Tensor]) -> None:
     flat[end:] = 0
 
 
+class Parts(Protocol):
+    """How tensors are divided among ranks that work together, each number on one of them. All ranks call every method
+    but `part`, in one order."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """Of the whole tensors."""
+    rank: int
+    size: int
+    by_rows: bool
+    """Whether each rank has whole rows, along the first axis, of every tensor."""
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """This rank's part of (*shape)."""
+        ...
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """(*shape), on every rank."""
+        ...
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """Every rank's tensor, of one shape on all, in the order of the ranks: (ranks, …)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each parameter lies in the flat vector. Complex numbers are stored as (real, imaginary) pairs; the gaps
-    that keep parameters aligned hold zeros, so norms and dot products of flat vectors are those of the parameters."""
+    that keep parameters aligned hold zeros, so norms and dot products of flat vectors are those of the parameters.
+
+    Of a model in `parts` a flat vector holds this rank's; sums of them over the whole are taken by `total`, `dot` and
+    `norm`, which all ranks call together and which give the same bits on all."""
 
     shapes: dict[str, tuple[int, ...]]
     complex_names: frozenset[str]
+    parts: Parts | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Tensor]) -> Layout:
+    def of(cls, parameters: Mapping[str, Tensor], parts: Parts | None = None) -> Layout:
         return cls(
             {name: tuple(p.shape) for name, p in parameters.items()},
             frozenset(name for name, p in parameters.items() if p.is_complex()),
+            parts,
         )
 
     def _numbers(self, name: str) -> int:
         return math.prod(self.shapes[name]) * (2 if name in self.complex_names else 1)
+
+    @property
+    def whole_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters, whether this rank has all of them or a part."""
+        return self.shapes if self.parts is None else {name: self.parts.shapes[name] for name in self.shapes}
 
     @property
     def size(self) -> int:
@@ -88,7 +123,30 @@ class Layout:
     @property
     def dimension(self) -> int:
         """Number of real numbers that move: the dimension of parameter space."""
-        return sum(self._numbers(name) for name in self.shapes)
+        pairs = {name: 2 if name in self.complex_names else 1 for name in self.shapes}
+        return sum(math.prod(shape) * pairs[name] for name, shape in self.whole_shapes.items())
+
+    def working_type(self, dtype: torch.dtype, rows: int) -> torch.dtype:
+        """What so many flat vectors are held in while they are worked on; the same on all ranks."""
+        return working_type(dtype, self.size if self.parts is None else self.dimension, rows)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over the ranks, in their order, of what is the sum over a rank's part of a flat vector."""
+        if self.parts is None:
+            return tensor
+        first, *others = self.parts.gathered(tensor)
+        for other in others:
+            first = first + other
+        return first
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """The inner product of two flat vectors, or of rows of them (k, size) with one."""
+        return self.total(a @ b)
+
+    def norm(self, vectors: Tensor) -> Tensor:
+        """Of flat vectors (*lead, size)."""
+        length: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+        return length if self.parts is None else self.total(length.double().square()).sqrt().to(length.dtype)
 
     def slices(self) -> dict[str, slice]:
         """The part of the flat vector that each parameter occupies."""
@@ -142,6 +200,10 @@ class Layout:
         """n standard normal flat vectors, shape (n, size), on the CPU: the same on every device. They are drawn in
         float64 and then rounded."""
         flat = torch.zeros(n, self.size, dtype=dtype)
+        if self.parts is not None:
+            for name, i, row in self._drawn_whole(n, seed):
+                flat[i, self.slices()[name]] = real(self.parts.part(name, row)).reshape(-1).to(dtype)
+            return flat
         for place, start, numbers in self._drawn(n, seed):
             rows = flat[:, place]
             if numbers.numel() == rows.numel():
@@ -164,6 +226,25 @@ class Layout:
             if last > first:
                 row[at : at + last - first] = numbers[first:last]
         return flat
+
+    def _drawn_whole(self, n: int, seed: int) -> Iterator[tuple[str, int, Tensor]]:
+        """The whole of a parameter's part of every vector, of which ranks keep their own, one after the other: whose
+        it is, of which vector, and what."""
+        whole = Layout(self.whole_shapes, self.complex_names)
+        names = {place.start: name for name, place in whole.slices().items() if place.stop > place.start}
+        for place, start, numbers in whole._drawn(n, seed):
+            name, length = names[place.start], place.stop - place.start
+            while numbers.numel():
+                i, j = divmod(start, length)
+                if not j:
+                    row = torch.empty(length, dtype=torch.float64)
+                piece = numbers[: length - j]
+                row[j : j + len(piece)] = piece
+                numbers, start = numbers[len(piece) :], start + len(piece)
+                if j + len(piece) == length:
+                    shape = whole.shapes[name]
+                    is_pair = name in self.complex_names
+                    yield name, i, torch.view_as_complex(row.view(*shape, 2)) if is_pair else row.view(shape)
 
     def _drawn(self, n: int, seed: int) -> Iterator[tuple[slice, int, Tensor]]:
         """For every parameter the numbers that its part of n vectors holds, row after row, in pieces: where it lies,

@@ -1,13 +1,15 @@
-"""A model that FSDP (torch.distributed.fsdp.fully_shard) has sharded over all ranks, as a loss of whole tensors.
+"""A model whose parameters are parts on several ranks (FSDP's `fully_shard`, tensor-parallel DTensors), as a loss.
 
-The loss is the mean of the ranks' losses: each takes its own share of the data, or all take the same. Parameters and
-directions are whole on every rank. For a point each rank writes its part into the model, whose own hooks gather what
-they need, and then puts the old bits back. The gradient is taken while the point is in place, and FSDP cannot
-differentiate it again.
+The loss is the mean of the ranks' losses, each weighted by how many losses it is the mean of: each takes its own share
+of the data, or all take the same. Each rank holds its part of theta*, of directions and of what is computed of them
+(`Divided`): for a point it copies its part into the model, whose own hooks gather what they need, and puts theta* back.
+The gradient is taken while the point is in place, and cannot be differentiated again.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,17 +20,56 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some
+
+Shard = str | Sequence[str] | Callable[[nn.Module, Any], object]
+"""How a task's model is sharded: patterns of its blocks' names, or a function of model and mesh."""
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `fully_shard` was applied to the model or a part of it. InputError for the older wrapper class."""
+    """Whether the model or a part of it is sharded. InputError for FSDP's older wrapper class."""
     fsdp: Any = sys.modules.get("torch.distributed.fsdp")
     if fsdp is not None and any(isinstance(module, fsdp.FullyShardedDataParallel) for module in model.modules()):
         raise InputError(
             "Task.model is wrapped in FullyShardedDataParallel, which is not taken; "
             "shard it with torch.distributed.fsdp.fully_shard"
         )
-    return next(_wrapped(model), None) is not None
+    return next(_wrapped(model), None) is not None or any(map(_is_part, model.parameters()))
+
+
+def apply(model: nn.Module, shard: Shard | None, device: torch.device, source: str) -> bool:
+    """Shard a model over all ranks as its task says; whether by FSDP, so that each rank may take its own data."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    size = dist.get_world_size()
+    if shard is None:
+        raise InputError(
+            f"gpus_per_model is {size}, and {source} does not say how its model is sharded; name its blocks, as in "
+            "Task(model, loss, data, shard='layers.*'), or leave gpus_per_model out"
+        )
+    mesh = init_device_mesh(device.type, (size,))
+    if callable(shard):
+        shard(model, mesh)
+        if not is_sharded(model):
+            raise InputError(f"{source}: Task.shard has sharded nothing; apply fully_shard or parallelize_module in it")
+        return False
+    names = [name for name, _ in model.named_modules() if name]
+    for pattern in [shard] if isinstance(shard, str) else shard:
+        # as in a shell, but a * ends at a dot: the blocks, not what is in them
+        blocks = [n for n in names if n.count(".") == pattern.count(".") and fnmatch.fnmatchcase(n, pattern)]
+        if not blocks:
+            raise InputError(f"{source}: Task.shard: {pattern!r} names no module; there are {list_some(names)}")
+        for name in blocks:
+            block = model.get_submodule(name)
+            if isinstance(block, nn.ModuleList | nn.ModuleDict):
+                raise InputError(
+                    f"{source}: Task.shard: {name} is a {type(block).__name__}, which is not run itself; name what is "
+                    f"in it: '{pattern}.*'"
+                )
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return True
 
 
 def write(target: Tensor, whole: Tensor) -> None:
@@ -49,8 +90,65 @@ def reshard(model: nn.Module) -> None:
         module.reshard()
 
 
+class Divided:
+    """How the parameters of a sharded model are divided among all ranks (`flat_layout.Parts`): as the model has them,
+    and what it has whole on every rank by equal lengths."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._like: dict[str, Any] = dict(tensors)
+        self.shapes = {name: tuple(p.shape) for name, p in tensors.items()}
+        self._axis = {name: _axis(name, p, source) for name, p in tensors.items()}
+        self.by_rows = all(axis == 0 or len(self.shapes[name]) < 2 for name, axis in self._axis.items())
+        self._refuse_whole(source)
+
+    def _refuse_whole(self, source: str) -> None:
+        count = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        whole = sorted((name for name, axis in self._axis.items() if axis is None), key=lambda name: -count[name])
+        kept = sum(count[name] for name in whole)
+        if kept * self.size > sum(count.values()):
+            raise InputError(
+                f"{source}: Task.shard leaves {list_some(whole)} whole on every rank, {kept:,} of "
+                f"{sum(count.values()):,} numbers, which is more than a rank's share of all; shard them as well"
+            )
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the model has this parameter whole on every rank."""
+        return self._axis[name] is None
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """This rank's part of a whole tensor: a view."""
+        axis = self._axis[name]
+        if axis is None:
+            whole, axis = whole.reshape(-1), 0
+        # as DTensor divides
+        parts = whole.chunk(self.size, axis) if whole.shape[axis] else ()
+        return parts[self.rank] if self.rank < len(parts) else whole.narrow(axis, 0, 0)
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """The whole tensor, on every rank."""
+        shape, axis = self.shapes[name], self._axis[name]
+        length = math.prod(shape) if axis is None else shape[axis]
+        place = axis or 0
+        # each part is sent with the length of the longest
+        longest = list(part.shape)
+        longest[place] = -(-length // self.size)
+        padded = part.new_zeros(longest)
+        padded.narrow(place, 0, part.shape[place]).copy_(part)
+        all_ranks = torch.cat(list(self.gathered(padded)), place)
+        return all_ranks.narrow(place, 0, length).reshape(shape)
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """(ranks, …): every rank's tensor, of one shape on all."""
+        if tensor.is_complex():
+            return torch.view_as_complex(self.gathered(torch.view_as_real(tensor)))
+        found = tensor.new_empty(self.size, *tensor.shape)
+        dist.all_gather(list(found.unbind()), tensor.contiguous())
+        return found
+
+
 class Sharded:
-    """A sharded model as a function of whole tensors. `parameters` are those named `moving`."""
+    """A sharded model as a function of this rank's parts. `parameters` are those named `moving`."""
 
     def __init__(self, model: nn.Module, moving: set[str], source: str) -> None:
         self._model, self._source = model, source
@@ -59,13 +157,18 @@ class Sharded:
         self._tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         for name in moving:
             self._tensors[name].requires_grad_()
-        whole = {name: _whole(p) for name, p in model.named_parameters()}
-        if not _gathers(model, whole):
+        if not self._gathers():
+            kind = next(model.parameters()).dtype
             raise InputError(
-                f"{source}: FSDP gathers the parameters in another type than {next(iter(whole.values())).dtype}; leave "
+                f"{source}: FSDP gathers the parameters in another type than {kind}; leave "
                 "out its mp_policy (the precision of the study decides), and shard a model that has not been run"
             )
-        self.parameters = {name: p for name, p in whole.items() if name in moving}
+        self.parts = Divided({name: p for name, p in model.named_parameters() if name in moving}, source)
+        self.parameters = {name: self._part(name, self._tensors[name]).clone() for name in self.parts.shapes}
+
+    def _part(self, name: str, tensor: Any) -> Tensor:
+        """This rank's part of a parameter that the model holds."""
+        return self.parts.part(name, _local(tensor)) if self.parts.is_whole(name) else _local(tensor)
 
     def refuse_unequal(self, examples: list[int]) -> None:
         """InputError where the batches of the ranks differ in size: then the mean over the ranks is not that over the
@@ -79,50 +182,88 @@ class Sharded:
                 "mean over the ranks, so give each as many"
             )
 
-    def value(self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, int]]) -> tuple[Tensor, int]:
-        """What `value` returns with `params` (parameters and buffers by name) in the model: a scalar, the mean over the
-        ranks, that can be differentiated once; and its weight."""
-        weights: list[int] = []
+    def value(
+        self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, Any]], counts: bool
+    ) -> tuple[Tensor, Any]:
+        """What `value` returns with `params` (parts of parameters, and buffers, by name) in the model: the mean over
+        the ranks, that can be differentiated once if it is a scalar; and the weight of all. A rank where nothing
+        `counts` runs it for the others."""
+        weights: list[Any] = []
 
-        def run() -> Tensor:
+        def run() -> tuple[Tensor, Tensor]:
             result, weight = value()
-            weights.append(weight)
-            return result
+            result = _plain(result)
+            own = torch.tensor(weight, dtype=torch.float64, device=result.device) * counts
+            every = self.parts.gathered(torch.stack([torch.where(own > 0, own * result.detach(), 0.0), own]))
+            total = sum(every[1:], every[0])
+            weights.append(tuple(total[1].tolist()) if isinstance(weight, tuple) else total[1].item())
+            return total[0] / total[1], result * (own * self.parts.size / total[1])
 
         at: Tensor = _Value.apply(self, run, list(params), *params.values())  # type: ignore[no-untyped-call]
         return at, weights[0]
 
     def at(
-        self, params: Mapping[str, Tensor], value: Callable[[], Tensor], wanted: Sequence[str]
+        self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, Tensor]], wanted: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The value, and its gradients with respect to the parameters `wanted`."""
-        targets = [self._tensors[name] for name in params]
+        """The value, and this rank's parts of its gradients with respect to the parameters `wanted`."""
         reshard(self._model)
-        before = [_local(target).clone() for target in targets]
+        divided = {name for name in self.parts.shapes if not self.parts.is_whole(name)}
+        before = {name: _local(self._tensors[name]).clone() for name in params if name not in divided}
         try:
-            for target, whole in zip(targets, params.values(), strict=True):
-                write(target, whole)
+            for name, given in params.items():
+                self._write(name, given)
             with torch.set_grad_enabled(bool(wanted)):
-                result = value()
-            if result.requires_grad:
-                with torch.autocast(result.device.type, enabled=False):
-                    result.backward()  # type: ignore[no-untyped-call]
-            return _mean(result.detach().clone()), {name: self._gradient(name) for name in wanted}
+                result, own = value()
+            if own.requires_grad:
+                with torch.autocast(own.device.type, enabled=False):
+                    own.backward()  # type: ignore[no-untyped-call]
+            return result, {name: self._gradient(name) for name in wanted}
         finally:
             reshard(self._model)
             self._model.zero_grad(set_to_none=True)
-            for target, old in zip(targets, before, strict=True):
-                _local(target).copy_(old)
+            for name, old in before.items():
+                _local(self._tensors[name]).copy_(old)
+            for name in params:
+                if name in divided:
+                    _local(self._tensors[name]).copy_(self.parameters[name])
+
+    def _write(self, name: str, given: Tensor) -> None:
+        if name not in self.parts.shapes:
+            write(self._tensors[name], given)
+            return
+        _local(self._tensors[name]).copy_(self.parts.whole(name, given) if self.parts.is_whole(name) else given)
 
     def _gradient(self, name: str) -> Tensor:
-        p = self._tensors[name]
-        found = torch.zeros_like(p) if p.grad is None else p.grad
-        return _whole(found) if _is_part(p) else _mean(found)
+        p: Any = self._tensors[name]
+        if p.grad is None:
+            return torch.zeros_like(self.parameters[name])
+        found = p.grad
+        if self.parts.is_whole(name):
+            return self.parts.part(name, _mean(_whole(found))).clone()
+        if found.placements != p.placements:
+            found = found.redistribute(placements=p.placements)
+        return _local(found).clone()
+
+    def _gathers(self) -> bool:
+        """Whether the model will compute with these very parameters."""
+        for prefix, module in _wrapped(self._model):
+            try:
+                module.unshard()
+            except RuntimeError:  # its buffer, from an earlier run, is of another type
+                return False
+            for name, p in module.named_parameters(prefix):
+                own = self._tensors[name]
+                if not _is_part(p) and (p.dtype != own.dtype or not torch.equal(p, _whole(own))):
+                    return False
+            module.reshard()
+        return True
 
 
 class _Value(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shards: Sharded, value: Callable[[], Tensor], names: list[str], *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, shards: Sharded, value: Callable[[], tuple[Tensor, Tensor]], names: list[str], *tensors: Tensor
+    ) -> Tensor:
         wanted = [name for name, needed in zip(names, ctx.needs_input_grad[3:], strict=True) if needed]
         result, ctx.gradients = shards.at(dict(zip(names, tensors, strict=True)), value, wanted)
         ctx.names = names
@@ -134,6 +275,25 @@ class _Value(torch.autograd.Function):
         return None, None, None, *(scale * ctx.gradients[n] if n in ctx.gradients else None for n in ctx.names)
 
 
+def _axis(name: str, tensor: Any, source: str) -> int | None:
+    """Along which axis a parameter is divided among all ranks; None where each has all of it."""
+    from torch.distributed.tensor import Shard as Sharding
+
+    if not _is_part(tensor):
+        return None
+    (placement, *more), size = tensor.placements, dist.get_world_size()
+    if not more and placement.is_replicate():
+        return None
+    mesh = tensor.device_mesh
+    if more or type(placement) is not Sharding or mesh.size() != size or mesh.get_local_rank() != dist.get_rank():
+        raise InputError(
+            f"{source}: {name} is divided as {tensor.placements} over a mesh of {tuple(tensor.device_mesh.shape)}; "
+            f"divide it along one axis over a mesh of one dimension with all {size} ranks, or leave it whole"
+        )
+    axis: int = placement.dim % tensor.ndim
+    return axis
+
+
 def _wrapped(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """The modules that are gathered as one, with their names."""
     # not imported for models that are not sharded: that takes a second
@@ -141,22 +301,14 @@ def _wrapped(model: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, kind))
 
 
-def _gathers(model: nn.Module, whole: Mapping[str, Tensor]) -> bool:
-    """Whether the model will compute with these very parameters."""
-    for prefix, module in _wrapped(model):
-        try:
-            module.unshard()
-        except RuntimeError:  # its buffer, from an earlier run, is of another type
-            return False
-        for name, p in module.named_parameters(prefix):
-            if not _is_part(p) and (p.dtype != whole[name].dtype or not torch.equal(p, whole[name])):
-                return False
-        module.reshard()
-    return True
-
-
 def _is_part(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
+
+
+def _plain(result: Any) -> Tensor:
+    """What a tensor-parallel model may return as a DTensor, as what it is on every rank."""
+    whole: Tensor = result.full_tensor() if _is_part(result) else result
+    return whole
 
 
 def _whole(tensor: Any) -> Tensor:

@@ -14,6 +14,7 @@ from landscaper_hpc.objective.checkpoints import read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
 from landscaper_hpc.objective.device import usable_device
+from landscaper_hpc.objective.fsdp import apply
 from landscaper_hpc.objective.objective import Objective, Task
 from landscaper_hpc.objective.precision import dtype_of
 from landscaper_hpc.objective.usercode import line_in, mistake, one_line, user_module, watched
@@ -32,6 +33,7 @@ def load_objective(
     one_channel_last: bool = True,
     folders: Sequence[Path] = (),
     naming: Naming = PLAIN,
+    divided: bool = False,
 ) -> Objective:
     """The objective of a task file at a checkpoint.
 
@@ -59,6 +61,8 @@ def load_objective(
         Whose files, besides those of the task's own folder, are noted where the task reads them.
     naming
         What the study says of the checkpoint's names (`rename`, `ignore`).
+    divided
+        Shard the model as the task says over all ranks of torch.distributed, each of which does the same.
 
     Returns
     -------
@@ -77,10 +81,11 @@ def load_objective(
     task_file, checkpoint = Path(task_file), Path(checkpoint)
     with watched([task_file.resolve().parent, *folders]) as files:
         task = load_task(task_file, options or {})
+    source = f"task file {task_file}"
+    dealt = apply(task.model, task.shard, where, source) if divided else False
     tensors, notice = read_with_notice(checkpoint, naming.containers)
     left = load_into(task.model, tensors, checkpoint, naming=naming, dtype=dtype_of(precision))
     del tensors  # a large model has no room for them beside itself
-    source = f"task file {task_file}"
     objective = Objective(
         task,
         precision=precision,
@@ -89,6 +94,7 @@ def load_objective(
         only=only,
         few=few,
         one_channel_last=one_channel_last,
+        dealt=dealt,
         source=source,
     )
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")

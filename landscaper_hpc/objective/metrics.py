@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.data import examples_of
 from landscaper_hpc.objective.objective import Bound, Objective
 from landscaper_hpc.objective.precision import arithmetic
 
@@ -40,8 +41,8 @@ class Several(Objective):
         """The means of one batch, (outputs,), float64, and of how many numbers each is the mean."""
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
-                of_shards: Any = lambda: self._means(self._bound(batch), examples)  # noqa: E731
-                return self._shards.value(params, of_shards)
+                counted = examples or examples_of(batch, self.source)
+                return self._shards.value(params, lambda: self._means(self._bound(batch), counted), examples > 0)
             values = self._lost(params, batch)
         return self._means(values, examples)
 

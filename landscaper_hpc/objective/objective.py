@@ -38,8 +38,8 @@ from landscaper_hpc.objective.data import (
 )
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
-from landscaper_hpc.objective.flat_layout import lay_flat
-from landscaper_hpc.objective.fsdp import Sharded, is_sharded
+from landscaper_hpc.objective.flat_layout import Layout, lay_flat
+from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
 from landscaper_hpc.objective.moving import matching, refuse_unmovable, refuse_unreplaceable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
@@ -69,18 +69,23 @@ class Task:
     metrics
         More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, of any real type, and in no
         need of a gradient. They are stored beside the loss.
+    shard
+        How the model is divided where a site says `gpus_per_model`: the names of its blocks (patterns as in a shell,
+        `layers.*`), each of which FSDP gathers when it is run (`fully_shard`), or a function `shard(model, mesh)` that
+        divides it over a mesh of one dimension, with FSDP or tensor-parallel.
 
     Raises
     ------
     InputError
-        Where the model is no module or one whose parameters cannot be displaced, the loss or a metric no function, or
-        the name of a metric none.
+        Where the model is no module or one whose parameters cannot be displaced, the loss or a metric no function, the
+        name of a metric none, or `shard` neither.
     """
 
     model: nn.Module
     loss: Callable[[Any, Any], Tensor]
     data: Any
     metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -100,6 +105,13 @@ class Task:
                 raise InputError(
                     f"Task.metrics: {name} is a {type(metric).__name__}; expected a function metric(model, batch)"
                 )
+        patterns = [self.shard] if isinstance(self.shard, str) else self.shard
+        listed = isinstance(patterns, list | tuple) and patterns and all(isinstance(p, str) and p for p in patterns)
+        if not (patterns is None or listed or callable(patterns)):
+            raise InputError(
+                f"Task.shard is {self.shard!r}; expected names of the model's blocks, such as 'layers.*', or a "
+                "function shard(model, mesh)"
+            )
 
 
 class Bound(nn.Module):
@@ -120,7 +132,8 @@ class Objective:
     `parameters` holds each moving parameter once (of tied weights the first name) in module order, shape as in the
     model; parameters with requires_grad=False stay put unless `frozen`; buffers never move. With
     `only`, of those the ones whose names match one of the patterns (as in a shell: `layers.0.*`). Of a model that FSDP
-    has sharded, `parameters` are whole on every rank, and all ranks must do the same (see `sharded`). With `few` the
+    has sharded, `parameters` are this rank's parts, and all ranks must do the same (see `fsdp`); `dealt`: all have the
+    same data, of which each takes every so-manieth batch. With `few` the
     data are that many of the task's batches. With `one_channel_last` images of one channel say by their strides that
     channels are to lie together: convolutions on a CPU take the quicker way then. `files` are what of its own folders
     the task read as it was built, `files_elsewhere` what of others; `notices` what a user should know of how it was
@@ -137,11 +150,12 @@ class Objective:
         only: Sequence[str] = (),
         few: int | None = None,
         one_channel_last: bool = True,
+        dealt: bool = False,
         source: str = "the task",
     ) -> None:
         self.precision, self.device, self.source = precision, usable_device(device), source
         self.dtype = dtype_of(precision)
-        self._one_channel_last = one_channel_last
+        self._one_channel_last, self._dealt = one_channel_last, dealt
         self._task = task
         self.files: list[Path] = []
         self.files_elsewhere: list[Path] = []
@@ -173,6 +187,7 @@ class Objective:
         self._few, given = few, batches_of(task.data, source)
         self.notices += notices_of_batches(task.data, source)
         self._all = None if few is None else given
+        self._given: Sequence[Any] = given if dealt else ()
         self._take(few_of(given, few, source))
         if not self.sharded:
             with arithmetic(precision, self.device):
@@ -180,15 +195,23 @@ class Objective:
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
-        self.examples = [examples_of(batch, self.source) for batch in given]
-        if len(given) > 1 and 0 in self.examples:  # its mean is NaN, and so is that over all
+        counts = [examples_of(batch, self.source) for batch in given]
+        if len(given) > 1 and 0 in counts:  # its mean is NaN, and so is that over all
             raise InputError(
-                f"{self.source}: batch {self.examples.index(0) + 1} of Task.data holds no example (its first tensor "
+                f"{self.source}: batch {counts.index(0) + 1} of Task.data holds no example (its first tensor "
                 "has no rows); leave it out"
             )
-        if self._shards is not None:
+        mine = given
+        if self._shards is not None and self._dealt:
+            # as many on every rank: where there are no more, the last one again, which does not count
+            place, size = self._shards.parts.rank, self._shards.parts.size
+            each = range(place, place + size * -(-len(given) // size), size)
+            mine = [given[min(i, len(given) - 1)] for i in each]
+            counts = [counts[i] if i < len(given) else 0 for i in each]
+        self.examples = counts
+        if self._shards is not None and not self._dealt:
             self._shards.refuse_unequal(self.examples)
-        self.batches: Sequence[Any] = placed(given, self.on_device, self.device, self.dtype)
+        self.batches: Sequence[Any] = placed(mine, self.on_device, self.device, self.dtype)
 
     @cached_property
     def on_all_data(self) -> Objective:
@@ -201,7 +224,9 @@ class Objective:
         return whole
 
     def all_batches(self) -> Iterable[Any]:
-        """All batches of the task's data, one by one, whether the loss is of them or of a `few`."""
+        """All batches of the task's data, one by one, whether the loss is of them or of a `few`, or they are dealt."""
+        if self._dealt and self._shards is not None:
+            return map(self.on_device, self._given)
         return self.batches if self._all is None else map(self.on_device, self._all)
 
     def on_device(self, batch: Any) -> Any:
@@ -213,6 +238,11 @@ class Objective:
             return channels_together(t, self._one_channel_last) if images and t.ndim == 4 else t
 
         return pytree.tree_map_only(Tensor, place, batch)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the parameters lie in flat vectors."""
+        return Layout.of(self.parameters, None if self._shards is None else self._shards.parts)
 
     @property
     def loss_function(self) -> Callable[[Any, Any], Tensor]:
@@ -248,7 +278,8 @@ class Objective:
         """Mean loss of one batch (float64 scalar) and the number of losses it is the mean of."""
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
-                return self._shards.value(params, lambda: self._mean(self._bound(batch), examples))
+                counted = examples or examples_of(batch, self.source)
+                return self._shards.value(params, lambda: self._mean(self._bound(batch), counted), examples > 0)
             value = self._lost(params, batch)
         return self._mean(value, examples)
 
@@ -345,9 +376,8 @@ class Objective:
         lists are what they are, and what can be iterated over only once is read once by every process."""
         if is_batch(self._task.data) or isinstance(self._task.data, list | Iterator):
             return
-        kept = self.batches
-        again = few_of(batches_of(self._task.data, self.source), self._few, self.source)
-        self.batches = placed(again, self.on_device, self.device, self.dtype)
+        kept, examples = self.batches, self.examples
+        self._take(few_of(batches_of(self._task.data, self.source), self._few, self.source))
         try:
             second = self._try(self.parameters)
             if second != first and not math.isnan(first):
@@ -357,7 +387,7 @@ class Objective:
             else:
                 return
         finally:
-            self.batches = kept
+            self.batches, self.examples = kept, examples
         raise InputError(
             f"{self.source}: reading the data twice gives {differ}; the data are shuffled or augmented at random: give "
             "a fixed order (DataLoader(shuffle=False)) and fixed examples"

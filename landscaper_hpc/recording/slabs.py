@@ -14,7 +14,6 @@ from torch.fx import GraphModule
 
 from landscaper_hpc.objective.data import examples_in, slabs
 from landscaper_hpc.objective.device import out_of_memory
-from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.recording.record import NotRecordable, record, result_bytes
 
@@ -70,7 +69,7 @@ def divide_into(batch: Any, count: int, parts: int) -> Pieces:
 def mean_of(objective: Objective, pieces: Pieces) -> bool:
     """Whether the loss is the mean of the losses of the pieces, to rounding. A piece that the loss does not take, for
     its shape or its size, is none."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     points = (layout.unflatten(point) for point in shifted(objective))
     return all(_agree(objective, params, pieces, objective.loss(params).detach()) for params in points)
 
@@ -99,7 +98,7 @@ def _agree(objective: Objective, params: Mapping[str, Tensor], pieces: Pieces, w
 def shifted(objective: Objective, memory: Tensor | None = None) -> Iterator[Tensor]:
     """theta* and two parameters near it, flat: where ways to compute the loss are compared. The second takes the memory
     of the first, which may be given (size,)."""
-    layout = Layout.of(objective.parameters)
+    layout = objective.layout
     theta = layout.whole(objective.parameters)
     yield theta
     scale = 1e-3 * theta.std()

@@ -258,7 +258,6 @@ class _Measured(NamedTuple):
 def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> _Measured:
     """Sizes, and per second of one process: points, gradients, and losses on all data, where those are asked for."""
     from landscaper_hpc.losses.evaluate import losses
-    from landscaper_hpc.objective.flat_layout import Layout
 
     landscape = Landscape(study, checkpoint, StudyFolder(folder), site, run="plan")
     if study.train is not None and not landscape.file.exists():
@@ -283,7 +282,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
             checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
     tensors = list(objective.parameters.values())
     size = sum(t.numel() for t in tensors)
-    dimension, sizes = Layout.of(objective.parameters).dimension, Sizes.of(objective, study.directions.n)
+    dimension, sizes = objective.layout.dimension, Sizes.of(objective, study.directions.n)
     itemsize = tensors[0].element_size()
     return _Measured(size, len(tensors), itemsize, batch, rate, gradients, checks, batches, sizes, dimension)
 

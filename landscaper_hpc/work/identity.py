@@ -230,8 +230,12 @@ def _displaced(
     objective: Objective, normalization: str, size: float, way: Callable[[Tensor, int], Tensor]
 ) -> Parameters:
     """theta* plus about `size` times a direction with that normalisation."""
-    norms = {name: float(p.norm()) for name, p in objective.parameters.items()}
-    counts = {name: p.numel() for name, p in objective.parameters.items()}
+    layout = objective.layout
+    norms = {
+        name: float(p.norm() if layout.parts is None else layout.norm(p.reshape(-1)))
+        for name, p in objective.parameters.items()
+    }
+    counts = {name: math.prod(shape) for name, shape in layout.whole_shapes.items()}
     whole = 1.0 if normalization == "unit" else math.hypot(*norms.values())
     found = {}
     for seed, (name, p) in enumerate(objective.parameters.items()):

@@ -88,7 +88,6 @@ def _start(landscape: Landscape) -> Worker:
     import torch
 
     from landscaper_hpc.directions.directions import Directions
-    from landscaper_hpc.objective.flat_layout import Layout
 
     store = landscape.open()
     store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
@@ -96,7 +95,7 @@ def _start(landscape: Landscape) -> Worker:
     refuse_too_large(landscape, objective)
     with refused_if_it_hangs(landscape, objective, RECORDED):
         identity.prove(landscape, store, objective)
-    layout, gram = Layout.of(objective.parameters), store.gram()
+    layout, gram = objective.layout, store.gram()
     flat = torch.zeros(len(gram), layout.size, dtype=objective.dtype, device=objective.device)
     vectors = layout.unflatten(flat)
     for name, values in store.direction_vectors():

@@ -37,10 +37,10 @@ class Sizes:
         from torch import Tensor
         from torch.utils import _pytree as pytree
 
-        from landscaper_hpc.objective.flat_layout import Layout, block_bytes
+        from landscaper_hpc.objective.flat_layout import block_bytes
 
         tensors = list(objective.parameters.values())
-        size = Layout.of(objective.parameters).size
+        size = objective.layout.size
         held = [*objective.model.parameters(), *objective.model.buffers()]
         data = [leaf for leaf in pytree.tree_leaves(list(objective.batches)) if isinstance(leaf, Tensor)]
         moving = sum(p.nbytes for p in tensors)
@@ -125,10 +125,9 @@ def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
 
 def refuse_too_large(landscape: Landscape, objective: Objective) -> None:
     """`InputError` where a stage needs more memory than this device, or this node for all its processes, has."""
-    from landscaper_hpc.objective.flat_layout import Layout
 
     study, sizes = landscape.study, Sizes.of(objective, landscape.study.directions.n)
-    dimension = Layout.of(objective.parameters).dimension
+    dimension = objective.layout.dimension
     for stage in stages(study, sizes, dimension):
         for place, needed, room in _needs(landscape, objective, stage):
             if needed > room:

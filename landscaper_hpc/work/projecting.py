@@ -42,11 +42,10 @@ class Places(Batch):
     def find(self) -> Arrays:
         from landscaper_hpc.directions.of_checkpoints import projection, read_all
         from landscaper_hpc.objective.checkpoints.names import Naming
-        from landscaper_hpc.objective.flat_layout import Layout
 
         study, worker = self.landscape.study, worker_for(self.landscape)
         objective = worker.objective
         run = read_all(objective, [study.path(file) for file in study.trajectory], Naming(**study.naming()))
         found = projection(objective, worker.directions, run)
-        flat = Layout.of(objective.parameters).flatten(objective.parameters)
+        flat = objective.layout.flatten(objective.parameters)
         return {**found._asdict(), "length": np.array(float(flat.double().norm()))}

@@ -12,17 +12,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from landscaper_hpc.objective.flat_layout import spans
+from landscaper_hpc.objective.flat_layout import Layout, spans
 
 
-def lengths(vectors: Tensor) -> Tensor:
-    """The norms along the last axis, which is kept, float64."""
+def lengths(vectors: Tensor, layout: Layout | None = None) -> Tensor:
+    """The norms along the last axis, which is kept, float64; over all ranks of what a `layout` divides."""
     parts = [
         torch.linalg.vector_norm(vectors[..., span].double(), dim=-1, keepdim=True)
         for span in spans(vectors.shape[-1], vectors[..., :1].numel())
     ]
     found: Tensor = torch.linalg.vector_norm(torch.cat(parts, -1), dim=-1, keepdim=True)
-    return parts[0] if len(parts) == 1 else found
+    found = parts[0] if len(parts) == 1 else found
+    return found if layout is None or layout.parts is None else layout.total(found.square()).sqrt()
 
 
 def change(vectors: Tensor, f: Callable[[Tensor], Tensor]) -> None:

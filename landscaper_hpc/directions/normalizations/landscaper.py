@@ -20,9 +20,9 @@ def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size) scaled as Landscaper scales them: its `normalize_direction` and the scaling
     after it."""
     for name, place in layout.slices().items():
-        root = math.sqrt(math.prod(layout.shapes[name]))
-        change(flat[:, place], partial(_to_root, root, lengths(flat[:, place])))
-    factor = lengths(theta) / lengths(flat)
+        root = math.sqrt(math.prod(layout.whole_shapes[name]))
+        change(flat[:, place], partial(_to_root, root, lengths(flat[:, place], layout)))
+    factor = lengths(theta, layout) / lengths(flat, layout)
     change(flat, lambda u: u * factor)
     return flat
 

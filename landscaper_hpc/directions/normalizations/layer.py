@@ -14,17 +14,17 @@ from landscaper_hpc.objective.flat_layout import Layout, spans
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size), tensor by tensor as long as theta."""
     for place in layout.slices().values():
-        make_as_long_as(flat[:, place], theta[place], 1)
+        make_as_long_as(flat[:, place], theta[place], 1, layout)
     return flat
 
 
-def make_as_long_as(u: Tensor, theta: Tensor, rows: int) -> None:
+def make_as_long_as(u: Tensor, theta: Tensor, rows: int, layout: Layout | None = None) -> None:
     """Vectors (n, m), each cut in `rows` parts of which every one gets the length of its part of theta (m,); what is
-    zero in either stays so."""
+    zero in either stays so. With a `layout` each is one part, which ranks may hold together."""
     m = u.shape[1] // max(rows, 1)
     for span in spans(rows, len(u) * m):
         parts, own = u.view(len(u), rows, m)[:, span], theta.view(rows, m)[span]
-        target, length = lengths(own), lengths(parts)
+        target, length = lengths(own, layout), lengths(parts, layout)
         change(parts, partial(_as_long, target, length))
 
 

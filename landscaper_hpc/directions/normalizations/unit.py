@@ -10,6 +10,6 @@ from landscaper_hpc.objective.flat_layout import Layout
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size) of length 1."""
-    length = lengths(flat)
+    length = lengths(flat, layout)
     change(flat, lambda u: u / length)
     return flat

@@ -10,6 +10,6 @@ from landscaper_hpc.objective.flat_layout import Layout
 
 def scaled(flat: Tensor, layout: Layout, theta: Tensor) -> Tensor:
     """Flat vectors (n, size) as long as theta."""
-    length, whole = lengths(flat), lengths(theta)
+    length, whole = lengths(flat, layout), lengths(theta, layout)
     change(flat, lambda u: u / length * whole)
     return flat
