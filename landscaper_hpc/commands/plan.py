@@ -110,6 +110,8 @@ def plan(
     for stage in found.memory:
         host = f", and {bytes_in_words(stage.host)} of the host's" if where.device.startswith("cuda") else ""
         print(f"memory      {stage.name}: {bytes_in_words(stage.device)} in one process{host}")
+    if where.gpus_per_model > 1:
+        print(f"            of {where.gpus_per_model} that hold the model together, as gpus_per_model says")
     print("            what the loss holds between its operations comes on top")
     unit = "GPU-hours" if where.device.startswith("cuda") else "core-hours"
     print(

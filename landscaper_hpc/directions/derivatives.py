@@ -61,7 +61,7 @@ class Derivatives:
     def _divided(self, ranks: int) -> Pieces | None:
         """A single batch in slabs, on a CPU or for several ranks, where the loss is their mean."""
         objective = self.objective
-        if len(objective.batches) > 1:
+        if len(objective.batches) > 1 or objective.sharded:
             return None
         pieces = divide(objective, CACHE_BYTES) if objective.device.type == "cpu" else None
         if pieces is None or len(pieces) < ranks:

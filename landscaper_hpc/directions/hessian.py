@@ -131,8 +131,11 @@ class Hessian:
         weights = torch.randn(len(parts), each, dtype=torch.float64, generator=generator).tolist()
         total = torch.zeros(self.layout.size, dtype=torch.float64, device=random.device)
         for i in self.derivatives.mine:
-            for weight, (batch, count) in zip(weights[i], cut(self.objective, *parts[i], each), strict=False):
-                found = self.derivatives.gradient(self.objective.parameters, batch, count)[0]
+            # ranks that hold a model together go through as many batches, of other sizes
+            pieces = [parts[i]] if self.objective.sharded else cut(self.objective, *parts[i], each)
+            for weight, (batch, count) in zip(weights[i], pieces, strict=False):
+                found, losses = self.derivatives.gradient(self.objective.parameters, batch, count)
+                count = losses if self.objective.sharded else count
                 for name, place in self.layout.slices().items():
                     total[place] += weight * count * real(found.pop(name)).reshape(-1)
         self.derivatives.add_up(total)

@@ -3,6 +3,8 @@
 K. Wu and H. Simon, Thick-Restart Lanczos Method for Large Symmetric Eigenvalue Problems, SIAM J. Matrix Anal. Appl. 22
 (2000): section 2, algorithm 1. The projected matrix is taken from the orthogonalisation coefficients, so the arrow that
 a restart leaves in it needs no case of its own.
+
+(Longer than most modules: the state, and how it is saved, are one.)
 """
 
 from __future__ import annotations
@@ -276,8 +278,8 @@ class _State:
 
 
 def norm_of(vector: Tensor, layout: Layout | None = None) -> float:
-    """The Euclidean norm, over all ranks of what a `layout` divides, also where the squares of its numbers are too large or too small for their type: a loss of
-    1e-25 has curvatures whose squares are 0 in float32."""
+    """The Euclidean norm, over all ranks of what a `layout` divides, also where the squares of its numbers are too
+    large or too small for their type: a loss of 1e-25 has curvatures whose squares are 0 in float32."""
     if layout is not None and layout.parts is not None:
         own = torch.tensor(norm_of(vector), dtype=torch.float64, device=vector.device)
         return float(layout.total(own.square()).sqrt())

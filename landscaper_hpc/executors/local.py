@@ -256,7 +256,7 @@ def _work(function: Function[Any], number: int | None, item: Any) -> None:
 def _call(function: Function[Item], item: Item, progress: Progress) -> None:
     try:
         function(item, progress)
-    except InputError:
+    except (InputError, WorkerLost):
         raise
     except BaseException as error:  # a task that ends the process would pass for done
         if ends_work(error):

@@ -19,8 +19,9 @@ LOCAL_RANK = "LANDSCAPER_HPC_LOCAL_RANK"
 _LOCAL_RANKS = (LOCAL_RANK, "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
 
 
-def local_device(device: str) -> str:
+def local_device(device: str, of: int = 1, member: int = 0) -> str:
     """`cuda` becomes the GPU of this process, `cuda:<rank on the node>` modulo the GPUs it sees; others stay.
+    Of a group of so many processes, that have as many next to each other, that of a `member` (0, 1, …).
 
     The choice is made here and not by the scheduler: binding a rank to its GPU there hides the others, which breaks
     CUDA-aware MPI at some sites.
@@ -30,7 +31,10 @@ def local_device(device: str) -> str:
     import torch
 
     rank = next((int(os.environ[name]) for name in _LOCAL_RANKS if os.environ.get(name, "").isdigit()), 0)
-    return f"cuda:{rank % max(1, torch.cuda.device_count())}"
+    seen = torch.cuda.device_count()
+    if of > max(1, seen):
+        raise InputError(f"gpus_per_model is {of} but torch sees {seen} CUDA devices; ask for as many on a node")
+    return f"cuda:{(rank * of + member) % max(1, seen)}"
 
 
 _KEPT = 256 << 20

@@ -134,19 +134,23 @@ class Layout:
         """The sum over the ranks, in their order, of what is the sum over a rank's part of a flat vector."""
         if self.parts is None:
             return tensor
-        first, *others = self.parts.gathered(tensor)
-        for other in others:
-            first = first + other
-        return first
+        every = self.parts.gathered(tensor)
+        found = every[0]
+        for other in every[1:]:
+            found = found + other
+        return found
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """The inner product of two flat vectors, or of rows of them (k, size) with one."""
-        return self.total(a @ b)
+        product: Tensor = a @ b
+        return self.total(product)
 
     def norm(self, vectors: Tensor) -> Tensor:
         """Of flat vectors (*lead, size)."""
         length: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
-        return length if self.parts is None else self.total(length.double().square()).sqrt().to(length.dtype)
+        if self.parts is not None:
+            length = self.total(length.double().square()).sqrt().to(length.dtype)
+        return length
 
     def slices(self) -> dict[str, slice]:
         """The part of the flat vector that each parameter occupies."""

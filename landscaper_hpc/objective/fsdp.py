@@ -4,6 +4,8 @@ The loss is the mean of the ranks' losses, each weighted by how many losses it i
 of the data, or all take the same. Each rank holds its part of theta*, of directions and of what is computed of them
 (`Divided`): for a point it copies its part into the model, whose own hooks gather what they need, and puts theta* back.
 The gradient is taken while the point is in place, and cannot be differentiated again.
+
+(Longer than most modules: what is asked of FSDP and of DTensors is in one place.)
 """
 
 from __future__ import annotations
@@ -70,6 +72,11 @@ def apply(model: nn.Module, shard: Shard | None, device: torch.device, source: s
             fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     return True
+
+
+def held_bytes(tensor: Any) -> int:
+    """What this rank holds of a tensor."""
+    return int(_local(tensor).nbytes)
 
 
 def write(target: Tensor, whole: Tensor) -> None:

@@ -1,8 +1,9 @@
 """What a landscape's losses were computed with, and whether others may be mixed with them.
 
 Compared are the versions of landscaper-hpc, torch (with its build, as in 2.13.0+cpu) and numpy, which compute a loss;
-Python's minor version; and the device's name: that of the GPU, or of the processor, whose vector units decide the last
-bits of a sum. Everything else that is recorded (numba, zarr, Python's patch level) takes no part in a loss.
+Python's minor version; the device's name (that of the GPU, or of the processor, whose vector units decide the last bits
+of a sum); and over how many processes the model is divided. Everything else that is recorded
+(numba, zarr, Python's patch level) takes no part in a loss.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def _deciding(provenance: Mapping[str, Any]) -> dict[str, str | None]:
         **{package: versions.get(package) for package in PACKAGES},
         "Python": None if python is None else ".".join(python.split(".")[:2]),
         "device": provenance["device"],
+        "gpus_per_model": str(provenance.get("gpus_per_model", 1)),
     }
 
 

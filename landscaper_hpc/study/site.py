@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid
@@ -143,7 +143,9 @@ class Slurm(Strict):
     nodes: int = Field(1, ge=1, description="nodes that evaluate at the same time, each as a job of its own")
     topology_nodes: int = Field(1, ge=1, description="nodes of the job that builds merge trees")
     gpus_per_node: int = Field(0, ge=0)
-    tasks_per_node: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one for each GPU")
+    tasks_per_node: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="auto: one for each GPU, or each gpus_per_model"
+    )
     cpus_per_task: int | None = Field(None, ge=1)
     memory: Memory | None = Field(None, description="of a node")
     walltime: Walltime = "1:00:00"
@@ -163,6 +165,9 @@ class Slurm(Strict):
     options: dict[Option, bool | int | OptionText] = Field(
         {}, description="further options of sbatch, by long name; true for one without a value"
     )
+
+    _per_model: int = PrivateAttr(1)
+    """Of GPUs that each task leads: the site's `gpus_per_model`."""
 
     @field_validator("options")
     @classmethod
@@ -205,7 +210,9 @@ class Slurm(Strict):
     @property
     def tasks(self) -> int:
         """Processes on a node."""
-        return max(1, self.gpus_per_node) if self.tasks_per_node == "auto" else self.tasks_per_node
+        if self.tasks_per_node != "auto":
+            return self.tasks_per_node
+        return max(1, self.gpus_per_node // self._per_model)
 
 
 class Dask(Strict):
@@ -231,9 +238,15 @@ class Site(Strict):
         "local", description="who does the work: serial, local, mpi, slurm, dask, or what another package registers"
     )
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="processes of `local`; auto: one per core, or per GPU"
+        "auto", description="processes of `local`; auto: one per core, or per GPU; with gpus_per_model one per so many"
     )
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    gpus_per_model: int = Field(
+        1,
+        ge=1,
+        description="processes of a node that hold one model together, each a part of it, on a GPU of its own (or all "
+        "on the CPU): for a model that is too large for one; the task says how it is divided (Task.shard)",
+    )
     shard_points: int | None = Field(
         None, ge=1, description="points per shard; None: about 64 shards, of 64 to 4096 points"
     )
@@ -256,6 +269,15 @@ class Site(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Site:
+        per = self.gpus_per_model
+        if per > 1 and ":" in self.device:
+            raise ValueError(f"gpus_per_model is {per} and device {self.device}, which is one GPU; say device: cuda")
+        if per > 1 and self.slurm.gpus_per_node % per:
+            raise ValueError(
+                f"gpus_per_model is {per} and slurm.gpus_per_node {self.slurm.gpus_per_node}; make it a multiple: a "
+                "model's GPUs are on one node"
+            )
+        self.slurm._per_model = per
         if self.executor == "dask" and self.dask.scheduler is not None and self.container is not None:
             raise ValueError("container: the workers of dask.scheduler are started by others; leave one of the two out")
         return self
@@ -263,13 +285,14 @@ class Site(Strict):
     def worker_count(self) -> int:
         if self.executor == "serial":
             return 1
+        per = self.gpus_per_model
         if self.workers != "auto":
             return self.workers
         if self.device.startswith("cuda"):
             import torch
 
-            return max(1, torch.cuda.device_count()) if self.device == "cuda" else 1
-        return len(os.sched_getaffinity(0))
+            return max(1, torch.cuda.device_count() // per) if self.device == "cuda" else 1
+        return max(1, len(os.sched_getaffinity(0)) // per)
 
     def planned_workers(self) -> int:
         """As many as evaluate at the same time, on this machine or on the nodes that are asked for."""

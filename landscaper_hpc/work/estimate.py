@@ -23,6 +23,7 @@ from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
+from landscaper_hpc.work.group import refuse_unsupported
 from landscaper_hpc.work.hangs import loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.identity import refuse_other
 from landscaper_hpc.work.landscape import Landscape
@@ -142,7 +143,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         checked=checked,
         checks_per_second=measured.checks,
         batches_of_data=measured.batches,
-        memory=stages(study, measured.sizes, measured.dimension, measured.batch),
+        memory=_memory(study, site, measured),
         assumed=extent.assumed,
     )
 
@@ -181,6 +182,16 @@ def _extent(landscapes: Sequence[Landscape], grid: Grid, site: Site, measured: _
     shards = n * grid.n_shards(shape)
     files = files_of(n, grid.n_shards(shape), parameters=measured.tensors)
     return _Extent(n * grid.size, shards, each, files, shards * (8 * each + 32), "")
+
+
+def _memory(study: Study, site: Site, measured: _Measured) -> list[Stage]:
+    """The stages of one process, of as many as hold the model together."""
+    size = site.gpus_per_model
+    found = stages(study, measured.sizes.divided(size), measured.dimension, measured.batch)
+    if size > 1:  # task() makes all of the model in every process, on the host
+        loading = stages(study, measured.sizes, measured.dimension, measured.batch)[0]
+        found[0] = replace(found[0], host=max(loading.device, loading.host))
+    return found
 
 
 def _predicted(landscape: Landscape, grid: Grid) -> tuple[int, str]:
@@ -259,7 +270,10 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
     """Sizes, and per second of one process: points, gradients, and losses on all data, where those are asked for."""
     from landscaper_hpc.losses.evaluate import losses
 
-    landscape = Landscape(study, checkpoint, StudyFolder(folder), site, run="plan")
+    refuse_unsupported(Landscape(study, checkpoint, StudyFolder(folder), site, run="plan"))
+    # measured of the whole model, in this process
+    alone = site.model_copy(update={"gpus_per_model": 1})
+    landscape = Landscape(study, checkpoint, StudyFolder(folder), alone, run="plan")
     if study.train is not None and not landscape.file.exists():
         objective, directions, grid, batch = _untrained(landscape)
     else:

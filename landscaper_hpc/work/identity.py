@@ -26,7 +26,9 @@ from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import refuse_taken
 from landscaper_hpc.strict_json import number
+from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
+from landscaper_hpc.work import group
 from landscaper_hpc.work.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def data_identity(landscape: Landscape, objective: Objective) -> dict[str, Any]:
 
     study = landscape.study
     digest, opaque = data_sha256(objective)
+    group.refuse_differing(landscape, digest)
     files, large = files_sha256(objective, study.path(study.task).parent)
     return {"data_sha256": digest, "files": files, "not_covered": [*opaque, *large]}
 
@@ -245,15 +248,18 @@ def _displaced(
     return found
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(site: Site) -> dict[str, Any]:
     """What the numbers were made with. No dates and no host names: the same study gives the same bytes."""
     from importlib.metadata import version
 
     import torch
 
-    name = torch.cuda.get_device_name(local_device(device)) if device.startswith("cuda") else _processor()
+    on_gpu = site.device.startswith("cuda")
+    name = torch.cuda.get_device_name(local_device(site.device)) if on_gpu else _processor()
     packages = ("landscaper-hpc", "torch", "numpy", "numba", "zarr")
-    return {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
+    found = {"versions": {p: version(p) for p in packages} | {"python": platform.python_version()}, "device": name}
+    # sums over ranks are in the last bits
+    return found | ({"gpus_per_model": site.gpus_per_model} if site.gpus_per_model > 1 else {})
 
 
 def _processor() -> str:

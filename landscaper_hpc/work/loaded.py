@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.device import keep_freed_memory, local_device
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.work import identity
+from landscaper_hpc.work import group, identity
 from landscaper_hpc.work.hangs import RECORDED, loading_in_time, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.memory import refuse_too_large
@@ -25,14 +26,19 @@ def load(landscape: Landscape) -> Objective:
     from landscaper_hpc.objective.loading import load_objective
 
     keep_freed_memory()
-    study = landscape.study
+    study, size = landscape.study, landscape.site.gpus_per_model
+    group.refuse_unsupported(landscape)
+    if size > 1 and group.rank is None:
+        raise InputError(
+            f"gpus_per_model is {size}, which is for `run` alone; leave it out (--set-site gpus_per_model=1)"
+        )
     with loading_in_time(landscape):
         return load_objective(
             study.path(study.task),
             landscape.file,
             options=landscape.checkpoint.options,
             precision=study.precision,
-            device=local_device(landscape.site.device),
+            device=local_device(landscape.site.device, size, group.rank or 0),
             frozen=study.frozen,
             only=study.only,
             few=None if study.data is None else study.data.batches,
@@ -40,6 +46,7 @@ def load(landscape: Landscape) -> Objective:
             one_channel_last=not landscape.prepared() or landscape.open().attributes.get("one_channel_last", False),
             folders=[study.path(".")],
             naming=Naming(**study.naming(landscape.checkpoint)),
+            divided=size > 1,
         )
 
 
@@ -56,21 +63,38 @@ class Worker:
     limit: Limit
 
     def prove(self, landscape: Landscape) -> None:
-        """`InputError` unless this process computes the recorded losses (the canary)."""
+        """`InputError` unless this process, or its group, computes the recorded losses (the canary)."""
+        group.together(prove_again, landscape)
+
+    def prove_here(self, landscape: Landscape) -> None:
+        """The same of the process alone."""
         with refused_if_it_hangs(landscape, self.objective, RECORDED):
             identity.prove_values(landscape, self.store, self.objective, self.directions, self.batch)
 
 
-_workers: dict[tuple[str, str], Worker] = {}
+_workers: dict[tuple[str, str, int], Worker] = {}
 
 
 def worker_for(landscape: Landscape) -> Worker:
     """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
-    key = (landscape.run, landscape.name)
-    if key not in _workers:
-        forget()  # one at a time: the model, its data and n directions may fill a GPU
-        _workers[key] = _start(landscape)
-    return _workers[key]
+    if _key(landscape) not in _workers:
+        group.together(_load, landscape)
+    return _workers[_key(landscape)]
+
+
+def prove_again(landscape: Landscape) -> None:
+    """In every process of a group: `InputError` unless they compute the recorded losses."""
+    worker_for(landscape).prove_here(landscape)
+
+
+def _key(landscape: Landscape) -> tuple[str, str, int]:
+    """What was loaded in a group ends with it."""
+    return landscape.run, landscape.name, group.ended
+
+
+def _load(landscape: Landscape) -> None:
+    forget()  # one at a time: the model, its data and n directions may fill a GPU
+    _workers[_key(landscape)] = _start(landscape)
 
 
 def forget() -> None:
@@ -80,7 +104,7 @@ def forget() -> None:
 
 def keep(landscape: Landscape, objective: Objective, directions: Directions) -> None:
     """Go on as a worker with what this process has prepared."""
-    _workers[landscape.run, landscape.name] = _proved(landscape, landscape.open(), objective, directions)
+    _workers[_key(landscape)] = _proved(landscape, landscape.open(), objective, directions)
 
 
 def _start(landscape: Landscape) -> Worker:
@@ -90,7 +114,7 @@ def _start(landscape: Landscape) -> Worker:
     from landscaper_hpc.directions.directions import Directions
 
     store = landscape.open()
-    store.admit(identity.provenance(landscape.site.device), landscape.site.accept_versions)
+    store.admit(identity.provenance(landscape.site), landscape.site.accept_versions)
     objective = load(landscape)
     refuse_too_large(landscape, objective)
     with refused_if_it_hangs(landscape, objective, RECORDED):
@@ -99,7 +123,8 @@ def _start(landscape: Landscape) -> Worker:
     flat = torch.zeros(len(gram), layout.size, dtype=objective.dtype, device=objective.device)
     vectors = layout.unflatten(flat)
     for name, values in store.direction_vectors():
-        vectors[name].copy_(torch.from_numpy(values))
+        for row, whole in zip(vectors[name], torch.from_numpy(values), strict=True):
+            row.copy_(whole if layout.parts is None else layout.parts.part(name, whole))
     directions = Directions(
         vectors=vectors,
         kind=landscape.study.directions.kind,

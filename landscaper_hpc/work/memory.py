@@ -7,7 +7,7 @@ what a process takes before it has a model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ class Sizes:
         from torch.utils import _pytree as pytree
 
         from landscaper_hpc.objective.flat_layout import block_bytes
+        from landscaper_hpc.objective.fsdp import held_bytes
 
         tensors = list(objective.parameters.values())
         size = objective.layout.size
@@ -47,10 +48,17 @@ class Sizes:
         return cls(
             moving=moving,
             wide=8 * size,
-            others=max(sum(t.nbytes for t in [*held, *data]) - moving, 0),
+            # the model's own parts of what moves are beside theta* where ranks hold it together
+            others=max(sum(map(held_bytes, [*held, *data])) - (0 if objective.sharded else moving), 0),
             largest=max(p.nbytes for p in tensors),
             work=block_bytes(size, n),
         )
+
+    def divided(self, ranks: int) -> Sizes:
+        """Of one of so many processes that hold the model together: the largest part, and the model's own of what moves
+        beside theta*."""
+        moving = -(-self.moving // ranks)
+        return replace(self, moving=moving, wide=-(-self.wide // ranks), others=self.others + moving * (ranks > 1))
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,7 @@ def _needs(landscape: Landscape, objective: Objective, stage: Stage) -> Iterator
 
     site = landscape.site
     workers = site.worker_count() if site.executor == "local" and stage.name in ("evaluation", "confirming") else 1
+    workers *= site.gpus_per_model
     on_host = stage.host
     if objective.device.type == "cuda":
         share = -(-workers // max(torch.cuda.device_count(), 1)) if site.device == "cuda" else workers

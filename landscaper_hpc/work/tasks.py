@@ -1,12 +1,15 @@
 """What is done with the items of a study, each a function that returns nothing: train, prepare, evaluate a shard.
 
 Each can be pickled, is idempotent, and publishes its result as something that appears whole.
+
+(Longer than most modules: each task is a function of its own.)
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,11 +19,13 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
 from landscaper_hpc.errors import InputError, leaves, user_traceback
 from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_module
-from landscaper_hpc.progress import Progress
+from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import METRICS, StoredDirections
-from landscaper_hpc.work import identity
+from landscaper_hpc.work import group, identity
+from landscaper_hpc.work.executor import WorkerLost
+from landscaper_hpc.work.group import FollowerFailed, together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, worker_for
@@ -29,6 +34,8 @@ from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.grid import Grid
     from landscaper_hpc.objective.objective import Objective
@@ -70,17 +77,33 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
 @in_words()
 def prepare(landscape: Landscape, progress: Progress) -> None:
     """Find the directions and create the store, ready for shards. Does nothing where the store is there."""
+    if landscape.prepared():
+        identity.refuse_other(landscape, landscape.open())
+        return
+    progress = _beating(landscape, progress, f"directions of {landscape.name}")
+    create = together(_found, landscape, progress=progress)
+    assert create is not None
+    create()
+    together(_keep, landscape)
+
+
+_ready: dict[str, tuple[Objective, Directions]] = {}
+
+
+def _keep(landscape: Landscape) -> None:
+    keep(landscape, *_ready.pop(landscape.name))
+
+
+def _found(landscape: Landscape, progress: Progress = silent) -> Callable[[], None] | None:
+    """Everything that a store begins with, and what creates it; None in processes that follow another."""
     from landscaper_hpc.directions.hessian import proof_of
     from landscaper_hpc.losses.evaluate import evaluation_mode
     from landscaper_hpc.losses.evaluator import is_evaluated_as_written
 
     study = landscape.study
     science = study.science(landscape.checkpoint)
-    if landscape.prepared():
-        identity.refuse_other(landscape, landscape.open())
-        return
-    progress = _beating(landscape, progress, f"directions of {landscape.name}")
     forget()
+    _ready.clear()
     objective = load(landscape)
     refuse_too_large(landscape, objective)
     data = identity.data_identity(landscape, objective)
@@ -89,7 +112,7 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
     for notice in notices:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
-    made_with = identity.provenance(landscape.site.device)
+    made_with = identity.provenance(landscape.site)
     resume = landscape.inside.resume / f"{landscape.name}.{canonical_sha256([science, made_with])[:16]}"
     resume.parent.mkdir(parents=True, exist_ok=True)
     with refused_if_it_hangs(landscape, objective, "the search for directions") as gets_on:
@@ -100,14 +123,19 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
         found = spectrum(study, objective, getting_on(gets_on, progress))
     if directions.eigenvalues is not None and directions.residuals is not None:
         found |= {"eigenvalues": directions.eigenvalues, "residuals": directions.residuals}
-    LandscapeStore.create(
+    vectors = {name: _whole(objective, name, vector) for name, vector in directions.vectors.items()}
+    _ready[landscape.name] = objective, directions
+    if group.rank:
+        return None
+    created = partial(
+        LandscapeStore.create,
         landscape.store,
         landscape.name,
         science,
         grid,
         grid.shard_shape(landscape.site.points_per_shard(grid)),
         StoredDirections(
-            vectors={name: vector.cpu().numpy() for name, vector in directions.vectors.items()},
+            vectors=vectors,
             gram=directions.gram,
             hessian=found,
         ),
@@ -127,8 +155,22 @@ def prepare(landscape: Landscape, progress: Progress) -> None:
             "provenance": made_with,
         },
     )
-    resume.unlink(missing_ok=True)
-    keep(landscape, objective, directions)
+
+    def create() -> None:
+        created()
+        for file in (resume, *resume.parent.glob(f"{resume.name}.rank*")):
+            file.unlink(missing_ok=True)
+
+    return create
+
+
+def _whole(objective: Objective, name: str, vectors: Tensor) -> NDArray[Any]:
+    """Vectors (n, *shape) of a parameter, of all ranks that hold parts of them; nothing in those that follow."""
+    parts = objective.layout.parts
+    if parts is None:
+        return vectors.cpu().numpy()
+    rows = [parts.whole(name, vector).cpu() if not group.rank else parts.whole(name, vector)[:0] for vector in vectors]
+    return np.stack([row.cpu().numpy() for row in rows])
 
 
 def chosen_grid(landscape: Landscape, objective: Objective, directions: Directions) -> Grid:
@@ -226,19 +268,14 @@ def losses_of(
     shard. So is that of a device which broke meanwhile, and fails or gives NaN everywhere: the canary tells the one
     from the other.
     """
-    from landscaper_hpc.losses.evaluate import losses, prove_for
-
     failures, own = item.landscape.failures, item.landscape.heartbeat
     own.beat(item.key)
     worker = worker_for(item.landscape)
     own.ready()
-    objective = worker.outputs if with_metrics else worker.objective
     alphas, limit = points(worker.store.grid), worker.limit
     if all_data:
-        objective = objective.on_all_data
-        times = -(-len(objective.batches) // len(worker.objective.batches))
+        times = -(-len(worker.objective.on_all_data.batches) // len(worker.objective.batches))
         limit = Limit(item.landscape.site, worker.limit.usual, times)
-        prove_for(objective, worker.directions, worker.store.grid.corners())
 
     def report(done: int, total: int) -> None:
         own.beat(item.key, done * size // max(total, 1))
@@ -248,18 +285,36 @@ def losses_of(
     progress(0, size)
     try:
         with watched(limit, Place(failures.last(item.key), where)):
-            values = losses(objective, worker.directions, alphas, worker.batch, report)
-    except InputError:
+            values = together(_evaluated, item.landscape, alphas, all_data, with_metrics, progress=report)
+    except (InputError, WorkerLost):
         raise
     except Hung as hung:
         forget()  # its objective was left in the midst of something
         failures.quarantine(item.key, f"{where}{hung}")
         return None
     except Exception as failed:
-        error = user_traceback(failed)
-        worker.prove(item.landscape)
+        error = str(failed) if isinstance(failed, FollowerFailed) else user_traceback(failed)
+        worker_for(item.landscape).prove(item.landscape)
         failures.record(item.key, f"{where}{error}")
         return None
     if not np.isfinite(values.reshape(len(values), -1)[:, 0]).any():
         worker.prove(item.landscape)
     return values
+
+
+def _evaluated(
+    landscape: Landscape,
+    alphas: NDArray[np.float64],
+    all_data: bool,
+    with_metrics: bool,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """The losses at some points, (m, n), in every process that holds a part of the model."""
+    from landscaper_hpc.losses.evaluate import losses, prove_for
+
+    worker = worker_for(landscape)
+    objective = worker.outputs if with_metrics else worker.objective
+    if all_data:
+        objective = objective.on_all_data
+        prove_for(objective, worker.directions, worker.store.grid.corners())
+    return losses(objective, worker.directions, alphas, worker.batch, progress)

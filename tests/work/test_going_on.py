@@ -95,7 +95,7 @@ def altered(environment: dict[str, Any], torch: str) -> dict[str, Any]:
 def test_other_versions_do_not_go_on_unless_they_are_accepted(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = identity.provenance("cpu")
+    here = identity.provenance(Site())
     losses = open_landscape(tmp_path / "run").loss().tobytes()
     before = contents(tmp_path / "run")
     monkeypatch.setattr(identity, "provenance", lambda device: altered(here, "2.0.1"))

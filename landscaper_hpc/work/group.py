@@ -1,0 +1,253 @@
+"""A model that several processes of one node hold together (`site.gpus_per_model`): one leads, the others follow it.
+
+The leader is a worker like any other, and it alone touches leases, store and heartbeat. It starts its followers itself;
+what is computed, all compute together: `together` calls the same function in each of them. Whatever is raised ends the
+group, whose processes may wait for each other then; the next call begins a new one. A follower ends with its leader.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.study.site import Site
+from landscaper_hpc.work.executor import WorkerLost
+from landscaper_hpc.work.landscape import Landscape
+from landscaper_hpc.work.preloaded import start_loading
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=1)
+"""For which ranks wait for each other where none has ended: what hangs is for `watch`."""
+
+rank: int | None = None
+"""Of this process in its group; None where it is in none."""
+
+ended = 0
+"""How many groups this process has led to their end: what was loaded in them is gone."""
+
+_group: _Group | None = None
+
+
+class FollowerFailed(Exception):
+    """What a follower raised, with its traceback."""
+
+
+def together(function: Callable[..., T], landscape: Landscape, *given: Any, **own: Any) -> T:
+    """`function(landscape, *given, **own)` in this process, and without what is its `own` in all of its group."""
+    global _group
+    size = landscape.site.gpus_per_model
+    if size == 1 or (rank is not None and (_group is None or _group.calling)):
+        return function(landscape, *given, **own)
+    if _group is None:
+        _group = _Group(landscape.site)
+    return _group.call(function, landscape, given, own)
+
+
+def end() -> None:
+    """End the group that this process leads."""
+    if _group is not None:
+        _group.close()
+
+
+class _Group:
+    def __init__(self, site: Site) -> None:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            raise InputError("gpus_per_model: torch.distributed is in use in this process; leave the key out here")
+        self.calling = False
+        self._folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-group-"))
+        self._members: list[tuple[Any, Connection]] = []
+        context = mp.get_context("forkserver")
+        start_loading()
+        for number in range(1, site.gpus_per_model):
+            ours, theirs = context.Pipe()
+            words = (theirs, number, site, self._folder, dict(os.environ))
+            process = context.Process(target=_follow, args=words, daemon=True)
+            process.start()
+            theirs.close()
+            self._members.append((process, ours))
+        _join(0, site, self._folder)
+
+    def call(self, function: Callable[..., T], landscape: Landscape, given: Any, own: Any) -> T:
+        self.calling = True
+        try:
+            with suppress(OSError):  # one has ended: that is found where it is waited for
+                for _, channel in self._members:
+                    channel.send((function, landscape, given))
+            found = function(landscape, *given, **own)
+            for number, (_, channel) in enumerate(self._members, 1):
+                if (said := _heard(channel)) is not None:
+                    self._told(number, said)
+            return found
+        except BaseException as error:
+            try:
+                self._instead(error)
+            finally:
+                self.close()
+            raise
+        finally:
+            self.calling = False
+
+    def _instead(self, error: BaseException) -> None:
+        """Raise what is the reason for an error here: what a follower has raised, or that it has ended."""
+        import torch.distributed as dist
+
+        if isinstance(error, WorkerLost | FollowerFailed) or not isinstance(error, Exception):
+            return
+        broken = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if broken:
+            wait_for([process.sentinel for process, _ in self._members], 5)
+        for number, (process, channel) in enumerate(self._members, 1):
+            if wait_for([process.sentinel], 0) or (broken and channel.poll()):
+                said = _heard(channel)
+                if said is None or (not broken and said != _LOST):
+                    continue
+                try:
+                    self._told(number, said)
+                except Exception as told:
+                    raise told from error
+
+    def _told(self, number: int, said: tuple[str, str]) -> NoReturn:
+        kind, words = said
+        if kind == "input":
+            raise InputError(words)
+        if kind == "error":
+            raise FollowerFailed(words)
+        process = self._members[number - 1][0]
+        process.join(5)
+        code = process.exitcode
+        how = f" by signal {-code}" if code is not None and code < 0 else f" with exit code {code}"
+        raise WorkerLost(
+            f"the {len(self._members) + 1} processes that hold the model together have lost rank {number}, which was "
+            f"ended{how} (out of memory?)"
+        )
+
+    def close(self) -> None:
+        global _group, rank, ended
+        import torch.distributed as dist
+
+        for process, channel in self._members:
+            process.kill()
+            channel.close()
+        for process, _ in self._members:
+            process.join()
+        with suppress(Exception):
+            dist.destroy_process_group()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        _group, rank, ended = None, None, ended + 1
+
+
+_LOST = ("lost", "")
+
+
+def _heard(channel: Connection) -> tuple[str, str] | None:
+    """What a follower says of what it was told to do: None, that it has done it."""
+    try:
+        said: tuple[str, str] | None = channel.recv()
+        return said
+    except (EOFError, OSError):
+        return _LOST
+
+
+def _join(number: int, site: Site, folder: Path) -> None:
+    global rank
+    import torch.distributed as dist
+    from torch._C._distributed_c10d import FileStore
+
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this node
+    dist.init_process_group(
+        "gloo" if site.device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=FileStore(str(folder / "meeting"), site.gpus_per_model),
+        rank=number,
+        world_size=site.gpus_per_model,
+        timeout=_PATIENCE,
+    )
+    rank = number
+
+
+def _follow(channel: Connection, number: int, site: Site, folder: Path, environment: dict[str, str]) -> None:
+    """Do what the leader says, until it is gone or something is raised."""
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader decides
+    threading.Thread(target=_end_with_leader, daemon=True).start()
+    _join(number, site, folder)
+    while True:
+        try:
+            function, landscape, given = channel.recv()
+        except EOFError:
+            os._exit(0)
+        try:
+            # what a follower tells of itself is nobody's business
+            function(replace(landscape, workers=folder), *given)
+            said = None
+        except InputError as error:
+            said = "input", str(error)
+        except BaseException as error:
+            said = "error", user_traceback(error)
+        channel.send(said)
+        if said is not None:
+            os._exit(1)
+
+
+def _end_with_leader() -> None:
+    leader = mp.parent_process()
+    if leader is not None:
+        wait_for([leader.sentinel])
+        os._exit(1)
+
+
+def refuse_unsupported(landscape: Landscape) -> None:
+    """`InputError` for what a study asks for and several processes cannot compute together."""
+    study = landscape.study
+    if landscape.site.gpus_per_model == 1:
+        return
+    asked = {
+        "sampling": study.sampling is not None,
+        "scope": study.scope is not None,
+        "confirm": study.confirm is not None,
+        "error_bars": study.error_bars is not None,
+        "power_law": bool(study.power_law),
+        "hessian.trace_products": bool(study.hessian.trace_products),
+        "hessian.density_probes": bool(study.hessian.density_probes),
+        "directions.solver: pyhessian": study.directions.kind == "hessian" and study.directions.solver != "lanczos",
+        f"directions.kind: {study.directions.kind}": study.directions.kind in ("plane", "trajectory"),
+    }
+    if keys := [key for key, is_asked in asked.items() if is_asked]:
+        raise InputError(
+            f"{landscape}: {' and '.join(keys)} cannot be had of a model that several processes hold (gpus_per_model: "
+            f"{landscape.site.gpus_per_model}); leave it out, or run without gpus_per_model"
+        )
+
+
+def refuse_differing(landscape: Landscape, digest: str) -> None:
+    """`InputError` where ranks of a group have been given other data, by the SHA-256 that each has found."""
+    if rank is None:
+        return
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, digest)
+    if others := [number for number, other in enumerate(found) if other != found[0]]:
+        raise InputError(
+            f"{landscape}: the ranks of a group differ in data: rank {others[0]} has data_sha256 "
+            f"{found[others[0]][:12]}…, rank 0 {found[0][:12]}…; let task() give every process the same, which "
+            "are dealt out by themselves"
+        )
