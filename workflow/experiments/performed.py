@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.declared import LANDSCAPES, SEED, Done, Experiment, Scalar, Size
 from landscaper_hpc import InputError, LandscapeStore, Site, merge_tree, open_landscape
@@ -135,10 +135,16 @@ def _rows(experiment: Experiment, size: Size, trainings: list[_Training], folder
         training, inside = by_name[name], SweepFolder(folder / "sweep").study(study)
         (item,) = (item for item in read_results(inside.results)["landscapes"] if item["name"] == name)
         trace = (item.get("hessian") or {}).get("trace")
-        row = {**size.set, **size.variants[0], **variants[study], **training.setting, "trace": (trace or [math.nan])[0]}
+        varied = {key: _level(value) for key, value in {**size.variants[0], **variants[study]}.items()}
+        row = {**size.set, **varied, **training.setting, "trace": (trace or [math.nan])[0]}
         more.append(row | _outcomes(experiment, training) | _measured(experiment, open_landscape(inside.path, name)))
     found = found.drop(columns=[column for column in found if column in more[0]])
     return pd.concat([pd.DataFrame(more, index=found.index), found], axis=1)
+
+
+def _level(value: Any) -> Scalar:
+    """A value of a key, as a column holds it: a list is its entries in one line."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _outcomes(experiment: Experiment, training: _Training) -> dict[str, float]:

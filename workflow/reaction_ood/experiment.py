@@ -25,7 +25,7 @@ def errors(checkpoint: Path, **options: Any) -> dict[str, float]:
 
 EXPERIMENT = Experiment(
     title="Errors out of distribution",
-    show=("near_error", "far_error", "loss", "lambda_max", "n_minima", "mean_climb", "smad"),
+    show=("near_error", "far_error", "loss", "lambda_max", "n_minima", "confirmed_minima", "mean_climb", "smad"),
     outcomes=errors,
     sizes={
         "smallest": Size(
@@ -34,7 +34,12 @@ EXPERIMENT = Experiment(
             options={"steps": 3, "hidden": 3},
             set={"grid.count": 5, "hessian.trace_products": 4},
         ),
-        "small": Size(conditions=combined(level=[0.0, 10.0, 20.0, 30.0, 45.0, 60.0]), seeds=5, options={"hidden": 8}),
+        "small": Size(
+            conditions=combined(level=[0.0, 10.0, 20.0, 30.0, 45.0, 60.0]),
+            seeds=5,
+            options={"hidden": 8},
+            set={"confirm": True},
+        ),
         "full": Size(
             conditions=combined(level=[0.0, 10.0, 20.0, 30.0, 45.0, 60.0]),
             seeds=20,

@@ -31,7 +31,17 @@ def depth(losses: NDArray[Any]) -> float:
 
 EXPERIMENT = Experiment(
     title="A UNet over epochs and learning rates",
-    show=("error", "loss", "depth", "lambda_max", "hessian_trace", "n_minima", "mean_climb", "smad"),
+    show=(
+        "error",
+        "loss",
+        "depth",
+        "lambda_max",
+        "hessian_trace",
+        "n_minima",
+        "confirmed_minima",
+        "mean_climb",
+        "smad",
+    ),
     outcomes=errors,
     quantities={"depth": depth},
     sizes={
@@ -41,7 +51,12 @@ EXPERIMENT = Experiment(
             options={"width": 1},
             set={"grid.count": 5, "hessian.trace_products": 4},
         ),
-        "small": Size(conditions=combined(epoch=[1, 8, 64], rate=[0.001, 0.01]), seeds=5, options={"width": 2}),
+        "small": Size(
+            conditions=combined(epoch=[1, 8, 64], rate=[0.001, 0.01]),
+            seeds=5,
+            options={"width": 2},
+            set={"confirm": True},
+        ),
         "full": Size(
             conditions=combined(epoch=[1, 5, 10, 20, 30], rate=[0.0001, 0.001, 0.01]),
             seeds=5,
