@@ -96,8 +96,8 @@ EXPERIMENT = Experiment(
         "A sixth seed was trained and has no landscape: its network with skips has a kink (ReLU) within the steps by "
         "which gradients are checked, and eigenvectors there are refused.",
         "The claims about minima and saddles are one claim twice, where every saddle joins two basins.",
-        "Where a descent ends on a kink (ReLU) that is a class of its own, and no confirmed minimum: so there are fewer "
-        "of these than landscapes.",
+        "Where a descent ends on a kink (ReLU) that is a class of its own, and no confirmed minimum: so there are fewer"
+        " of these than landscapes.",
         "Largest eigenvalue and trace stand beside as the paper has them, and are not claims of it.",
     ],
 )
