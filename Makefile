@@ -13,7 +13,7 @@ FAST := 'not slow and not peers and not slurm and not mpi and not processes and 
 .PHONY: help demo test test-fast test-slow test-peers test-oldest lint docs clean
 
 help:
-	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 6 minutes, 3 of them after installation)"
+	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 6 minutes, 3 to 4 of them after installation)"
 	@echo "make test   set up, then lint, type check and test everything but the slow"
 	@echo "make test-fast   set up, then the tests that start no other processes, and are not marked thorough"
 	@echo "make test-slow   the tests that take minutes each"
