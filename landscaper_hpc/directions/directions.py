@@ -216,7 +216,7 @@ def directions_from_file(
     for name, view in layout.unflatten(flat).items():
         given = tensors.pop(name)[:n]
         for row, whole in zip(view, given, strict=True):
-            row.copy_(whole if layout.parts is None else layout.parts.part(name, whole))
+            row.copy_(layout.own(name, whole))
     unfit = torch.stack([(~torch.isfinite(flat)).sum(dim=1).double(), flat.any(dim=1).double()])
     unfit = layout.total(unfit)
     bad = [i for i in range(n) if unfit[0, i] or not unfit[1, i]]

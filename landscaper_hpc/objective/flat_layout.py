@@ -130,6 +130,10 @@ class Layout:
         """What so many flat vectors are held in while they are worked on; the same on all ranks."""
         return working_type(dtype, self.size if self.parts is None else self.dimension, rows)
 
+    def own(self, name: str, whole: Tensor) -> Tensor:
+        """What a flat vector holds of a whole tensor (*shape): all of it, or this rank's part."""
+        return whole if self.parts is None else self.parts.part(name, whole)
+
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks, in their order, of what is the sum over a rank's part of a flat vector."""
         if self.parts is None:

@@ -10,7 +10,6 @@ The gradient is taken while the point is in place, and cannot be differentiated 
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.moving import modules_like
 
 Shard = str | Sequence[str] | Callable[[nn.Module, Any], object]
 """How a task's model is sharded: patterns of its blocks' names, or a function of model and mesh."""
@@ -58,8 +58,7 @@ def apply(model: nn.Module, shard: Shard | None, device: torch.device, source: s
         return False
     names = [name for name, _ in model.named_modules() if name]
     for pattern in [shard] if isinstance(shard, str) else shard:
-        # as in a shell, but a * ends at a dot: the blocks, not what is in them
-        blocks = [n for n in names if n.count(".") == pattern.count(".") and fnmatch.fnmatchcase(n, pattern)]
+        blocks = modules_like(pattern, names)
         if not blocks:
             raise InputError(f"{source}: Task.shard: {pattern!r} names no module; there are {list_some(names)}")
         for name in blocks:
@@ -103,7 +102,6 @@ class Divided:
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._like: dict[str, Any] = dict(tensors)
         self.shapes = {name: tuple(p.shape) for name, p in tensors.items()}
         self._axis = {name: _axis(name, p, source) for name, p in tensors.items()}
         self.by_rows = all(axis == 0 or len(self.shapes[name]) < 2 for name, axis in self._axis.items())

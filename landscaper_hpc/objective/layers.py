@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.loading import load_task
+from landscaper_hpc.objective.moving import modules_like
 
 
 def each_layer(task_file: Path, options: Mapping[str, Any], pattern: str) -> list[list[str]]:
@@ -22,10 +22,7 @@ def each_layer(task_file: Path, options: Mapping[str, Any], pattern: str) -> lis
     """
     modules = load_task(task_file, options).model.named_modules()
     named = [name for name, module in modules if name and any(True for _ in module.parameters())]
-    parts = pattern.split(".")
-    found = [
-        name for name in named if len(of := name.split(".")) == len(parts) and all(map(fnmatch.fnmatchcase, of, parts))
-    ]
+    found = modules_like(pattern, named)
     if not found:
         raise InputError(
             f"--each-layer {pattern!r}: no module with parameters has such a name; there are {list_some(named)}"

@@ -44,6 +44,15 @@ def refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:
             raise InputError(f"{source}: {name} is a sparse tensor, which cannot move; make it dense with to_dense()")
 
 
+def modules_like(pattern: str, names: Sequence[str]) -> list[str]:
+    """Names of modules that a pattern names, in their order; as in a shell, but `*` stands for one part of a name: the
+    blocks, not what is in them."""
+    parts = pattern.split(".")
+    return [
+        name for name in names if len(of := name.split(".")) == len(parts) and all(map(fnmatch.fnmatchcase, of, parts))
+    ]
+
+
 def matching(patterns: Sequence[str], names: set[str], source: str) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:

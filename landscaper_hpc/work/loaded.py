@@ -124,7 +124,7 @@ def _start(landscape: Landscape) -> Worker:
     vectors = layout.unflatten(flat)
     for name, values in store.direction_vectors():
         for row, whole in zip(vectors[name], torch.from_numpy(values), strict=True):
-            row.copy_(whole if layout.parts is None else layout.parts.part(name, whole))
+            row.copy_(layout.own(name, whole))
     directions = Directions(
         vectors=vectors,
         kind=landscape.study.directions.kind,

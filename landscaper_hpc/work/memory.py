@@ -133,7 +133,6 @@ def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
 
 def refuse_too_large(landscape: Landscape, objective: Objective) -> None:
     """`InputError` where a stage needs more memory than this device, or this node for all its processes, has."""
-
     study, sizes = landscape.study, Sizes.of(objective, landscape.study.directions.n)
     dimension = objective.layout.dimension
     for stage in stages(study, sizes, dimension):
