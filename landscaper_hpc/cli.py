@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import gc
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, get_args, get_type_hints
 
 import typer
 
@@ -63,7 +65,24 @@ _COMMANDS = (
     doctor,
 )
 
+
+def _name(text: str) -> Path:
+    """Python takes the empty name for this folder, and it comes of variables that are not set."""
+    if not text:
+        raise typer.BadParameter("it is empty; give a name, or . for this folder")
+    return Path(text)
+
+
+def _refuse_empty_names(command: Callable[..., None]) -> None:
+    command.__annotations__ = get_type_hints(command, include_extras=True)
+    for hint in command.__annotations__.values():
+        kind, *infos = get_args(hint) or [None]
+        if kind is Path or Path in get_args(kind):
+            infos[0].parser = _name
+
+
 for _command in _COMMANDS:
+    _refuse_empty_names(_command)
     app.command(_command.__name__.strip("_"), context_settings=_HELP)(
         guarded(_command, output=_command not in _MAKE_FILES)
     )

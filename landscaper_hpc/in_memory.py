@@ -103,7 +103,9 @@ def landscape(
     import torch
 
     if isinstance(data, Iterator):  # which more than one of those who work on it would find exhausted
-        data = list(data)
+        from landscaper_hpc.objective.data import all_of
+
+        data = all_of(data, "landscape(): data")
     task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, dict(metrics or {}))
     token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))

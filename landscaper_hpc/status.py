@@ -146,7 +146,7 @@ def _study(folder: Path) -> dict[str, Any]:
             "shards": store.n_shards(),
             "shards_done": store.n_done(),
             "points": store.grid.size,
-            "topology": store.has_tree(),
+            "topology": store.has_tree() and store.n_done() == store.n_shards(),  # or it is of shards that are lost
             "scope": None,
             "sampling": None,
         }

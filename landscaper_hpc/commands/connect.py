@@ -44,12 +44,15 @@ def connect(
       landscaper-hpc connect study.yaml seed_1 seed_2
     """
     from landscaper_hpc.comparison.similarity import bezier, line
+    from landscaper_hpc.errors import InputError
     from landscaper_hpc.objective.checkpoints import read_checkpoint
     from landscaper_hpc.objective.checkpoints.fit import matched
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.progress import Bars
     from landscaper_hpc.work.loaded import load
 
+    if first == second:
+        raise InputError(f"both ends are the checkpoint {first!r}, and no path lies between them; name another one")
     loaded = load_study(study, set_)
     where = load_site(site, device=device, overrides=set_site)
     own, others = load_landscapes(study, loaded, where, (first, second))

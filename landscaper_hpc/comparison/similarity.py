@@ -206,6 +206,8 @@ class _Ends:
             for name, buffer in objective.model.named_buffers()
             if name in other and buffer.is_floating_point() and other[name].shape == buffer.shape
         }
+        if torch.equal(self.start, self.end) and all(torch.equal(a, b) for a, b in self._buffers.values()):
+            raise InputError("both checkpoints have the same weights, and no path lies between them; give two others")
 
     def at(self, middle: Tensor, t: float) -> dict[str, Tensor]:
         return self.layout.unflatten((1 - t) ** 2 * self.start + 2 * t * (1 - t) * middle + t**2 * self.end)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
+import math
+import time
 from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, overload
@@ -14,7 +17,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.device import free_bytes
 from landscaper_hpc.objective.precision import dtype_in
+
+log = logging.getLogger(__name__)
 
 _UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
     ("nested", lambda tensor: tensor.is_nested, "give a padded tensor with its lengths or a mask"),
@@ -25,6 +31,12 @@ _UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
     ),
     ("on the meta device, which holds no numbers", lambda tensor: tensor.is_meta, "make it on the CPU"),
 )
+
+MOST_BATCHES = 10**6
+"""Of one loss: nobody evaluates a landscape of more."""
+
+_LONG = 60.0
+"""Seconds of reading after which it is told that data have not ended."""
 
 _PARTS = 4
 """A list of so many tensors may be meant as one batch; longer ones are of batches."""
@@ -111,10 +123,36 @@ def batches_of(data: Any, source: str) -> list[Any]:
             f"{source}: Task.data is a {type(data).__name__}; "
             "expected a batch of tensors, a list of batches, or a DataLoader"
         )
-    batches = [understood(batch) for batch in data]
+    batches = all_of(data, f"{source}: Task.data")
     if not batches:
         raise InputError(f"{source}: Task.data has no batches")
     return batches
+
+
+def all_of(data: Iterable[Any], what: str) -> list[Any]:
+    """All batches that an iterable gives, which must come to an end: `InputError` where there are more than anybody
+    evaluates, or more than memory is free."""
+    found: list[Any] = []
+    room = math.inf if isinstance(data, Sequence) else free_bytes(torch.device("cpu"))
+    held: dict[int, int] = {}  # the same tensor again takes nothing
+    total, began, told = 0, time.monotonic(), False
+    for batch in data:
+        found.append(understood(batch))
+        for leaf in pytree.tree_leaves(batch) if room < math.inf else ():
+            if isinstance(leaf, Tensor) and not any(unfit(leaf) for _, unfit, _ in _UNFIT) and leaf.is_cpu:
+                storage = leaf.untyped_storage()
+                total += storage.nbytes() - held.get(storage.data_ptr(), 0)
+                held[storage.data_ptr()] = storage.nbytes()
+        if len(found) > MOST_BATCHES or total > room:
+            much = f"{MOST_BATCHES:,} batches" if total <= room else f"the {room / 1e9:.3g} GB of memory that are free"
+            raise InputError(
+                f"{what} come to no end within {much}; give an iterable that ends, such as "
+                "list(itertools.islice(data, 100)), or fewer and larger batches"
+            )
+        if not told and time.monotonic() - began > _LONG:
+            told = True
+            log.warning("%s have given %s batches so far and not ended yet", what, f"{len(found):,}")
+    return found
 
 
 def notices_of_batches(data: Any, source: str) -> list[str]:

@@ -161,6 +161,11 @@ def test_connect_two_checkpoints(tmp_path: Path) -> None:
     assert found["line"]["barrier"] == pytest.approx(3)
     assert found["line"]["losses"][0] == found["line"]["losses"][-1] == 0
     assert command("connect", file, "origin", "c").stderr.count("choose from origin") == 1
+    torch.save({"x": torch.full((2,), 1.0)}, tmp_path / "a.pt")  # the weights of b in another file
+    for ends in (("a", "b"), ("a", "a")):
+        same = command("connect", file, *ends, "--set", f"checkpoints={checkpoints}", "--json")
+        assert (same.returncode, same.stdout) == (2, "")
+        assert "no path lies between them" in same.stderr
 
 
 def test_similarity_of_the_checkpoints_of_a_study(tmp_path: Path) -> None:

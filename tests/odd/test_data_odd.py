@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -15,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
-from landscaper_hpc import InputError, Task, in_memory
+from landscaper_hpc import InputError, Task, in_memory, landscape
 from landscaper_hpc.directions.directions import (
     directions_from_file,
     gradient_direction,
@@ -179,6 +180,34 @@ def test_data_that_are_read_once_or_in_another_order_each_time(what: str) -> Non
     objective = Objective(Task(_model(), lambda m, b: m[0].bias.sum() + b[0].mean(), make()))
     with pytest.raises(InputError, match=f"reading the data twice .*{said}") if said else nullcontext():
         objective.prove_deterministic()
+
+
+class Endless(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(itertools.repeat(X[0]))
+
+
+NO_END: dict[str, tuple[Callable[[], Any], str]] = {
+    "the same again": (lambda: itertools.repeat((X, Y)), "come to no end within 1,000 batches; give an iterable"),
+    "others each time": (lambda: ((X.clone(), Y) for _ in itertools.count()), "come to no end within 1,000 batches"),
+    "large ones": (
+        lambda: (torch.zeros(10**6) for _ in itertools.count()),
+        "come to no end within the 0.02 GB of memory",
+    ),
+    "no tensors": (lambda: itertools.count(), "come to no end within 1,000 batches"),
+    "a DataLoader": (lambda: DataLoader(Endless(), 4), "come to no end within 1,000 batches"),
+}
+
+
+@pytest.mark.parametrize("what", NO_END)
+def test_data_without_an_end(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, said = NO_END[what]
+    monkeypatch.setattr("landscaper_hpc.objective.data.MOST_BATCHES", 1000)
+    monkeypatch.setattr("landscaper_hpc.objective.data.free_bytes", lambda _: 2 * 10**7)
+    with pytest.raises(InputError, match=f"Task.data {said}"):
+        Objective(Task(_model(), lambda m, b: m(b[0]).mean(), make()))
+    with pytest.raises(InputError, match=f"data {said}"):
+        landscape(_model(), lambda m, b: m(b[0]).mean(), make())
 
 
 @pytest.mark.parametrize("of", ["weight_norm", "pruning"])

@@ -129,6 +129,14 @@ def test_status_says_that_it_lists_and_reads_nothing(made: Path, tmp_path: Path)
     assert said.splitlines()[-1].startswith("listed, and not read: what proves every hash, and mends, is ")
 
 
+def test_a_merge_tree_of_losses_that_are_gone_is_not_done(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    (tmp_path / f"{DONE}/c.1.0.0").unlink()
+    said = command("status", tmp_path / "run").stdout
+    assert "2/3 shards (66 %), 7 × 7 points, merge tree pending" in said
+    assert "nobody works on it; go on with: " in said
+
+
 MADE_AGAIN: dict[str, tuple[str, Change]] = {
     "a number": ("run/results.json", edited("landscapes/0/topology/smad", 0.5)),
     "too deep": ("run/results.json", nested),

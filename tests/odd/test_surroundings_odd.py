@@ -72,6 +72,27 @@ def test_a_folder_that_holds_something_else(what: str, name: str, tmp_path: Path
         assert (swept.returncode, told.format(tmp_path) in swept.stderr) == (2, True)
 
 
+EMPTY = [
+    ["init", ""],
+    ["run", ""],
+    ["run", "study.yaml", "--out", ""],
+    ["sweep", "study.yaml", "--out", ""],
+    ["status", ""],
+    ["topology", "field.npy", "--labels", ""],
+    ["export", "run", "--to", "csv", "--out", ""],
+    ["import", "field.npy", "--out", ""],
+    ["doctor", ""],
+]
+
+
+@pytest.mark.parametrize("words", EMPTY, ids=" ".join)
+def test_an_empty_name_is_not_this_folder(words: list[str], tmp_path: Path) -> None:
+    ended = command(*words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "it is empty; give a name, or . for this folder" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 MISTAKES: dict[str, tuple[str, str]] = {
     "in the loss": ("raise KeyError('x')", ""),
     "in its derivatives": (
