@@ -76,9 +76,8 @@ def _name(text: str) -> Path:
 def _refuse_empty_names(command: Callable[..., None]) -> None:
     command.__annotations__ = get_type_hints(command, include_extras=True)
     for hint in command.__annotations__.values():
-        kind, *infos = get_args(hint) or [None]
-        if kind is Path or Path in get_args(kind):
-            infos[0].parser = _name
+        if get_args(hint) and Path in (get_args(hint)[0], *get_args(get_args(hint)[0])):
+            get_args(hint)[1].parser = _name
 
 
 for _command in _COMMANDS:
