@@ -67,6 +67,9 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             frames = user_frames(error)
             if loop := _link_to_itself(error):
                 _fail(f"{loop}: is a link that leads to itself; remove it", 2, error)
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                many = "too many files are open; raise the limit (ulimit -n), or use fewer processes (--workers)"
+                _fail(f"{many}; everything finished so far is kept, the same command goes on", 2, error)
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
                 _fail(

@@ -69,6 +69,11 @@ def full_disk_refused(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES):
             raise InputError(f"{path}: cannot be written ({error.strerror}); everything else is as it was") from None
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{path}: would be larger than a file may be here; raise the limit (ulimit -f) and run the same "
+                "command again, everything finished so far is kept"
+            ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(

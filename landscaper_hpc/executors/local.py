@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing as mp
 import os
+import resource
 import signal
 import threading
 import time
@@ -189,7 +190,27 @@ def serial_mapper(site: Site, campaign: Campaign) -> SerialMapper:
 
 def local_mapper(site: Site, campaign: Campaign) -> LocalMapper:
     """For a site with `executor: local`."""
-    return LocalMapper(site.worker_count())
+    workers = site.worker_count()
+    _room_for(workers)
+    return LocalMapper(workers)
+
+
+_FILES_BESIDE, _FILES_OF_EACH = 200, 8  # 8 are open in the client for each process, and some beside
+
+
+def _room_for(workers: int) -> None:
+    """As many open files as the processes need, where the usual limit is less than what may be; `InputError` where they
+    need more."""
+    asked = _FILES_BESIDE + _FILES_OF_EACH * workers
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != usual < asked:
+        if resource.RLIM_INFINITY != most < asked:
+            fit = max(1, (most - _FILES_BESIDE) // _FILES_OF_EACH)
+            raise InputError(
+                f"workers: {workers} processes need {asked:,} open files, and a process may have {most:,} here; use "
+                f"{fit} or fewer (--workers), or raise the limit (ulimit -n)"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asked, most))
 
 
 _reports: Any = None

@@ -532,8 +532,9 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
                 + (f"there is no {name!r}" if name else "name one of them")
             )
         return LandscapeStore(path, name)
-    except PermissionError as error:
-        raise zarr_files.denied(error) from None
+    except OSError as error:
+        zarr_files.refuse_denied(error)
+        raise
 
 
 def landscape_names(path: Path) -> list[str]:
@@ -543,5 +544,6 @@ def landscape_names(path: Path) -> list[str]:
         return sorted(p.name for p in inside if (p / layout.LOSS).exists() or (p / zarr_files.NODE).exists())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except PermissionError as error:  # `glob` would see nothing, as if nothing were there
-        raise zarr_files.denied(error) from None
+    except OSError as error:  # `glob` would see nothing, as if nothing were there
+        zarr_files.refuse_denied(error)
+        raise

@@ -166,9 +166,9 @@ class ShardedLosses:
         chunk = self._chunk(index)
         try:
             values = np.memmap(chunk, "<f8", "r", shape=self.shard_shape)
-        except PermissionError as error:
-            raise zarr_files.denied(error) from None
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                zarr_files.refuse_denied(error)
             raise InputError(f"{chunk}: the chunk is missing or torn; run the study again") from None
         if index not in self._proven:
             if bytes.fromhex(zarr_files.sha256(values)) != self.shard_sha256(index):
@@ -227,8 +227,7 @@ class ShardedLosses:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: OSError) -> InputError:
-        if isinstance(error, PermissionError):
-            return zarr_files.denied(error)
+        zarr_files.refuse_denied(error)
         what = "is gone" if isinstance(error, FileNotFoundError) else "cannot be read"
         return InputError(f"{error.filename}: {what}; restore it, or remove {self.folder} and run the study again")
 

@@ -7,6 +7,7 @@ Format: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html; of conso
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -38,11 +39,23 @@ class Damaged(Exception):
     """What is on disk is not what was written; the message says what."""
 
 
-def denied(error: OSError) -> InputError:
-    """The refusal of what this user may not read: it is not damaged, and another's to keep."""
-    return InputError(
-        f"{error.filename}: may not be read ({error.strerror}); ask its owner, or choose another folder with --out"
-    )
+_OF_THE_MACHINE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+def refuse_denied(error: OSError) -> None:
+    """`InputError` for what cannot be read for a reason that is not in it, so that nobody takes it for damaged: this
+    user may not, or the machine has reached a limit."""
+    if isinstance(error, PermissionError):
+        raise InputError(
+            f"{error.filename}: may not be read ({error.strerror}); ask its owner, or choose another folder with --out"
+        ) from None
+    if error.errno in _OF_THE_MACHINE:
+        raise InputError(
+            f"{error.filename}: cannot be read here and now ({error.strerror}), and is left as it is; look at the "
+            "machine's limits (ulimit -a) and its file system, and give the same command again"
+        ) from None
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -142,8 +155,9 @@ def consolidated(document: Document) -> dict[str, Document] | None:
 def read_document(folder: Path) -> Document:
     try:
         found: Document = parsed((folder / NODE).read_bytes())
-    except PermissionError as error:
-        raise denied(error) from None
+    except OSError as error:
+        refuse_denied(error)
+        raise
     return found
 
 
@@ -207,9 +221,9 @@ def load(folder: Path, document: Document) -> NDArray[Any]:
         values = np.fromfile(folder / chunk_name([0] * len(shape)), dtype) if math.prod(shape) else np.empty(0, dtype)
         if same and sha256(values) == document["attributes"]["sha256"]:
             return values.reshape(shape)
-    except PermissionError as error:
-        raise denied(error) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        refuse_denied(error)
+    except (ValueError, KeyError, TypeError):
         pass
     raise Damaged(f"the array {folder.parent.name}/{folder.name} is torn or altered")
 

@@ -244,6 +244,7 @@ class Site(Strict):
     gpus_per_model: int = Field(
         1,
         ge=1,
+        le=1024,
         description="processes of a node that hold one model together, each a part of it, on a GPU of its own (or all "
         "on the CPU): for a model that is too large for one; the task says how it is divided (Task.shard)",
     )

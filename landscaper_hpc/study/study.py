@@ -239,9 +239,11 @@ class GridConfig(AxisConfig):
 class HessianConfig(Strict):
     """What else is asked of the Hessian at the checkpoint; each costs that many Hessian-vector products."""
 
-    trace_products: int = Field(0, ge=0, description="for the trace, by XTrace; 0: no trace, 4 or more otherwise")
-    density_probes: int = Field(0, ge=0, description="random vectors for the spectral density; 0: no density")
-    density_steps: int = Field(40, ge=2, description="Lanczos steps for each of them")
+    trace_products: int = Field(
+        0, ge=0, le=10**6, description="for the trace, by XTrace; 0: no trace, 4 or more otherwise"
+    )
+    density_probes: int = Field(0, ge=0, le=10**6, description="random vectors for the spectral density; 0: no density")
+    density_steps: int = Field(40, ge=2, le=10**6, description="Lanczos steps for each of them")
 
     @field_validator("trace_products")
     @classmethod

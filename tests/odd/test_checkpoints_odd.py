@@ -202,6 +202,21 @@ def test_names_that_do_not_fit_come_with_advice(state: State, tmp_path: Path) ->
         load_into(network(), state, tmp_path, naming=Naming({"2.weight": "0.weight"}))
 
 
+def test_names_that_cannot_be_seen_are_in_quotes(state: State, tmp_path: Path) -> None:
+    odd = {"": 0, " a": 0, "b\nc": 0, "\0": 0, "é": 0}
+    with pytest.raises(InputError, match=re.escape(r"not in the model: '', ' a', 'b\nc', '\x00', é;")):
+        load_into(network(), state | dict.fromkeys(odd, torch.ones(1)), tmp_path)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(state: State, tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = _save(state, tmp_path / "x.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_checkpoint(path)["0.weight"], state["0.weight"])
+
+
 def test_names_are_science_only_where_they_are_given(tmp_path: Path, state: State) -> None:
     _save(state, tmp_path / "a.pt")
     (tmp_path / "task.py").write_text("")
@@ -469,6 +484,25 @@ def _packed(state: State, folder: Path) -> Path:
     return folder / "x.pt"
 
 
+def _flipped(state: State, folder: Path) -> Path:
+    content = bytearray(_save(state, folder / "x.pt").read_bytes())
+    content[content.index(state["0.weight"].numpy().tobytes())] ^= 1
+    (folder / "x.pt").write_bytes(content)
+    return folder / "x.pt"
+
+
+def _an_entry_twice(state: State, folder: Path) -> Path:
+    _save(state, folder / "x.pt")
+    with warnings.catch_warnings(), zipfile.ZipFile(folder / "x.pt", "a") as file:
+        warnings.simplefilter("ignore")
+        file.writestr("x/data/0", bytes(48))
+    return folder / "x.pt"
+
+
+def _index_of(shard: str) -> Callable[[State, Path], Path]:
+    return _bytes(json.dumps({"weight_map": {"a": shard}}).encode(), "x.index.json")
+
+
 def _nested(_: State, folder: Path) -> Path:
     """An archive of torch whose pickle is {"model": {"model": …}}, deeper than can be followed."""
     _save({}, folder / "plain.pt")
@@ -526,6 +560,10 @@ DAMAGED: dict[str, tuple[Callable[[State, Path], Path], str]] = {
     "nested JSON": (_bytes(b"[" * 10**6, "x.index.json"), "no valid weight_map"),
     "lazy parameters": (_lazy, "holds no weights but lazy parameters"),
     "packed after it was saved": (_packed, "was compressed after it was saved"),
+    "a bit of a weight": (_flipped, "was damaged after it was saved: x/data/0 has another checksum"),
+    "two that could be a weight": (_an_entry_twice, "was damaged after it was saved: it holds x/data/0 twice"),
+    "a shard without a name": (_index_of(""), "names a shard that no file can be called: ''"),
+    "a shard with a zero in its name": (_index_of("a\0.bin"), "no file can be called: 'a\\x00.bin'"),
     "too deep": (_nested, "is nested deeper than weights are"),
     "a header for 4 TB": (_says_too_much, "damaged, or not what its name says"),
     "a header of 2**60 bytes": (_bytes(b"\0" * 7 + b"\x10" + b"{}", "x.safetensors"), "damaged, or not"),
@@ -681,11 +719,13 @@ UNFIT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     ),
     "meta": (lambda w: w.to("meta"), "holds tensors on the meta device, which hold no numbers: w; save it from"),
     "sparse": (lambda w: w.to_sparse(), r"holds sparse tensors: w; save them whole, with to_dense\(\)"),
+    "nested": (lambda w: torch.nested.nested_tensor([w, w]), "holds nested tensors: w; save them padded"),
+    "bits": (lambda w: w.byte().view(torch.bits8), "of a type that torch turns into no other: w; save them as float"),
     "sparse rows": (lambda w: w[None].to_sparse_csr(), r"holds sparse tensors: w; save them whole, with to_dense\(\)"),
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*Sparse:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Sparse:UserWarning", "ignore:.*nested tensors is in prototype")
 @pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning", "ignore:.*deprecated:UserWarning")
 @pytest.mark.parametrize("what", UNFIT)
 def test_weights_without_numbers_of_their_own_are_refused(what: str, tmp_path: Path) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from studies import command, process, wells
+
+from landscaper_hpc import InputError, Site
+from landscaper_hpc.executors.local import local_mapper
+from landscaper_hpc.files import publish
+from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.store import zarr_files
+from landscaper_hpc.store.landscape import landscape_names
+from landscaper_hpc.store.shards import ShardedLosses
 
 VARIABLES: dict[str, tuple[str, int, str]] = {
     "NUMBA_NUM_THREADS=0": ("plan", 2, "NUMBA_NUM_THREADS=0 in the environment: numba needs a number from 1 on"),
@@ -90,6 +102,45 @@ def test_an_empty_name_is_not_this_folder(words: list[str], tmp_path: Path) -> N
     ended = command(*words, cwd=tmp_path)
     assert ended.returncode == 2
     assert "it is empty; give a name, or . for this folder" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_processes_than_open_files_are_refused_before_any_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    made: Any = None  # nothing of it is looked at
+    local_mapper(Site(workers=256), made)
+    assert asked == [(2248, 4096)]
+    with pytest.raises(InputError, match=r"workers: 500 processes need 4,200 open files, .*; use 487 or fewer"):
+        local_mapper(Site(workers=500), made)
+
+
+REACHED = {errno.EMFILE: "Too many open files", errno.EIO: "Input/output error", errno.ESTALE: "Stale file handle"}
+
+
+@pytest.mark.parametrize("number", REACHED)
+def test_nobody_is_told_to_remove_what_the_machine_cannot_read_now(number: int, tmp_path: Path) -> None:
+    error = OSError(number, os.strerror(number), str(tmp_path))
+    store = ShardedLosses(tmp_path, Grid((Axis(-1, 1, 3),)), (3,))
+    for read in (
+        lambda: zarr_files.read_document(tmp_path),
+        store.done,
+        store.n_done,
+        lambda: store.shard_sha256((0,)),
+        lambda: landscape_names(tmp_path),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            for place, name in ((Path, "read_bytes"), (Path, "iterdir"), (os, "scandir"), (os, "listdir")):
+                patch.setattr(place, name, Mock(side_effect=error))
+            with pytest.raises(InputError, match=f"cannot be read here and now .{REACHED[number]}., and is left"):
+                read()
+
+
+def test_a_file_that_may_not_be_so_large_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EFBIG, "File too large")))
+    with pytest.raises(InputError, match=r"would be larger than a file may be here; raise the limit \(ulimit -f\)"):
+        publish(tmp_path / "x", b"1")
     assert list(tmp_path.iterdir()) == []
 
 

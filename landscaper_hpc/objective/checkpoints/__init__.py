@@ -83,8 +83,9 @@ def everything_in(folder: Path) -> list[Path]:
 
 
 def list_some(names: Sequence[str], limit: int = 8) -> str:
-    """The first few of a list of names, for an error message."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    """The first few of a list of names, for an error message; in quotes where one would not be seen as it is."""
+    plain = [name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:limit]]
+    return ", ".join(plain) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def first_line(error: BaseException) -> str:

@@ -122,8 +122,9 @@ def _number(value: Any) -> int:
 def _load(file: Path) -> Any:
     """Mapped into memory, objects of DeepSpeed's as inert records: nothing is executed."""
     from landscaper_hpc.objective.checkpoints import inert_pickle
-    from landscaper_hpc.objective.checkpoints.torch_file import loaded
+    from landscaper_hpc.objective.checkpoints.torch_file import loaded, refuse_damaged
 
     if not zipfile.is_zipfile(file):
         raise InputError(f"checkpoint {file} is damaged, or no file of torch.save")
+    refuse_damaged(file)
     return loaded(file, map_location="cpu", weights_only=False, mmap=True, pickle_module=inert_pickle)

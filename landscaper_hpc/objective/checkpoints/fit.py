@@ -24,7 +24,13 @@ _UNFIT: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
         "save them as floating-point numbers, with dequantize()",
     ),
     ("tensors on the meta device, which hold no numbers", lambda tensor: tensor.is_meta, "save it from a device"),
+    ("nested tensors", lambda tensor: tensor.is_nested, "save them padded, as the model has them"),
     ("sparse tensors", lambda tensor: tensor.layout is not torch.strided, "save them whole, with to_dense()"),
+    (
+        "tensors of a type that torch turns into no other",
+        lambda tensor: not _is_readable(tensor.dtype),
+        "save them as floating-point numbers",
+    ),
 )
 
 
@@ -226,6 +232,15 @@ def _loses(tensor: Tensor, target: Tensor) -> bool:
 def _is_coded(tensor: Tensor, target: Tensor) -> bool:
     """Whether weights would be the codes of weights: their scales are elsewhere."""
     return isinstance(target, nn.Parameter) and _is_real(target) and not _is_real(tensor)
+
+
+def _is_readable(dtype: torch.dtype) -> bool:
+    try:
+        if not dtype.is_complex:
+            torch.zeros(dtype.itemsize, dtype=torch.uint8).view(dtype).to(torch.float32)
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
 
 
 def _is_real(tensor: Tensor) -> bool:

@@ -43,6 +43,8 @@ def read(path: Path) -> Mapping[str, Any]:
 def _shards(index: Path) -> list[str]:
     names = sorted(set(_places(index).values()))
     for name in names:
+        if name in ("", "..") or "\0" in name:
+            raise InputError(f"checkpoint index {index} names a shard that no file can be called: {name!r}")
         if Path(name).name != name:
             raise InputError(f"checkpoint index {index} points outside its own folder: {name}")
         if name.endswith(_END):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.checkpoints import list_some
 
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 READABLE = ", ".join(_SUFFIXES)
@@ -32,7 +34,7 @@ def read(path: Path) -> Mapping[str, Any]:
             "torch.save(torch.jit.load(...).state_dict(), ...)"
         )
     if archive:
-        _refuse_packed(path)
+        refuse_damaged(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols of other programs: what loads, loads
@@ -69,16 +71,37 @@ def loaded(path: Path, *, mmap: bool, **options: Any) -> Any:
     return torch.load(path, mmap=mmap, **options)
 
 
-def _refuse_packed(path: Path) -> None:
-    """`InputError` for an archive that is compressed, as torch makes none: in place its bytes would be taken for
-    values, and unpacked it may be of any size."""
+def refuse_damaged(path: Path) -> None:
+    """`InputError` for an archive that is not as torch made it: torch itself compares no checksum of what it maps.
+
+    One that is compressed would have its bytes taken for values, and unpacked may be of any size.
+    """
     with zipfile.ZipFile(path) as file:
-        packed = [entry.filename for entry in file.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+        entries = file.infolist()
+        packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+        twice = [name for name, times in Counter(entry.filename for entry in entries).items() if times > 1]
+        altered = [entry.filename for entry in entries if not packed and not twice and not _is_sound(file, entry)]
+    if twice or altered:
+        what = f"it holds {list_some(twice)} twice" if twice else f"{list_some(altered)} has another checksum (CRC-32)"
+        raise InputError(f"checkpoint {path} was damaged after it was saved: {what}; copy or save it again")
     if packed:
         raise InputError(
             f"checkpoint {path} was compressed after it was saved ({packed[0]} in it is); unpack it and pack it again "
             "without compression (zip -0), or save it again with torch.save"
         )
+
+
+def _is_sound(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry has the checksum that it was saved with; torch can be told to save none, which is 0."""
+    if not entry.CRC:
+        return True
+    try:
+        with file.open(entry) as stream:
+            while stream.read(1 << 20):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
 
 
 def _is_torchscript(path: Path) -> bool:
