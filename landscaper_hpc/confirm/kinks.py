@@ -20,6 +20,8 @@ NEAR = 1e-4
 _FIRST, _LAST = 0.1, 1e-6
 _STATIONARY = 1e-3
 _MOST, _HALVINGS = 60, 30
+_LONGER = 8
+"""The first step that is tried, in lengths of the last one that led down: what is far away was tried before."""
 
 
 class KinkStop(NamedTuple):
@@ -51,7 +53,7 @@ def descend_kinks(start: Array, box: Box) -> Search[KinkStop]:
     here = yield Request(x[None])
     f, g = float(here.values[0]), here.gradients[0]
     around = _directions(len(x))
-    radius, jump = _FIRST, 0.0
+    radius, jump, first = _FIRST, 0.0, 1.0
     for _ in range(_MOST):
         near = np.clip(x + radius * around, 0, box.far)
         sample = np.vstack([g[None], (yield Request(near)).gradients])
@@ -68,13 +70,14 @@ def descend_kinks(start: Array, box: Box) -> Search[KinkStop]:
                 return KinkStop(x, f, g, jump, True)
             radius /= 10
             continue
-        t, moved = 1.0, False
+        t, moved = max(first, radius), False
         for _ in range(_HALVINGS):
             there = np.clip(x - t * shortest / length, 0, box.far)
             answer = yield Request(there[None])
             value = float(answer.values[0])
             if np.isfinite(value) and value < f - 1e-4 * t * length:
                 x, f, g, moved = there, value, answer.gradients[0], True
+                first = min(1.0, _LONGER * t)
                 break
             t /= 2
             if t < radius / 4:

@@ -234,6 +234,7 @@ def newton(here: Here, box: Box, rounding: float, *, largest: float = _LARGEST) 
     Stop
         Not settled where the values did not go down as any model of them said.
     """
+    before: Here | None = None
     for _ in range(_MOST):
         here, _ = yield from descend(here, box, rounding, largest=largest)
         if not np.isfinite(here.value) or not np.isfinite(here.gradient).all():
@@ -247,6 +248,9 @@ def newton(here: Here, box: Box, rounding: float, *, largest: float = _LARGEST) 
         if _nothing_left(step, fall, here.value, rounding):
             return stop._replace(settled=True)
         here = Here(here.point, here.value, here.gradient, H, radius)
+        if before is not None and (here.point == before.point).all() and here.radius == before.radius:
+            return stop  # at a kink the Hessian of one side leads across it, and the next round back to here
+        before = here
     return stop
 
 

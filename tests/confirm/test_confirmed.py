@@ -303,6 +303,17 @@ def test_a_minimum_on_a_kink_is_said_to_be_one() -> None:
     assert found.sentence().endswith("0 minima of the loss and 1 on kinks")
 
 
+def test_a_kink_is_found_with_few_gradients() -> None:
+    """On a kink the exact Hessian of one side leads a search across and back: once tells as much as 200 times."""
+    relu = torch.relu
+    loss = lambda x: (x - 0.13).square().sum() + relu(x[0] - 0.21) / 2 + relu(0.3 - x[0] - 0.2 * x[1])  # noqa: E731
+    found = of(loss, cube(2, 1.0, 11))
+    assert kinds(found) == ["kink"]
+    y = (0.2 * (2 * 0.17 + 0.5) + 2 * 0.13) / (2 + 2 * 0.2**2)  # on x = 0.3 − 0.2 y, where the slope along it vanishes
+    np.testing.assert_allclose(found.points, [[0.3 - 0.2 * y, y]], atol=1e-5)
+    assert found.gradients_spent + found.products_spent < 200
+
+
 @pytest.mark.thorough
 def test_a_kink_across_a_face_is_found() -> None:
     found = of(lambda x: x[0] + (x[1] - 0.13).abs(), cube(2, 1.0, 11))
