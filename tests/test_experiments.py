@@ -179,15 +179,32 @@ def test_every_study_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
+def test_claims_are_of_levels_that_a_size_has(name: str) -> None:
+    experiment = load(name)
+    for size, asked in experiment.sizes.items():
+        levels = {key: {each[key] for each in asked.conditions} for key in (asked.conditions or [{}])[0]}
+        for claim in experiment.claims_at(size) if size != "smallest" else ():
+            groups = (claim.test.first, claim.test.second) if isinstance(claim.test, Groups) else ()
+            for group in groups:
+                assert all(value in levels[key] for key, value in group.items() if key in levels), (size, group)
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_data_that_are_absent_are_one_sentence(name: str, tmp_path: Path) -> None:
     asked = load(name).sizes["full"].data
     if asked is None:
+        with pytest.raises(InputError, match="reads no data at its size full; leave it out"):
+            perform(name, "full", tmp_path, data=tmp_path)
         return
     with pytest.raises(InputError, match="--data was not given; nothing is downloaded by itself") as refused:
         perform(name, "full", tmp_path)
     assert asked in str(refused.value)
     with pytest.raises(InputError, match="nowhere does not exist"):
         perform(name, "full", tmp_path, data=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"data: .* (has no|has neither|does not exist)") as refused:
+        perform(name, "full", tmp_path / "out", data=tmp_path)
+    assert "Nothing is downloaded here" in str(refused.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_studies_and_sizes_that_do_not_exist_are_refused(tmp_path: Path) -> None:

@@ -26,7 +26,11 @@ def loaded(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str((WORKFLOW / name).parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     return module
 
 
@@ -164,16 +168,9 @@ def test_forces_are_slopes_of_energies_and_in_the_loss(potential: str) -> None:
     assert module.loss(Known(), (places, energies, forces + 1)).min().item() == pytest.approx(1)
 
 
-def test_unknown_networks_and_absent_data_are_one_sentence(tmp_path: Path) -> None:
-    for study, options, words in (
-        ("molecules", {"architecture": "none"}, "there are distances, angles"),
-        ("molecules", {"potential": "homo", "data": str(tmp_path)}, "has no processed/data_v3.pt"),
-        ("molecules", {"potential": "morse", "data": str(tmp_path)}, "of QM9 there are mu, alpha"),
-        ("lm_checkpoints", {"data": str(tmp_path)}, "config.json does not exist"),
-        ("unet_segmentation", {"data": str(tmp_path)}, "test.txt does not exist"),
-    ):
-        with pytest.raises(InputError, match=words):
-            load_task(WORKFLOW / study / "task.py", options)
+def test_unknown_networks_are_one_sentence() -> None:
+    with pytest.raises(InputError, match="there are distances, angles"):
+        load_task(WORKFLOW / "molecules" / "task.py", {"architecture": "none"})
 
 
 def test_digits_are_turned_about_their_middle() -> None:
@@ -188,25 +185,6 @@ def test_digits_are_turned_about_their_middle() -> None:
     upright, _ = module.task(level=0.0, training=True).data
     torch.testing.assert_close(upright[: module.TRAINED], images[: module.TRAINED].flatten(1))
     assert labels.bincount().min() > 100
-
-
-def test_pets_are_read_from_their_folder(tmp_path: Path) -> None:
-    from PIL import Image
-
-    for folder in ("images", "annotations/trimaps"):
-        (tmp_path / folder).mkdir(parents=True)
-    for i, name in enumerate(("cat_1", "dog_2")):
-        Image.new("RGB", (20, 30), (255, 0, 51 * i)).save(tmp_path / "images" / f"{name}.jpg", quality=100)
-        Image.new("L", (20, 30), 1 + i).save(tmp_path / "annotations" / "trimaps" / f"{name}.png")
-    (tmp_path / "annotations" / "test.txt").write_text("cat_1 1 1 1\ndog_2 2 2 1\n")
-    problem = load_task(
-        WORKFLOW / "unet_segmentation" / "task.py", {"data": str(tmp_path), "side": 8, "width": 1, "crf": 2}
-    )
-    images, labels = problem.data
-    assert images.shape == (2, 3, 8, 8)
-    assert images[:, 0].min() > 0.95
-    assert [row.unique().tolist() for row in labels] == [[0], [1]]
-    assert problem.model(images).shape == (2, 3, 8, 8)
 
 
 def test_the_field_makes_a_lone_pixel_like_its_neighbours() -> None:

@@ -1,7 +1,8 @@
 """One of the papers' experiments, from training to verdicts: python workflow/run.py NAME --size small
 
 Leaves everything in runs/NAME_SIZE; a second run goes on from there. What came out is written to workflow/NAME, as
-results.json and RESULTS.md, unless the size is the smallest, which is for tests.
+results.json and RESULTS.md, unless the size is the smallest, which is for tests. With --plan it only says what it would
+cost.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from experiments.performed import WORKFLOW, load, perform
+from experiments.performed import WORKFLOW, load, perform, plan
 from experiments.written import results, write
 
 from landscaper_hpc.commands.options import SetSite, SiteFile, load_site
@@ -23,17 +24,26 @@ from landscaper_hpc.exit_codes import guarded
 
 def run(
     name: Annotated[str, typer.Argument(help="a folder of workflow/, such as resnet_skip")],
-    size: Annotated[str, typer.Option(help="smallest, small or full")] = "small",
+    size: Annotated[str, typer.Option(help="smallest, small, full, or another that the study has")] = "small",
     jobs: Annotated[int, typer.Option(help="processes, on this machine")] = 1,
     data: Annotated[Path | None, typer.Option(help="where the data of the full size are")] = None,
     site: SiteFile = None,
     set_site: SetSite = None,
     out: Annotated[Path | None, typer.Option(help="default: runs/NAME_SIZE")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="say what would be trained and what it costs, and do nothing")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-9, help="with --plan: points per second of one process of the site")
+    ] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="show the way to an error")] = False,
 ) -> None:
     """Train what is missing, make the landscapes, judge the paper's claims."""
     where = load_site(site, overrides=set_site) if site or set_site else None
     folder = (out or Path("runs") / f"{name}_{size}").resolve()
+    if plan_only:
+        plan(name, size, folder, jobs, data, where, rate)
+        return
     found = results(name, size, load(name), perform(name, size, folder, jobs, data, where))
     for place in [folder] if size == "smallest" else [folder, WORKFLOW / name]:
         write(found, place)

@@ -60,11 +60,8 @@ def plan(
       landscaper-hpc plan study.yaml --site perlmutter --set-site slurm.nodes=8 --json
       landscaper-hpc plan study.yaml --site perlmutter --rate 20000
     """
-    from landscaper_hpc.status import duration
     from landscaper_hpc.study.schema import read_yaml
     from landscaper_hpc.study.sweep_file import SweepConfig
-    from landscaper_hpc.work.estimate import estimate
-    from landscaper_hpc.work.memory import bytes_in_words
 
     where = load_site(site, workers, device, overrides=set_site)
     if "study" in read_yaml(study):
@@ -72,6 +69,17 @@ def plan(
         return
     loaded = load_study(study, set_)
     folder, missing = planned_folder(loaded.name, where, out)
+    tell(loaded, where, folder, missing, rate, as_json)
+
+
+def tell(
+    loaded: Study, where: Site, folder: Path, missing: str = "", rate: float | None = None, as_json: bool = False
+) -> None:
+    """Print what a study will cost; `missing`: its folder in words, where that is on another machine."""
+    from landscaper_hpc.status import duration
+    from landscaper_hpc.work.estimate import estimate
+    from landscaper_hpc.work.memory import bytes_in_words
+
     here = _here(where)
     found = estimate(loaded, here, folder)
     if rate is not None:

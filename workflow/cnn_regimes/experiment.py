@@ -17,6 +17,11 @@ def accuracies(checkpoint: Path, **options: Any) -> dict[str, float]:
     return found
 
 
+def check(data: Path) -> None:
+    with user_module(Path(__file__).with_name("cifar10.py")) as module:
+        module.check(data)
+
+
 EXPERIMENT = Experiment(
     title="A network underfit, well-fit and overfit",
     outcomes=accuracies,
@@ -41,7 +46,8 @@ EXPERIMENT = Experiment(
             conditions=combined(regime=["underfit", "well", "overfit"]),
             seeds=10,
             set={"grid.count": 51, "confirm": True, "precision": "float32"},
-            data="the folder of CIFAR-10's binary files, data_batch_1.bin to data_batch_5.bin and test_batch.bin",
+            data="the folder of CIFAR-10's binary or Python version, with data_batch_1.bin or data_batch_1, …",
+            check=check,
         ),
     },
     claims=[

@@ -3,8 +3,7 @@
 The landscape is of the loss that was trained: over the images that the network has seen.
 """
 
-from pathlib import Path
-
+import cifar10
 import torch
 from torch import Tensor, nn
 
@@ -19,14 +18,12 @@ def task(
     regime: str, channels: int = 32, examples: int = 2000, data: str = "", seed: int = 0, epochs: int = 60
 ) -> Task:
     """The loss of the first `examples` images that the regime trains on; without `data` they are digits."""
-    images, labels = seen(regime, data)
+    images, labels = seen(regime, data, examples)
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
-    return Task(
-        model=network(images, channels).to(images.dtype), loss=loss, data=(images[:examples], labels[:examples])
-    )
+    return Task(model=network(images, channels).to(images.dtype), loss=loss, data=(images, labels))
 
 
 def network(images: Tensor, channels: int) -> nn.Sequential:
@@ -43,17 +40,20 @@ def network(images: Tensor, channels: int) -> nn.Sequential:
     )
 
 
-def seen(regime: str, data: str) -> tuple[Tensor, Tensor]:
-    """The images that a regime trains on, with their labels."""
-    names = [f"data_batch_{i}.bin" for i in range(1, 6)]
-    images, labels = _cifar(data, names) if data else tuple(each[TEST:] for each in _digits())
-    few = FEW if not data else 10 * FEW
-    return (images[:few], labels[:few]) if regime == OVERFIT else (images, labels)
+def seen(regime: str, data: str, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """The images that a regime trains on, with their labels; at most so many."""
+    if regime == OVERFIT:
+        few = 10 * FEW if data else FEW
+        most = few if most is None else min(few, most)
+    if data:
+        return cifar10.images(data, most=most)
+    images, labels = (each[TEST:] for each in _digits())
+    return images[:most], labels[:most]
 
 
 def test(data: str) -> tuple[Tensor, Tensor]:
     if data:
-        return _cifar(data, ["test_batch.bin"])
+        return cifar10.images(data, cifar10.TEST)
     images, labels = _digits()
     return images[:TEST], labels[:TEST]
 
@@ -64,10 +64,3 @@ def _digits() -> tuple[Tensor, Tensor]:
     found = load_digits()
     images = torch.tensor(found.images, dtype=torch.float64)[:, None] / 8 - 1
     return images, torch.tensor(found.target, dtype=torch.int64)
-
-
-def _cifar(folder: str, names: list[str]) -> tuple[Tensor, Tensor]:
-    """CIFAR-10's binary files: each image is a byte for its label, and 3 × 32 × 32 for its pixels."""
-    raw = b"".join((Path(folder) / name).read_bytes() for name in names)
-    rows = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(-1, 3073)
-    return (rows[:, 1:].reshape(-1, 3, 32, 32).float() / 127.5 - 1), rows[:, 0].long()

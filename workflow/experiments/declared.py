@@ -41,6 +41,10 @@ class Size:
         {"directions.n": 3}].
     data
         What has to be given with --data, in words; task and trainer get its path as the option `data`.
+    check
+        check(path of the data): raises `InputError` in one sentence where they are not what is needed.
+    claims
+        In place of the experiment's, whose groups have levels that this size has not.
     """
 
     conditions: Sequence[Mapping[str, Scalar]]
@@ -49,6 +53,8 @@ class Size:
     set: Mapping[str, Any] = field(default_factory=dict)
     variants: Sequence[Mapping[str, Any]] = ({},)
     data: str | None = None
+    check: Callable[[Path], None] | None = None
+    claims: Sequence[Claim] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Experiment:
     """A paper's experiment.
 
     sizes
-        smallest (seconds, for tests), small (minutes on two cores), full (as the paper's).
+        smallest (seconds, for tests), small (minutes on two cores), full (as the paper's), and more by any name.
     show
         Columns of the landscapes that RESULTS.md tells for each condition.
     outcomes
@@ -156,6 +162,11 @@ class Experiment:
     quantities: Mapping[str, Callable[[NDArray[Any]], float]] = field(default_factory=dict)
     tables: Mapping[str, Callable[[Done], pd.DataFrame]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+
+    def claims_at(self, size: str) -> Sequence[Claim]:
+        """What is tested at a size."""
+        own = self.sizes[size].claims
+        return self.claims if own is None else own
 
 
 def named(values: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ from landscaper_hpc.report.sweep_table import table
 from landscaper_hpc.store.folder import SweepFolder
 from landscaper_hpc.store.sweep_record import read_sweep
 from landscaper_hpc.study.schema import read_yaml
-from landscaper_hpc.study.sweep_file import SweepConfig
+from landscaper_hpc.study.study import Study
+from landscaper_hpc.study.sweep_file import SweepConfig, combinations
 from landscaper_hpc.topology import contour_tree
 
 if TYPE_CHECKING:
@@ -63,19 +64,53 @@ def perform(
 ) -> Performed:
     """Train, make landscapes, measure: in `folder`, which a second run of the same goes on with; in `jobs` processes of
     this machine, or where the `site` says."""
-    experiment = load(name)
-    if size not in experiment.sizes:
-        raise InputError(f"--size {size}: {name} has {', '.join(experiment.sizes)}")
-    asked = experiment.sizes[size]
-    if asked.data is not None and (data is None or not data.exists()):
-        what = "--data was not given" if data is None else f"{data} does not exist"
-        raise InputError(f"{name} at its size {size} needs {asked.data}: {what}; nothing is downloaded by itself")
+    experiment, asked = _asked(name, size, data)
     tables: dict[str, pd.DataFrame] = {}
     settings = [*dict.fromkeys(factor for each in asked.conditions for factor in each), SEED]
     if asked.conditions:
         tables[LANDSCAPES] = _landscapes(name, experiment, asked, folder, site or _here(jobs), data)
     done = Done(size, tables.get(LANDSCAPES), folder, jobs, data)
     return Performed(tables | {each: make(done) for each, make in experiment.tables.items()}, settings)
+
+
+def plan(
+    name: str,
+    size: str,
+    folder: Path,
+    jobs: int = 1,
+    data: Path | None = None,
+    site: Site | None = None,
+    rate: float | None = None,
+) -> None:
+    """Print what `perform` would train, and what its landscapes cost, as `landscaper-hpc plan` does of a study; `rate`
+    in points per second. Nothing is trained."""
+    from landscaper_hpc.commands.plan import tell
+
+    _, asked = _asked(name, size, data)
+    trainings = _trainings(asked, folder, data)
+    print(f"trainings   {len(trainings):,} ({len(asked.conditions)} conditions × {asked.seeds} seeds)")
+    if not trainings:
+        return
+    config = _config(name, asked, trainings, folder)
+    for varied, values in combinations(config):
+        print("".join(f"\n{key} = {_level(value)}\n" for key, value, _ in varied), end="")
+        tell(Study.of(config.data, config.file, values), site or _here(jobs), folder / "plan", rate=rate)
+
+
+def _asked(name: str, size: str, data: Path | None) -> tuple[Experiment, Size]:
+    """The experiment and its size. `InputError` where there is no such, or the data are not what it needs."""
+    experiment = load(name)
+    if size not in experiment.sizes:
+        raise InputError(f"--size {size}: {name} has {', '.join(experiment.sizes)}")
+    asked = experiment.sizes[size]
+    if asked.data is None and data is not None:
+        raise InputError(f"--data {data}: {name} reads no data at its size {size}; leave it out")
+    if asked.data is not None and (data is None or not data.exists()):
+        what = "--data was not given" if data is None else f"{data} does not exist"
+        raise InputError(f"{name} at its size {size} needs {asked.data}: {what}; nothing is downloaded by itself")
+    if data is not None and asked.check is not None:
+        asked.check(data)
+    return experiment, asked
 
 
 def _here(jobs: int) -> Site:
@@ -107,6 +142,12 @@ def _landscapes(
     name: str, experiment: Experiment, size: Size, folder: Path, site: Site, data: Path | None
 ) -> pd.DataFrame:
     trainings = _trainings(size, folder, data)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    run_campaign(open_sweep(_config(name, size, trainings, folder), site, folder / "sweep"), site)
+    return _rows(experiment, size, trainings, folder)
+
+
+def _config(name: str, size: Size, trainings: list[_Training], folder: Path) -> SweepConfig:
     study = WORKFLOW / name / "study.yaml"
     content = read_yaml(study)
     content["checkpoints"] = [
@@ -115,10 +156,7 @@ def _landscapes(
     ]
     together = {key: [variant[key] for variant in size.variants] for key in size.variants[0]}
     fixed = {key: [value] for key, value in size.set.items()}
-    config = SweepConfig(f"{name}_{folder.name}", study, content, None, fixed, together, None)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    run_campaign(open_sweep(config, site, folder / "sweep"), site)
-    return _rows(experiment, size, trainings, folder)
+    return SweepConfig(f"{name}_{folder.name}", study, content, None, fixed, together, None)
 
 
 def _rows(experiment: Experiment, size: Size, trainings: list[_Training], folder: Path) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def results(name: str, size: str, experiment: Experiment, performed: Performed) 
         "title": experiment.title,
         "size": size,
         "seeds": experiment.sizes[size].seeds,
-        "claims": [each.as_json() for each in judged(experiment.claims, performed.tables, performed.settings)],
+        "claims": [each.as_json() for each in judged(experiment.claims_at(size), performed.tables, performed.settings)],
         "numbers": _numbers(experiment, performed),
         "remarks": list(experiment.remarks),
     }

@@ -5,8 +5,10 @@ with `data`, a folder of models of Hugging Face's as `save_pretrained` leaves th
 seed_<seed>/step_<step>, and a text.txt.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,9 @@ from landscaper_hpc.errors import InputError
 ALPHABET = " abcdefghijklmnopqrstuvwxyz.,'()"
 LENGTH, BLOCKS = 24, 16  # characters in a block, and blocks whose loss is looked at
 COUNTED = -100  # labels of this value count for nothing
+TOKENS = 128  # in a block, of Hugging Face's models
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")
 MASKED = 0.15  # share of the tokens that a model of masks has to guess
 
 
@@ -61,19 +66,48 @@ def masked_tokens(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return losses.view(len(tokens), -1).sum(1) / (labels != COUNTED).sum(1)
 
 
-def _hugging_face(folder: Path, text: Path) -> Task:
-    for path, what in ((folder / "config.json", "a model of Hugging Face's"), (text, "a text to look at the loss of")):
-        if not path.is_file():
-            raise InputError(f"data: {path} does not exist; put {what} there. Nothing is downloaded here")
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+def check(data: Path, steps: Sequence[int], seeds: int) -> None:
+    """Whether a text and all models are there, each with its weights and a tokenizer, and whether they can be read.
+    `InputError` where not."""
+    _present(data / "text.txt", "a text, in UTF-8, to look at the loss of")
+    for seed in range(seeds):
+        for step in steps:
+            folder = data / f"seed_{seed}" / f"step_{step}"
+            _present(folder / "config.json", "a model of Hugging Face's, as save_pretrained leaves it")
+            for what, files in (("weights", WEIGHTS), ("tokenizer", TOKENIZERS)):
+                if not any((folder / each).is_file() for each in files):
+                    raise InputError(f"data: {folder} has a config.json and no {what}: none of {', '.join(files)}")
+    _transformers()
 
-    guesses = any(
-        "Masked" in each or "PreTraining" in each for each in AutoConfig.from_pretrained(folder).architectures
-    )
-    kind = AutoModelForMaskedLM if guesses else AutoModelForCausalLM
-    model = kind.from_pretrained(folder, attn_implementation="eager")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = blocks(tokenizer(text.read_text(), return_tensors="pt")["input_ids"][0], 128)
+
+def _present(file: Path, what: str) -> None:
+    if not file.is_file():
+        raise InputError(f"data: {file} does not exist; put {what} there. Nothing is downloaded here")
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(f"models of Hugging Face's need transformers: pip install transformers ({error})") from error
+    return transformers
+
+
+def _hugging_face(folder: Path, text: Path) -> Task:
+    _present(folder / "config.json", "a model of Hugging Face's, as save_pretrained leaves it")
+    _present(text, "a text, in UTF-8, to look at the loss of")
+    library = _transformers()
+    kinds = library.AutoConfig.from_pretrained(folder).architectures or ()
+    guesses = any("Masked" in each or "PreTraining" in each for each in kinds)
+    kind = library.AutoModelForMaskedLM if guesses else library.AutoModelForCausalLM
+    # in float32 whatever it was saved in: the study's precision is made of that
+    model = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    tokenizer = library.AutoTokenizer.from_pretrained(folder)
+    told = tokenizer(text.read_text(encoding="utf-8"), return_tensors="pt", add_special_tokens=False)["input_ids"][0]
+    length = min(TOKENS, model.config.max_position_embeddings)
+    tokens = blocks(told, length)
+    if not len(tokens):
+        raise InputError(f"data: {text} has {len(told)} tokens, and one block of them is {length}; take a longer text")
     if not guesses:
         return Task(model=model, loss=next_token, data=tokens)
     chosen = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0)) < MASKED

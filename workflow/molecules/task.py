@@ -1,13 +1,15 @@
 """Networks of two kinds that learn energies of molecules, and the forces that are their derivatives.
 
 Small: synthetic molecules of four atoms of two kinds with a pair potential. One network sees distances only, as SchNet
-does, the other angles as well, as DimeNet++ does. Full size: with `data`, the folder of torch-geometric's QM9, its
-SchNet and DimeNet++ on that data set (which has no forces).
+does, the other angles as well, as DimeNet++ does. Full size: with `data`, the folder of QM9, SchNet and
+DimeNet++ of torch-geometric on that data set (which has no forces).
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
+import published
+import qm9
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,6 @@ from landscaper_hpc import Task
 from landscaper_hpc.errors import InputError
 
 MOLECULES = 16
-PROPERTIES = ("mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv")  # of QM9
 # energies of two atoms by their distance r, and how far apart atoms of such sizes like to be
 POTENTIALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "morse": lambda r, apart: (1 - torch.exp(apart - r)).square(),
@@ -34,10 +35,11 @@ def task(
     hidden: int = 8,
     training: bool = False,
     data: str = "",
+    rate: float = 0.01,
 ) -> Task:
     """The loss of molecules that were not trained on; with `training` that of those to train on.
 
-    `seed` and `steps` are for train.py. Of QM9 `potential` is the name of a property.
+    `seed`, `steps` and `rate` are for train.py. Of QM9 `potential` is the name of a property.
     """
     if data:
         return _of_qm9(architecture, potential, Path(data), training)
@@ -145,35 +147,15 @@ class Angles(Pairs):
 
 
 def _of_qm9(architecture: str, potential: str, folder: Path, training: bool) -> Task:
-    """A model of the paper's. Trained are the first 110,000 molecules, looked at the next 1,000."""
-    if potential not in PROPERTIES:
-        raise InputError(f"options: potential {potential!r}; of QM9 there are {', '.join(PROPERTIES)}")
-    if not any((folder / "processed").glob("data_v*.pt")):
-        raise InputError(
-            f"data: {folder} has no processed/data_v3.pt; give the folder that torch_geometric.datasets.QM9(folder) "
-            "made. Nothing is downloaded here"
-        )
-    try:
-        from torch_geometric.datasets import QM9
-        from torch_geometric.loader import DataLoader
-        from torch_geometric.nn.models import DimeNetPlusPlus, SchNet
-    except ImportError as error:
-        raise InputError(f"QM9 needs torch-geometric and torch-cluster; pip install both ({error})") from error
+    """A model of the paper's, as torch-geometric has it, and a property of mean 0 and standard deviation 1."""
+    found = qm9.of(folder, potential, training)
+    networks = {"distances": published.schnet, "angles": published.dimenet}
+    if architecture not in networks:
+        raise InputError(f"options: architecture {architecture!r}; of QM9 there are {', '.join(networks)}")
+    return Task(model=networks[architecture](), loss=squared, data=found.batches)
 
-    class Made(QM9):
-        def download(self) -> None:
-            raise InputError(f"data: {folder} lacks some of QM9's raw files, and nothing is downloaded here")
 
-    models = {
-        "distances": lambda: SchNet(num_interactions=6, num_gaussians=50),
-        "angles": lambda: DimeNetPlusPlus(128, 1, 4, 64, 8, 256, 7, 6),
-    }
-    part = slice(110_000) if training else slice(110_000, 111_000)
-    column = PROPERTIES.index(potential)
-    batches = DataLoader(Made(str(folder))[part], batch_size=100)
-
-    def error(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        numbers, places, of, wanted = batch
-        return (model(numbers, places, of).squeeze(-1) - wanted).square()
-
-    return Task(model=models[architecture](), loss=error, data=[(b.z, b.pos, b.batch, b.y[:, column]) for b in batches])
+def squared(model: nn.Module, batch: qm9.Batch) -> Tensor:
+    """The squared error of each molecule."""
+    numbers, places, of, wanted = batch
+    return (model(numbers, places, of).squeeze(-1) - wanted).square()

@@ -28,6 +28,11 @@ def mean_persistence(values: NDArray[Any]) -> float:
     return float(np.mean([*(finite.deaths - finite.births) / (high - low), 1.0]))
 
 
+def check(data: Path) -> None:
+    with user_module(Path(__file__).with_name("cifar10.py")) as module:
+        module.check(data)
+
+
 EXPERIMENT = Experiment(
     title="ResNets with and without skip connections",
     outcomes=accuracy,
@@ -61,7 +66,8 @@ EXPERIMENT = Experiment(
             conditions=combined(skip=[False, True]),
             seeds=10,
             set={"grid.count": 81, "confirm": True, "precision": "float32"},
-            data="the folder of CIFAR-10's binary files, data_batch_1.bin to data_batch_5.bin and test_batch.bin",
+            data="the folder of CIFAR-10's binary or Python version, with data_batch_1.bin or data_batch_1, …",
+            check=check,
         ),
     },
     claims=[

@@ -1,7 +1,6 @@
 """ResNet-20 (He et al., arXiv 1512.03385) with and without its skip connections, on CIFAR-10 or on digits of 8 × 8."""
 
-from pathlib import Path
-
+import cifar10
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +20,13 @@ def task(
     lr: float = 0.1,
 ) -> Task:
     """The loss of the first `examples` training images; without `data` they are digits."""
-    images, labels = training(data)
+    images, labels = training(data, examples)
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
     found = ResNet(images.shape[1], [int(width) for width in widths.split()], blocks, skip)
-    return Task(model=found.to(images.dtype), loss=loss, data=(images[:examples], labels[:examples]))
+    return Task(model=found.to(images.dtype), loss=loss, data=(images, labels))
 
 
 class Block(nn.Module):
@@ -71,12 +70,15 @@ class ResNet(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
-def training(data: str) -> tuple[Tensor, Tensor]:
-    return _digits()[0] if not data else _cifar(data, [f"data_batch_{i}.bin" for i in range(1, 6)])
+def training(data: str, most: int | None = None) -> tuple[Tensor, Tensor]:
+    if data:
+        return cifar10.images(data, most=most)
+    images, labels = _digits()[0]
+    return images[:most], labels[:most]
 
 
 def test(data: str) -> tuple[Tensor, Tensor]:
-    return _digits()[1] if not data else _cifar(data, ["test_batch.bin"])
+    return _digits()[1] if not data else cifar10.images(data, cifar10.TEST)
 
 
 def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -86,10 +88,3 @@ def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     images = torch.tensor(found.images, dtype=torch.float64)[:, None] / 8 - 1
     labels = torch.tensor(found.target, dtype=torch.int64)
     return (images[TEST:], labels[TEST:]), (images[:TEST], labels[:TEST])
-
-
-def _cifar(folder: str, names: list[str]) -> tuple[Tensor, Tensor]:
-    """CIFAR-10's binary files: each image is a byte for its label, and 3 × 32 × 32 for its pixels."""
-    raw = b"".join((Path(folder) / name).read_bytes() for name in names)
-    rows = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(-1, 3073)
-    return (rows[:, 1:].reshape(-1, 3, 32, 32).float() / 127.5 - 1), rows[:, 0].long()

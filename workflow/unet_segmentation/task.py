@@ -7,12 +7,13 @@ arXiv 1502.03240, with its spatial kernel only).
 
 from pathlib import Path
 
+import pets
 import torch
 from torch import Tensor, nn
 
 from landscaper_hpc import Task
-from landscaper_hpc.errors import InputError
 
+AT_ONCE = 32  # pictures of `data`
 SHOWN, SIDE = 24, 16  # pictures to train on, as many to look at, and their side in pixels
 
 
@@ -33,8 +34,9 @@ def task(
     how many pixels.
     """
     if data:
-        images, labels = _pets(Path(data), "trainval" if training else "test", pictures, side)
-        return Task(model=UNet(3, width, 3, crf), loss=loss, data=(images, labels))
+        images, labels = pets.pictures(Path(data), "trainval" if training else "test", pictures, side)
+        parts = zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True)  # all at once need too much memory
+        return Task(model=UNet(3, width, 3, crf), loss=loss, data=(images, labels) if training else list(parts))
     images, labels = shapes(2 * SHOWN)
     half = slice(SHOWN) if training else slice(SHOWN, None)
     return Task(model=UNet(1, width, 2, crf), loss=loss, data=(images[half], labels[half]))
@@ -104,24 +106,3 @@ class MeanField(nn.Module):
 def _twice(before: int, after: int) -> nn.Sequential:
     layers = [(nn.Conv2d(a, after, 3, padding=1), nn.GroupNorm(1, after), nn.GELU()) for a in (before, after)]
     return nn.Sequential(*(layer for each in layers for layer in each))
-
-
-def _pets(folder: Path, part: str, pictures: int, side: int) -> tuple[Tensor, Tensor]:
-    """The first pictures of a list of the data set, and for each pixel pet, background or edge."""
-    listed = folder / "annotations" / f"{part}.txt"
-    if not listed.is_file():
-        raise InputError(
-            f"data: {listed} does not exist; give the folder that the Oxford-IIIT Pet data's images.tar.gz and "
-            "annotations.tar.gz were unpacked in. Nothing is downloaded here"
-        )
-    import numpy as np
-    from PIL import Image
-
-    names = [line.split()[0] for line in listed.read_text().splitlines() if line][:pictures]
-    images = [Image.open(folder / "images" / f"{name}.jpg").convert("RGB").resize((side, side)) for name in names]
-    trimaps = [folder / "annotations" / "trimaps" / f"{name}.png" for name in names]
-    labels = [Image.open(each).resize((side, side), Image.Resampling.NEAREST) for each in trimaps]
-    pixels = np.stack([np.asarray(each, np.float32) / 255 for each in images]).transpose(0, 3, 1, 2)
-    return torch.from_numpy(pixels.copy()), torch.from_numpy(
-        np.stack([np.asarray(each, np.int64) for each in labels])
-    ) - 1
