@@ -1,4 +1,4 @@
-"""Variables of the environment that packages read as they are imported, and may end their import by.
+"""Variables of the environment, and the current folder, that packages read as they are imported, and may end by.
 
 What cannot hurt is put right; what can be told at once is told before anything is spent; the rest where it happens.
 """
@@ -17,6 +17,10 @@ _BEGINNINGS = {"torch": ("TORCH", "PYTORCH"), "numba": ("NUMBA",), "matplotlib":
 def settle() -> None:
     """To be called before anything is imported that reads them; `InputError` for what some package will refuse when it
     is needed at last."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # MKL ends the process in words of its own
+        raise InputError("the folder that this was started in is gone; change into one that is there (cd)") from None
     if "MPLBACKEND" in os.environ:
         os.environ["MPLBACKEND"] = "agg"  # figures become files; a name that matplotlib does not know ends its import
     threads = os.environ.get("NUMBA_NUM_THREADS")

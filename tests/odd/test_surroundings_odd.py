@@ -12,8 +12,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from studies import command, process, wells
+from typer.testing import CliRunner
 
 from landscaper_hpc import InputError, Site
+from landscaper_hpc.cli import app
 from landscaper_hpc.executors.local import local_mapper
 from landscaper_hpc.files import publish
 from landscaper_hpc.grid import Axis, Grid
@@ -82,6 +84,16 @@ def test_a_folder_that_holds_something_else(what: str, name: str, tmp_path: Path
     if what != "a sweep":
         swept = command("sweep", study, "--checkpoint", tmp_path / "study/origin.pt", "--out", tmp_path / out)
         assert (swept.returncode, told.format(tmp_path) in swept.stderr) == (2, True)
+
+
+def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = wells(tmp_path / "study", count=5)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = CliRunner().invoke(app, ["plan", str(study)])
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "the folder that this was started in is gone; change into one that is there" in ended.stderr
 
 
 EMPTY = [
