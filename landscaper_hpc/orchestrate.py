@@ -94,6 +94,8 @@ def run_campaign(
 ) -> bool:
     """Run a campaign to its end, as `run` does; whether that was reached, and this process is the one to tell."""
     executor = EXECUTORS.load(site.executor)
+    for sentence in site.left_aside():
+        log.warning("%s", sentence)
     if isinstance(executor, Launcher):
         return executor.launch(campaign, site, Asked(retry_failed, stage, detach))
     if stage is not None:

@@ -36,6 +36,9 @@ def expanded(data: Mapping[str, Any]) -> dict[str, Any]:
     given = data.get("directions")
     if isinstance(given, Mapping) and given.get("kind", "hessian") != "hessian":
         preset["directions"] = {key: preset["directions"][key] for key in ("n", "normalization")}
+    grid = data.get("grid")
+    if isinstance(grid, Mapping) and grid.get("axes") is not None:
+        preset["grid"] = {"scale": preset["grid"]["scale"]}
     return _merged(preset, data)
 
 

@@ -283,6 +283,18 @@ class Site(Strict):
             raise ValueError("container: the workers of dask.scheduler are started by others; leave one of the two out")
         return self
 
+    def left_aside(self) -> list[str]:
+        """What is said here and means nothing to the executor, in sentences."""
+        said = []
+        if self.workers != "auto" and self.executor in ("serial", "mpi", "slurm"):
+            said.append(f"workers: {self.workers} is for executor: local, and left aside with {self.executor}")
+        if self.container is not None and self.executor in ("serial", "local", "mpi"):
+            said.append(
+                f"container: {self.container.image} is for jobs that are submitted, and with executor: {self.executor} "
+                "this runs outside of it"
+            )
+        return said
+
     def worker_count(self) -> int:
         if self.executor == "serial":
             return 1

@@ -119,6 +119,8 @@ class DirectionsConfig(Strict):
             raise ValueError(f"basis must be n + 2 or more, {self.n + 2}; found {self.basis}")
         if self.solver == "pyhessian" and (self.kind != "hessian" or self.which != "magnitude"):
             raise ValueError("solver: pyhessian finds the largest |λ|; use it with kind: hessian and which: magnitude")
+        if self.which != "magnitude" and self.kind != "hessian":
+            raise ValueError(f"which is of the Hessian's eigenvalues; leave it out with kind: {self.kind}")
         if isinstance(self.which, Mixture) and self.which.largest + self.which.negative != self.n:
             raise ValueError(f"which.largest + which.negative must be n, which is {self.n}")
         return self
@@ -221,6 +223,9 @@ class AxisConfig(Strict):
         return Axis(*_bounds(found), self.count)
 
 
+AXIS_KEYS = ("range", "count")
+
+
 class GridConfig(AxisConfig):
     """The same `range` and `count` for every axis, or a list of `axes` with their own."""
 
@@ -234,6 +239,18 @@ class GridConfig(AxisConfig):
         le=10,
         description="how many nested grids there must be, this one the finest: 3 of count 41 are 11, 21, 41",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_once(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("axes") is not None:
+            for key in AXIS_KEYS:
+                if key in data:
+                    raise ValueError(
+                        f"{key} is for grids whose axes are alike, and axes has its own; leave one of the two out, or "
+                        f"set axes.0.{key}"
+                    )
+        return data
 
 
 class HessianConfig(Strict):
@@ -251,6 +268,12 @@ class HessianConfig(Strict):
         if 0 < products < 4:
             raise ValueError("a trace needs at least 4 products")
         return products
+
+    @model_validator(mode="after")
+    def _of_something(self) -> HessianConfig:
+        if self.density_steps != 40 and not self.density_probes:
+            raise ValueError("density_steps is for density_probes, which is 0; give their number, or leave both out")
+        return self
 
 
 class ConfirmConfig(Strict):
@@ -412,6 +435,7 @@ class Study(Strict):
         given = [key for key, value in whole.items() if value is not None]
         if self.sampling is not None:
             given += [key for key, value in (("scope", self.scope), ("data", self.data)) if value is not None]
+            given += ["connectivity"] if self.connectivity != "axis" else []
             if given:
                 raise ValueError(
                     f"sampling: {given[0]} needs the grid, in place of which there are scattered points; leave one of "
@@ -622,6 +646,9 @@ class Study(Strict):
     @classmethod
     def of(cls, data: dict[str, Any], file: Path, overrides: Sequence[str] = ()) -> Study:
         """A study of what was read from `file`, which stays as it is."""
+        if "grid.axes" in {each.partition("=")[0] for each in overrides} and isinstance(data.get("grid"), dict):
+            # what is said last is in place of what the file says of all axes
+            data = data | {"grid": {key: value for key, value in data["grid"].items() if key not in AXIS_KEYS}}
         study = validated(cls, data, str(file), overrides)
         study._folder = file.resolve().parent
         return study

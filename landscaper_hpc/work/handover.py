@@ -18,7 +18,7 @@ from landscaper_hpc.files import private_folder, publish
 from landscaper_hpc.store.folder import JobsFolder
 from landscaper_hpc.strict_json import parsed
 from landscaper_hpc.study.site import Site
-from landscaper_hpc.study.study import Study
+from landscaper_hpc.study.study import AXIS_KEYS, Study
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.sweep import Sweep
@@ -72,7 +72,10 @@ def _described(campaign: Campaign, site: Site) -> dict[str, Any]:
 
 
 def _study(study: Study) -> dict[str, Any]:
-    return {"study": study.model_dump(mode="json"), "base": str(study.path("."))}
+    said = study.model_dump(mode="json")
+    if study.grid.axes is not None:  # what is of all axes may not be said beside them
+        said["grid"] = {key: value for key, value in said["grid"].items() if key not in AXIS_KEYS}
+    return {"study": said, "base": str(study.path("."))}
 
 
 def _restored(data: dict[str, Any]) -> Campaign:

@@ -134,3 +134,12 @@ def test_scratch_is_expanded_without_a_shell(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("SCRATCH")
     with pytest.raises(InputError, match="names a variable that is not set"):
         Site.load("perlmutter").runs()
+
+
+def test_what_means_nothing_to_the_executor_is_said() -> None:
+    assert Site(workers=3).left_aside() == []
+    assert Site(executor="serial", workers=3).left_aside() == [
+        "workers: 3 is for executor: local, and left aside with serial"
+    ]
+    (said,) = Site.model_validate({"container": {"runtime": "apptainer", "image": "a.sif"}}).left_aside()
+    assert "container: a.sif is for jobs that are submitted, and with executor: local this runs outside" in said

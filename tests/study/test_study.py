@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from landscaper_hpc import Grid, InputError, Site, Study
+from landscaper_hpc.study.schema import read_yaml
 
 YAML = """
 name: example
@@ -75,6 +76,9 @@ def test_overrides(file: Path, override: str, read: object) -> None:
         ("directions.tolerance=0", ["directions.tolerance", "greater than 0"]),
         ("directions={kind: random, n: 3}", ["grid.scale", "eigenvalues"]),
         ("directions.which={largest: 1, negative: 1}", ["directions", "must be n, which is 3"]),
+        ("directions={kind: random, n: 3, which: negative}", ["which is of the Hessian's", "with kind: random"]),
+        ("hessian.density_steps=80", ["hessian", "density_steps is for density_probes, which is 0"]),
+        ("hessian.density_probes=9999999", ["hessian.density_probes", "less than or equal to 1000000"]),
         ("directions.kind=gradient", ["directions", "n: 1", "found 3"]),
         ("directions.kind=trajectory", ["directions", "'trajectory'"]),
         ("directions.kind=plane", ["directions", "'through'"]),
@@ -208,3 +212,28 @@ def test_site(tmp_path: Path) -> None:
         Site.load(None, ["device=tpu"])
     with pytest.raises(InputError, match=r"unknown key wokers .*executor, workers"):
         Site.load(None, ["wokers=3"])
+
+
+AXES = "grid.axes=[{count: 3}, {count: 5}, {count: 7}]"
+TWICE = [("grid.count=41", "count"), ("grid.range=0.05", "range")]
+
+
+@pytest.mark.parametrize(("override", "key"), TWICE)
+def test_what_is_of_all_axes_is_not_said_beside_axes(file: Path, override: str, key: str) -> None:
+    """In place of it the axes would be taken without a word."""
+    assert Study.load(file, [AXES]).make_grid().shape == (3, 5, 7)  # said later than the file
+    for overrides in ([AXES, override], [override, AXES]):
+        with pytest.raises(InputError, match=f"{key} is for grids whose axes are alike, .*set axes.0.{key}"):
+            Study.load(file, overrides)
+
+
+def test_a_preset_says_nothing_of_axes_that_are_given(file: Path) -> None:
+    data = {key: value for key, value in read_yaml(file).items() if key not in ("grid", "directions")}
+    axes = [{"count": 3, "range": 0.1}] * 3
+    study = Study.of({**data, "preset": "landscaper", "grid": {"axes": axes}}, file)
+    assert study.make_grid().shape == (3, 3, 3)
+
+
+def test_the_graph_of_scattered_points_is_not_that_of_a_grid(file: Path) -> None:
+    with pytest.raises(InputError, match="sampling: connectivity needs the grid"):
+        Study.load(file, ["sampling=true", "connectivity=full"])

@@ -28,8 +28,9 @@ SITE = Site.model_validate(
 )
 
 
-def test_a_study_comes_back_as_it_was(tmp_path: Path) -> None:
-    study = Study.load(network(tmp_path / "study"), ["grid.range=[-0.1, 0.3]", "directions.tolerance=0.0001"])
+@pytest.mark.parametrize("more", ["grid.range=[-0.1, 0.3]", "grid.axes=[{count: 3}, {count: 5}]", "sampling=true"])
+def test_a_study_comes_back_as_it_was(more: str, tmp_path: Path) -> None:
+    study = Study.load(network(tmp_path / "study"), [more, "directions.tolerance=0.0001"])
     before = Campaign.of(study, SITE, tmp_path / "run")
     after = taken_over(*hand_over(before, SITE, tmp_path / "run/jobs"))
     assert type(after) is Campaign
