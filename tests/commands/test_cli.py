@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import forked_python
 from studies import Gate, command, contents, network, on_a_small_disk, wells
 from typer.testing import CliRunner
 
@@ -341,7 +342,7 @@ def test_a_count_of_restarts_that_is_none_is_none(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("kilobytes", [4, 40, 80, 240])
 def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) -> None:
     file = wells(tmp_path / "study", n=3)
-    run = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--out", tmp_path / "disk/run", "--workers", "1"]
+    run = [forked_python(), "-m", "landscaper_hpc.cli", "run", file, "--out", tmp_path / "disk/run", "--workers", "1"]
     done = on_a_small_disk(tmp_path / "disk", kilobytes, *run)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]

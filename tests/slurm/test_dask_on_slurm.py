@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from forked import forked_python
 from studies import Gate, contents, need_jobqueue, network
 
 from landscaper_hpc import Study
@@ -70,10 +71,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return file, contents(folder / "run")
 
 
-def start(cluster: SlurmCluster, file: Path, folder: Path, *srun: str) -> subprocess.Popen[str]:
+def start(
+    cluster: SlurmCluster, file: Path, folder: Path, *srun: str, python: str | None = None, tasks: int = 2
+) -> subprocess.Popen[str]:
     """A run as a client of the cluster; what it says goes to `said`."""
-    command = [sys.executable, "-m", "landscaper_hpc.cli", "run", file, "--set", RANDOM, "--out", folder / "run & go"]
-    command += ["--site", file.parent / "site.yaml"]
+    command = [
+        python or forked_python(),
+        "-m",
+        "landscaper_hpc.cli",
+        "run",
+        file,
+        "--set",
+        RANDOM,
+        "--out",
+        folder / "run & go",
+    ]
+    command += ["--site", file.parent / "site.yaml", "--set-site", f"slurm.tasks_per_node={tasks}"]
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "tmp/dask-scratch-space").touch()  # nobody can use the node's own folder for Dask
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{file.parents[1]}:{os.environ['PATH']}"}
@@ -139,7 +152,7 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    client = start(cluster, file, tmp_path)
+    client = start(cluster, file, tmp_path, python=sys.executable)
     some_more_shards(gate, tmp_path, client)
     wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 2)
     keys = tmp_path / "run & go/dask"
@@ -152,7 +165,7 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     client.wait()
     wait_until("the jobs have ended by themselves, at a shard that takes for ever", lambda: not jobs(cluster), GONE)
 
-    client = start(cluster, file, tmp_path)
+    client = start(cluster, file, tmp_path, tasks=1)
     some_more_shards(gate, tmp_path, client)
     wait_until("two jobs more have started", lambda: len(started(file, tmp_path)) == 4)
     ended = jobs(cluster)[0]
@@ -168,7 +181,12 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
 
 
 @pytest.mark.parametrize(
-    "moment", ["a job starts", pytest.param("a nanny has registered", marks=pytest.mark.slow), "a worker has joined"]
+    "moment",
+    [
+        "a job starts",
+        pytest.param("a nanny has registered", marks=pytest.mark.slow),
+        pytest.param("a worker has joined", marks=pytest.mark.slow),  # as above, where the workers are at a shard
+    ],
 )
 def test_jobs_end_soon_whenever_their_client_is_killed(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path, moment: str
@@ -183,7 +201,7 @@ def test_jobs_end_soon_whenever_their_client_is_killed(
         "a nanny has registered": lambda: said("Start Nanny at"),
         "a worker has joined": lambda: said("Registered to"),
     }
-    client = start(cluster, undisturbed[0], tmp_path)
+    client = start(cluster, undisturbed[0], tmp_path, tasks=1)
     wait_until(moment, came[moment], 300, 0.01)
     client.kill()
     client.wait()
@@ -244,7 +262,7 @@ def test_a_job_that_slurm_refuses_is_one_sentence(
     site = tmp_path / "site.yaml"
     site.write_text(SITE.replace("partition: main", "partition: nowhere"))
     command = ("-m", "landscaper_hpc.cli", "run", file, "--set", RANDOM, "--site", site, "--out", tmp_path / "run")
-    done = cluster.run(sys.executable, *map(str, command), env={"PYTHONPATH": str(ROOT)}, check=False, seconds=300)
+    done = cluster.run(forked_python(), *map(str, command), env={"PYTHONPATH": str(ROOT)}, check=False, seconds=300)
     assert done.returncode == 2
     assert "slurm: sbatch refused a job of Dask's workers" in done.stderr.splitlines()[-1]
     assert "invalid partition" in done.stderr

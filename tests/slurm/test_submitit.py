@@ -29,7 +29,7 @@ slurm:
   python: PYTHON
 """
 SHARDS = 28
-PROGRAM = [sys.executable, "-m", "landscaper_hpc.cli", "run"]  # the jobs' Python is forked, but where that is the test
+PROGRAM = ["-m", "landscaper_hpc.cli", "run"]
 
 
 @pytest.fixture
@@ -63,14 +63,14 @@ def test_killed_cancelled_out_of_time_and_run_again(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
-    client = cluster.start_client(*PROGRAM, *arguments, stderr=subprocess.DEVNULL)
+    client = cluster.start_client(sys.executable, *PROGRAM, *arguments, stderr=subprocess.DEVNULL)
     try:
         wait_until(
             "all jobs", lambda: (tmp_path / "run/jobs/jobs.json").exists() and len(submitted(tmp_path)) == 4, 120
         )
         first = submitted(tmp_path)
         assert [len(first[stage]) for stage in ("prepare", "evaluate", "topology", "report")] == [1, 2, 1, 1]
-        second = cluster.run(*PROGRAM, *arguments, check=False, seconds=120)
+        second = cluster.run(forked_python(), *PROGRAM, *arguments, check=False, seconds=120)
         assert second.returncode == 2
         assert "another run is at work there" in second.stderr
         gate.until("some shards", lambda: shards(tmp_path) >= 2)
@@ -85,14 +85,14 @@ def test_killed_cancelled_out_of_time_and_run_again(
     cluster.run("scancel", "--signal=USR2", alone)  # what --signal does at its time: to the steps, not the script
     gate.close()
 
-    look = cluster.run(*PROGRAM, *arguments, "--detach", seconds=120)
+    look = cluster.run(forked_python(), *PROGRAM, *arguments, "--detach", seconds=120)
     assert "the jobs go on by themselves" in look.stderr
     assert submitted(tmp_path) == first  # nothing is submitted twice
-    other = cluster.run(*PROGRAM, *arguments, "--set", "grid.count=5", check=False, seconds=120)
+    other = cluster.run(forked_python(), *PROGRAM, *arguments, "--set", "grid.count=5", check=False, seconds=120)
     assert other.returncode == 2
     assert "of another study" in other.stderr
 
-    done = cluster.run(*PROGRAM, *arguments, check=False, seconds=800)
+    done = cluster.run(forked_python(), *PROGRAM, *arguments, check=False, seconds=800)
     assert done.returncode == 0, done.stderr + logs(tmp_path)
     assert contents(tmp_path / "run") == undisturbed[1]
     assert submitted(tmp_path) == first
@@ -112,7 +112,7 @@ def test_killed_cancelled_out_of_time_and_run_again(
 def test_interrupted_and_all_jobs_cancelled(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
-    client = cluster.start_client(*PROGRAM, *arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    client = cluster.start_client(forked_python(), *PROGRAM, *arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     gate.until("some shards", lambda: shards(tmp_path) >= 2)
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=120)
@@ -127,7 +127,7 @@ def test_interrupted_and_all_jobs_cancelled(
     wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 120)
     before = shards(tmp_path)
     gate.close()
-    done = cluster.run(*PROGRAM, *arguments, check=False, seconds=800)
+    done = cluster.run(forked_python(), *PROGRAM, *arguments, check=False, seconds=800)
     assert done.returncode == 0, done.stderr + logs(tmp_path)
     assert contents(tmp_path / "run") == undisturbed[1]
     assert before <= shards(tmp_path)
@@ -136,7 +136,9 @@ def test_interrupted_and_all_jobs_cancelled(
 
 
 def test_what_sbatch_refuses_is_one_sentence(cluster: SlurmCluster, arguments: list[str], tmp_path: Path) -> None:
-    done = cluster.run(*PROGRAM, *arguments, "--set-site", "slurm.partition=nowhere", check=False, seconds=120)
+    done = cluster.run(
+        forked_python(), *PROGRAM, *arguments, "--set-site", "slurm.partition=nowhere", check=False, seconds=120
+    )
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("landscaper-hpc: "))
     assert "sbatch refused the prepare job" in line
@@ -152,7 +154,9 @@ def test_why_a_job_failed_is_told_at_once(cluster: SlurmCluster, arguments: list
     (broken / "task.py").write_text("task = 1\n")
     (broken / "train.py").unlink()
     change = ["--set", "train=null", "--set", "checkpoints=[{name: untrained, file: untrained.pt}]"]
-    done = cluster.run(*PROGRAM, str(broken / "study.yaml"), *arguments[1:], *change, check=False, seconds=300)
+    done = cluster.run(
+        forked_python(), *PROGRAM, str(broken / "study.yaml"), *arguments[1:], *change, check=False, seconds=300
+    )
     assert done.returncode == 2, done.stderr + logs(tmp_path)
     line = done.stderr.splitlines()[-1]
     assert line.startswith("landscaper-hpc: job ")
@@ -183,7 +187,9 @@ def test_doctor_starts_two_ranks_and_asks_slurm(cluster: SlurmCluster, tmp_path:
 
 @pytest.mark.parametrize("profile", ["testbed", "generic_slurm"])
 def test_scripts_are_taken_by_sbatch(cluster: SlurmCluster, arguments: list[str], tmp_path: Path, profile: str) -> None:
-    done = cluster.run(*PROGRAM, arguments[0], "--site", profile, "--out", str(tmp_path / "run"), "--dry-run")
+    done = cluster.run(
+        forked_python(), *PROGRAM, arguments[0], "--site", profile, "--out", str(tmp_path / "run"), "--dry-run"
+    )
     scripts = [f"#!/bin/bash{text}" for text in done.stdout.split("#!/bin/bash")[1:]]
     assert len(scripts) == 4
     for script in scripts:

@@ -91,7 +91,7 @@ HOLDS = "sum(range(10**15))"
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("how", [SWALLOWS, HOLDS])
+@pytest.mark.parametrize("how", [pytest.param(SWALLOWS, marks=pytest.mark.slow), HOLDS])
 def test_a_process_that_cannot_be_interrupted_is_replaced(tmp_path: Path, how: str) -> None:
     """Code that swallows everything, or lets nothing run, for ever: the pool has a new process for it."""
     file = hanging(tmp_path / "study", how)
