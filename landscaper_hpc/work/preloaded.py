@@ -14,10 +14,23 @@ _LOADED = ["torch", "zarr", "landscaper_hpc.work.tasks"]
 """What every worker needs and takes long to load."""
 
 
+_SAFE = "PYTHONSAFEPATH"
+
+
 def start_loading() -> None:
-    """Let it begin, where it has not."""
+    """Let it begin, where it has not.
+
+    Like the command itself it looks for no module in the current folder, where a `random.py` may lie beside the task.
+    """
     mp.set_forkserver_preload(_LOADED)
-    forkserver.ensure_running()
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop(_SAFE)
+        if before is not None:
+            os.environ[_SAFE] = before
 
 
 def start_loading_early() -> None:

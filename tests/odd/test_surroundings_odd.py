@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -22,6 +23,7 @@ from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.store import zarr_files
 from landscaper_hpc.store.landscape import landscape_names
 from landscaper_hpc.store.shards import ShardedLosses
+from landscaper_hpc.work.preloaded import start_loading
 
 VARIABLES: dict[str, tuple[str, int, str]] = {
     "NUMBA_NUM_THREADS=0": ("plan", 2, "NUMBA_NUM_THREADS=0 in the environment: numba needs a number from 1 on"),
@@ -94,6 +96,21 @@ def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path: Path, monkeypat
     ended = CliRunner().invoke(app, ["plan", str(study)])
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert "the folder that this was started in is gone; change into one that is there" in ended.stderr
+
+
+@pytest.mark.parametrize("before", [{}, {"PYTHONSAFEPATH": ""}])
+def test_modules_beside_the_task_are_not_taken_for_those_of_python(
+    before: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `random.py` in the current folder ended the process that workers are forked from."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: seen.append(os.environ.get("PYTHONSAFEPATH")))
+    start_loading()
+    assert seen == ["1"]
+    assert {name: os.environ[name] for name in os.environ if name == "PYTHONSAFEPATH"} == before
 
 
 EMPTY = [
