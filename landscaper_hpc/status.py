@@ -177,7 +177,9 @@ def _scope(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
         numbers = store.scope_numbers()
         if numbers is None:
             return {}
+        confirmed = store.numbers_of("confirmed") or {}
         told = {name: numbers[f"scope.{name}"] for name in _TOLD} | {"found": True}
+        told["confirmed"] = confirmed.get("confirmed.sentence")
     whole = {"shards": 0, "shards_done": 0, "scope": told}
     return whole | ({"points": told["evaluated"]} if told["found"] else {})
 
@@ -400,10 +402,11 @@ def _scope_line(item: dict[str, Any]) -> str:
         return f"{said}; the search begins"
     level = scope["level"]
     below = "everywhere" if level == math.inf else f"below {level:.6g}"
+    confirmed = f"; {sentence}" if (sentence := scope.get("confirmed")) else ""
     return (
         f"{said}; {below}{'' if scope['found'] else ', so far'}: {scope['n_minima']:,} minima and "
         f"{scope['pairs']:,} pairs in {scope['components']:,} components and {scope['points_below']:,} points, exact "
-        f"in what was met; the next 10 % would take about {scope['next_tenth']:,} evaluations"
+        f"in what was met; the next 10 % would take about {scope['next_tenth']:,} evaluations{confirmed}"
     )
 
 

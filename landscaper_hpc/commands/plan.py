@@ -131,6 +131,7 @@ def tell(
     most, fewer = ("", "") if found.counted else ("up to ", "; fewer where there are fewer minima")
     followed = "confirm     " if loaded.sampling is None else "network     "
     ends = "minima" if loaded.sampling is None else "minima and random starts"
+    ends = "minima in the scope" if loaded.scope is not None else ends
     few, whole = found.batches_of_data
     if found.confirmed:
         of = f" of the loss over {few:,} of {whole:,} batches" if few < whole else ""

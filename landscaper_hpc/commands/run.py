@@ -130,7 +130,7 @@ def run(
 def answers_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """What a landscape's entry of the results tells beside or in place of its merge tree."""
     if "scope" in entry:
-        return [entry["scope"]]
+        return [entry["scope"], *([entry["confirmed"]] if "confirmed" in entry else [])]
     if "sampling" in entry:
         return [entry["sampling"], entry["sampling"]["network"]]
     return [entry["confirmed"], entry["error_bars"], entry["error_bars"]["all_data"]]

@@ -84,6 +84,17 @@ def confirmed_by(
     return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models)[0]
 
 
+def confirmed_below(
+    run: Spending, rounding: float, grid: Grid, tree: MergeTree, level: float, most: int | None
+) -> Confirmed:
+    """The same of what lies below a level, from the merge tree there (`sampling.restricted`): between its components no
+    pass is looked for, and what is found at or above the level is in no tree. First Hessians are exact, as little is
+    known of what lies around the minima."""
+    followed = tree if most is None else most_persistent(tree, most)
+    models = np.full((len(followed.minima), grid.ndim, grid.ndim), np.nan)
+    return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models, level=level)[0]
+
+
 def network_by(
     run: Spending,
     rounding: float,
@@ -113,6 +124,7 @@ def _joined(
     place_of: Callable[[NDArray[np.int64]], Array],
     models: Array,
     random: Sequence[Array] = (),
+    level: float | None = None,
 ) -> tuple[Confirmed, list[NDArray[np.bool_]]]:
     cost = Cost()
 
@@ -156,16 +168,22 @@ def _joined(
     heights = rows[:, -1] if len(rows) else np.empty(0)
     if missing() and not new:  # other ends may lie between: Carr, Trygubenko, Wales, J. Chem. Phys. 122 (2005)
         points = np.array([end.point for end in descents.ends])
-        near = nearest(points, np.array([(one.first, one.last) for one in passes], np.int64).reshape(-1, 2))
+        lowest = of[followed.parent < 0].tolist() if level is not None else []
+        apart = [(lowest[0], other) for other in lowest[1:]]  # what joins these lies above the level
+        joins = [(one.first, one.last) for one in passes]
+        near = nearest(points, np.array([*joins, *apart], np.int64).reshape(-1, 2))
         joined("saddles", np.array([(points[a], (points[a] + points[b]) / 2, points[b]) for a, b in near.tolist()]))
     joined("bands", ways[missing()])
     passes += [_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(heights[i]), None) for i in missing()]
     known = descents.ends
-    order = sorted(range(len(known)), key=lambda i: (known[i].value, tuple(known[i].point)))
-    place = np.empty(len(known), np.int64)
-    place[order] = np.arange(len(known))
+    led_to = set(of.tolist())
+    stay = [i for i, end in enumerate(known) if level is None or i in led_to or end.value < level]
+    order = sorted(stay, key=lambda i: (known[i].value, tuple(known[i].point)))
+    place = np.full(len(known), -1)
+    place[order] = np.arange(len(order))
     passes = [one._replace(first=int(place[one.first]), last=int(place[one.last])) for one in passes]
-    return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost), new
+    passes = [one for one in passes if min(one.first, one.last) >= 0]
+    return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost, level), new
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:
@@ -223,6 +241,7 @@ def _assembled(
     of: NDArray[np.int64],
     passes: Sequence[_Pass],
     cost: Cost,
+    level: float | None,
 ) -> Confirmed:
     box, n = Box.of(grid), grid.ndim
     passes = sorted(passes, key=lambda one: (one.height, one.first, one.last))
@@ -244,10 +263,11 @@ def _assembled(
         joins=np.array([(one.first, one.last) for one in passes], np.int64).reshape(-1, 2),
         heights=np.array([one.height for one in passes], np.float64),
         saddles=np.where(confirmed, np.cumsum(confirmed) - 1, -1).astype(np.int64),
-        tree=_tree(tree, followed, ends, of, passes),
+        tree=_tree(tree, followed, ends, of, passes, level),
         n_grid_minima=tree.n_minima,
         gradients_spent=cost.gradients,
         products_spent=cost.products,
+        level=level,
     )
 
 
@@ -262,10 +282,18 @@ def _in_alpha(one: End | Saddle, box: Box) -> Array:
 
 
 def _tree(
-    tree: MergeTree, followed: MergeTree, ends: Sequence[End], of: NDArray[np.int64], passes: Sequence[_Pass]
+    tree: MergeTree,
+    followed: MergeTree,
+    ends: Sequence[End],
+    of: NDArray[np.int64],
+    passes: Sequence[_Pass],
+    level: float | None,
 ) -> MergeTree:
-    """The merge tree of ends and passes as a graph, with the grid's points as basins and its range of values."""
-    m = len(ends)
+    """The merge tree of ends and passes as a graph, with the grid's points as basins and its range of values; of those
+    below a level, where one is given."""
+    if not ends:  # nothing lies below the level
+        return tree
+    m, passes = len(ends), [one for one in passes if level is None or one.height < level]
     values = np.array([*(end.value for end in ends), *(one.height for one in passes)], np.float64)
     pairs = [(m + i, end) for i, one in enumerate(passes) for end in (one.first, one.last)]
     edges = np.array([*pairs, *((b, a) for a, b in pairs)], np.int64).reshape(-1, 2)
@@ -274,8 +302,14 @@ def _tree(
     found = merge_tree_graph(values, starts, edges[:, 1], connectivity="confirmed")
     size = np.bincount(of, followed.basin_size, minlength=len(values)).astype(np.int64)
     low, high = tree.value_range
+    first, first_value = found.first_saddle, found.first_saddle_value
+    if level is not None and found.n_minima > 1:  # as on the grid: one that is alone counts as high as the level
+        alone = first < 0
+        first, first_value = np.where(alone, len(values), first), np.where(alone, level, first_value)
     return replace(
         found,
+        first_saddle=first,
+        first_saddle_value=first_value,
         basin_size=size[found.minima],
         value_range=(float(values[np.isfinite(values)].min(initial=low)), high),
         nonfinite=tree.nonfinite,

@@ -44,6 +44,8 @@ class Confirmed:
         Of the whole grid.
     gradients_spent, products_spent
         Gradients, and products of a Hessian with a direction.
+    level
+        Of a scope, of which alone all this is, and its tree of what lies below it; None for the whole grid.
     """
 
     kinds: NDArray[np.int64]
@@ -63,6 +65,7 @@ class Confirmed:
     n_grid_minima: int
     gradients_spent: int
     products_spent: int
+    level: float | None = None
 
     def count(self, *kinds: str) -> int:
         """How many ends that minima of the grid lead to are of these kinds.
@@ -146,12 +149,20 @@ class Confirmed:
         parts += [f"{found:,} {said}" for kind, said in words.items() if (found := self.count(kind))]
         said = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
         more = f"; {self.beyond:,} more, found beyond saddles, the grid does not show" if self.beyond else ""
-        return f"{of} of the grid {'is' if followed == 1 else 'are'} {said}{more}"
+        said = f"{of} of the grid {'is' if followed == 1 else 'are'} {said}{more}"
+        if self.level is None:
+            return said
+        apart = int(np.count_nonzero(self.tree.parent < 0))
+        if apart > 1:
+            said += f"; they lie in {apart:,} components, and what joins these, at the level or above, is not known"
+        return f"in the scope, below {self.level:.6g}, {said}"
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays by name; `from_arrays` reads it back."""
         found: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
         found |= {name: np.array(getattr(self, name), np.int64) for name in _COUNTS}
+        if self.level is not None:
+            found["level"] = np.array(self.level)
         return found | {f"tree_{name}": values for name, values in self.tree.to_arrays().items()}
 
     @classmethod
@@ -160,6 +171,7 @@ class Confirmed:
         tree = {name.removeprefix("tree_"): values for name, values in arrays.items() if name.startswith("tree_")}
         own: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         own |= {name: int(arrays[name]) for name in _COUNTS}
+        own["level"] = float(arrays["level"]) if "level" in arrays else None
         return cls(tree=MergeTree.from_arrays(tree), **own)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from landscaper_hpc.report import quantities
 from landscaper_hpc.report.quantity import Quantity
 from landscaper_hpc.report.results import SCHEMA
-from landscaper_hpc.store.layout import IN_PLACE
+from landscaper_hpc.store.layout import IN_PLACE, SCOPE
 
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
 
@@ -30,7 +30,9 @@ def schema() -> dict[str, Any]:
     """The JSON schema of `results.json`, strict: every key is there, and no other."""
     landscape = _landscape([row for row in quantities.ROWS if row.origin not in IN_PLACE])
     for name in IN_PLACE:
-        part = _landscape([row for row in quantities.ROWS if row.origin in ("landscape", name)])
+        more = ["confirmed"] if name == SCOPE else []
+        part = _landscape([row for row in quantities.ROWS if row.origin in ("landscape", name, *more)])
+        part["required"] = [key for key in part["required"] if key not in more]  # where it is asked for
         landscape = {"if": {"required": [name]}, "then": part, "else": landscape}
     found = _object(
         schema={"const": SCHEMA},
@@ -122,7 +124,8 @@ Every number that is told of a landscape: made by `python -m landscaper_hpc.repo
 well. *f* is the loss, *v* a grid point, *m* a minimum, *N* the number of grid points, (birth, death) a pair of the
 elder rule. Numbers that are not finite are written `"NaN"`, `"Infinity"` and `"-Infinity"`; null means that there is
 no value. A study with `scope` or `sampling` has the rows of the checkpoint, the directions and the Hessian, and those
-of `scope` or of `sampling`, and no others. The JSON schema of `results.json` is
+of `scope` or of `sampling`, and no others; with `scope` and `confirm` those of `confirmed`, too, of what lies below L.
+The JSON schema of `results.json` is
 `landscaper_hpc/report/results.schema.json`.
 
 | in `results.json` | called | unit | meaning | definition | source |

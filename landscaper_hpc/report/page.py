@@ -28,6 +28,7 @@ from landscaper_hpc.report.figures.subject import Subject
 from landscaper_hpc.report.interactive import GRID_POINTS, landscape_data, script_data
 from landscaper_hpc.report.page_figures import (
     Landscape,
+    confirmed_figure,
     distances_between,
     figures_of,
     over_checkpoints,
@@ -70,13 +71,15 @@ def write_report(folder: Path) -> Path:
         asked = Study.asked_in(results["provenance"]["configuration"])
         part = next((name for name in IN_PLACE if name in asked), None)
         if part is not None:
-            return _write_part(inside, results, part, asked[part])
+            return _write_part(inside, results, part, asked)
         page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
     publish(inside.report, sealed(page, inside.path))
     return inside.report
 
 
-def _write_part(inside: StudyFolder, results: Mapping[str, Any], name: str, asked: Mapping[str, Any]) -> Path:
+def _write_part(
+    inside: StudyFolder, results: Mapping[str, Any], name: str, asked: Mapping[str, Mapping[str, Any]]
+) -> Path:
     """The page of a study of which the lowest part or scattered points were evaluated, and nothing is known of the
     whole."""
     drawn = _scope_figures if name == SCOPE else sampling_figures
@@ -90,9 +93,9 @@ def _write_part(inside: StudyFolder, results: Mapping[str, Any], name: str, aske
             landscapes=landscapes,
             directions=described(landscapes[0]["directions"]),
             rows=_rows(landscapes),
-            lists={name: [_lists(item, name) for item in landscapes]},
+            lists={group: [_lists(item, group) for item in landscapes] for group in asked},
             figures=[
-                drawn(item, store.whole_answer(name, asked).drawing)
+                drawn(item, {group: store.whole_answer(group, question).drawing for group, question in asked.items()})
                 for item, store in zip(landscapes, stores, strict=True)
             ],
             shown=LEAVES,
@@ -102,16 +105,18 @@ def _write_part(inside: StudyFolder, results: Mapping[str, Any], name: str, aske
     return inside.report
 
 
-def _scope_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]) -> dict[str, Markup]:
-    name, scope, drawing = entry["name"], entry["scope"], Drawing.from_arrays(drawn)
+def _scope_figures(entry: Mapping[str, Any], answers: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, Markup]:
+    name, scope, drawing = entry["name"], entry["scope"], Drawing.from_arrays(answers[SCOPE])
     level = scope["level"]
     if not math.isfinite(level):  # all that was met is below it
         ends = np.concatenate([drawing.bars.birth, drawing.bars.death])
         level = float(ends[np.isfinite(ends)].max(initial=-math.inf))
     minima = scope["n_minima"]
-    shown = Subject(drawing, (scope["lowest"], level), minima, 0)
+    confirmed = answers.get("confirmed")
+    stands = {} if confirmed is None else {"leaves": confirmed["leaves"] == 0}
+    shown = Subject(drawing, (scope["lowest"], level), minima, 0, stands=stands)
     said = f"{name}: {refined.basins(minima)} below a loss of {text.number(scope['level'])}"
-    return {
+    found = {
         "barcode": draw(
             partial(figures.plot_barcode, shown),
             f"barcode-{name}",
@@ -123,6 +128,9 @@ def _scope_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]) 
             f"Merge tree of {said}",
         ),
     }
+    if confirmed is not None:
+        found["confirmed"] = confirmed_figure(entry, confirmed, (scope["lowest"], level))
+    return found
 
 
 def _open(path: Path, result: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> Landscape:

@@ -28,7 +28,7 @@ from landscaper_hpc.report.figures.trajectory import mark_places
 from landscaper_hpc.report.metric_figures import metric_figures
 from landscaper_hpc.report.quantities import shown
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.store.layout import StoredDirections
+from landscaper_hpc.store.layout import SAMPLING, StoredDirections
 from landscaper_hpc.topology.drawing import Bars, Branches, Drawing
 from landscaper_hpc.topology.metrics import SmadCurve
 
@@ -110,11 +110,7 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
     found["tree"] = draw(partial(figures.plot_merge_tree, shown), f"tree-{name}", f"Merge tree of {basins}")
     found["confirmed"] = None
     if (confirmed := item.answers.get("confirmed")) is not None:
-        found["confirmed"] = draw(
-            partial(figures.plot_merge_tree, _of_ends(confirmed["branches"], confirmed["kinds"], item.range)),
-            f"confirmed-{name}",
-            f"Confirmed tree of {name}: {item.result['confirmed']['sentence']}",
-        )
+        found["confirmed"] = confirmed_figure(item.result, confirmed, item.range)
     for axes in item.slices:
         part = cut(item.store, axes)
         curvature = _curvature(item.result, axes)
@@ -155,6 +151,17 @@ def figures_of(item: Landscape, joint: tuple[float, float], one_scale: bool) -> 
     return found
 
 
+def confirmed_figure(
+    entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]], limits: tuple[float, float]
+) -> Markup:
+    """The confirmed tree of a landscape."""
+    return draw(
+        partial(figures.plot_merge_tree, _of_ends(drawn["branches"], drawn["kinds"], limits)),
+        f"confirmed-{entry['name']}",
+        f"Confirmed tree of {entry['name']}: {entry['confirmed']['sentence']}",
+    )
+
+
 def _of_ends(drawn: NDArray[np.float64], kinds: NDArray[np.int64], limits: tuple[float, float]) -> Subject:
     """The tree of confirmed minima and other ends, which are hollow."""
     birth, death, parent = drawn
@@ -163,9 +170,9 @@ def _of_ends(drawn: NDArray[np.float64], kinds: NDArray[np.int64], limits: tuple
     return Subject(ends, limits, len(birth), 0, stands={"leaves": stands})
 
 
-def sampling_figures(entry: Mapping[str, Any], drawn: Mapping[str, NDArray[Any]]) -> dict[str, Markup]:
+def sampling_figures(entry: Mapping[str, Any], answers: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, Markup]:
     """The figures of scattered points, and of the network that they lead to, where there is one."""
-    name, told = entry["name"], entry["sampling"]
+    name, told, drawn = entry["name"], entry["sampling"], answers[SAMPLING]
     low, high = told["range"]
     shown = Subject(Drawing.from_arrays(drawn), (low, high), told["n_minima"], told["points"])
     said = f"{refined.basins(told['n_minima'])} of scattered points"

@@ -67,6 +67,14 @@ def numbers(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def sha256(folder: Path) -> str:
+    """Of all that is there; "" where nothing is."""
+    try:
+        return str(zarr_files.read_document(folder)["attributes"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def read(folder: Path, about: Mapping[str, Any]) -> Answer | None:
     """What is there, where it is whole and about this; None otherwise."""
     try:

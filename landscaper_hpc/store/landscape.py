@@ -369,6 +369,8 @@ class LandscapeStore(ShardedLosses):
     def _about(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         if name in layout.IN_PLACE:  # it holds its losses itself
             return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked)}
+        if layout.SCOPE in asked:  # it is of that, which is there before
+            return {"scope_sha256": answers.sha256(self.folder / layout.SCOPE), "asked": dict(asked)}
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
 
     def lowest_points(self, all_data: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

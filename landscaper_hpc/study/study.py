@@ -427,14 +427,14 @@ class Study(Strict):
         then = None if self.data is None else self.data.then
         whole = {
             "grid.refine": self.grid.refine,
-            "confirm": self.confirm,
             "error_bars": self.error_bars,
             "trajectory": self.trajectory or None,
             "power_law": self.power_law or None,
         }
         given = [key for key, value in whole.items() if value is not None]
         if self.sampling is not None:
-            given += [key for key, value in (("scope", self.scope), ("data", self.data)) if value is not None]
+            others = {"confirm": self.confirm, "scope": self.scope, "data": self.data}
+            given += [key for key, value in others.items() if value is not None]
             given += ["connectivity"] if self.connectivity != "axis" else []
             if given:
                 raise ValueError(
@@ -450,6 +450,11 @@ class Study(Strict):
             raise ValueError("data: with scope give {batches: …, then: all}; or leave one of the two out")
         if self.data is not None and (self.scope.points, self.scope.climb) != (None, None):
             raise ValueError("scope: with data give share or below, and leave points and climb out")
+        if self.data is not None and self.confirm is not None:
+            raise ValueError(
+                "confirm: gradients are those of the few batches, and the scope is of all data; leave one of confirm "
+                "and data out"
+            )
         if given:
             raise ValueError(
                 f"scope: {given[0]} needs the whole grid, of which scope evaluates the lowest part; leave one of the "
@@ -597,13 +602,15 @@ class Study(Strict):
     def asked_in(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The same of a study's configuration as results hold it."""
         questions = {"confirmed": configuration["confirm"], "error_bars": configuration["error_bars"]}
+        if configuration["confirm"] is not None and configuration.get("scope") is not None:
+            questions["confirmed"] = configuration["confirm"] | {"scope": _given(configuration["scope"])}
         if files := configuration.get("trajectory"):
             questions["trajectory"] = {"files": files}
         if configuration.get("power_law"):
             questions["power_law"] = {"by": "weightwatcher"}
         for name in ("scope", "sampling"):
             if (part := configuration.get(name)) is not None:
-                questions[name] = {key: value for key, value in part.items() if value is not None}
+                questions[name] = _given(part)
         return {name: asked for name, asked in questions.items() if asked is not None}
 
     @property
@@ -652,6 +659,10 @@ class Study(Strict):
         study = validated(cls, data, str(file), overrides)
         study._folder = file.resolve().parent
         return study
+
+
+def _given(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if value is not None}
 
 
 def _sha256_for(path: Path, key: str) -> str:

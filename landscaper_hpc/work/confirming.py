@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import worker_for
@@ -37,17 +38,25 @@ def refuse_unconfirmable(objective: Any, directions: Any, grid: Any) -> None:
 
 
 def confirmed(item: Landscape, deal: Deal) -> Answer:
-    """The minima and saddles of the loss that those of a landscape's grid lead to."""
-    from landscaper_hpc.confirm.confirmed import confirmed_by
+    """The minima and saddles of the loss that those of a landscape's grid lead to, or of its lowest part."""
+    from landscaper_hpc.confirm.confirmed import confirmed_below, confirmed_by
     from landscaper_hpc.report.quantities import measure
     from landscaper_hpc.report.quantity import Measured
     from landscaper_hpc.topology.readers import ZarrReader
+    from landscaper_hpc.topology.tree import MergeTree
 
     assert item.study.confirm is not None
-    store = item.open()
-    run = dealt(item, deal, "confirming", (store.study_id, store.losses_sha256(), store.attributes["provenance"]))
-    tree, values = store.tree(), ZarrReader(store.losses)
-    found = confirmed_by(run, rounding_of(item, store), store.grid, values, tree, item.study.confirm.minima)
+    store, most = item.open(), item.study.confirm.minima
+    rounding = rounding_of(item, store)
+    if item.study.scope is None:
+        run = dealt(item, deal, "confirming", (store.study_id, store.losses_sha256(), store.attributes["provenance"]))
+        tree = store.tree()
+        found = confirmed_by(run, rounding, store.grid, ZarrReader(store.losses), tree, most)
+    else:
+        run = dealt(item, deal, "confirming", (store.attributes["sha256"],))
+        lowest = store.whole_answer(SCOPE, item.study.asked()[SCOPE])
+        tree, level = MergeTree.from_arrays(lowest.arrays), lowest.numbers["scope.level"]
+        found = confirmed_below(run, rounding, store.grid, tree, level, most)
     log.info("%s: %s", item, found.sentence())
     numbers = measure(Measured(tree, store.precision, store, confirmed=found), ("confirmed",))
     return Answer(found.to_arrays(), numbers, _drawing(found, tree))

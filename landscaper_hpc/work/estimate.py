@@ -20,6 +20,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Grid, lattice_size
 from landscaper_hpc.objective.usercode import in_words
 from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.store.place import refuse_inside, refuse_sweep
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
@@ -233,6 +234,11 @@ def _tree(landscape: Landscape) -> MergeTree | None:
         refuse_other(landscape, store)
     except InputError:
         return None
+    if landscape.study.scope is not None:
+        from landscaper_hpc.topology.tree import MergeTree
+
+        lowest = store.answer(SCOPE, landscape.study.asked()[SCOPE])
+        return None if lowest is None else MergeTree.from_arrays(lowest.arrays)
     return store.tree() if store.has_sound_tree() else None
 
 

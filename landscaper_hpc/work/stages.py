@@ -316,7 +316,7 @@ _QUESTIONS = tuple(stage.QUESTION for stage in (confirming, error_bars, projecti
 
 
 def _answer(campaign: Campaign, carrier: Carrier) -> None:
-    if campaign.scoped:
+    if campaign.scoped and not any(plan.study.confirm for plan in campaign.plans):
         return
     # of a sweep: those that miss a shard stay as they are
     plans = [plan for plan in campaign.plans if plan.study.asked() and not (campaign.apart and not _waits(plan))]

@@ -100,8 +100,8 @@ def _scope(item: Landscape, size: int) -> dict[str, int]:
 
 def _whole(item: Landscape, store: LandscapeStore) -> bool:
     """Whether it has its merge tree and what else the study asks for, or what stands in place of it."""
-    if item.study.scope is not None:
-        return is_found(item)
+    if item.study.scope is not None and not is_found(item):
+        return False
     return (store.has_tree() or not item.study.whole) and all(
         store.has_answer(*question) for question in item.study.asked().items()
     )

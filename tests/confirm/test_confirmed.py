@@ -12,13 +12,14 @@ import torch
 from scipy.integrate import solve_ivp
 
 from landscaper_hpc.confirm import descents, newton
-from landscaper_hpc.confirm.confirmed import confirm, confirmed_by
+from landscaper_hpc.confirm.confirmed import confirm, confirmed_below, confirmed_by
 from landscaper_hpc.confirm.descents import Descents, curvatures
 from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import Confirmed
-from landscaper_hpc.confirm.rows import searching
+from landscaper_hpc.confirm.rows import What, searching
 from landscaper_hpc.confirm.surface import Box, Cost, search
 from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.sampling.lowest import lowest
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.readers import ArrayReader
@@ -348,6 +349,36 @@ def test_a_start_without_a_gradient_is_looked_around() -> None:
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "level"), [(2, 22.0), thorough(2, 6.0), thorough(3, 22.0)])
+def test_below_a_level_minima_and_saddles_are_those_of_the_whole_grid_there(n: int, level: float) -> None:
+    """Rastrigin's: at the higher level some of its minima have met, but not all that have on the grid."""
+    surface, grid = Analytic(rastrigin), cube(n, 2.2, 23)
+    values = surface.on(grid)
+    whole = confirm(surface, grid, values, merge_tree(values))
+    part = lowest(lambda ids: values.reshape(-1)[ids], grid.shape, below=level, descents=1000)
+    box = Box.of(grid)
+
+    def run(what: What, starts: np.ndarray) -> tuple[np.ndarray, Cost]:
+        searches = [searching(what, start, box, surface.rounding) for start in starts]
+        return np.array(search(surface, box, searches, cost := Cost())), cost
+
+    found = confirmed_below(run, surface.rounding, grid, part.tree, level, None)
+    there = whole.values < level
+    assert (there.sum(), kinds(found)) == (len(found.values), np.array(kinds(whole))[there].tolist())
+    np.testing.assert_allclose(found.values, whole.values[there], atol=1e-9)
+    apart = np.abs(found.points[:, None] - whole.points[there]).max(axis=2)
+    assert apart.min(axis=1).max() < 1e-5
+    saddles, known = (np.sort(one.saddle_values[one.saddle_values < level]) for one in (found, whole))
+    np.testing.assert_allclose(saddles, known)
+    tree = found.tree
+    assert np.count_nonzero(tree.parent >= 0) == np.count_nonzero(whole.tree.death_value < level)
+    assert (tree.first_saddle_value <= level).all()
+    again = Confirmed.from_arrays(found.to_arrays())
+    assert (again.level, again.sentence()) == (level, found.sentence())
+    assert found.sentence().startswith(f"in the scope, below {level:.6g}, {part.tree.n_minima} minima of the grid are")
+    assert whole.sentence() == Confirmed.from_arrays(whole.to_arrays()).sentence()
 
 
 def test_arrays_hold_everything() -> None:

@@ -151,8 +151,9 @@ class ExecutorContract:
 
     @pytest.fixture
     def scoped(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-        """A study of which only the lowest part is evaluated, that point among it."""
-        return _study(tmp_path_factory.getbasetemp() / "contract_scope", "scope: {share: 0.5, descents: 5}\n")
+        """A study of which only the lowest part is evaluated, that point among it, and its minima are confirmed."""
+        more = "confirm: true\nscope: {share: 0.5, descents: 5}\n"
+        return _study(tmp_path_factory.getbasetemp() / "contract_scope", more)
 
     @pytest.fixture
     def sampled(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
@@ -256,6 +257,7 @@ class ExecutorContract:
         """What hung is quarantined; and while it searches a second run is refused."""
         file, expected = scoped
         assert any("/scope/" in name for name in expected)
+        assert any("/confirmed/" in name for name in expected)
         assert not any("/loss/c." in name for name in expected)
         hang, hold = file.with_name("HANG"), file.with_name("HOLD")
         hang.touch()

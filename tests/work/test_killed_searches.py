@@ -29,7 +29,7 @@ def task(n=2, tilt=0.1):
         return value
     return Task(model=made.model, loss=loss, data=made.data)
 """
-ASKED = {"scope": "scope: {share: 0.1, descents: 20}\n", "sampling": "sampling: {points: 64}\n"}
+ASKED = {"scope": "confirm: true\nscope: {share: 0.1, descents: 20}\n", "sampling": "sampling: {points: 64}\n"}
 
 
 class Clients:

@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -106,6 +107,39 @@ def test_it_says_what_the_dense_landscape_says(study: Path, whole: Path, tmp_pat
         np.testing.assert_array_equal(getattr(tree, name), getattr(expected, name))
     assert numbers["mean_climb"] == pytest.approx(mean_climb(expected))
     assert (numbers["random_descents"], numbers["ended_elsewhere"]) == (20, 0)
+
+
+def test_its_minima_are_confirmed_as_those_of_the_dense_landscape_below_the_level(study: Path, tmp_path: Path) -> None:
+    """Of four wells two pairs join below 1.5, the pairs above it."""
+    file = study.parent / "confirmed.yaml"
+    file.write_text(study.read_text().partition("scope:")[0] + "confirm: true\n")
+    run(file, tmp_path / "dense")
+    dense = entry(tmp_path / "dense")["confirmed"]
+    file.write_text(file.read_text() + "scope: {below: 1.5, descents: 20}\n")
+    run(file, tmp_path / "part")
+    found = entry(tmp_path / "part")["confirmed"]
+    assert isinstance(dense, dict)
+    assert isinstance(found, dict)
+    assert [end["grid_minima"] for end in found["ends"]] == [1] * 4
+    assert (found["interior"], found["saddles"], found["passes"], dense["saddles"]) == (4, 2, 0, 3)
+    assert [end["persistence"] is None for end in found["ends"]] == [True, True, False, False]
+
+    def points(told: dict[str, Any]) -> NDArray[np.float64]:
+        return np.array(sorted(end["point"] for end in told["ends"]))
+
+    np.testing.assert_allclose(points(found), points(dense), atol=1e-5)
+    assert [join["loss"] for join in found["joins"]] == pytest.approx([join["loss"] for join in dense["joins"]][:2])
+    said = "in the scope, below 1.5, 4 minima of the grid are 4 minima of the loss; they lie in 2 components, and what"
+    page = (tmp_path / "part/report.html").read_text()
+    assert said in page
+    assert "Confirmed tree in the scope" in page
+    results = json.loads((tmp_path / "part/results.json").read_text())
+    jsonschema.Draft202012Validator(schema()).validate(results)
+    assert said in "\n".join(lines(status(tmp_path / "part"), tmp_path / "part"))
+    store = LandscapeStore(tmp_path / "part/study.zarr", "origin")
+    asked = Study.load(file).asked()
+    assert store.answer("confirmed", asked["confirmed"]) is not None
+    assert store.answer("confirmed", {"minima": 100, "scope": {"below": 1.4, "descents": 20}}) is None
 
 
 def test_its_results_hold_no_number_of_the_whole_grid(whole: Path) -> None:
@@ -328,7 +362,7 @@ def task(n=2, tilt=0.1):
         (("scope={points: 121}",), "begins with a lattice of 121 points; give more than that"),
         (("scope.climb=1",), "scope.climb: Input should be greater than or equal to 2; found 1"),
         (("scope.level=1",), "unknown key scope.level (value 1); valid keys there: share, points, below"),
-        (("confirm=true",), "scope: confirm needs the whole grid, of which scope evaluates the lowest part"),
+        (("confirm=true", "data={batches: 2, then: all}"), "confirm: gradients are those of the few batches"),
         (("grid.refine=3",), "scope: grid.refine needs the whole grid"),
         (("data={batches: 2}",), "data: with scope give {batches: …, then: all}"),
         (("error_bars=true",), "scope: error_bars needs the whole grid"),
