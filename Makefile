@@ -39,7 +39,7 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest -n 6 --no-loadscope-reorder --durations=25
 
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m $(FAST)
