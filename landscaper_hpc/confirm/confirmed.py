@@ -3,6 +3,8 @@
 A disconnectivity graph in the sense of energy landscapes: Becker, Karplus, J. Chem. Phys. 106 (1997); Wales, *Energy
 Landscapes* (2003); of neural networks: Ballard et al., *Energy landscapes for machine learning*, Phys. Chem. Chem.
 Phys. 19 (2017).
+
+(Longer than most modules: following the minima, joining their ends and saying so are one account of one tree.)
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def check(data: Path) -> None:
 
 EXPERIMENT = Experiment(
     title="Molecules: networks of distances and of angles",
-    show=("error", "loss", "lambda_max", "hessian_trace", "n_minima", "mean_climb", "smad"),
+    show=("error", "loss", "lambda_max", "hessian_trace", "n_minima", "confirmed_minima", "mean_climb", "smad"),
     outcomes=errors,
     tables={"differences": differences},
     sizes={
@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
             conditions=combined(architecture=ARCHITECTURES, potential=POTENTIALS),
             seeds=5,
             options={"steps": 150},
-            set={"grid.count": 9},
+            set={"grid.count": 9, "confirm": True},
         ),
         "full": Size(
             conditions=combined(architecture=ARCHITECTURES, potential=["homo", "lumo", "gap", "zpve", "u0_atom", "cv"]),
