@@ -29,14 +29,13 @@ def grid_neighbours(shape: tuple[int, ...], connectivity: str) -> list[list[int]
         offsets = [o for o in offsets if sum(map(abs, o)) == 1]
     elif connectivity == "freudenthal":
         offsets = [o for o in offsets if min(o) >= 0 or max(o) <= 0]
-    result = []
-    for x in np.ndindex(*shape):
-        near = []
-        for o in offsets:
-            y = tuple(a + b for a, b in zip(x, o, strict=True))
-            if all(0 <= a < k for a, k in zip(y, shape, strict=True)):
-                near.append(int(np.ravel_multi_index(y, shape)))
-        result.append(near)
+    places = np.array(list(np.ndindex(*shape)))
+    result: list[list[int]] = [[] for _ in places]
+    for o in offsets:
+        near = places + o
+        inside = np.flatnonzero(((near >= 0) & (near < shape)).all(axis=1))
+        for v, w in zip(inside, np.ravel_multi_index(tuple(near[inside].T), shape), strict=True):
+            result[v].append(int(w))
     return result
 
 

@@ -232,6 +232,7 @@ def test_the_smallest_size_runs_and_a_second_run_makes_nothing_new(name: str, tm
         assert made == {file: file.stat().st_mtime_ns for file in (tmp_path / "checkpoints").iterdir()}
 
 
+@pytest.mark.thorough
 def test_the_page_of_verdicts_is_the_one_of_the_results() -> None:
     docs = Path(__file__).parents[1] / "docs"
     found = collected()

@@ -43,6 +43,7 @@ def test_shards_tile_the_grid(shape: tuple[int, ...], points: int) -> None:
     assert np.all(covered == 1)
 
 
+@pytest.mark.thorough
 @given(shapes, st.integers(1, 100))
 def test_points_are_the_grid_in_c_order(shape: tuple[int, ...], points: int) -> None:
     grid = Grid(tuple(Axis(-d - 1.0, 2.0, k) for d, k in enumerate(shape)))

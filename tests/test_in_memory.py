@@ -45,6 +45,7 @@ def data() -> tuple[Tensor, Tensor]:
     return torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20,), generator=generator)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_it_is_the_landscape_of_the_same_study_from_files(
     model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.thorough
 def test_a_landscape_shows_shape_ranges_numbers_and_a_slice(run: Path) -> None:
     store = open_landscape(run)
     html = store._repr_html_()

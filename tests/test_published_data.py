@@ -341,6 +341,7 @@ def test_models_of_hugging_face_are_looked_at(kind: str, tmp_path: Path) -> None
 # ---- what it would cost ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_plan_says_what_would_be_trained_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_more_of_the_hessian_on_demand(tmp_path: Path) -> None:
     assert not (tmp_path / "run/resume").exists()
 
 
+@pytest.mark.thorough
 def test_directions_of_a_training_run_and_of_the_gradient(tmp_path: Path) -> None:
     file = wells(tmp_path, n=2, tilt=0.5, count=5)
     torch.save({"x": torch.tensor([2.0, 0.0], dtype=torch.float64)}, tmp_path / "one.pt")

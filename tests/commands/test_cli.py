@@ -150,6 +150,7 @@ def test_init_writes_a_study_that_runs(tmp_path: Path) -> None:
     assert "is there already" in again.stderr
 
 
+@pytest.mark.thorough
 def test_connect_two_checkpoints(tmp_path: Path) -> None:
     """Two of the four wells at (±1, ±1): the straight line crosses a barrier, from height 0 to 3 at the origin."""
     file = wells(tmp_path, tilt=0.0)
@@ -351,6 +352,7 @@ def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) ->
     assert ".partial" not in done.stdout  # the list of what is left
 
 
+@pytest.mark.thorough
 def test_a_command_that_is_asked_for_json_prints_one_object(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
     out = ("--out", str(tmp_path / "run"))
@@ -368,6 +370,7 @@ def test_a_command_that_is_asked_for_json_prints_one_object(tmp_path: Path) -> N
     assert done.stderr == ""
 
 
+@pytest.mark.thorough
 def test_what_is_told_grows_from_quiet_to_verbose(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
     told = [

@@ -351,7 +351,8 @@ def test_a_start_without_a_gradient_is_looked_around() -> None:
 # ---- what is kept ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "level"), [(2, 22.0), thorough(2, 6.0), thorough(3, 22.0)])
+@pytest.mark.thorough
+@pytest.mark.parametrize(("n", "level"), [(2, 22.0), (2, 6.0), (3, 22.0)])
 def test_below_a_level_minima_and_saddles_are_those_of_the_whole_grid_there(n: int, level: float) -> None:
     """Rastrigin's: at the higher level some of its minima have met, but not all that have on the grid."""
     surface, grid = Analytic(rastrigin), cube(n, 2.2, 23)

@@ -216,6 +216,7 @@ def test_a_replay_with_another_loss_is_refused_where_a_search_ends(monkeypatch: 
         surface.hessians(POINTS[:2])
 
 
+@pytest.mark.thorough
 def test_slopes_that_are_wrong_in_calls_of_several_points_are_seen_below_a_large_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -32,6 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return found
 
 
+@pytest.mark.thorough
 def test_the_command_writes_into_the_studys_folder_and_prints_the_files(runs: dict[int, Path], tmp_path: Path) -> None:
     done = command("export", runs[2], "--to", "npz", "--to", "csv")
     assert done.returncode == 0, done.stderr

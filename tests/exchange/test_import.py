@@ -53,7 +53,7 @@ def written(folder: Path, kind: str, values: np.ndarray, axes: list[np.ndarray])
 
 
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("kind", ["npz", thorough("h5"), thorough("csv"), "parquet"])
+@pytest.mark.parametrize("kind", ["npz", thorough("h5"), thorough("csv"), thorough("parquet")])
 def test_losses_come_as_they_are_and_every_command_reads_them(tmp_path: Path, kind: str) -> None:
     axes = [AXIS, AXIS + 0.25] if kind == "npz" else [AXIS, np.linspace(-1, 2, 8)]
     values = wells_at(np.stack(np.meshgrid(*axes, indexing="ij")))
@@ -94,6 +94,7 @@ def test_what_was_exported_comes_back_with_the_same_numbers(tmp_path: Path) -> N
         assert theirs["directions"]["eigenvalues"] is None
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_several_files_are_landscapes_of_one_study_and_give_the_same_bytes(tmp_path: Path) -> None:
     values = wells_at(np.stack(np.meshgrid(AXIS, AXIS, indexing="ij")))

@@ -75,6 +75,7 @@ def test_a_study_finds_its_range_and_records_it(tmp_path: Path) -> None:
     assert "grid differ" in str(other.stderr)
 
 
+@pytest.mark.thorough
 def test_a_quantile_is_that_of_the_same_random_points_and_is_reached_at_both_ends(tmp_path: Path) -> None:
     """Of a bowl over a disk: where the loss is q of the way up the sorted losses of the points."""
     d = torch.tensor([1.0, 4.0], dtype=torch.float64)

@@ -309,6 +309,7 @@ def test_an_archive_is_not_unpacked_into_memory(save: Any, tmp_path: Path) -> No
     assert peak < 10_000_000  # of 57.6 MB
 
 
+@pytest.mark.thorough
 def test_chunks_that_are_decoded_whole_are_counted(tmp_path: Path) -> None:
     """Before they are read: they take more than the values of any block."""
     _one_chunk(tmp_path / "whole.zarr", chunks=(80, 300, 300))

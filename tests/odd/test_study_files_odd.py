@@ -129,6 +129,7 @@ def test_status_says_that_it_lists_and_reads_nothing(made: Path, tmp_path: Path)
     assert said.splitlines()[-1].startswith("listed, and not read: what proves every hash, and mends, is ")
 
 
+@pytest.mark.thorough
 def test_a_merge_tree_of_losses_that_are_gone_is_not_done(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
     (tmp_path / f"{DONE}/c.1.0.0").unlink()

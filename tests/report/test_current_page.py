@@ -26,6 +26,7 @@ def test_the_page_that_was_just_written_is_current(folder: Path) -> None:
     assert is_current(folder)
 
 
+@pytest.mark.thorough
 def test_a_page_that_is_missing_torn_or_altered_is_not(folder: Path) -> None:
     page = folder / "report.html"
     whole = page.read_bytes()

@@ -404,7 +404,8 @@ def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("n", [5, thorough(12)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("n", [5, 12])
 def test_many_checkpoints_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """Beyond four each is a row; beyond ten each has small figures."""
     fields = {f"step_{i}": bowl(5, 5) if i % 3 else rough(5, 5) * (i + 1) for i in range(n)}
@@ -436,6 +437,7 @@ def test_fifty_checkpoints_make_a_page_that_one_can_send(tmp_path: Path) -> None
     assert len(re.findall(r'<figure data-of="\d+" data-kind="profile">', html)) == 50
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_sharpness_and_basins_are_told_of_a_study(tmp_path: Path) -> None:
     """Sharpness where coordinates are relative distances; widths and climbs of every grid that has labels."""

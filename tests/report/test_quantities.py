@@ -59,6 +59,7 @@ def sweep_of(folder: Path, **studies: Any) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_a_new_metric_is_one_function_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def largest_basin(tree: MergeTree) -> float:
@@ -282,6 +283,7 @@ def test_topology_tells_what_the_results_hold(tmp_path: Path) -> None:
     assert {key: found[key] for key in held} == held
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_beyond_four_checkpoints_are_rows_on_the_terminal(tmp_path: Path) -> None:
     fields = {f"step_{i}": bowl(3, 3) * (i + 1) for i in range(10)}

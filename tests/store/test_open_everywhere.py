@@ -99,6 +99,7 @@ def test_xarray_opens_a_landscape_without_hashes_among_its_data(path: Path, tmp_
         assert again.attrs["study_id"] == dataset.attrs["study_id"]
 
 
+@pytest.mark.thorough
 def test_xarray_opens_and_converts_the_whole_tree(path: Path, tmp_path: Path) -> None:
     tree = xr.open_datatree(path, engine="zarr")
     groups = {node.path for node in tree.subtree}

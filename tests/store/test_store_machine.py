@@ -274,5 +274,5 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine = pytest.mark.thorough(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(max_examples=20, stateful_step_count=25, phases=[Phase.generate])

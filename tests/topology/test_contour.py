@@ -207,6 +207,7 @@ def test_branches(seed: int) -> None:
 NAMES = ("nodes", "values", "edges", "down", "up", "join", "split", "ascending", "descending")
 
 
+@pytest.mark.thorough
 @settings(max_examples=100)
 @given(f=fields(), connectivity=connectivities)
 def test_a_merge_tree_that_is_known_is_not_computed_again_and_changes_nothing(

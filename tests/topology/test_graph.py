@@ -20,6 +20,7 @@ def csr(neighbours: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.cumsum([0, *map(len, neighbours)]), np.array([v for n in neighbours for v in n], np.int64)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=100)
 @given(fields(max_ndim=4), connectivities, directions)
 def test_a_grid_as_a_graph_gives_the_grids_tree(values: NDArray[Any], connectivity: Any, direction: Any) -> None:

@@ -47,7 +47,7 @@ def many_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @settings(deadline=None, max_examples=300)
-@given(fields(), connectivities, directions, st.sampled_from([1, 3]))
+@given(fields(max_size=150), connectivities, directions, st.sampled_from([1, 3]))
 def test_equals_brute_force(values: NDArray[Any], connectivity: Any, direction: Any, threads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("landscaper_hpc.topology.blocks.block.SMALL", 2)

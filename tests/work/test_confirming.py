@@ -50,6 +50,7 @@ def test_a_study_tells_what_its_minima_are(tmp_path: Path) -> None:
     assert "Confirmed tree" in said
 
 
+@pytest.mark.thorough
 def test_every_minimum_and_every_pass_is_told(tmp_path: Path) -> None:
     """The wells (i (x² − 1)² + x/10 along direction i): what is listed of each is what their formula says."""
     run(confirmed(tmp_path), tmp_path / "run")

@@ -105,6 +105,7 @@ def test_batches_are_told_apart_where_examples_are_not(tmp_path: Path, options: 
     assert told["mean_climb"][0] < told["mean_climb"][1]
 
 
+@pytest.mark.thorough
 def test_rounding_is_that_of_the_precision(tmp_path: Path) -> None:
     told = run(waves(tmp_path, precision="float32"), tmp_path / "run")["error_bars"]
     assert 1e-9 < told["rounding"] < 1e-6

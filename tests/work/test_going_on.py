@@ -92,6 +92,7 @@ def altered(environment: dict[str, Any], torch: str) -> dict[str, Any]:
     return {**environment, "versions": {**environment["versions"], "torch": torch}}
 
 
+@pytest.mark.thorough
 def test_other_versions_do_not_go_on_unless_they_are_accepted(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_study_does_not_go_on_with_edited_metadata(study: Study, tmp_path: Pat
         run(study, SERIAL, tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_a_study_does_not_go_on_without_its_hessian(tmp_path: Path) -> None:
     study = Study.load(wells(tmp_path / "study", count=5), ["directions={kind: hessian, n: 2, normalization: unit}"])
     run(study, SERIAL, tmp_path / "run")

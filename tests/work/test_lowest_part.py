@@ -109,6 +109,7 @@ def test_it_says_what_the_dense_landscape_says(study: Path, whole: Path, tmp_pat
     assert (numbers["random_descents"], numbers["ended_elsewhere"]) == (20, 0)
 
 
+@pytest.mark.thorough
 def test_its_minima_are_confirmed_as_those_of_the_dense_landscape_below_the_level(study: Path, tmp_path: Path) -> None:
     """Of four wells two pairs join below 1.5, the pairs above it."""
     file = study.parent / "confirmed.yaml"
@@ -263,6 +264,7 @@ def test_a_higher_level_goes_on_from_a_lower_one_and_a_lower_one_keeps_what_is_t
     assert evaluated(0.2, "raised") < 20
 
 
+@pytest.mark.thorough
 def test_no_point_is_evaluated_twice(study: Path, tmp_path: Path, asked: list[NDArray[np.float64]]) -> None:
     run(study, tmp_path / "run", "--set", "scope.climb=100")
     points = np.concatenate(asked)

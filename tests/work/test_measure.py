@@ -14,6 +14,7 @@ from landscaper_hpc.topology.landscaper import smad_landscaper
 from tests.studies import command, wells
 
 
+@pytest.mark.thorough
 def test_the_merge_tree_of_sublevel_sets_is_not_computed_again_for_the_contour_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

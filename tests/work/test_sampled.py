@@ -18,7 +18,6 @@ from landscaper_hpc.status import lines, status
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology.tree import MergeTree
 from landscaper_hpc.work import answering
-from tests.kinds import thorough
 from tests.report.test_page import Page
 from tests.studies import command, contents, process, refusal, wells
 
@@ -54,6 +53,7 @@ def whole(study: Path) -> Path:
     return study.with_name("whole")
 
 
+@pytest.mark.thorough
 def test_four_wells_their_passes_and_what_is_not_known(whole: Path) -> None:
     """The wells (i (x² − 1)² + x/10 along direction i) from 64 points: what is told is what their formula says."""
     told = entry(whole)
@@ -106,7 +106,8 @@ def test_processes_give_the_same_bytes(study: Path, whole: Path, tmp_path: Path)
     assert contents(tmp_path / "run") == contents(whole)
 
 
-@pytest.mark.parametrize("torn", [thorough(False), True])
+@pytest.mark.thorough
+@pytest.mark.parametrize("torn", [False, True])
 def test_stopped_it_tells_how_far_it_is_and_goes_on_from_its_batches(
     torn: bool, study: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("handlers")
 def test_a_signal_ends_a_worker(prepared: tuple[Plan, dict[str, str]]) -> None:
     plan, expected = prepared
@@ -415,6 +416,7 @@ def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
     assert finish(plan) == expected
 
 
+@pytest.mark.thorough
 def test_failing_shards_are_quarantined_and_retried_on_demand(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
     undisturbed = wells(tmp_path / "good", count=5)
