@@ -16,6 +16,7 @@ from test_paper_studies import WORKFLOW, loaded
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective import load_task
+from landscaper_hpc.work import pace
 
 Writer = Callable[[Path], None]
 
@@ -352,3 +353,12 @@ def test_a_plan_says_what_would_be_trained_and_trains_nothing(
     assert "\nonly = *\n" in said
     assert "\nonly = head.*\n" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_a_slow_loss_says_from_how_many_examples_it_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("SLOW", "_LONG"):
+        monkeypatch.setattr(pace, limit, 1e-9)
+    plan("lm_checkpoints", "smallest", tmp_path / "out")
+    assert capsys.readouterr().out.count("told from 1 of 16 examples: the loss is slow") == 2

@@ -50,7 +50,8 @@ def plan(
 ) -> None:
     """Say what a study will cost before anything is spent: points, shards, files, bytes, time.
 
-    Measures the rate of evaluation on this machine for a second or two. For a Slurm site also job arrays, walltimes,
+    Measures the rate of evaluation on this machine for a second or two; of a checkpoint that has still to be trained,
+    and whose loss is slow, on a piece of its data. For a Slurm site also job arrays, walltimes,
     memory, node-hours and what limits it; that works on a laptop, too, where --rate tells what a GPU of the site does.
 
     \b
@@ -113,6 +114,9 @@ def tell(
         f"rate        {found.points_per_second:,.3g} points/s in one process "
         f"({loaded.precision}, batches of {found.batch}, {'as given' if rate else here.device})"
     )
+    few, whole = found.examples
+    if rate is None and few < whole:
+        print(f"            told from {few:,} of {whole:,} examples: the loss is slow; a run may find a faster way")
     if rate is None and here.device != where.device:
         print(f"            there is no {where.device} here: measured on the CPU; give what a GPU does by --rate")
     for stage in found.memory:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.objective.objective import Objective
     from landscaper_hpc.topology.tree import MergeTree
+    from landscaper_hpc.work.pace import Pace
 
 _MEASURE_SECONDS = 1.5
 _OFF_SHARE = "within a factor of 1.5, as a rule"
@@ -77,6 +78,8 @@ class Estimate:
     """How many of them one process evaluates once, on all data."""
     batches_of_data: tuple[int, int]
     """Of how many batches the study's loss is, and how many the data have."""
+    examples: tuple[int, int]
+    """Of how many examples of the loss rates were measured, and how many it has: fewer where it is slow."""
     memory: list[Stage]
     """Bytes that one process holds at most, without what the loss holds between its operations."""
     assumed: str = ""
@@ -144,6 +147,7 @@ def estimate(study: Study, site: Site, folder: Path) -> Estimate:
         checked=checked,
         checks_per_second=measured.checks,
         batches_of_data=measured.batches,
+        examples=measured.examples,
         memory=_memory(study, site, measured),
         assumed=extent.assumed,
     )
@@ -268,43 +272,68 @@ class _Measured(NamedTuple):
     gradients: float
     checks: float
     batches: tuple[int, int]
+    examples: tuple[int, int]
     sizes: Sizes
     dimension: int
 
 
 def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> _Measured:
     """Sizes, and per second of one process: points, gradients, and losses on all data, where those are asked for."""
-    from landscaper_hpc.losses.evaluate import losses
-
     refuse_unsupported(Landscape(study, checkpoint, StudyFolder(folder), site, run="plan"))
     # measured of the whole model, in this process
     alone = site.model_copy(update={"gpus_per_model": 1})
     landscape = Landscape(study, checkpoint, StudyFolder(folder), alone, run="plan")
+    follows = study.confirm is not None or (study.sampling is not None and study.sampling.minima > 0)
+    pace = None
     if study.train is not None and not landscape.file.exists():
-        objective, directions, grid, batch = _untrained(landscape)
+        objective, directions, grid, batch, pace = _untrained(landscape, follows)
     else:
         trial = try_out(landscape)
         objective, directions, grid, batch = trial.objective, trial.directions, trial.grid, trial.batch
-    shard = grid.points(next(grid.shards(grid.shard_shape(site.points_per_shard(grid)))))
-    with refused_if_it_hangs(landscape, objective):
-        once = _rate(lambda: losses(objective, directions, shard[:batch], batch), batch, 0.0)
-        points = shard[: max(batch, int(once * _MEASURE_SECONDS / 8))]  # a call costs something by itself
-        rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
     batches = len(objective.batches), len(objective.on_all_data.batches)
-    gradients = checks = 0.0
-    if study.confirm is not None or (study.sampling is not None and study.sampling.minima):
-        with refused_if_it_hangs(landscape, objective, "some gradients") as gets_on:
-            gradients = _rate_of_gradients(objective, directions, grid, gets_on)
-    if study.error_bars is not None:
-        from landscaper_hpc.losses.by_group import group_losses
-
-        with refused_if_it_hangs(landscape, objective, "losses of groups of the data"):
-            checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1) * batches[0] / batches[1]
+    if pace is not None:
+        checks = pace.points * batches[0] / batches[1] if study.error_bars is not None else 0.0
+        rates = _Rates(pace.points, pace.gradients, checks)
+        examples = pace.measured, pace.examples
+    else:
+        rates = _rates(landscape, objective, directions, grid, batch, follows)
+        examples = (sum(objective.examples),) * 2
     tensors = list(objective.parameters.values())
     size = sum(t.numel() for t in tensors)
     dimension, sizes = objective.layout.dimension, Sizes.of(objective, study.directions.n)
     itemsize = tensors[0].element_size()
-    return _Measured(size, len(tensors), itemsize, batch, rate, gradients, checks, batches, sizes, dimension)
+    return _Measured(size, len(tensors), itemsize, batch, *rates, batches, examples, sizes, dimension)
+
+
+class _Rates(NamedTuple):
+    """Per second of one process; 0 where none is asked for."""
+
+    points: float
+    gradients: float
+    checks: float
+
+
+def _rates(
+    landscape: Landscape, objective: Objective, directions: Directions, grid: Grid, batch: int, follows: bool
+) -> _Rates:
+    """As a run evaluates it."""
+    from landscaper_hpc.losses.evaluate import losses
+
+    shard = grid.points(next(grid.shards(grid.shard_shape(landscape.site.points_per_shard(grid)))))
+    with refused_if_it_hangs(landscape, objective):
+        once = _rate(lambda: losses(objective, directions, shard[:batch], batch), batch, 0.0)
+        points = shard[: max(batch, int(once * _MEASURE_SECONDS / 8))]  # a call costs something by itself
+        rate = _rate(lambda: losses(objective, directions, points, batch), len(points))
+    gradients = checks = 0.0
+    if follows:
+        with refused_if_it_hangs(landscape, objective, "some gradients") as gets_on:
+            gradients = _rate_of_gradients(objective, directions, grid, gets_on)
+    if landscape.study.error_bars is not None:
+        from landscaper_hpc.losses.by_group import group_losses
+
+        with refused_if_it_hangs(landscape, objective, "losses of groups of the data"):
+            checks = _rate(lambda: group_losses(objective, directions, points[:1]), 1)
+    return _Rates(rate, gradients, checks * len(objective.batches) / len(objective.on_all_data.batches))
 
 
 @in_words()
@@ -334,13 +363,15 @@ def _rate(do: Callable[[], object], points: int, seconds: float = _MEASURE_SECON
 
 
 @in_words()
-def _untrained(landscape: Landscape) -> tuple[Objective, Directions, Grid, int]:
-    """What there is to measure of a checkpoint that has still to be trained: it may be of any loss."""
+def _untrained(landscape: Landscape, follows: bool) -> tuple[Objective, Directions, Grid, int, Pace | None]:
+    """What there is to measure of a checkpoint that has still to be trained: it may be of any loss. Of a slow one its
+    pace."""
     import torch
 
     from landscaper_hpc.directions.directions import random_directions
     from landscaper_hpc.losses.evaluate import choose_batch
     from landscaper_hpc.objective.loading import load_task
+    from landscaper_hpc.work.pace import pace_of_slow
 
     study, checkpoint = landscape.study, landscape.checkpoint
     with tempfile.TemporaryDirectory() as scratch:
@@ -352,6 +383,8 @@ def _untrained(landscape: Landscape) -> tuple[Objective, Directions, Grid, int]:
     directions = random_directions(objective, kind.n, seed=kind.seed, normalization=kind.normalization)
     grid = study.make_grid()
     with refused_if_it_hangs(landscape, objective):
+        if (pace := pace_of_slow(objective, follows)) is not None:
+            return objective, directions, grid, 1 if study.batch == "auto" else study.batch, pace
         objective.prove_deterministic()
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
-    return objective, directions, grid, batch
+    return objective, directions, grid, batch, None
