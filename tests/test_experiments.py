@@ -17,7 +17,7 @@ import scipy
 from experiments import Claim, Groups, Trend, combined
 from experiments.judged import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Judged, cliff_interval, judged
 from experiments.performed import WORKFLOW, load, perform
-from experiments.written import collected, markdown, page, picture, results
+from experiments.written import collected, markdown, page, picture, results, write
 
 from landscaper_hpc import InputError, strict_json
 
@@ -98,6 +98,14 @@ def test_a_trend_with_a_number_of_the_grid_is_looked_at_with_both_of_the_nested_
     (one,) = judge(found, Claim("alike", "made up", "smad", Trend("climb", "rises")))
     assert one.elsewhere[0] == ("on every second point", pytest.approx(1))
     assert scipy.stats.spearmanr(APART, APART[::-1]).statistic < 0
+
+
+def test_a_trend_with_a_number_of_another_landscape_is_looked_at_with_its_confirmed_minima() -> None:
+    found = rows(n_minima=APART, n_minima_of_three=APART, confirmed_minima=APART, confirmed_minima_of_three=APART[::-1])
+    (one,) = judge(found, Claim("alike", "made up", "n_minima", Trend("n_minima_of_three", "rises")))
+    assert one.effect.size == pytest.approx(1)
+    ((where, size),) = one.elsewhere
+    assert (where, size) == ("for confirmed minima", pytest.approx(scipy.stats.spearmanr(APART, APART[::-1]).statistic))
 
 
 def test_confirmed_minima_and_for_smad_the_mean_climb_must_agree() -> None:
@@ -240,9 +248,25 @@ def test_the_page_of_verdicts_is_the_one_of_the_results() -> None:
     claims = [each for study in found for each in study["claims"]]
     assert picture(found).startswith(b"\x89PNG")
     for study in found:
-        assert (WORKFLOW / study["study"] / "RESULTS.md").read_text() == markdown(study)
+        of = "" if study["size"] == "small" else f".{study['size']}"
+        assert (WORKFLOW / study["study"] / f"RESULTS{of}.md").read_text() == markdown(study)
         assert [each["sentence"] for each in study["claims"]] == [each.sentence for each in load(study["study"]).claims]
     assert all(each["verdict"] in (REPRODUCED, NOT_REPRODUCED, UNDECIDED) for each in claims)
+
+
+def test_a_full_size_stands_beside_the_small_one(tmp_path: Path) -> None:
+    small = collected()[0]
+    full = {**small, "size": "full", "claims": [{**each, "verdict": REPRODUCED} for each in small["claims"]]}
+    for each in (full, small):
+        write(each, tmp_path / small["study"], each["size"])
+    assert sorted(file.name for file in (tmp_path / small["study"]).iterdir()) == [
+        *("RESULTS.full.md", "RESULTS.md", "results.full.json", "results.json")
+    ]
+    assert [each["size"] for each in collected(tmp_path)] == ["small", "full"]
+    said, n = page(collected(tmp_path)), len(small["claims"])
+    assert f"At the full size, {n} are *reproduced*, 0 are *not reproduced*, 0 are *undecided at this size*, of" in said
+    assert "--size full`" in said
+    assert "RESULTS.full.md" in said
 
 
 @pytest.mark.processes

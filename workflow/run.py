@@ -1,8 +1,8 @@
 """One of the papers' experiments, from training to verdicts: python workflow/run.py NAME --size small
 
-Leaves everything in runs/NAME_SIZE; a second run goes on from there. What came out is written to workflow/NAME, as
-results.json and RESULTS.md, unless the size is the smallest, which is for tests. With --plan it only says what it would
-cost.
+Leaves everything in runs/NAME_SIZE; a second run goes on from there. What came out is written there, and of the small
+size to workflow/NAME as results.json and RESULTS.md, of others as results.SIZE.json and RESULTS.SIZE.md beside; not of
+the smallest, which is for tests. With --plan it only says what it would cost.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def run(
         plan(name, size, folder, jobs, data, where, rate)
         return
     found = results(name, size, load(name), perform(name, size, folder, jobs, data, where))
-    for place in [folder] if size == "smallest" else [folder, WORKFLOW / name]:
-        write(found, place)
+    write(found, folder)
+    if size != "smallest":
+        write(found, WORKFLOW / name, size)
     for claim in found["claims"]:
         print(f"{claim['verdict']}: {claim['sentence']} ({claim['why']})")
     print(f"results: {folder / 'RESULTS.md'}")

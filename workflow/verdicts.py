@@ -1,4 +1,4 @@
-"""docs/verdicts.md and .png, and each study's RESULTS.md, from what results.json says: python workflow/verdicts.py"""
+"""docs/verdicts.md and .png, and each study's RESULTS.md, from its results.json: python workflow/verdicts.py"""
 
 import argparse
 import sys
@@ -15,6 +15,6 @@ if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
     found = collected()
     for each in found:
-        write(each, WORKFLOW / each["study"])
+        write(each, WORKFLOW / each["study"], each["size"])
     (DOCS / "verdicts.md").write_text(page(found), encoding="utf-8")
     (DOCS / "verdicts.png").write_bytes(picture(found))

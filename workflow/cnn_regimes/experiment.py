@@ -27,7 +27,7 @@ EXPERIMENT = Experiment(
     outcomes=accuracies,
     show=(
         *("accuracy_seen", "accuracy_unseen", "loss", "lambda_max", "trace"),
-        *("n_minima", "mean_climb", "smad", "smad_landscaper"),
+        *("n_minima", "confirmed_minima", "confirmed_kinks", "mean_climb", "smad", "smad_landscaper"),
     ),
     sizes={
         "smallest": Size(
@@ -40,7 +40,7 @@ EXPERIMENT = Experiment(
             conditions=combined(regime=["underfit", "well", "overfit"]),
             seeds=6,
             options={"channels": 4, "examples": 200, "epochs": 20},
-            set={"grid.count": 21},
+            set={"grid.count": 21, "confirm": True},
         ),
         "full": Size(
             conditions=combined(regime=["underfit", "well", "overfit"]),

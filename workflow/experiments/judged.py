@@ -28,6 +28,7 @@ HALF = 0.5
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided at this size"
 CONFIRMED = {
     "n_minima": "confirmed_minima",
+    "simplified_n_minima": "confirmed_minima",
     "mean_climb": "confirmed_mean_climb",
     "smad": "confirmed_smad",
     "persistence_max": "confirmed_persistence",
@@ -143,10 +144,14 @@ def _one(claim: Claim, tables: Mapping[str, pd.DataFrame], settings: Sequence[st
 
 
 def _on(claim: Claim, column: str, rows: pd.DataFrame) -> Claim:
-    """The claim about this column, and what its trend is with on the same nested grid, where that is of a grid too."""
+    """The claim about this column, and what its trend is with on the same nested grid, or of confirmed minima, where
+    that is of a grid too."""
     test, (_, at, step) = claim.test, column.partition("@")
-    if isinstance(test, Trend) and at and f"{test.against}@{step}" in rows:
-        test = replace(test, against=f"{test.against}@{step}")
+    if isinstance(test, Trend):
+        number, of, which = test.against.partition("_of_")
+        other = f"{test.against}@{step}" if at else CONFIRMED.get(number, "") + of + which
+        if other in rows and (at or column in CONFIRMED.values()):
+            test = replace(test, against=other)
     return replace(claim, quantity=column, test=test)
 
 

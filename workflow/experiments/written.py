@@ -47,11 +47,12 @@ def _numbers(experiment: Experiment, performed: Performed) -> list[dict[str, Any
     return found
 
 
-def write(found: Mapping[str, Any], folder: Path) -> None:
-    """results.json and RESULTS.md in a folder."""
+def write(found: Mapping[str, Any], folder: Path, size: str = "small") -> None:
+    """results.json and RESULTS.md in a folder, of another size than small results.SIZE.json and RESULTS.SIZE.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    publish(folder / "results.json", (strict_json.dumps(found, indent=1) + "\n").encode())
-    publish(folder / "RESULTS.md", markdown(found).encode())
+    of = "" if size == "small" else f".{size}"
+    publish(folder / f"results{of}.json", (strict_json.dumps(found, indent=1) + "\n").encode())
+    publish(folder / f"RESULTS{of}.md", markdown(found).encode())
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -114,22 +115,20 @@ def _said(each: Mapping[str, Any]) -> str:
 
 
 def collected(folder: Path = WORKFLOW) -> list[dict[str, Any]]:
-    """The results of every study that has been run, by name."""
-    return [strict_json.loads(file.read_bytes()) for file in sorted(folder.glob("*/results.json"))]
+    """The results of every study that has been run, by name, the small size first."""
+    files = [*folder.glob("*/results.json"), *folder.glob("*/results.*.json")]
+    found = [strict_json.loads(file.read_bytes()) for file in files]
+    return sorted(found, key=lambda each: (each["study"], each["size"] != "small", each["size"]))
 
 
 def page(all_: Sequence[Mapping[str, Any]]) -> str:
     """docs/verdicts.md."""
-    claims = [claim for found in all_ for claim in found["claims"]]
-    counts = {word: sum(claim["verdict"] == word for claim in claims) for word in COLOURS}
     lines = [
         "# What the papers' experiments give here",
         "",
         "Each experiment of the papers is a study in `workflow/`, which trains its networks, makes their landscapes, "
-        "and tests what the paper says. At the small size, which takes minutes on two cores, "
-        + ", ".join(f"{n} are *{word}*" for word, n in counts.items())
-        + f", of {len(claims)} claims. Small networks on small data are not the papers': a claim that is undecided "
-        "here, or the opposite, may hold there.",
+        "and tests what the paper says. " + " ".join(_counted(all_)) + " Small networks on small data are not the "
+        "papers': a claim that is undecided here, or the opposite, may hold there.",
         "",
         "![One row for each claim: effect size with its interval, coloured by verdict](verdicts.png)",
         "",
@@ -142,10 +141,10 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
     ]
     for found in all_:
         lines += [
-            f"## {found['title']}",
+            f"## {found['title']}" + ("" if found["size"] == "small" else f": size {found['size']}"),
             "",
             f"`python workflow/run.py {found['study']} --size {found['size']}`, {found['seeds']} seeds; all numbers in "
-            f"`workflow/{found['study']}/RESULTS.md`.",
+            f"`workflow/{found['study']}/RESULTS{'' if found['size'] == 'small' else '.' + found['size']}.md`.",
             "",
             "| claim | the paper's numbers | effect here (95 %) | p | verdict |",
             "|---|---|---|---|---|",
@@ -163,6 +162,18 @@ def page(all_: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _counted(all_: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence of each size: how many claims have which verdict."""
+    said = []
+    for size in dict.fromkeys(found["size"] for found in all_):
+        claims = [claim for found in all_ if found["size"] == size for claim in found["claims"]]
+        counts = {word: sum(claim["verdict"] == word for claim in claims) for word in COLOURS}
+        takes = ", which takes minutes on two cores" if size == "small" else ""
+        each = ", ".join(f"{n} are *{word}*" for word, n in counts.items())
+        said.append(f"At the {size} size{takes}, {each}, of {len(claims)} claims.")
+    return said
+
+
 def picture(all_: Sequence[Mapping[str, Any]]) -> bytes:
     """docs/verdicts.png: a row for each claim, its effect positive where it is as claimed, coloured by verdict."""
     from matplotlib.figure import Figure
@@ -170,7 +181,8 @@ def picture(all_: Sequence[Mapping[str, Any]]) -> bytes:
 
     from landscaper_hpc.report.figures import png, style
 
-    rows = [(found["study"], claim) for found in all_ for claim in found["claims"]]
+    studies = [found["study"] + ("" if found["size"] == "small" else f", {found['size']}") for found in all_]
+    rows = [(name, claim) for name, found in zip(studies, all_, strict=True) for claim in found["claims"]]
     with style():
         figure = Figure(figsize=(10, 1.2 + 0.36 * max(1, len(rows))), layout="constrained")
         axes = figure.subplots()
