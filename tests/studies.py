@@ -139,6 +139,69 @@ batch: 4
     return folder / "study.yaml"
 
 
+DIVIDED_TASK = """
+import os, signal
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from landscaper_hpc import Task
+
+
+def task(shard="0.*", skew=False):
+    torch.manual_seed(3)
+    blocks = nn.Sequential(*(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6)) for _ in range(2)))
+    model = nn.Sequential(blocks, nn.LayerNorm(6), nn.Linear(6, 2))
+    generator = torch.Generator().manual_seed(rank() if skew else 1)
+    data = [(torch.randn(k, 6, generator=generator), torch.randn(k, 2, generator=generator)) for k in (5, 4, 3, 5)]
+    return Task(model, loss, data, shard={"tensor": tensor_parallel, "whole": whole, "none": None}.get(shard, shard))
+
+
+def loss(model, batch):
+    marked = Path(__file__).with_name(f"kill.{rank()}")
+    if marked.exists():
+        marked.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (model(batch[0]) - batch[1]).square().sum(1)
+
+
+def rank():
+    from torch.distributed import get_rank, is_initialized
+
+    return get_rank() if is_initialized() else None
+
+
+def tensor_parallel(model, mesh):
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    for block in model[0]:
+        parallelize_module(block, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+def whole(model, mesh):
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[2], mesh=mesh)
+"""
+DIVIDED = """\
+name: s
+task: task.py
+checkpoints: [{name: a, file: a.pt, options: {shard: SHARD}}]
+directions: {kind: random, n: 2, normalization: layer}
+grid: {count: 3, range: 0.5}
+"""
+
+
+def divided(folder: Path) -> Path:
+    """A study of a model that several processes may hold together; whose rank finds a file `kill.RANK` is killed."""
+    (folder / "task.py").write_text(DIVIDED_TASK)
+    exec(DIVIDED_TASK, space := {"__file__": str(folder / "task.py"), "__name__": "task"})
+    torch.save(space["task"]().model.state_dict(), folder / "a.pt")
+    (folder / "study.yaml").write_text(DIVIDED.replace("SHARD", "'0.*'"))
+    return folder / "study.yaml"
+
+
 class Gate:
     """Until it is closed for good, a slow `network`'s points are evaluated only as a test asks: no run outruns it."""
 

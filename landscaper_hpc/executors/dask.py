@@ -278,7 +278,7 @@ def _done(future: Future, items: list[Item]) -> int:
     words = f"{items[0]}" + (f" and {len(items) - 1} that go with it" if len(items) > 1 else "")
     if isinstance(error, KilledWorker):
         raise WorkerLost(f"{words}: {error.allowed_failures + 1} workers died, one after the other")
-    if isinstance(error, InputError | TaskFailed):
+    if isinstance(error, InputError | TaskFailed | WorkerLost):
         raise error
     raise TaskFailed(f"{words}\n{type(error).__name__}: {error}")
 

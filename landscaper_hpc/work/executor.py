@@ -30,7 +30,7 @@ Made = TypeVar("Made")
 Function = Callable[[Item, Progress], None]
 """What is done with an item: picklable, idempotent, returns nothing; its results go to files that appear whole."""
 
-_ROUNDS_WITHOUT_PROGRESS = 3
+_LOST_IN_A_ROW = 3
 
 
 @runtime_checkable
@@ -44,6 +44,24 @@ class Dealer(Protocol[Dealt]):
 
 class WorkerLost(Exception):
     """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
+
+
+class Losses:
+    """Of workers that went on with what is missing, or were begun anew, so far."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def another(self, lost: WorkerLost, advanced: bool) -> None:
+        """One more; `advanced`: whether a task has been finished since the one before. `InputError` after a few in a
+        row without."""
+        log.warning("%s; going on with what is missing", lost)
+        self._in_a_row = 0 if advanced else self._in_a_row + 1
+        if self._in_a_row == _LOST_IN_A_ROW:
+            raise InputError(
+                f"workers died {self._in_a_row} times in a row before finishing a task (out of memory?); "
+                "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
+            ) from None
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def until_done(
     on_done: Callable[[Item], None],
 ) -> None:
     """Map over what is missing and ask again, until nothing is; a worker that dies takes nothing else with it."""
-    without_progress = 0
+    losses = Losses()
     while (items := missing()) is not None:
         finished = 0
         try:
@@ -133,10 +151,4 @@ def until_done(
                     finished += 1
                     on_done(item)
         except WorkerLost as lost:
-            log.warning("%s; going on with what is missing", lost)
-            without_progress = 0 if finished else without_progress + 1
-            if without_progress == _ROUNDS_WITHOUT_PROGRESS:
-                raise InputError(
-                    f"workers died {without_progress} times in a row before finishing a task (out of memory?); "
-                    "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
-                ) from None
+            losses.another(lost, bool(finished))

@@ -14,12 +14,13 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -75,11 +76,14 @@ class _Group:
         self._members: list[tuple[Any, Connection]] = []
         context = mp.get_context("forkserver")
         start_loading()
+        # before processes that multiprocessing would ask to end, and wait for
+        Finalize(None, end, exitpriority=10)
         for number in range(1, site.gpus_per_model):
             ours, theirs = context.Pipe()
             words = (theirs, number, site, self._folder, dict(os.environ))
             process = context.Process(target=_follow, args=words, daemon=True)
-            process.start()
+            with _no_daemon():
+                process.start()
             theirs.close()
             self._members.append((process, ours))
         _join(0, site, self._folder)
@@ -186,7 +190,9 @@ def _follow(channel: Connection, number: int, site: Site, folder: Path, environm
     """Do what the leader says, until it is gone or something is raised."""
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader decides
+    # the leader decides; a scheduler tells every process that time is up
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_end_with_leader, daemon=True).start()
     _join(number, site, folder)
     while True:
@@ -205,6 +211,19 @@ def _follow(channel: Connection, number: int, site: Site, folder: Path, environm
         channel.send(said)
         if said is not None:
             os._exit(1)
+
+
+@contextmanager
+def _no_daemon() -> Iterator[None]:
+    """Inside, this process may start others also where it is multiprocessing's daemon, as Dask's nannies start workers:
+    what it starts here ends with it by itself."""
+    own: dict[str, Any] = getattr(mp.current_process(), "_config", {})
+    before = own.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            own["daemon"] = before
 
 
 def _end_with_leader() -> None:

@@ -15,6 +15,7 @@ from types import FrameType
 
 from landscaper_hpc.errors import Stopped
 from landscaper_hpc.store.leases import LIFETIME
+from landscaper_hpc.work.executor import Losses, WorkerLost
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
 from landscaper_hpc.work.tasks import evaluate_shard
 
@@ -116,12 +117,15 @@ def work(
     landscape that has every shard; what is `finished_already` is not even listed. Holds one landscape's list of shards
     at a time.
 
+    Where processes that hold the model with this one are lost, the next shard begins with new ones.
+
     Where the warning came a moment ago, while all was loaded, one shard is evaluated all the same (or dropped, if it
     takes long): a job that is started again and again gets on.
     """
     stop = stop or Stop()
     complete: set[int] = set()
     evaluated = False
+    losses, since = Losses(), False
     while True:
         pending = finished = 0
         for number, begin in tour(len(landscapes), place, places):
@@ -151,8 +155,12 @@ def work(
                             evaluate_shard(task, stop.check)
                         except Stopped:
                             return False
+                        except WorkerLost as lost:  # of those that hold the model with this one
+                            losses.another(lost, since)
+                            since = False
+                            continue
                         finished += 1
-                        evaluated = True
+                        evaluated = since = True
                         on_done(task)
             if store.n_done() == store.n_shards():
                 complete.add(number)

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
 from forked import Forked
-from studies import Gate, contents, need_jobqueue, network
+from studies import Gate, contents, divided, need_jobqueue, network
 
 from landscaper_hpc import InputError, Study
 from landscaper_hpc.executors import WorkerLost
@@ -27,6 +27,7 @@ from landscaper_hpc.executors.dask import DaskMapper, Given, TaskSize, refuse_ot
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import Progress
 from landscaper_hpc.study.site import Site
+from landscaper_hpc.work import group
 from tests.executors.test_executors import (  # the contract: collected here again, with this module's `executor`
     Item,
     test_anything_else_names_the_item_and_the_cause,
@@ -130,6 +131,18 @@ def configure(patch: pytest.MonkeyPatch, dask: Dask) -> None:
 def executor(dask: Dask) -> Iterator[DaskMapper]:
     with closing(DaskMapper(Given(str(dask.file)))) as made:
         yield made
+
+
+def test_a_model_that_several_processes_hold_gives_the_bytes_of_a_serial_run(dask: Dask, tmp_path: Path) -> None:
+    """Also where one of them is killed."""
+    file = divided(tmp_path)
+    own = {"gpus_per_model": 2, "shard_points": 3}
+    run(Study.load(file), Site(executor="serial", **own), tmp_path / "serial")
+    group.end()
+    (tmp_path / "kill.1").touch()
+    run(Study.load(file), Site(executor="dask", dask={"scheduler": str(dask.file)}, **own), tmp_path / "run")
+    assert not (tmp_path / "kill.1").exists()
+    assert contents(tmp_path / "run") == contents(tmp_path / "serial")
 
 
 class OtherVersions:

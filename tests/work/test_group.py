@@ -3,88 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import multiprocessing as mp
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import zarr
+from studies import DIVIDED, divided
 
 from landscaper_hpc import InputError, Site, Study, run
 from landscaper_hpc.work import group
 
 pytestmark = pytest.mark.processes
 
-TASK = """
-import os, signal
-from pathlib import Path
-
-import torch
-from torch import nn
-
-from landscaper_hpc import Task
-
-
-def task(shard="0.*", skew=False):
-    torch.manual_seed(3)
-    blocks = nn.Sequential(*(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6)) for _ in range(2)))
-    model = nn.Sequential(blocks, nn.LayerNorm(6), nn.Linear(6, 2))
-    generator = torch.Generator().manual_seed(rank() if skew else 1)
-    data = [(torch.randn(k, 6, generator=generator), torch.randn(k, 2, generator=generator)) for k in (5, 4, 3, 5)]
-    return Task(model, loss, data, shard={"tensor": tensor_parallel, "whole": whole, "none": None}.get(shard, shard))
-
-
-def loss(model, batch):
-    marked = Path(__file__).with_name(f"kill.{rank()}")
-    if marked.exists():
-        marked.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return (model(batch[0]) - batch[1]).square().sum(1)
-
-
-def rank():
-    from torch.distributed import get_rank, is_initialized
-
-    return get_rank() if is_initialized() else None
-
-
-def tensor_parallel(model, mesh):
-    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-
-    for block in model[0]:
-        parallelize_module(block, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
-
-
-def whole(model, mesh):
-    from torch.distributed.fsdp import fully_shard
-
-    fully_shard(model[2], mesh=mesh)
-"""
-
-STUDY = """\
-name: s
-task: task.py
-checkpoints: [{name: a, file: a.pt, options: {shard: SHARD}}]
-directions: {kind: random, n: 2, normalization: layer}
-grid: {count: 3, range: 0.5}
-"""
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("group")
-    (folder / "task.py").write_text(TASK)
-    namespace: dict[str, object] = {"__file__": str(folder / "task.py"), "__name__": "task"}
-    exec(TASK, namespace)
-    task: Callable[[], object] = namespace["task"]  # type: ignore[assignment]
-    torch.save(task().model.state_dict(), folder / "a.pt")  # type: ignore[attr-defined]
-    return folder
+    return divided(tmp_path_factory.mktemp("group")).parent
 
 
 def study(base: Path, shard: str = "0.*", more: str = "") -> Study:
     file = base / f"study.{abs(hash((shard, more)))}.yaml"
-    file.write_text(STUDY.replace("SHARD", repr(shard) + more))
+    file.write_text(DIVIDED.replace("SHARD", repr(shard) + more))
     return Study.load(file)
 
 
@@ -113,18 +55,40 @@ def test_losses_are_those_of_the_whole_model(base: Path, alone: np.ndarray, two:
     np.testing.assert_allclose(two, alone, rtol=1e-13)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("rank", "executor"), [(0, "local"), (1, "local"), (1, "mpi")])
 def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
-    base: Path, two: np.ndarray, rank: int, caplog: pytest.LogCaptureFixture
+    base: Path, two: np.ndarray, rank: int, executor: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = base / f"killed{rank}"
+    folder = base / f"killed{rank}{executor}"
+    if executor == "mpi":  # what is lost is lost in the midst of shards
+        run(study(base), site(2, executor), folder, stage="prepare")
     (base / f"kill.{rank}").touch()
     with caplog.at_level(logging.WARNING):
-        run(study(base), site(2, "local"), folder)
+        run(study(base), site(2, executor), folder)
+    group.end()
     assert not (base / f"kill.{rank}").exists()
     lost = "have lost rank 1, which was ended by signal 9" if rank else "a worker process died"
     assert lost in caplog.text
     assert np.array_equal(losses(folder), two)
+
+
+def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes(
+    base: Path, two: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(mp.current_process()._config, "daemon", True)  # type: ignore[attr-defined] (as Dask's workers)
+    run(study(base), site(2), base / "warned")
+    assert group._group is not None
+    ((follower, _),) = group._group._members
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        os.kill(follower.pid, number)
+    with caplog.at_level(logging.WARNING):
+        run(study(base), site(2), base / "warned again")
+    assert "have lost" not in caplog.text
+    assert group._group is not None
+    assert group._group._members[0][0] is follower
+    group.end()
+    assert not follower.is_alive()
+    assert np.array_equal(losses(base / "warned again"), two)
 
 
 def test_another_number_of_processes_is_refused_unless_it_is_accepted(base: Path, two: np.ndarray) -> None:

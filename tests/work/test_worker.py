@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from studies import command, contents, network, wells
 
+import landscaper_hpc.work.worker as own
 from landscaper_hpc import Site, Study, run
 from landscaper_hpc.errors import InputError, Stopped, TaskFailed
 from landscaper_hpc.executors.local import SerialMapper
@@ -25,6 +26,7 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
+from landscaper_hpc.work.executor import WorkerLost
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
@@ -145,6 +147,23 @@ def test_no_lease_is_taken_for_what_others_have_done_since(
     assert work([item], on_done=others_go_on)
     assert len(taken) == 1
     assert item.open().n_shards() > 2
+
+
+def test_a_worker_that_loses_those_beside_it_goes_on_but_not_for_ever(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (*_, item), fate = prepared[0].landscapes, iter([*"--+-+----"])
+
+    def evaluate(task: ShardItem, progress: object) -> None:
+        if next(fate) == "-":
+            raise WorkerLost("rank 1 was lost")
+        item.open().write(task.shard, np.zeros(task.shard.size))
+
+    monkeypatch.setattr(own, "evaluate_shard", evaluate)
+    monkeypatch.setattr(own, "LIFETIME", 0)
+    with pytest.raises(InputError, match="workers died 3 times in a row before finishing a task"):
+        work([item])
+    assert (next(fate, None), item.open().n_done()) == (None, 2)
 
 
 @pytest.mark.parametrize("seconds", [thorough(0.0), 0.05])
