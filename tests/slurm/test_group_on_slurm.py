@@ -1,15 +1,15 @@
-"""Models that several processes of a node hold together (`gpus_per_model`), by Slurm's jobs and by plain sbatch."""
+"""Models that several processes of a node hold together (`gpus_per_model`), by Slurm's jobs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from forked import CLI, forked_python
+from forked import forked_python
 from studies import command, contents, divided
 
+from tests.executors.contract import CLI
 from tests.slurm.cluster import ROOT, SlurmCluster
-from tests.slurm.test_landscape_sbatch import log, submit
 
 TWO = ("--set-site", "gpus_per_model=2", "--set-site", "shard_points=3")
 SLURM = "slurm={{partition: main, nodes: 2, memory: 3000M, walltime: '0:20:00', warning_s: 60, python: {}}}"
@@ -28,24 +28,8 @@ def test_jobs_give_the_bytes_of_a_serial_run(
     cluster: SlurmCluster, serial: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     file, expected = serial
-    (file.parent / "kill.1").touch()
     words = ("run", file, "--out", tmp_path / "run", "--executor", "slurm", *TWO)
     site = ("--set-site", SLURM.format(forked_python()))
     done = cluster.run(forked_python(), *CLI[1:], *map(str, words), *site, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert not (file.parent / "kill.1").exists()
     assert contents(tmp_path / "run") == expected
-
-
-def test_ranks_of_one_sbatch_begin_anew_where_one_has_lost_its_follower(
-    cluster: SlurmCluster, serial: tuple[Path, dict[str, str]], tmp_path: Path
-) -> None:
-    file, expected = serial
-    (file.parent / "site.yaml").write_text("{executor: mpi, gpus_per_model: 2, shard_points: 3}")
-    job = submit(cluster, file, tmp_path, "--ntasks=1", script=ROOT / "slurm/array.sbatch")
-    cluster.wait_for_state(job, "COMPLETED", seconds=300)
-    (file.parent / "kill.1").touch()
-    job = submit(cluster, file, tmp_path, "--nodes=1", "--ntasks-per-node=2")
-    cluster.wait_for_state(job, "COMPLETED", seconds=300)
-    assert "have lost rank 1, which was ended by signal 9" in log(tmp_path)
-    assert contents(tmp_path / "run") == expected, log(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing as mp
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from studies import DIVIDED, divided
+from studies import DIVIDED, contents, divided
 
 from landscaper_hpc import InputError, Site, Study, run
 from landscaper_hpc.work import group
+from landscaper_hpc.work.worker import Stop
 
 pytestmark = pytest.mark.processes
 
@@ -57,8 +59,14 @@ def test_losses_are_those_of_the_whole_model(base: Path, alone: np.ndarray, two:
 
 @pytest.mark.parametrize(("rank", "executor"), [(0, "local"), (1, "local"), (1, "mpi")])
 def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
-    base: Path, two: np.ndarray, rank: int, executor: str, caplog: pytest.LogCaptureFixture
+    base: Path,
+    two: np.ndarray,
+    rank: int,
+    executor: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Stop, "install", lambda stop: None)  # the signals of this process are pytest's
     folder = base / f"killed{rank}{executor}"
     if executor == "mpi":  # what is lost is lost in the midst of shards
         run(study(base), site(2, executor), folder, stage="prepare")
@@ -89,6 +97,47 @@ def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes
     group.end()
     assert not follower.is_alive()
     assert np.array_equal(losses(base / "warned again"), two)
+
+
+LATE = """
+import landscaper_hpc.directions.lanczos as lanczos
+
+lanczos.SECONDS_BETWEEN_SAVES = 0
+_loss, _calls = loss, 0
+
+
+def loss(model, batch):
+    global _calls
+    marked, saved = Path(__file__).with_name(f"late.{rank()}"), list(Path(__file__).parent.glob("again/resume/*.rank1"))
+    _calls += bool(saved)
+    if marked.exists() and _calls > 40:
+        marked.write_bytes(saved[0].read_bytes().partition(b"\\n")[0])
+        marked.rename(marked.with_suffix(".killed"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _loss(model, batch)
+"""
+
+
+@pytest.mark.thorough
+def test_a_search_for_directions_that_loses_a_rank_goes_on_from_what_all_have_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = divided(tmp_path)
+    (tmp_path / "task.py").write_text((tmp_path / "task.py").read_text() + LATE)
+    file.write_text(file.read_text().replace("{kind: random, n: 2, normalization: layer}", "{n: 2, basis: 12}"))
+    reported: list[int] = []
+    monkeypatch.setattr("landscaper_hpc.work.tasks.getting_on", lambda _, progress: lambda i, of: reported.append(i))
+    run(Study.load(file), site(2), tmp_path / "once")
+    group.end()
+    all_products = reported.copy()
+    reported.clear()
+    (tmp_path / "late.1").touch()
+    run(Study.load(file), site(2), tmp_path / "again")
+    group.end()
+    assert json.loads((tmp_path / "late.killed").read_text())["products"] > 3
+    assert max(all_products) == max(reported)
+    assert reported.count(1) == 1  # the first product was not made again
+    assert contents(tmp_path / "again") == contents(tmp_path / "once")
 
 
 def test_another_number_of_processes_is_refused_unless_it_is_accepted(base: Path, two: np.ndarray) -> None:
