@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.surroundings import set_state, state_of
 
 _ROUNDS = 3
+_PYTHONS = "random"
 _CAUSES = (
     "likely causes are dropout or random numbers in the loss, BatchNorm in training mode, data shuffled on every read, "
     "or what the loss keeps from call to call (a counter, a cache, the time)"
@@ -29,17 +33,25 @@ _CAUSES = (
 
 
 def prove_repeatable(
-    value: Callable[[], float], source: str, where: str, generators: Mapping[str, Any] | None = None
+    value: Callable[[], float],
+    source: str,
+    where: str,
+    generators: Mapping[str, Any] | None = None,
+    by_any: Callable[[list[str]], list[str]] = list,
 ) -> float:
     """What `value` returns; InputError where a second call returns something else, or it draws random numbers, from
-    the global `generators` or from these."""
+    the global `generators` or from these. Where ranks call it together, `by_any` makes of names that one of them has
+    found those that any has: all of them call it as often."""
     with _states_kept(generators or {}):
-        found, drawn = _called_twice(value)
-        own = _drawn_from(generators or {}, value)
+        found, here = _called_twice(value)
+        drawn, own = by_any(here), by_any(_drawn_from(generators or {}, value))
+        # other threads of the process may draw from the same generators: Dask's from `random` every half second
+        if _PYTHONS in drawn and not by_any([_PYTHONS] if _draws(value) else []):
+            drawn.remove(_PYTHONS)
         for _ in range(_ROUNDS):
-            # other threads of the process (Dask's, a progress bar's) may draw from the same generators at times
             if drawn:
-                drawn = [name for name in drawn if name in _called_twice(value)[1]]
+                again = _called_twice(value)[1]
+                drawn = by_any([name for name in drawn if name in again])
         if drawn or own:
             operations = _random_operations(value) if "torch" in drawn or own else []
             drawn += [f"the generator {name}" for name in own]
@@ -67,6 +79,26 @@ def _called_twice(value: Callable[[], float]) -> tuple[list[float], list[str]]:
         left.append(after)
         names = [name for name in after if after[name] != before[name]]
     return found, [name for name in names if left[0][name] != left[1][name]]
+
+
+def _draws(value: Callable[[], float]) -> bool:
+    """Whether this thread, or one that it starts meanwhile, draws from Python's `random` before it seeds that."""
+    pythons, done = getattr(random.random, "__self__", None), list[str]()
+
+    def look(frame: FrameType, event: str, called: Any) -> None:
+        mine = not done and event == "c_call" and getattr(called, "__self__", None) is pythons
+        if mine and called.__name__ != "getstate":
+            done.append(called.__name__)
+
+    before, of_new = sys.getprofile(), threading.getprofile()
+    threading.setprofile(look)
+    sys.setprofile(look)
+    try:
+        value()
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(of_new)
+    return bool(done) and done[0] not in ("seed", "setstate")
 
 
 def _drawn_from(generators: Mapping[str, Any], value: Callable[[], float]) -> list[str]:
@@ -111,7 +143,7 @@ def _states() -> dict[str, bytes]:
         torchs += b"".join(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
     _, keys, *place = np.random.get_state()
     numpys = np.asarray(keys).tobytes() + repr(place).encode()
-    return {"torch": torchs, "numpy.random": numpys, "random": repr(random.getstate()).encode()}
+    return {"torch": torchs, "numpy.random": numpys, _PYTHONS: repr(random.getstate()).encode()}
 
 
 def _on_gpu() -> bool:

@@ -175,6 +175,12 @@ class Sharded:
         """This rank's part of a parameter that the model holds."""
         return self.parts.part(name, _local(tensor)) if self.parts.is_whole(name) else _local(tensor)
 
+    def by_any(self, names: list[str]) -> list[str]:
+        """The names that any of the ranks has found, the same on all."""
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, names)
+        return sorted({name for each in found for name in each})
+
     def refuse_unequal(self, examples: list[int]) -> None:
         """InputError where the batches of the ranks differ in size: then the mean over the ranks is not that over the
         data, and some would wait for the others."""

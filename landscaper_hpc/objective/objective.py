@@ -347,10 +347,11 @@ class Objective:
         `displaced`; InputError if it draws random numbers, differs from one call to the next, or fails at the
         checkpoint. What it raises elsewhere is left to those who evaluate it there."""
         own = generators_of(self.loss_function, self.model)
-        first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint", own)
+        by_any = list if self._shards is None else self._shards.by_any
+        first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint", own, by_any)
         for params in displaced:
             try:
-                prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint", own)
+                prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint", own, by_any)
             except InputError:
                 raise
             except Exception:

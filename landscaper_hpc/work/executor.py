@@ -45,6 +45,23 @@ class Dealer(Protocol[Dealt]):
 class WorkerLost(Exception):
     """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
 
+    def again_and_again(self, times: int) -> str:
+        """The sentence where that has come so many times in a row."""
+        return (
+            f"workers died {times} times in a row before finishing a task (out of memory?); "
+            "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
+        )
+
+
+class RankLost(WorkerLost):
+    """Of the processes that hold a model together one died, and the others have ended."""
+
+    def again_and_again(self, times: int) -> str:
+        return (
+            f"{self}, {times} times in a row before finishing a task; divide it among more processes "
+            "(gpus_per_model), move fewer parameters (only), or ask for fewer directions"
+        )
+
 
 class Losses:
     """Of workers that went on with what is missing, or were begun anew, so far."""
@@ -58,10 +75,7 @@ class Losses:
         log.warning("%s; going on with what is missing", lost)
         self._in_a_row = 0 if advanced else self._in_a_row + 1
         if self._in_a_row == _LOST_IN_A_ROW:
-            raise InputError(
-                f"workers died {self._in_a_row} times in a row before finishing a task (out of memory?); "
-                "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
-            ) from None
+            raise InputError(lost.again_and_again(self._in_a_row)) from None
 
 
 @contextmanager

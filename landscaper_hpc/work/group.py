@@ -26,7 +26,7 @@ from typing import Any, NoReturn, TypeVar
 
 from landscaper_hpc.errors import InputError, user_traceback
 from landscaper_hpc.study.site import Site
-from landscaper_hpc.work.executor import WorkerLost
+from landscaper_hpc.work.executor import RankLost
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preloaded import start_loading
 
@@ -112,7 +112,7 @@ class _Group:
         """Raise what is the reason for an error here: what a follower has raised, or that it has ended."""
         import torch.distributed as dist
 
-        if isinstance(error, WorkerLost | FollowerFailed) or not isinstance(error, Exception):
+        if isinstance(error, RankLost | FollowerFailed) or not isinstance(error, Exception):
             return
         broken = isinstance(error, dist.DistError) or "gloo" in str(error)
         if broken:
@@ -137,7 +137,7 @@ class _Group:
         process.join(5)
         code = process.exitcode
         how = f" by signal {-code}" if code is not None and code < 0 else f" with exit code {code}"
-        raise WorkerLost(
+        raise RankLost(
             f"the {len(self._members) + 1} processes that hold the model together have lost rank {number}, which was "
             f"ended{how} (out of memory?)"
         )
@@ -153,6 +153,9 @@ class _Group:
             process.join()
         with suppress(Exception):
             dist.destroy_process_group()
+        # agreed upon where it is first needed, which the ranks of the next group have before them
+        if (generators := sys.modules.get("torch.distributed.tensor._random")) is not None:
+            generators._rng_tracker = None  # type: ignore[attr-defined]
         shutil.rmtree(self._folder, ignore_errors=True)
         _group, rank, ended = None, None, ended + 1
 

@@ -134,11 +134,14 @@ def executor(dask: Dask) -> Iterator[DaskMapper]:
 
 
 def test_a_model_that_several_processes_hold_gives_the_bytes_of_a_serial_run(dask: Dask, tmp_path: Path) -> None:
+    """Also where one of them is killed."""
     file = divided(tmp_path)
     own = {"gpus_per_model": 2, "shard_points": 3}
     run(Study.load(file), Site(executor="serial", **own), tmp_path / "serial")
     group.end()
+    (tmp_path / "kill.1").touch()
     run(Study.load(file), Site(executor="dask", dask={"scheduler": str(dask.file)}, **own), tmp_path / "run")
+    assert not (tmp_path / "kill.1").exists()
     assert contents(tmp_path / "run") == contents(tmp_path / "serial")
 
 

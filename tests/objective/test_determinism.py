@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -146,3 +148,28 @@ def test_what_another_thread_draws_meanwhile_is_not_held_against_the_loss() -> N
         return 1.0
 
     assert prove_repeatable(value, "task.py", "at the checkpoint") == 1.0
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_what_a_thread_draws_in_every_call_is_not_held_against_a_loss(seeded: bool) -> None:
+    with ThreadPoolExecutor(1) as others:
+        others.submit(random.random).result()  # it is there before, as Dask's loop is
+
+        def value() -> float:
+            if seeded:
+                random.seed(5)
+                random.random()
+            others.submit(random.random).result()
+            return 1.0
+
+        assert prove_repeatable(value, "task.py", "at the checkpoint") == 1.0
+
+
+def test_what_a_thread_of_the_loss_draws_is() -> None:
+    def value() -> float:
+        (thread := Thread(target=random.random)).start()
+        thread.join()
+        return 1.0
+
+    with pytest.raises(InputError, match=r"draws random numbers \(random\)"):
+        prove_repeatable(value, "task.py", "at the checkpoint")

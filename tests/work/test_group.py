@@ -7,6 +7,7 @@ import logging
 import multiprocessing as mp
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import zarr
 from studies import DIVIDED, contents, divided
 
 from landscaper_hpc import InputError, Site, Study, run
+from landscaper_hpc.objective import determinism
 from landscaper_hpc.work import group
 from landscaper_hpc.work.worker import Stop
 
@@ -138,6 +140,23 @@ def test_a_search_for_directions_that_loses_a_rank_goes_on_from_what_all_have_sa
     assert max(all_products) == max(reported)
     assert reported.count(1) == 1  # the first product was not made again
     assert contents(tmp_path / "again") == contents(tmp_path / "once")
+
+
+def test_what_another_thread_of_one_rank_draws_is_looked_into_by_all(
+    base: Path, two: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, looks = determinism._called_twice, []
+
+    def as_if_a_thread_drew(value: Callable[[], float]) -> tuple[list[float], list[str]]:
+        looks.append(value)
+        found, drawn = called(value)
+        return found, ["random", "numpy.random"] if len(looks) in (1, 2) else drawn
+
+    monkeypatch.setattr(determinism, "_called_twice", as_if_a_thread_drew)  # in rank 0 alone
+    run(study(base), site(2), base / "drawn")
+    group.end()
+    assert len(looks) > 3
+    assert np.array_equal(losses(base / "drawn"), two)
 
 
 def test_another_number_of_processes_is_refused_unless_it_is_accepted(base: Path, two: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.executor import WorkerLost
+from landscaper_hpc.work.executor import RankLost
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
@@ -156,12 +156,12 @@ def test_a_worker_that_loses_those_beside_it_goes_on_but_not_for_ever(
 
     def evaluate(task: ShardItem, progress: object) -> None:
         if next(fate) == "-":
-            raise WorkerLost("rank 1 was lost")
+            raise RankLost("the 2 processes have lost rank 1")
         item.open().write(task.shard, np.zeros(task.shard.size))
 
     monkeypatch.setattr(own, "evaluate_shard", evaluate)
     monkeypatch.setattr(own, "LIFETIME", 0)
-    with pytest.raises(InputError, match="workers died 3 times in a row before finishing a task"):
+    with pytest.raises(InputError, match=r"lost rank 1, 3 times in a row before finishing a task; .*gpus_per_model"):
         work([item])
     assert (next(fate, None), item.open().n_done()) == (None, 2)
 
