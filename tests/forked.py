@@ -315,7 +315,8 @@ def _end(code: int) -> None:
         code = 120
     if (mpi := sys.modules.get("mpi4py.MPI")) and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.Finalize()
-        ctypes.CDLL(None).exit(code)  # MPICH takes its leave of mpiexec last of all
+        # MPICH takes its leave of mpiexec last of all; what torch.distributed holds of Python goes before that
+        ctypes.PyDLL(None).exit(code)
     _exit(code)
 
 

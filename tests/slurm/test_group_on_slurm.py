@@ -24,12 +24,14 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return file, contents(file.parent / "serial")
 
 
-def test_jobs_give_the_bytes_of_a_serial_run(
+def test_jobs_give_the_bytes_of_a_serial_run_also_where_a_rank_is_killed(
     cluster: SlurmCluster, serial: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     file, expected = serial
+    (file.parent / "kill.1").touch()
     words = ("run", file, "--out", tmp_path / "run", "--executor", "slurm", *TWO)
     site = ("--set-site", SLURM.format(forked_python()))
-    done = cluster.run(forked_python(), *CLI[1:], *map(str, words), *site, cwd=ROOT, check=False)
+    done = cluster.run(forked_python(), *CLI[1:], *map(str, words), *site, cwd=ROOT, check=False, seconds=400)
     assert done.returncode == 0, done.stderr
+    assert not (file.parent / "kill.1").exists()
     assert contents(tmp_path / "run") == expected
