@@ -69,6 +69,7 @@ def connect(
         name: {
             "barrier": path.barrier,
             "barrier_error": path.barrier_error,
+            "barrier_data_error": path.barrier_data_error,
             "t": path.t.tolist(),
             "losses": path.losses.tolist(),
         }
@@ -84,3 +85,10 @@ def connect(
     print(
         f"±       {straight.barrier_error:11.5g} {curve.barrier_error:12.5g}   from the barrier of every second point"
     )
+    if len(straight.less_data):
+        print(
+            f"±       {straight.barrier_data_error:11.5g} {curve.barrier_data_error:12.5g}   from other data (standard "
+            "error over groups of them)"
+        )
+    else:
+        print("how far other data would move it is not known: the loss returns the mean of the one batch that there is")

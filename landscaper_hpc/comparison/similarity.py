@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.losses.by_group import without_each_group
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
@@ -26,25 +27,42 @@ from landscaper_hpc.progress import Progress, silent
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A path from one checkpoint (t = 0) to another (t = 1): `t` (m,), `losses` (m,), and for a Bézier curve its
-    middle point by parameter name."""
+    """A path from one checkpoint (t = 0) to another (t = 1): `t` (m,), `losses` (m,), the same without one group of the
+    data after the other, `less_data` (groups, m), of no rows where the loss tells no parts of the data apart, and for a
+    Bézier curve its middle point by parameter name."""
 
     t: NDArray[np.float64]
     losses: NDArray[np.float64]
+    less_data: NDArray[np.float64]
     middle: dict[str, Tensor] | None = None
 
     @property
     def barrier(self) -> float:
         """The largest excess of the loss over the line between the losses at the ends; 0 for a path that stays below.
         Mode connectivity is often given as its negative."""
-        between = (1 - self.t) * self.losses[0] + self.t * self.losses[-1]
-        return float(np.max(self.losses - between))
+        return float(_barrier(self.t, self.losses))
 
     @property
     def barrier_error(self) -> float:
         """How far the barrier is from that of every second point: what the points between may hide, about."""
         every = np.unique([*range(0, len(self.t), 2), len(self.t) - 1])
-        return abs(self.barrier - Curve(self.t[every], self.losses[every]).barrier)
+        return float(abs(self.barrier - _barrier(self.t[every], self.losses[every])))
+
+    @property
+    def barrier_data_error(self) -> float:
+        """Its standard error from other choices of data, along this path: the jackknife over groups of them, which are
+        the same at all points; NaN where the loss tells no parts of the data apart.
+
+        Efron and Stein, *The Jackknife Estimate of Variance* (1981).
+        """
+        groups = len(self.less_data)
+        return math.sqrt((groups - 1) * _barrier(self.t, self.less_data).var()) if groups else math.nan
+
+
+def _barrier(t: NDArray[np.float64], losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest excess of losses (…, m) over the line between their ends, (…,)."""
+    excess: NDArray[np.float64] = (losses - (1 - t) * losses[..., :1] - t * losses[..., -1:]).max(axis=-1)
+    return excess
 
 
 def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, progress: Progress = silent) -> Curve:
@@ -70,8 +88,7 @@ def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, pr
         `t` and `losses`, both (points,).
     """
     ends = _Ends(objective, other)
-    t = np.linspace(0, 1, points)
-    return Curve(t, _along(ends, (ends.start + ends.end) / 2, t, progress))
+    return ends.curve((ends.start + ends.end) / 2, points, progress)
 
 
 def bezier(
@@ -118,9 +135,8 @@ def bezier(
             middle.grad = 2 * t * (1 - t) * gradient(objective, ends.at(middle, t), ends.buffers(t))
             optimizer.step()
             progress(i + 1, steps + points)
-    t = np.linspace(0, 1, points)
-    curve = _along(ends, middle, t, lambda done, _: progress(steps + done, steps + points))
-    return Curve(t, curve, {name: v.clone() for name, v in ends.layout.unflatten(middle).items()})
+    curve = ends.curve(middle, points, lambda done, _: progress(steps + done, steps + points))
+    return replace(curve, middle={name: v.clone() for name, v in ends.layout.unflatten(middle).items()})
 
 
 def linear_cka(a: Tensor, b: Tensor) -> float:
@@ -215,12 +231,13 @@ class _Ends:
     def buffers(self, t: float) -> dict[str, Tensor]:
         return {name: (1 - t) * a + t * b for name, (a, b) in self._buffers.items()}
 
-
-def _along(ends: _Ends, middle: Tensor, t: NDArray[np.float64], progress: Progress) -> NDArray[np.float64]:
-    values = []
-    with one_thread(ends.objective.device):
-        for i, s in enumerate(t.tolist()):
-            values.append(ends.objective.loss(ends.at(middle, s) | ends.buffers(s)).detach())
-            progress(i + 1, len(t))
-    result: NDArray[np.float64] = torch.stack(values).cpu().numpy()
-    return result
+    def curve(self, middle: Tensor, points: int, progress: Progress) -> Curve:
+        """The losses along the curve with this middle point."""
+        t = np.linspace(0, 1, points)
+        values = []
+        with one_thread(self.objective.device):
+            for i, s in enumerate(t.tolist()):
+                values.append(self.objective.loss(self.at(middle, s) | self.buffers(s)).detach())
+                progress(i + 1, points)
+        less_data = without_each_group(self.objective, (self.at(middle, s) | self.buffers(s) for s in t.tolist()))
+        return Curve(t, torch.stack(values).cpu().numpy(), less_data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,6 +82,24 @@ def group_losses(
     totals = _summed(weights, groups, seed)
     found = np.array(rows).reshape(len(points), len(totals)) / totals
     return GroupLosses(found, totals, len(weights), kind)
+
+
+def without_each_group(
+    objective: Objective, at: Iterable[Parameters], groups: int = GROUPS, seed: int = 0
+) -> NDArray[np.float64]:
+    """The loss at p points without one group of the data after the other, (g, p): what a jackknife is made of. No rows
+    where the data are a single batch of which the loss returns the mean."""
+    sums, weights = [], np.empty(0)
+    with one_thread(objective.device):
+        for params in at:
+            try:
+                values, weights, _ = units(objective, params)
+            except InputError:
+                return np.empty((0, 0))
+            sums.append(_summed(values * weights, groups, seed))
+    each, totals = np.array(sums), _summed(weights, groups, seed)
+    without: NDArray[np.float64] = (each.sum(axis=1) - each.T) / (totals.sum() - totals)[:, None]
+    return without
 
 
 def units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64], NDArray[np.float64], Kind]:

@@ -135,9 +135,29 @@ def test_errors_of_cka_are_the_jackknife_over_groups_of_examples() -> None:
 
 def test_a_barrier_may_be_off_by_what_every_second_point_does_not_show() -> None:
     t = np.linspace(0, 1, 7)
-    path = Curve(t, np.array([0.0, 1.0, 0.5, 3.0, 0.2, 0.1, 0.0]))
+    path = Curve(t, np.array([0.0, 1.0, 0.5, 3.0, 0.2, 0.1, 0.0]), np.empty((0, 0)))
     assert path.barrier == 3
     assert path.barrier_error == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_how_far_other_data_would_move_a_barrier_is_told_by_leaving_out_one_part_after_the_other(batches: bool) -> None:
+    other = Objective(mlp_task(seed=9)).parameters
+    path = line(Objective(mlp_task(batches=batches)), other, points=9)
+    x, y = mlp_task().data
+    barriers = []
+    for i in range(len(x)):
+        rest = torch.arange(len(x)) != i
+        task = mlp_task()
+        one = Objective(Task(task.model, task.loss, (x[rest], y[rest])))
+        barriers.append(line(one, other, points=9).barrier)
+    expected = np.sqrt((len(x) - 1) * np.var(barriers))
+    assert expected > 0
+    assert path.barrier_data_error == pytest.approx(expected, rel=1e-9)
+
+
+def test_of_the_mean_of_one_batch_nothing_tells_what_other_data_would_give() -> None:
+    assert np.isnan(line(ring(), {"x": torch.tensor([-1.0, 0.0], dtype=torch.float64)}, points=5).barrier_data_error)
 
 
 def test_of_tokens_each_is_an_example_and_what_cannot_be_compared_says_why() -> None:
