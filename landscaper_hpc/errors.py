@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sysconfig
@@ -126,8 +127,38 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def is_fault(error: BaseException) -> bool:
     """Whether an error is one of the program: not what it says in words, nor the user's code or machine."""
-    told = isinstance(error, InputError | TaskFailed | OSError | MemoryError)
+    told = isinstance(error, InputError | TaskFailed | OSError | MemoryError) or bool(lacking(error))
     return isinstance(error, Exception) and not told and not user_frames(error) and not comes_of_ctrl_c(error)
+
+
+_KEPT = "everything finished so far is kept, the same command goes on"
+
+
+def lacking(error: BaseException) -> str:
+    """What this process was refused by the machine, and what to do, where an error tells of that; "" otherwise. Whoever
+    reads a file and takes any error for damage looks here first."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open; raise the limit (ulimit -n), or use fewer processes (--workers); {_KEPT}"
+    if "can't start new thread" in str(error) or (number == errno.EAGAIN and isinstance(error, BlockingIOError)):
+        return (
+            "no more threads or processes can be started here; raise the limits (ulimit -u, ulimit -v), or use fewer "
+            f"(--workers, NUMBA_NUM_THREADS, OMP_NUM_THREADS); {_KEPT}"
+        )
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "can't allocate memory" in str(error):
+        fewer = "raise the limit (ulimit -v), or use fewer processes (--workers)"
+        return f"memory ran out here; ask for more, {fewer}; {_KEPT}"
+    if "No usable temporary directory" in str(error):
+        return "there is no folder for temporary files that can be written; set TMPDIR to one with some room"
+    if str(error) == "AF_UNIX path too long":
+        return "the folder for temporary files has too long a name for sockets in it; set TMPDIR to a shorter one"
+    return ""
+
+
+def refuse_lacking(error: BaseException) -> None:
+    """`InputError` for what is `lacking`, where it is."""
+    if why := lacking(error):
+        raise InputError(why) from error
 
 
 def said_of_fault(error: BaseException) -> str:

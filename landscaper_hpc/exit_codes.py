@@ -22,6 +22,7 @@ from landscaper_hpc.errors import (
     comes_of_ctrl_c,
     ctrl_c_is_certain,
     is_fault,
+    lacking,
     said_of_fault,
     user_frames,
     user_traceback,
@@ -67,9 +68,8 @@ def guarded(command: Callable[..., None], output: bool = False) -> Callable[...,
             frames = user_frames(error)
             if loop := _link_to_itself(error):
                 _fail(f"{loop}: is a link that leads to itself; remove it", 2, error)
-            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-                many = "too many files are open; raise the limit (ulimit -n), or use fewer processes (--workers)"
-                _fail(f"{many}; everything finished so far is kept, the same command goes on", 2, error)
+            if (why := lacking(error)) and not (frames and isinstance(error, MemoryError)):
+                _fail(why, 2, error)
             if not frames and isinstance(error, OSError) and error.filename is not None and error.strerror:
                 # a name that is too long, a folder that may not be entered, a file where a folder should be
                 _fail(

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 address, *words = sys.argv[1:]
-plain = [word for word in words if word != "-u"]
+plain = [word for word in words if word not in ("-P", "-u")]
 if plain[:1] == ["-m"]:
     script, *words = plain[1:]
 elif plain and plain[0].endswith(".py"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import page, sweep_page
-from landscaper_hpc.report.current_page import sealed
+from landscaper_hpc.report.current_page import sources_sha256
 from landscaper_hpc.store.folder import StudyFolder
 
 _painting = True
@@ -42,7 +41,7 @@ def painted_once(unpainted: Callable[[], bool], pages: Path) -> Iterator[None]:
     pages.mkdir(exist_ok=True)
 
     def write_report(folder: Path, draw: Callable[[Path], Path] = page.write_report) -> Path:
-        made_of, bare = hashlib.sha256(sealed("", folder)).hexdigest(), unpainted() or not _painting
+        made_of, bare = sources_sha256(folder), unpainted() or not _painting
         painted, unpainted_too = pages / made_of, pages / f"{made_of}.bare"
         path = StudyFolder(folder).report
         for kept in (painted, unpainted_too) if bare else (painted,):

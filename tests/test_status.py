@@ -149,6 +149,9 @@ def test_who_works_on_it_still() -> None:
     rows = {
         "of another host": (State("n1", 1, None, "cpu", now, now), True),
         "of another host, long silent": (State("n1", 2, None, "cpu", now, now - 100), False),
+        "whose clock is an hour ahead": (State("n1", 6, None, "cpu", now, now + 3600, ahead=3600), True),
+        "whose clock was, long silent": (State("n1", 7, None, "cpu", now, now + 3500, ahead=3600), False),
+        "whose clock is an hour behind": (State("n1", 8, None, "cpu", now, now - 3600, ahead=-3600), True),
         "this process": (State(here, os.getpid(), None, "cpu", now, now - 100, pids=pids), True),
         "a process that is gone": (State(here, gone.pid, None, "cpu", now, now, pids=pids), False),
         "a process that has its number by now": (State(here, os.getpid(), None, "cpu", 1e9, now, pids=pids), False),
@@ -180,6 +183,21 @@ def test_a_rate_begins_when_all_is_loaded(tmp_path: Path, monkeypatch: pytest.Mo
     assert not state.phase
     own.end()
     assert read_heartbeats(tmp_path)[0].ended
+
+
+@pytest.mark.parametrize("off", [3600, -3600])
+def test_a_clock_that_is_off_is_told_by_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float) -> None:
+    """Of a worker and of who looks, each by the time that the file system stamps on what it writes."""
+    true = time.time
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda: true() + off)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.platform.node", lambda: "n1")
+    Heartbeat(tmp_path, "cpu").begin_phase("directions of a")
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.platform.node", lambda: "n2")
+    for reader in (off, 0):
+        monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda reader=reader: true() + reader)
+        (state,) = read_heartbeats(tmp_path)
+        assert state.ahead == pytest.approx(off - reader, abs=9)
+        assert at_work([state], over=()) == [state]
 
 
 def test_a_former_lease_of_a_dead_worker_is_not_running(half_done: Plan) -> None:

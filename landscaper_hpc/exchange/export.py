@@ -63,6 +63,6 @@ def _stores(study: Path, landscape: str | None) -> list[LandscapeStore]:
     if is_sweep(study):
         raise InputError(f"{study}: is a sweep; export its studies one by one, {SweepFolder(study).studies / '<name>'}")
     inside = StudyFolder(study)
-    if landscape is None and inside.store.is_dir():
-        return [LandscapeStore(inside.store, name) for name in landscape_names(inside.store)]
+    if landscape is None and (names := landscape_names(inside.store)):
+        return [LandscapeStore(inside.store, name) for name in names]
     return [open_landscape(study, landscape)]

@@ -112,16 +112,17 @@ def seconds(site: Site, stage: str) -> float:
 
 
 def python(campaign: Campaign, site: Site) -> str:
-    """The shell command that is Python in a job, in the site's container where it has one."""
+    """The shell command that is Python in a job, in the site's container where it has one. Like the commands themselves
+    it looks for no module in the current folder, where a `random.py` may lie beside the task."""
     if site.container is None:
-        return shlex.quote(site.slurm.python or sys.executable)
+        return shlex.join([site.slurm.python or sys.executable, "-P"])
     folders = {campaign.folder, *(plan.folder for plan in campaign.plans)}
     for plan in campaign.plans:
         folders |= {plan.study.path(".")} | {file.parent for file in plan.study.files()}
     for shared in campaign.shared:
         folders |= {file.parent for file in shared.landscape.study.files()}
     command = contained(site.container, map(str, folders), site.device.startswith("cuda"))
-    return shlex.join([*command, site.slurm.python or "python3"])
+    return shlex.join([*command, site.slurm.python or "python3", "-P"])
 
 
 def contained(container: Container, folders: Iterable[str], gpu: bool) -> list[str]:

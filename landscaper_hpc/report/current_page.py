@@ -18,10 +18,10 @@ from landscaper_hpc.store.layout import IN_PLACE
 from landscaper_hpc.study.study import Study
 
 
-def sealed(page: str, folder: Path) -> bytes:
-    """A page of what is in a study's folder, with its last line."""
+def sealed(page: str, made_of: str) -> bytes:
+    """A page with its last line, which tells the hash of what it was `made_of`."""
     whole = page.encode() + b"\n"
-    return whole + _last_line(whole, folder)
+    return whole + _last_line(whole, made_of)
 
 
 def is_current(folder: Path) -> bool:
@@ -31,13 +31,14 @@ def is_current(folder: Path) -> bool:
     except OSError:
         return False
     page, start, _ = content.rpartition(_START)
-    return bool(start) and content == page + _last_line(page, folder)
+    return bool(start) and content == page + _last_line(page, sources_sha256(folder))
 
 
 _START = b"<!-- made of "
 
 
-def _last_line(page: bytes, folder: Path) -> bytes:
+def sources_sha256(folder: Path) -> str:
+    """Of what a page of a study's folder is made of. To be taken before it is drawn: meanwhile a run may find more."""
     inside = StudyFolder(folder)
     results = read_results(inside.results)
     asked = Study.asked_in(results["provenance"]["configuration"])
@@ -51,7 +52,11 @@ def _last_line(page: bytes, folder: Path) -> bytes:
         drawn = (store.drawing(), *(answer.drawing for answer in answers))
         shown = [store.losses_sha256(), *(values.losses_sha256() for values in store.metrics.values())]
         sources += [*shown, *map(_arrays_sha256, drawn)]
-    return _START + f"{canonical_sha256(sources)}, {hashlib.sha256(page).hexdigest()} -->\n".encode()
+    return canonical_sha256(sources)
+
+
+def _last_line(page: bytes, made_of: str) -> bytes:
+    return _START + f"{made_of}, {hashlib.sha256(page).hexdigest()} -->\n".encode()
 
 
 def _arrays_sha256(arrays: Mapping[str, Any]) -> str:

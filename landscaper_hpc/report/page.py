@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.directions.numbers import described
 from landscaper_hpc.files import publish
 from landscaper_hpc.report import figures, refined, text
-from landscaper_hpc.report.current_page import sealed
+from landscaper_hpc.report.current_page import sealed, sources_sha256
 from landscaper_hpc.report.figures.embed import draw
 from landscaper_hpc.report.figures.style import is_log
 from landscaper_hpc.report.figures.subject import Subject
@@ -66,26 +66,28 @@ def write_report(folder: Path) -> Path:
     Raises `InputError` where either is missing or of another format.
     """
     inside = StudyFolder(Path(folder))
+    made_of = sources_sha256(inside.path)
     results = read_results(inside.results)
     with figures.style():
         asked = Study.asked_in(results["provenance"]["configuration"])
         part = next((name for name in IN_PLACE if name in asked), None)
         if part is not None:
-            return _write_part(inside, results, part, asked)
-        page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
-    publish(inside.report, sealed(page, inside.path))
+            page = _page_of_part(inside, results, part, asked)
+        else:
+            page = _page(results, [_open(inside.store, item, asked) for item in results["landscapes"]])
+    publish(inside.report, sealed(page, made_of))
     return inside.report
 
 
-def _write_part(
+def _page_of_part(
     inside: StudyFolder, results: Mapping[str, Any], name: str, asked: Mapping[str, Mapping[str, Any]]
-) -> Path:
+) -> str:
     """The page of a study of which the lowest part or scattered points were evaluated, and nothing is known of the
     whole."""
     drawn = _scope_figures if name == SCOPE else sampling_figures
     landscapes = results["landscapes"]
     stores = [LandscapeStore(inside.store, item["name"]) for item in landscapes]
-    page = (
+    return (
         environment()
         .get_template(f"{name}.html.j2")
         .render(
@@ -101,8 +103,6 @@ def _write_part(
             shown=LEAVES,
         )
     )
-    publish(inside.report, sealed(page, inside.path))
-    return inside.report
 
 
 def _scope_figures(entry: Mapping[str, Any], answers: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, Markup]:

@@ -201,6 +201,10 @@ class SweepFolder(RunFolder):
     def studies(self) -> Path:
         return self.path / "studies"
 
+    def results(self) -> list[Path]:
+        """The definition and the results of all studies that have some."""
+        return [self.record, *sorted(self.studies.glob(f"*/{StudyFolder(self.path).results.name}"))]
+
     def study(self, name: str) -> StudyFolder:
         return StudyFolder(self.studies / name)
 

@@ -28,6 +28,7 @@ WINDOW = 300.0
 BETWEEN_WRITES = 5.0
 _BETWEEN_MARKS = 15.0
 _BETWEEN_LINES = 30.0
+_CLOCKS_APART = 10.0
 _JOB = "SLURM_JOB_ID"
 _SILENT = 90.0
 """Seconds after its last beat that a worker of another host is taken to be at work."""
@@ -40,7 +41,8 @@ _SILENT_HERE = 3600.0
 class State:
     """What a heartbeat's file holds. Times are seconds since 1970 by the worker's clock; `marks` are (time, points,
     shards) of the last minutes, from the first shard on; `current` is what it works on, a shard or (`phase`) what is
-    none. `pids` tells in which name space `pid` is one, `restart` how often `job` was started before."""
+    none. `pids` tells in which name space `pid` is one, `restart` how often `job` was started before, `ahead` how many
+    seconds its clock is ahead of the file system's (as it is read: of the reader's), where they are far apart."""
 
     host: str
     pid: int
@@ -56,6 +58,7 @@ class State:
     pids: str = ""
     restart: int = 0
     ended: bool = False
+    ahead: float = 0.0
 
 
 class Heartbeat:
@@ -127,8 +130,14 @@ class Heartbeat:
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             aside = self._file.with_suffix(".partial")
-            aside.write_text(json.dumps({**asdict(self._state), "points": self._state.points + partial}))
-            aside.replace(self._file)
+            while True:
+                written = time.time()
+                aside.write_text(json.dumps({**asdict(self._state), "points": self._state.points + partial}))
+                aside.replace(self._file)
+                ahead = written - self._file.stat().st_mtime
+                if abs(ahead - self._state.ahead) < _CLOCKS_APART:
+                    return
+                self._state.ahead = ahead
 
     def shard_done(self, points: int) -> None:
         self._state.points += points
@@ -151,11 +160,29 @@ def read_heartbeats(workers: Path) -> list[State]:
             state = State(**parsed(file.read_bytes()))
             if _is_whole(state):
                 found.append(state)
+    if any(state.host != platform.node() and not state.ended for state in found):
+        own = _ahead(workers)
+        for state in found:
+            state.ahead -= own
     return found
 
 
+def _ahead(folder: Path) -> float:
+    """How many seconds this machine's clock is ahead of that which stamps the files of a folder; 0 where that is near,
+    or cannot be told."""
+    probe = folder / f".now.{platform.node()}.{os.getpid()}"
+    try:
+        written = time.time()
+        probe.touch()
+        ahead = written - probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+    except OSError:  # a folder that is only read
+        return 0.0
+    return 0.0 if abs(ahead) < _CLOCKS_APART else ahead
+
+
 def _is_whole(state: State) -> bool:
-    numbers = (state.pid, state.began, state.now, state.points, state.shards, state.restart)
+    numbers = (state.pid, state.began, state.now, state.points, state.shards, state.restart, state.ahead)
     marks = [number for time, points, shards in state.marks for number in (time, points, shards)]
     texts = (state.host, state.device, state.current, state.pids)
     return (
@@ -178,7 +205,7 @@ def at_work(states: Sequence[State], over: Collection[str]) -> list[State]:
 
 
 def _alive(state: State) -> bool:
-    silent = time.time() - state.now
+    silent = time.time() - (state.now - state.ahead)
     if not state.pids or (state.host, state.pids) != (platform.node(), _pids()):
         return silent < _SILENT
     try:

@@ -529,8 +529,10 @@ def open_landscape(path: str | Path, name: str | None = None) -> LandscapeStore:
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
+            if not names:
+                raise InputError(f"{path}: holds no landscape; `landscaper-hpc run` makes some")
             raise InputError(
-                f"{path}: holds {'the landscapes ' + ', '.join(names) if names else 'no landscape'}; "
+                f"{path}: holds the landscapes {', '.join(names)}; "
                 + (f"there is no {name!r}" if name else "name one of them")
             )
         return LandscapeStore(path, name)

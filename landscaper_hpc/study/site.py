@@ -327,7 +327,12 @@ class Site(Strict):
         path = os.path.expandvars(self.scratch)
         if "$" in path:
             raise InputError(f"scratch: {self.scratch} names a variable that is not set; set it, or write the path out")
-        return Path(path).expanduser()
+        try:
+            return Path(path).expanduser()
+        except RuntimeError:
+            raise InputError(
+                f"scratch: nobody knows the home folder of {self.scratch} here; write the path out"
+            ) from None
 
     @classmethod
     def load(cls, file: Path | str | None, overrides: Sequence[str] = ()) -> Site:

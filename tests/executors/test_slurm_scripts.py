@@ -60,7 +60,7 @@ def test_a_script_runs_nothing_that_a_profile_says(tmp_path: Path, runtime: str 
         assert told == HOSTILE
         assert HOSTILE in arguments
         assert arguments[-1] == str(tmp_path / "the run/jobs")
-        assert arguments[-4:-1] == ["-u", "-m", "submitit.core._submit"]
+        assert arguments[-5:-1] == ["-P", "-u", "-m", "submitit.core._submit"]  # nor is the current folder looked into
         if runtime is not None:
             assert any(word.endswith(HOSTILE) and "/" in word for word in arguments)
             assert any(str(tmp_path / "a study") in word for word in arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import zipfile
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,25 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
+import zarr
 from studies import command, process, wells
 from typer.testing import CliRunner
 
 from landscaper_hpc import InputError, Site
 from landscaper_hpc.cli import app
+from landscaper_hpc.errors import is_fault
 from landscaper_hpc.executors.local import local_mapper
+from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.files import publish
 from landscaper_hpc.grid import Axis, Grid
+from landscaper_hpc.objective.checkpoints import contents
 from landscaper_hpc.store import zarr_files
 from landscaper_hpc.store.landscape import landscape_names
 from landscaper_hpc.store.shards import ShardedLosses
+from landscaper_hpc.topology.kernels import compiled
+from landscaper_hpc.topology.readers.npz import open_npz
+from landscaper_hpc.topology.readers.zarrs import ZarrReader
 from landscaper_hpc.work.preloaded import start_loading
 
 VARIABLES: dict[str, tuple[str, int, str]] = {
@@ -171,6 +180,56 @@ def test_a_file_that_may_not_be_so_large_is_one_sentence(tmp_path: Path, monkeyp
     with pytest.raises(InputError, match=r"would be larger than a file may be here; raise the limit \(ulimit -f\)"):
         publish(tmp_path / "x", b"1")
     assert list(tmp_path.iterdir()) == []
+
+
+LACKING: list[tuple[Exception, str]] = [
+    (RuntimeError("can't start new thread"), "no more threads or processes can be started here; raise the limits"),
+    (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "no more threads or processes can be started"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out here; ask for more"),
+    (OSError(errno.EMFILE, "Too many open files"), "too many files are open; raise the limit (ulimit -n)"),
+    (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to one with some"),
+    (OSError("AF_UNIX path too long"), "set TMPDIR to a shorter one"),
+]
+
+
+@pytest.mark.parametrize(("error", "told"), LACKING)
+def test_what_the_machine_lacks_is_not_taken_for_damage(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ulimit -v` made a sound field "not a readable Zarr array (can't start new thread)"."""
+    field = np.zeros((5, 5))
+    zarr.create_array(tmp_path / "a.zarr", data=field)
+    np.savez(tmp_path / "a.npz", loss=field)
+    torch.save({"x": torch.zeros(1)}, tmp_path / "a.pt")
+    monkeypatch.setattr(zarr, "open_array", Mock(side_effect=error))
+    monkeypatch.setattr(zipfile, "ZipFile", Mock(side_effect=error))
+    for read in (
+        lambda: ZarrReader(tmp_path / "a.zarr"),
+        lambda: open_npz(tmp_path / "a.npz"),
+        lambda: contents(tmp_path / "a.pt"),
+        lambda: guarded(Mock(side_effect=error, __name__="command"))(),
+    ):
+        with pytest.raises((InputError, SystemExit)) as ended:
+            read()
+        if isinstance(ended.value, InputError):
+            assert told in str(ended.value)
+    assert isinstance(ended.value, SystemExit)
+    assert ended.value.code == 2
+    assert not is_fault(error)
+
+
+def test_who_has_no_home_has_a_kernel_cache_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiled.numba_config, "CACHE_DIR", "")
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    assert compiled.cache_folder.__wrapped__() == tmp_path / f"tmp/landscaper-hpc-{os.getuid()}"
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 MISTAKES: dict[str, tuple[str, str]] = {

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from landscaper_hpc.report import current_page
+from landscaper_hpc.report import current_page, page
 from landscaper_hpc.report.current_page import is_current
 from landscaper_hpc.report.page import write_report
 from landscaper_hpc.report.results import read_results, write_results
 from tests.report.test_page import make_study, rough
+from tests.studies import command
 
 
 @pytest.fixture
@@ -28,12 +31,12 @@ def test_the_page_that_was_just_written_is_current(folder: Path) -> None:
 
 @pytest.mark.thorough
 def test_a_page_that_is_missing_torn_or_altered_is_not(folder: Path) -> None:
-    page = folder / "report.html"
-    whole = page.read_bytes()
+    written = folder / "report.html"
+    whole = written.read_bytes()
     for other in (b"", whole[:-1], whole[: len(whole) // 2], whole.replace(b"SMAD", b"Smad", 1), whole + b"\n"):
-        page.write_bytes(other)
+        written.write_bytes(other)
         assert not is_current(folder)
-    page.unlink()
+    written.unlink()
     assert not is_current(folder)
 
 
@@ -45,6 +48,24 @@ def test_a_page_of_other_results_or_of_another_version_is_not(folder: Path, monk
     assert is_current(folder)
     monkeypatch.setattr(current_page, "version_made_with", lambda: "another")
     assert not is_current(folder)
+
+
+def test_results_that_a_run_writes_while_the_page_is_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of former results does not pass for one of these, nor does `report` leave it there."""
+    drawn, found = page._page, read_results(folder / "results.json")
+    others = iter(["another", "one more"])
+
+    def meanwhile(results: dict[str, Any], landscapes: Sequence[Any]) -> str:
+        if (name := next(others, None)) is not None:
+            write_results(folder / "results.json", {**found, "study": name})
+        return drawn(results, landscapes)
+
+    monkeypatch.setattr(page, "_page", meanwhile)
+    write_report(folder)
+    assert not is_current(folder)
+    assert command("report", folder).returncode == 0
+    assert is_current(folder)
+    assert "one more" in (folder / "report.html").read_text()
 
 
 def test_a_page_of_another_drawing_is_not(folder: Path, tmp_path: Path) -> None:

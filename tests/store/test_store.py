@@ -16,6 +16,7 @@ import xarray as xr
 from studies import on_a_small_disk
 
 from landscaper_hpc import Axis, Grid, InputError, LandscapeStore, open_landscape
+from landscaper_hpc.exchange import export
 from landscaper_hpc.store.landscape import landscape_names
 from landscaper_hpc.store.layout import StoredDirections, consolidate_root
 from landscaper_hpc.topology import merge_tree
@@ -182,8 +183,11 @@ def test_another_study_is_refused(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no landscape"):
         LandscapeStore(tmp_path / "s.zarr", "a")
-    with pytest.raises(InputError, match="holds no landscape"):
+    with pytest.raises(InputError, match="holds no landscape; `landscaper-hpc run` makes some"):
         open_landscape(tmp_path)
+    (tmp_path / "study.zarr").mkdir()  # as a run has it that finds directions
+    with pytest.raises(InputError, match="holds no landscape; `landscaper-hpc run` makes some"):
+        export(tmp_path, ["npz"])
     make(tmp_path / "study.zarr", 3, shard=(3,), name="a")
     make(tmp_path / "study.zarr", 3, shard=(3,), name="b")
     assert landscape_names(tmp_path / "study.zarr") == ["a", "b"]

@@ -136,6 +136,11 @@ def test_scratch_is_expanded_without_a_shell(monkeypatch: pytest.MonkeyPatch) ->
         Site.load("perlmutter").runs()
 
 
+def test_a_scratch_in_the_home_of_nobody_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="nobody knows the home folder of ~nobody_here/runs here; write the path out"):
+        Site(scratch="~nobody_here/runs").runs()
+
+
 def test_what_means_nothing_to_the_executor_is_said() -> None:
     assert Site(workers=3).left_aside() == []
     assert Site(executor="serial", workers=3).left_aside() == [

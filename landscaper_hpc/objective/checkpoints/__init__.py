@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, refuse_lacking
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def contents(path: Path) -> Mapping[str, Any]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise anything
+        refuse_lacking(error)
         # what an unpickler stumbles over says nothing to a reader
         reason = "" if isinstance(error, LookupError | TypeError | AttributeError) else f" ({first_line(error)})"
         raise InputError(

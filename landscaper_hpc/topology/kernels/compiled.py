@@ -32,8 +32,10 @@ def cache_folder() -> Path:
     files. Code is loaded from there: a folder that is somebody else's, or that others may write to, is passed over, and
     one that cannot be written."""
     named = [Path(numba_config.CACHE_DIR)] if numba_config.CACHE_DIR else []
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    for folder in (*named, base / "landscaper-hpc" / f"numba-{socket.gethostname()}"):
+    # which expands to nothing where nobody knows of this user's home
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111
+    usual = [base / "landscaper-hpc" / f"numba-{socket.gethostname()}"] if base.is_absolute() else []
+    for folder in (*named, *usual):
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_ours_alone(folder):

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, refuse_lacking
 from landscaper_hpc.files import full_disk_refused
 from landscaper_hpc.topology.readers.npy import HEAD, NpyReader, npy_header
 from landscaper_hpc.topology.readers.raw import beginning, open_regular
@@ -29,6 +29,7 @@ def open_npz(path: Path) -> NpyReader:
     except InputError:
         raise
     except Exception as error:  # zipfile and its decompressors raise whatever they stumble on
+        refuse_lacking(error)
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: not a readable .npz file ({reason}); restore it") from None
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, refuse_lacking
 from landscaper_hpc.strict_json import once, parsed
 from landscaper_hpc.topology.readers.base import Region, check_shape
 from landscaper_hpc.topology.readers.conventions import Missing, refuse_packed
@@ -95,6 +95,7 @@ class ZarrReader:
         except InputError:
             raise
         except Exception as error:  # torn metadata: zarr raises whatever it stumbles on
+            refuse_lacking(error)
             reason = str(error).split("\n")[0][:200]
             raise InputError(f"{path}: not a readable Zarr array ({type(error).__name__}: {reason})") from None
         self._sha256, self._proven = sha256, set[Index]()
@@ -158,6 +159,7 @@ class ZarrReader:
             with zarr.config.set({"async.concurrency": max(1, min(10, _TOGETHER // self.held))}):
                 return np.asarray(self._array[region])
         except Exception as error:  # codecs raise whatever they stumble on
+            refuse_lacking(error)
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         for index in itertools.product(*boxes):  # which one?
             box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, self._stored, strict=True))
