@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.descents import Descents, curvatures
+from landscaper_hpc.confirm.descents import Descents, Searcher, curvatures
 from landscaper_hpc.confirm.ends import CLOSE, KINDS, End, pressed
 from landscaper_hpc.confirm.joins import Sets, nearest
+from landscaper_hpc.confirm.jumps import Jumps
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.rows import What, saddle_of, searching
 from landscaper_hpc.confirm.saddles import Saddle
@@ -109,8 +110,8 @@ def network_by(
     """The same from a sample in place of a grid's points: `places` (m, n), in steps, and the merge tree of their graph.
     What the graph leaves apart is joined by straight ways between nearest ends.
 
-    Batches of `random` starts (k, n) are followed until one ends nowhere else than what was met before: also which of
-    each batch do.
+    Minima are sought by `jumps`. Batches of `random` starts (k, n) are followed until one ends nowhere else than what
+    was met before: also which of each batch do.
     """
     followed = tree if most is None else most_persistent(tree, most)
     models = np.full((len(followed.minima), grid.ndim, grid.ndim), np.nan)
@@ -140,15 +141,13 @@ def _joined(
 
     box = Box.of(grid)
     descents = Descents(searched, box, rounding)
-    of = descents.follow(place_of(followed.minima), models)
     new: list[NDArray[np.bool_]] = []
+    if random:
+        of = _jumped(searched, descents, box, rounding, place_of(followed.minima), random, new)
+    else:
+        of = descents.follow(place_of(followed.minima), models)
     wanted = _passes(followed, of)
     over = place_of(followed.death[wanted[:, 0]])
-    for starts in random:
-        met = len(descents.ends)
-        new.append(descents.follow(starts, np.full((len(starts), grid.ndim, grid.ndim), np.nan)) >= met)
-        if not new[-1].any():
-            break
     if new:
         more = nearest(np.array([end.point for end in descents.ends]), wanted[:, 1:])
         points = np.array([[descents.ends[i].point for i in pair] for pair in more]).reshape(-1, 2, grid.ndim)
@@ -186,6 +185,30 @@ def _joined(
     passes = [one._replace(first=int(place[one.first]), last=int(place[one.last])) for one in passes]
     passes = [one for one in passes if min(one.first, one.last) >= 0]
     return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost, level), new
+
+
+def _jumped(
+    searched: Searcher,
+    descents: Descents,
+    box: Box,
+    rounding: float,
+    starts: Array,
+    random: Sequence[Array],
+    new: list[NDArray[np.bool_]],
+) -> NDArray[np.int64]:
+    """Fill the ends of `descents` by searches that jump: from starts, from batches of random ones until one is nothing
+    `new`, and from the lowest of all of them over to the next. Where the starts lead."""
+    jumps = Jumps(searched, box, rounding)
+    of = jumps.follow(starts)
+    jumps.walk()
+    for batch in random:
+        met = len(jumps.ends)
+        new.append(jumps.follow(batch) >= met)
+        if not new[-1].any():
+            break
+        jumps.walk()
+    descents.ends = jumps.ends
+    return of
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:

@@ -1,7 +1,7 @@
 """A network of minima and saddles without a grid: what the minima of a scattered sample lead to, and what joins them.
 
-The sample's merge tree says where to begin and which minima to join over which point, as a grid's would. Random
-descents tell how much of the box leads to minima that were not met.
+The sample's merge tree says where to begin and which minima to join over which point, as a grid's would; walks along
+valleys lead from minimum to minimum. Random descents tell how much of the box leads to minima that were not met.
 """
 
 from __future__ import annotations

@@ -8,14 +8,16 @@ from typing import Any, Literal
 import numpy as np
 
 from landscaper_hpc.confirm.ends import KINDS, End, follow
+from landscaper_hpc.confirm.jumping import jump, walk
 from landscaper_hpc.confirm.newton import ROUND, Here, Passed, a_round
 from landscaper_hpc.confirm.saddles import Saddle, band, saddle_between, saddle_near
 from landscaper_hpc.confirm.surface import Array, Box, Search
 
-What = Literal["descents", "minima", "saddles", "bands"]
-"""What is looked for: a round of a descent, from its row and that of a point below it; the minimum that a descent leads
-to, from its row; saddles between minima, and the same by bands, from a minimum, a saddle of the grid and the other
-minimum (3, n)."""
+What = Literal["descents", "jumps", "walks", "minima", "saddles", "bands"]
+"""What is looked for: a round of a descent, from its row and that of a point below it; where a descent that jumps
+rests, from its row; where a walk does, from an end's row, which eigenvector, and its sign; the minimum that a descent
+leads to, from its row; saddles between minima, and the same by bands, from a minimum, a saddle of the grid and the
+other minimum (3, n)."""
 
 
 def searching(what: What, start: Array, box: Box, rounding: float) -> Search[Array]:
@@ -24,6 +26,10 @@ def searching(what: What, start: Array, box: Box, rounding: float) -> Search[Arr
     if what == "descents":
         here, target = here_of(start[: here_width(n)], n), passed_of(start[here_width(n) :], n)
         return _rows(a_round(here, target, box, rounding), lambda found: round_row(found, n))
+    if what == "jumps":
+        return _rows(jump(here_of(start, n), box, rounding), here_row)
+    if what == "walks":
+        return _rows(walk(end_of(start[:-2], n), int(start[-2]), float(start[-1]), box, rounding), here_row)
     if what == "minima":
         return _rows(follow(here_of(start, n), box, rounding), end_row)
     if what == "saddles":

@@ -923,7 +923,7 @@ _ROWS: tuple[Quantity, ...] = (
         "", "",
         _SAMPLING, TEXT, lambda m: _scattered(m).sentence()),
     Quantity("sampling.network.interior", "minima of the loss", "",
-        "that the points' minima, random starts and saddles lead to; this and what follows: unless `minima: 0`",
+        "that points, random starts, valleys and saddles lead to; this and what follows: unless `minima: 0`",
         "#{ends: ∇f = 0, λ > 0}", _WALES,
         _SAMPLING, COUNT, lambda m: _of(m.network, lambda n: int((n.found.kinds == 0).sum())), _in("run", "page")),
     Quantity("sampling.network.others", "other ends", "",
