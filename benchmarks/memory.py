@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py                      # 29 M parameters: about ten minutes of one core
     python benchmarks/memory.py --width 768 --layers 12 --stages random evaluation     # GPT-2's 124 M
+    python benchmarks/memory.py --ranks 4 --stages random hessian evaluation     # of each of four that hold it together
 
 The unit is a copy of the parameters that move. On a CPU: what is resident above what was before there was a model,
 with the model; the allocator is told to give everything back, the blocks too in which vectors are worked on
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 OF_DIRECTIONS = ("evaluation", "confirming", "confirming of 3 batches")
+SHARD = "blocks.*"
 STAGES = ("random", "filter", "layer", "hessian", "hessian of 3 batches", *OF_DIRECTIONS)
 
 
@@ -38,6 +41,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from landscaper_hpc.objective import flat_layout
     from landscaper_hpc.objective.device import Peak
     from landscaper_hpc.objective.flat_layout import Layout
+    from landscaper_hpc.objective.fsdp import apply
     from landscaper_hpc.objective.objective import Objective, Task
     from landscaper_hpc.work.memory import Sizes, confirming_bytes, evaluation_bytes, hessian_bytes, random_bytes
 
@@ -74,21 +78,25 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    tokens = torch.randint(args.words, (3, 1, args.tokens))
+    tokens = torch.randint(args.words, (3 * args.ranks, 1, args.tokens))
     n = args.directions
 
     def peaks(model: Model, stages: Sequence[str]) -> dict[str, Any]:
         def objective(batches: int) -> Objective:
-            return Objective(Task(model, loss, list(tokens[:batches])), precision="float32", frozen=True)
+            data = list(tokens[: batches * args.ranks])
+            return Objective(Task(model, loss, data, shard=SHARD), precision="float32", frozen=True, dealt=dealt)
 
         found: dict[str, Any] = {}
-        sizes = Sizes.of(objective(1), n)
+        dealt = False
+        sizes = Sizes.of(objective(1), n).divided(args.ranks)
         layout = Layout.of(dict(model.named_parameters()))
+        if args.ranks > 1:
+            dealt = apply(model, SHARD, torch.device("cpu"), "benchmark")
         for stage in stages:
             given = objective(3 if stage.endswith("of 3 batches") else 1)
             if stage in OF_DIRECTIONS:
-                flat = layout.gaussian(n, 0, torch.float32)
-                directions = Directions(layout.unflatten(flat), "random", "unit", np.eye(n))
+                flat = given.layout.gaussian(n, 0, torch.float32)
+                directions = Directions(given.layout.unflatten(flat), "random", "unit", np.eye(n))
             gc.collect()
             peak = Peak(torch.device("cpu"))
             if stage in OF_DIRECTIONS:
@@ -123,7 +131,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     for name, default in (
         *(("words", 32768), ("width", 512), ("layers", 4), ("tokens", 16), ("directions", 3), ("basis", 12)),
-        *(("points", 6), ("small", 0)),
+        *(("points", 6), ("small", 0), ("ranks", 1)),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--tolerance", type=float, default=0.05)
@@ -131,8 +139,22 @@ def main() -> None:
     args = parser.parse_args()
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         again = [sys.executable, str(Path(__file__)), *sys.argv[1:]]
-        raise SystemExit(subprocess.run(again, env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384"}).returncode)
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384"}
+        with tempfile.TemporaryDirectory() as folder:
+            ranks = [
+                subprocess.Popen(again, env={**environment, "RANK": str(rank), "MEETING": f"file://{folder}/meeting"})
+                for rank in range(args.ranks)
+            ]
+            raise SystemExit(max(abs(rank.wait()) for rank in ranks))
+    if args.ranks > 1:
+        import torch.distributed as dist
+
+        dist.init_process_group(
+            "gloo", init_method=os.environ["MEETING"], rank=int(os.environ["RANK"]), world_size=args.ranks
+        )
     found = measure(args)
+    if os.environ.get("RANK", "0") != "0":
+        return
     if args.json:
         print(json.dumps(found))
         return

@@ -244,8 +244,8 @@ class Layout:
             name, length = names[place.start], place.stop - place.start
             while numbers.numel():
                 i, j = divmod(start, length)
-                if not j:
-                    row = torch.empty(length, dtype=torch.float64)
+                if not (i or j):
+                    row = torch.empty(length, dtype=torch.float64)  # one for all vectors
                 piece = numbers[: length - j]
                 row[j : j + len(piece)] = piece
                 numbers, start = numbers[len(piece) :], start + len(piece)

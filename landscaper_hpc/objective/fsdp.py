@@ -73,6 +73,26 @@ def apply(model: nn.Module, shard: Shard | None, device: torch.device, source: s
     return True
 
 
+def gathered_bytes(model: nn.Module, shard: Shard | None) -> int:
+    """What FSDP makes whole at once where `apply` shards so: what is in no block, and the largest block. 0 where that
+    is the user's own."""
+    if shard is None or callable(shard):
+        return 0
+    names = [name for name, _ in model.named_modules() if name]
+    blocks = [
+        name for pattern in ([shard] if isinstance(shard, str) else shard) for name in modules_like(pattern, names)
+    ]
+    outside, of_block = 0, dict.fromkeys(blocks, 0)
+    for name, p in model.named_parameters():
+        size = p.numel() * p.element_size()
+        own = max((block for block in of_block if name.startswith(f"{block}.")), key=len, default=None)
+        if own is None:
+            outside += size
+        else:
+            of_block[own] += size
+    return outside + max(of_block.values(), default=0)
+
+
 def held_bytes(tensor: Any) -> int:
     """What this rank holds of a tensor."""
     return int(_local(tensor).nbytes)

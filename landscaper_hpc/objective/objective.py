@@ -162,6 +162,7 @@ class Objective:
         self.notices: list[str] = []
         self.gets_on: Callable[[], None] = _nobody
         self.sharded = is_sharded(task.model)
+        self.shard = task.shard
         refuse_lazy(task.model, f"{source}: the model")
         refuse_meta(task.model, f"{source}: the model")
         self.model = task.model.eval()

@@ -6,6 +6,7 @@ what a process takes before it has a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
 
 
+_PASSED_ON = 3
+"""How often what FSDP gathers is held: as it comes, as it is used, and that of the block before."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Of what a process holds, in bytes: `moving`, the parameters that move; `wide`, the same in float64; `others`,
-    what else there is of model and data; `largest`, of the largest tensor that moves; `work`, what is computed at
-    once."""
+    what else there is of model and data; `largest`, of the largest tensor that moves, all of it; `work`, what is
+    computed at once; `gathered`, what FSDP makes whole at once where so many `ranks` hold the model together."""
 
     moving: int
     wide: int
     others: int
     largest: int
     work: int
+    gathered: int = 0
+    ranks: int = 1
 
     @classmethod
     def of(cls, objective: Objective, n: int) -> Sizes:
@@ -38,27 +45,42 @@ class Sizes:
         from torch.utils import _pytree as pytree
 
         from landscaper_hpc.objective.flat_layout import block_bytes
-        from landscaper_hpc.objective.fsdp import held_bytes
+        from landscaper_hpc.objective.fsdp import gathered_bytes, held_bytes
 
-        tensors = list(objective.parameters.values())
+        tensors, parts = objective.parameters, objective.layout.parts
         size = objective.layout.size
         held = [*objective.model.parameters(), *objective.model.buffers()]
         data = [leaf for leaf in pytree.tree_leaves(list(objective.batches)) if isinstance(leaf, Tensor)]
-        moving = sum(p.nbytes for p in tensors)
+        moving = sum(p.nbytes for p in tensors.values())
         return cls(
             moving=moving,
             wide=8 * size,
             # the model's own parts of what moves are beside theta* where ranks hold it together
             others=max(sum(map(held_bytes, [*held, *data])) - (0 if objective.sharded else moving), 0),
-            largest=max(p.nbytes for p in tensors),
+            largest=max(
+                math.prod(shape) * tensors[name].element_size() for name, shape in objective.layout.whole_shapes.items()
+            ),
             work=block_bytes(size, n),
+            gathered=gathered_bytes(objective.model, objective.shard),
+            ranks=1 if parts is None else parts.size,
         )
 
     def divided(self, ranks: int) -> Sizes:
         """Of one of so many processes that hold the model together: the largest part, and the model's own of what moves
         beside theta*."""
         moving = -(-self.moving // ranks)
-        return replace(self, moving=moving, wide=-(-self.wide // ranks), others=self.others + moving * (ranks > 1))
+        others = self.others + moving * (ranks > 1)
+        return replace(self, moving=moving, wide=-(-self.wide // ranks), others=others, ranks=ranks)
+
+    @property
+    def whole(self) -> int:
+        """What a rank holds of what FSDP gathers."""
+        return _PASSED_ON * self.gathered if self.ranks > 1 else 0
+
+    @property
+    def drawn(self) -> int:
+        """The float64 row that a rank draws of the largest tensor, to keep its part."""
+        return self.largest * self.wide // max(self.moving, 1) if self.ranks > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +126,7 @@ def basis_of(study: Study, dimension: int) -> int:
 
 def evaluation_bytes(sizes: Sizes, n: int, batch: int = 1) -> int:
     """theta*, n directions and the points that are evaluated at once."""
-    return (n + 1 + batch) * sizes.moving + (sizes.work if batch == 1 else sizes.moving)
+    return (n + 1 + batch) * sizes.moving + (sizes.work if batch == 1 else sizes.moving) + sizes.whole
 
 
 def confirming_bytes(sizes: Sizes, n: int) -> int:
@@ -117,7 +139,7 @@ def confirming_bytes(sizes: Sizes, n: int) -> int:
 
 def random_bytes(sizes: Sizes, n: int) -> int:
     """theta* and n directions, which are drawn, made orthonormal and scaled in their own memory."""
-    return (n + 1) * sizes.moving + 2 * sizes.work
+    return (n + 1) * sizes.moving + max(2 * sizes.work, sizes.work + sizes.drawn)
 
 
 def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
@@ -125,7 +147,7 @@ def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
     becomes one vector, of several a derivative and the sum in float64; and what a backward pass holds of one tensor
     meanwhile. Before there is a basis, a proof with differences of gradients; at last the directions beside it."""
     p, product = sizes.moving, max(3 * sizes.moving, sizes.moving + sizes.wide) + 3 * sizes.largest
-    return max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + sizes.work
+    return max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + sizes.work + sizes.whole
 
 
 # ---- what there is --------------------------------------------------------------------------------------------------

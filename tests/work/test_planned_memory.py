@@ -50,6 +50,19 @@ def test_what_is_planned_is_what_is_measured(which: tuple[str, ...]) -> None:
         assert row["measured"] <= most[stage] * copy, stage
 
 
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_so_it_is_of_each_of_several_that_hold_the_model_together(ranks: int) -> None:
+    words = "--words=8192 --width=512 --layers=4 --tokens=8 --small=65536 --points=2 --json --stages random evaluation"
+    ran = subprocess.run(
+        [sys.executable, str(BENCHMARK), f"--ranks={ranks}", *words.split()], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    for stage, row in json.loads(ran.stdout)["stages"].items():
+        assert row["measured"] == pytest.approx(row["planned"], rel=0.15), stage
+
+
 def told(study: Path, *options: str) -> str:
     result = CliRunner().invoke(app, [*options[:1], str(study), *options[1:]])
     assert result.exit_code == 2, result.output
