@@ -143,7 +143,7 @@ def test_a_search_for_directions_that_loses_a_rank_goes_on_from_what_all_have_sa
 
 
 def test_what_another_thread_of_one_rank_draws_is_looked_into_by_all(
-    base: Path, two: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    base: Path, two: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called, looks = determinism._called_twice, []
 
@@ -156,6 +156,7 @@ def test_what_another_thread_of_one_rank_draws_is_looked_into_by_all(
     run(study(base), site(2), base / "drawn")
     group.end()
     assert len(looks) > 3
+    assert "have lost" not in caplog.text
     assert np.array_equal(losses(base / "drawn"), two)
 
 
