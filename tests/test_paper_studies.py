@@ -6,15 +6,18 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from landscaper_hpc import merge_tree
 from landscaper_hpc.comparison.association import association
+from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective import load_task
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
@@ -209,3 +212,42 @@ def test_the_papers_times_stand_alone_until_a_gpu_ran(tmp_path: Path, monkeypatc
             f'{{"device": "{device}", "rows": [{{"stage": "3-D", "run": 0, "seconds": 5.0}}]}}'
         )
         assert len(module.table_7(None)) == 3 + runs
+
+
+class _Store:
+    """A landscape of a grid from −1 to 1 whose minima were followed to these ends."""
+
+    connectivity = "axis"
+
+    def __init__(self, values: np.ndarray, ends: np.ndarray, of: list[int], kinds: list[int]) -> None:
+        self._values, self.grid = values, Grid(tuple(Axis(-1.0, 1.0, k) for k in values.shape))
+        tree = merge_tree(values)
+        nothing = np.empty(0)
+        self._answer = Confirmed(
+            *(np.array(kinds), ends, np.arange(float(len(ends))), 0 * ends, 1 + 0 * ends, np.sort(tree.minima)),
+            *(np.array(of), nothing, nothing, nothing, np.empty((0, 2)), nothing, nothing, tree, len(of), 0, 0),
+        )
+
+    def loss(self) -> np.ndarray:
+        return self._values
+
+    def whole_answer(self, name: str, asked: dict[str, int]) -> SimpleNamespace:
+        assert (name, asked) == ("confirmed", {"minima": 10})
+        return SimpleNamespace(arrays=self._answer.to_arrays())
+
+
+def test_minima_in_three_directions_are_found_again_where_they_lead_to_different_ones_in_four(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(WORKFLOW))
+    found_again = loaded("pinn_convection/experiment.py").found_again
+    axes = np.meshgrid(*[np.linspace(-1, 1, 5)] * 4, indexing="ij")
+    wells = (axes[0] ** 2 - 0.25) ** 2 + sum(each**2 for each in axes[1:])  # at −1/2 and 1/2 of the first axis
+    sides = np.array([[-0.5, 0, 0, 0], [0.5, 0, 0, 0]])
+    three = _Store(wells[..., 2], sides[:, :3], [0, 1], [0, 0])
+    for of, kinds, number in (([0, 1], [0, 0], 2), ([0, 0], [0, 0], 1), ([0, 1], [0, 1], 1)):
+        assert found_again(three, _Store(wells, sides, of, kinds), 10) == number
+    assert (
+        found_again(_Store(wells[..., 2], sides[:, :3], [0, 1], [0, 1]), _Store(wells, sides, [0, 1], [0, 0]), 10) == 1
+    )
+    assert np.isnan(found_again(three, three, 0))
