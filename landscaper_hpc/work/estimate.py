@@ -296,6 +296,7 @@ def _measure(study: Study, site: Site, checkpoint: Checkpoint, folder: Path) -> 
         rates = _Rates(pace.points, pace.gradients, checks)
         examples = pace.measured, pace.examples
     else:
+        assert directions is not None
         rates = _rates(landscape, objective, directions, grid, batch, follows)
         examples = (sum(objective.examples),) * 2
     tensors = list(objective.parameters.values())
@@ -363,7 +364,7 @@ def _rate(do: Callable[[], object], points: int, seconds: float = _MEASURE_SECON
 
 
 @in_words()
-def _untrained(landscape: Landscape, follows: bool) -> tuple[Objective, Directions, Grid, int, Pace | None]:
+def _untrained(landscape: Landscape, follows: bool) -> tuple[Objective, Directions | None, Grid, int, Pace | None]:
     """What there is to measure of a checkpoint that has still to be trained: it may be of any loss. Of a slow one its
     pace."""
     import torch
@@ -379,12 +380,12 @@ def _untrained(landscape: Landscape, follows: bool) -> tuple[Objective, Directio
         with loading_in_time(landscape):
             torch.save(load_task(study.path(study.task), checkpoint.options).model.state_dict(), file)
         objective = load(replace(landscape, checkpoint=checkpoint.model_copy(update={"file": str(file)})))
-    kind = study.directions
-    directions = random_directions(objective, kind.n, seed=kind.seed, normalization=kind.normalization)
-    grid = study.make_grid()
+    kind, grid = study.directions, study.make_grid()
     with refused_if_it_hangs(landscape, objective):
-        if (pace := pace_of_slow(objective, follows)) is not None:
-            return objective, directions, grid, 1 if study.batch == "auto" else study.batch, pace
+        if (pace := pace_of_slow(objective, follows)) is not None:  # of a large model directions take longer than that
+            return objective, None, grid, 1 if study.batch == "auto" else study.batch, pace
+    directions = random_directions(objective, kind.n, seed=kind.seed, normalization=kind.normalization)
+    with refused_if_it_hangs(landscape, objective):
         objective.prove_deterministic()
         batch = study.batch if study.batch != "auto" else choose_batch(objective, directions, points=grid.size)
     return objective, directions, grid, batch, None
