@@ -340,7 +340,7 @@ def test_a_count_of_restarts_that_is_none_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("kilobytes", [4, 40, 80, 240])
+@pytest.mark.parametrize("kilobytes", [4, *(pytest.param(kb, marks=pytest.mark.slow) for kb in (40, 80)), 240])
 def test_a_full_disk_at_any_point_is_one_line(tmp_path: Path, kilobytes: int) -> None:
     file = wells(tmp_path / "study", n=3)
     run = [forked_python(), "-m", "landscaper_hpc.cli", "run", file, "--out", tmp_path / "disk/run", "--workers", "1"]

@@ -133,6 +133,7 @@ def executor(dask: Dask) -> Iterator[DaskMapper]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_model_that_several_processes_hold_gives_the_bytes_of_a_serial_run(dask: Dask, tmp_path: Path) -> None:
     """Also where one of them is killed."""
     file = divided(tmp_path)
@@ -352,6 +353,7 @@ def test_ctrl_c_reaches_all_tasks_of_one_srun_and_the_program_decides(tmp_path: 
     assert "Traceback" not in "".join(told)
 
 
+@pytest.mark.slow  # the contract of executors stops and kills it, too
 def test_a_study_has_the_bytes_of_a_serial_run_also_after_kills(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

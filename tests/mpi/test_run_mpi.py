@@ -100,6 +100,7 @@ def task(n=2, tilt=0.1):
 """
 
 
+@pytest.mark.slow
 def test_ranks_share_the_confirming_of_one_landscape_and_give_the_same_bytes(
     confirming: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:

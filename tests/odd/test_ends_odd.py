@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.processes
 RUN = "run STUDY --out OUT --executor serial"
 TABLE = "topology FIELD --json"
 
-STREAMS: list[tuple[str, str, int, str]] = [
+STREAMS: list[Any] = [
     (RUN, "> /dev/full 2>&-", 0, ""),
-    (RUN, ">&- 2> /dev/full <&-", 0, ""),
-    (RUN, "2>&1 | head -n 1", 0, ""),
+    pytest.param(RUN, ">&- 2> /dev/full <&-", 0, "", marks=pytest.mark.slow),
+    pytest.param(RUN, "2>&1 | head -n 1", 0, "", marks=pytest.mark.slow),
     ("report DONE", "> /dev/full", 0, ""),
     (TABLE, "2> /dev/full", 0, '"smad"'),
     (TABLE, "2>&-", 0, '"smad"'),

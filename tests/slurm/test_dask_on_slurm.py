@@ -152,7 +152,7 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    client = start(cluster, file, tmp_path, python=sys.executable)
+    client = start(cluster, file, tmp_path, python=sys.executable, tasks=1)
     some_more_shards(gate, tmp_path, client)
     wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 2)
     keys = tmp_path / "run & go/dask"

@@ -16,10 +16,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed.make(tmp_path_factory.mktemp("undisturbed"))
 
 
-SLOW = [pytest.param(fault, marks=pytest.mark.slow) for fault in ("slurmd", "full_disk")]
-
-
-@pytest.mark.parametrize("fault", [*SLOW, "damage"])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["slurmd", "full_disk", "damage"])
 def test_a_study_comes_through(cluster: SlurmCluster, undisturbed: Undisturbed, tmp_path: Path, fault: str) -> None:
     outcome = inject(cluster, undisturbed, fault, seed=1, folder=tmp_path)
     assert outcome.recovered

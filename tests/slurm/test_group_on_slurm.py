@@ -24,6 +24,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return file, contents(file.parent / "serial")
 
 
+@pytest.mark.slow
 def test_jobs_give_the_bytes_of_a_serial_run_also_where_a_rank_is_killed(
     cluster: SlurmCluster, serial: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
