@@ -22,6 +22,7 @@ from landscaper_hpc.study.sweep_file import SweepConfig
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Asked, Launcher, Mapper
+from landscaper_hpc.work.group import end as end_group
 from landscaper_hpc.work.load_ahead import loaded_ahead
 from landscaper_hpc.work.mapped import Mapped
 from landscaper_hpc.work.sweep import Sweep
@@ -93,9 +94,16 @@ def run_campaign(
     detach: bool = False,
 ) -> bool:
     """Run a campaign to its end, as `run` does; whether that was reached, and this process is the one to tell."""
-    executor = EXECUTORS.load(site.executor)
     for sentence in site.left_aside():
         log.warning("%s", sentence)
+    try:
+        return _run(campaign, site, retry_failed, stage, detach)
+    finally:
+        end_group()
+
+
+def _run(campaign: Campaign, site: Site, retry_failed: bool, stage: str | None, detach: bool) -> bool:
+    executor = EXECUTORS.load(site.executor)
     if isinstance(executor, Launcher):
         return executor.launch(campaign, site, Asked(retry_failed, stage, detach))
     if stage is not None:

@@ -51,8 +51,11 @@ class FollowerFailed(Exception):
 def together(function: Callable[..., T], landscape: Landscape, *given: Any, **own: Any) -> T:
     """`function(landscape, *given, **own)` in this process, and without what is its `own` in all of its group."""
     global _group
-    size = landscape.site.gpus_per_model
-    if size == 1 or (rank is not None and (_group is None or _group.calling)):
+    if rank is not None and (_group is None or _group.calling):
+        return function(landscape, *given, **own)
+    if _group is not None and _group.of != _of(landscape.site):  # an earlier run's in this process
+        end()
+    if landscape.site.gpus_per_model == 1:
         return function(landscape, *given, **own)
     if _group is None:
         _group = _Group(landscape.site)
@@ -65,13 +68,18 @@ def end() -> None:
         _group.close()
 
 
+def _of(site: Site) -> tuple[int, str]:
+    """What a group is of."""
+    return site.gpus_per_model, site.device
+
+
 class _Group:
     def __init__(self, site: Site) -> None:
         import torch.distributed as dist
 
         if dist.is_initialized():
             raise InputError("gpus_per_model: torch.distributed is in use in this process; leave the key out here")
-        self.calling = False
+        self.calling, self.of = False, _of(site)
         self._folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-group-"))
         self._members: list[tuple[Any, Connection]] = []
         context = mp.get_context("forkserver")
@@ -261,7 +269,7 @@ def refuse_unsupported(landscape: Landscape) -> None:
 
 def refuse_differing(landscape: Landscape, digest: str) -> None:
     """`InputError` where ranks of a group have been given other data, by the SHA-256 that each has found."""
-    if rank is None:
+    if rank is None or landscape.site.gpus_per_model == 1:
         return
     import torch.distributed as dist
 

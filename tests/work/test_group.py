@@ -51,7 +51,6 @@ def alone(base: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def two(base: Path) -> np.ndarray:
     run(study(base), site(2), base / "two")
-    group.end()
     return losses(base / "two")
 
 
@@ -75,7 +74,6 @@ def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
     (base / f"kill.{rank}").touch()
     with caplog.at_level(logging.WARNING):
         run(study(base), site(2, executor), folder)
-    group.end()
     assert not (base / f"kill.{rank}").exists()
     lost = "have lost rank 1, which was ended by signal 9" if rank else "a worker process died"
     assert lost in caplog.text
@@ -86,6 +84,7 @@ def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes
     base: Path, two: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(mp.current_process()._config, "daemon", True)  # type: ignore[attr-defined] (as Dask's workers)
+    monkeypatch.setattr("landscaper_hpc.orchestrate.end_group", lambda: None)  # as in a worker that goes on
     run(study(base), site(2), base / "warned")
     assert group._group is not None
     ((follower, _),) = group._group._members
@@ -99,6 +98,22 @@ def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes
     group.end()
     assert not follower.is_alive()
     assert np.array_equal(losses(base / "warned again"), two)
+
+
+def test_what_another_run_of_this_process_has_left_takes_part_in_none(
+    base: Path, alone: np.ndarray, two: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose model one process holds waited for the other one of the run before for ever."""
+    with monkeypatch.context() as patch:
+        patch.setattr("landscaper_hpc.orchestrate.end_group", lambda: None)
+        run(study(base), site(2), base / "left")
+        assert group._group is not None
+    run(study(base), site(1), base / "alone again")
+    assert group._group is None
+    assert np.array_equal(losses(base / "alone again"), alone)
+    run(study(base), site(2), base / "two again")
+    assert group._group is None
+    assert np.array_equal(losses(base / "two again"), two)
 
 
 LATE = """
@@ -130,12 +145,10 @@ def test_a_search_for_directions_that_loses_a_rank_goes_on_from_what_all_have_sa
     reported: list[int] = []
     monkeypatch.setattr("landscaper_hpc.work.tasks.getting_on", lambda _, progress: lambda i, of: reported.append(i))
     run(Study.load(file), site(2), tmp_path / "once")
-    group.end()
     all_products = reported.copy()
     reported.clear()
     (tmp_path / "late.1").touch()
     run(Study.load(file), site(2), tmp_path / "again")
-    group.end()
     assert json.loads((tmp_path / "late.killed").read_text())["products"] > 3
     assert max(all_products) == max(reported)
     assert reported.count(1) == 1  # the first product was not made again
@@ -154,7 +167,6 @@ def test_what_another_thread_of_one_rank_draws_is_looked_into_by_all(
 
     monkeypatch.setattr(determinism, "_called_twice", as_if_a_thread_drew)  # in rank 0 alone
     run(study(base), site(2), base / "drawn")
-    group.end()
     assert len(looks) > 3
     assert "have lost" not in caplog.text
     assert np.array_equal(losses(base / "drawn"), two)
@@ -170,7 +182,6 @@ def test_another_number_of_processes_is_refused_unless_it_is_accepted(base: Path
 
 def test_tensor_parallel_parts_give_the_same(base: Path, alone: np.ndarray) -> None:
     run(study(base, "tensor"), site(2), base / "tensor")
-    group.end()
     np.testing.assert_allclose(losses(base / "tensor"), alone, rtol=1e-12)
 
 
