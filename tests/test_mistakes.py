@@ -166,6 +166,7 @@ def test_a_failures_sentence(message: str, sentence: str) -> None:
     assert "\n" not in TaskFailed(message).sentence
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["run", "check", "plan", "sweep", "connect", "similarity"])
 def test_commands_that_run_the_users_code_can_show_the_way(tmp_path: Path, name: str) -> None:
     file = study(tmp_path / "study", building="1 / 0")

@@ -165,6 +165,7 @@ def test_processes_give_the_same_bytes(undisturbed: tuple[Path, dict[str, str]],
     assert contents(tmp_path / "run") == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("points", kinds([3, 1, 5, 14, 1000], 14))
 def test_shardings_give_the_same_values(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path, points: int) -> None:
     file, expected = undisturbed
@@ -201,6 +202,7 @@ def test_kill_9_at_any_moment_and_resume(undisturbed: tuple[Path, dict[str, str]
     assert contents(tmp_path / "r") == expected
 
 
+@pytest.mark.thorough
 def test_damage_is_evaluated_again(undisturbed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     file, expected = undisturbed
     shutil.copytree(file.parent.parent / "run", tmp_path / "run")

@@ -28,6 +28,7 @@ def ring() -> Objective:
     return function(lambda x: (x.square().sum() - 1).square(), torch.tensor([1.0, 0.0], dtype=torch.float64))
 
 
+@pytest.mark.thorough
 def test_the_line_crosses_the_hill_and_the_curve_goes_round() -> None:
     other = {"x": torch.tensor([-1.0, 1e-3], dtype=torch.float64)}
     straight = line(ring(), other, points=21)

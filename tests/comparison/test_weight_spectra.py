@@ -77,6 +77,7 @@ def study(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.thorough
 def test_a_finished_study_is_asked_for_them(study: Path, tmp_path: Path) -> None:
     pytest.importorskip("weightwatcher")
     site, folder = Site(executor="serial"), tmp_path / "run"

@@ -128,6 +128,7 @@ def test_muller_and_browns_minima_and_saddles_are_those_of_the_literature() -> N
     assert found.tree.n_minima == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n", "count"), [(2, 201), (3, 41), (4, 15), (5, 9)])
 def test_a_slanted_valleys_many_minima_of_the_grid_are_one(n: int, count: int) -> None:
     surface, grid = Analytic(valley(n)), cube(n, 1.0, count)
@@ -261,6 +262,7 @@ def test_ends_are_those_of_the_gradient_flow_whatever_the_first_step(
         np.testing.assert_allclose(found.points[found.ends], expected, atol=0.05 * 0.2)
 
 
+@pytest.mark.thorough
 def test_a_valley_is_walked_once_however_many_minima_a_grid_shows_in_it() -> None:
     found = of(valley(2), cube(2, 1.0, 201))
     assert len(found.grid_minima) == 143

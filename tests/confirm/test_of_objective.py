@@ -114,6 +114,7 @@ def _surface(objective: Objective) -> ObjectiveSurface:
 POINTS = np.random.default_rng(0).uniform(-0.2, 0.2, (11, 3))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["float64", thorough("float32")])
 def test_small_networks_take_several_points_in_one_call_and_none_depends_on_another(precision: str) -> None:
     surface = _surface(_network(40, 8, precision))
@@ -187,6 +188,7 @@ def test_what_lacks_memory_to_be_recorded_is_evaluated_as_it_is_written(monkeypa
         _surface(_network(40, 8)).ways  # noqa: B018
 
 
+@pytest.mark.thorough
 def test_a_size_with_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of eight points the last bit of one place differs."""
     call = gradients.Recorded.__call__

@@ -194,6 +194,7 @@ def test_residuals_are_those_of_the_vectors() -> None:
     assert residual.max() <= 1e-2
 
 
+@pytest.mark.thorough
 def test_gradients_of_parts_of_the_data_are_a_better_start() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 30), nn.Tanh(), nn.Linear(30, 30), nn.Tanh(), nn.Linear(30, 1))

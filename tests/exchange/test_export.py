@@ -181,6 +181,7 @@ def test_a_study_that_is_not_finished_is_not_exported(runs: dict[int, Path], tmp
         break
 
 
+@pytest.mark.thorough
 def test_of_a_lowest_part_there_is_a_table_of_its_points_and_nothing_else(tmp_path: Path) -> None:
     study = wells(tmp_path, count=31)
     study.write_text(study.read_text() + "scope: {share: 0.02}\n")

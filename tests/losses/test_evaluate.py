@@ -126,6 +126,7 @@ def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("landscaper_hpc.recording.slabs.CACHE", 16 * 6 * 6 * 4 * 8)  # 16 images of the small CNN
 
 
+@pytest.mark.thorough
 def test_a_large_data_batch_is_taken_in_slabs(small_cache: None) -> None:
     objective = Objective(cnn_task(70))
     directions = random_directions(objective, 2)
@@ -138,6 +139,7 @@ def test_a_large_data_batch_is_taken_in_slabs(small_cache: None) -> None:
         assert np.concatenate(pieces).tobytes() == values.tobytes()
 
 
+@pytest.mark.thorough
 def test_a_loss_that_is_no_mean_over_examples_is_not_divided(small_cache: None) -> None:
     base = cnn_task(70)
     task = Task(base.model, lambda model, batch: base.loss(model, batch).mean().sqrt(), base.data)

@@ -37,6 +37,7 @@ def test_the_error_is_that_of_the_precision(name: str, precision: str) -> None:
     assert np.abs(losses(low, directions, points, 4) - other).max() <= report.noise_persistence + 1e-15
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("normalization", ["model", "unit"])
 def test_check_says_what_is_noise(
     normalization: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from landscaper_hpc.objective.objective import Objective
 CPU = torch.device("cpu")
 
 
+@pytest.mark.thorough
 def test_streamed_data_give_the_same_bits() -> None:
     resident, streamed = Objective(mlp_task(batches=True)), Objective(mlp_task(batches=True))
     host = streamed.batches

@@ -154,6 +154,7 @@ def test_which_of_several_weights_were_taken_is_said(what: str, state: State, tm
     assert re.search(words, notice)
 
 
+@pytest.mark.thorough
 def test_a_notice_is_in_check_in_the_results_and_on_the_page(tmp_path: Path) -> None:
     file = wells(tmp_path / "study", count=5)
     weights = torch.load(tmp_path / "study/origin.pt")

@@ -296,6 +296,7 @@ def test_a_file_that_shrinks_or_changes_while_it_is_read_is_a_sentence(tmp_path:
             reader.read((slice(0, 5), slice(0, 6), slice(0, 7)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_archive_is_not_unpacked_into_memory(save: Any, tmp_path: Path) -> None:
     save(tmp_path / "zeros.npz", loss=np.zeros((80, 300, 300)))

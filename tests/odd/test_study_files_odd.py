@@ -176,6 +176,7 @@ ODD_BEATS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("odd", ODD_BEATS)
 def test_a_workers_word_that_is_torn_is_not_counted(odd: dict[str, Any], made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")

@@ -50,6 +50,7 @@ def test_a_page_of_other_results_or_of_another_version_is_not(folder: Path, monk
     assert not is_current(folder)
 
 
+@pytest.mark.thorough
 def test_results_that_a_run_writes_while_the_page_is_drawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of former results does not pass for one of these, nor does `report` leave it there."""
     drawn, found = page._page, read_results(folder / "results.json")

@@ -172,6 +172,7 @@ def test_curves_start_at_the_whole_tree_and_end_with_the_last_basin() -> None:
 LIMITS = [(3.0, 3.0), (np.nan, np.nan), (0.0, 1e9), (0.0, 0.0), (-1.0, 1.0), (1e-9, 1e9)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("limits", kinds(LIMITS, LIMITS[0]))
 def test_every_figure_takes_any_range(limits: tuple[float, float]) -> None:
     low = 0.0 if np.isnan(limits[0]) else limits[0]
@@ -210,6 +211,7 @@ def test_same_bytes_twice_and_no_date() -> None:
     assert b"Software" not in twice[0][1]
 
 
+@pytest.mark.thorough
 def test_all_that_stands_around_the_axes_has_room() -> None:
     for limits, names in [((1e-12, 1e9), ["a"]), ((0.0, 123456.0), ["a longer name", "b"])]:
         with figures.style():

@@ -167,6 +167,7 @@ def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     assert len(set(page.labels)) == len(page.labels)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_the_first_sentence_says_what_settled(tmp_path: Path) -> None:
     """On three nested grids a bowl settles and noise does not; the page's first sentence and its table say so."""
@@ -228,6 +229,7 @@ def test_any_dimension(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert "eigenvalue" not in page.text.lower()
 
 
+@pytest.mark.thorough
 def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     field = rough(7, 7)
     field[0, :3] = np.nan
@@ -341,6 +343,7 @@ def test_percentages_read_well() -> None:
     assert [percent(x) for x in (0.5, 0.141, 0.0075, 1.0)] == ["50 %", "14 %", "0.75 %", "100 %"]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 @pytest.mark.parametrize(
     ("which", "words"),
@@ -357,6 +360,7 @@ def test_says_which_eigenvectors_the_directions_are(tmp_path: Path, which: Any, 
     assert ("largest |λ|" in page.text) == (which == "magnitude")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_figures_and_page_compute_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is drawn though no tree can be made, simplified or measured."""

@@ -176,6 +176,7 @@ def test_the_warning_stands_beside_smad_everywhere(tmp_path: Path) -> None:
     assert "warning on SMAD" not in page_of(make_study(tmp_path / "bowl", {"only": bowl(9, 9)})).text
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_what_decides_smad_stands_in_every_table(tmp_path: Path) -> None:
     """Of a sweep, and of nested grids: where it is a ridge with a slope to either edge, and where it is nothing."""
@@ -199,6 +200,7 @@ def test_what_decides_smad_stands_in_every_table(tmp_path: Path) -> None:
         assert own.count(said) == (3 if name == "ridge" else 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_mean_climb_is_first_in_every_table_and_smad_beside_it(tmp_path: Path) -> None:
     folder = sweep_of(tmp_path / "sweep", rough=rough(17, 17))

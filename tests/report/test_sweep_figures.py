@@ -31,6 +31,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, found: pd.DataFrame, varied: list[str
     return said[0]
 
 
+@pytest.mark.thorough
 def test_one_checkpoint_is_drawn_over_the_number_that_varies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not on top of each other, at the only checkpoint there is."""
     found = table([{"grid.count": n, "mean_climb": 1 / n} for n in (41, 11, 21)])

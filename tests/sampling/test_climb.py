@@ -18,6 +18,7 @@ from tests.sampling.test_lowest import Field, waves
 from tests.topology.fields import connectivities, fields
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(fields(max_ndim=4, max_size=60), connectivities)
 def test_of_every_vertex_it_is_the_mean_climb(values: NDArray[Any], connectivity: str) -> None:

@@ -59,6 +59,7 @@ CLOSED: dict[str, tuple[str, Callable[[LandscapeStore], object]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", CLOSED)
 def test_what_is_closed_is_called_so(made: Path, what: str) -> None:
     name, read = CLOSED[what]

@@ -76,6 +76,7 @@ def test_an_array_too_large_for_one_block_is_cut(monkeypatch: pytest.MonkeyPatch
     assert_same_tree(merge_tree(values, "full", direction, labels=True), whole)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=200)
 @given(shapes(), st.integers(1, 9), st.data())
 def test_boxes_cover_the_grid_once(shape: tuple[int, ...], ranks: int, data: st.DataObject) -> None:

@@ -32,6 +32,7 @@ def test_a_grid_as_a_graph_gives_the_grids_tree(values: NDArray[Any], connectivi
     np.testing.assert_array_equal(one["labels"].reshape(-1), other["labels"])
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_random_graphs_equal_brute_force(data: st.DataObject) -> None:

@@ -55,6 +55,7 @@ def test_persistence_range(name: str) -> None:
     )
 
 
+@pytest.mark.thorough
 @settings(max_examples=100, deadline=None)
 @given(fields(max_ndim=4, max_size=100))
 def test_where_values_are_distinct_the_exact_trees_serve(f: NDArray[np.float64]) -> None:

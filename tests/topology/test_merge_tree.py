@@ -56,6 +56,7 @@ def test_equals_brute_force(values: NDArray[Any], connectivity: Any, direction: 
     assert_is_oracle(tree, oracle, values)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=100)
 @given(fields(max_ndim=4), connectivities)
 def test_monotone_transforms_change_values_only(values: NDArray[Any], connectivity: Any) -> None:
@@ -178,6 +179,7 @@ def test_arrays_round_trip(values: NDArray[Any], direction: Any) -> None:
     assert_same_tree(MergeTree.from_arrays(tree.to_arrays()), tree)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=100)
 @given(fields(max_ndim=3), connectivities, directions, st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.5, 2.0, np.inf]))
 def test_simplify(values: NDArray[Any], connectivity: Any, direction: Any, threshold: float) -> None:

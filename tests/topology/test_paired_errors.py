@@ -73,6 +73,7 @@ def fields(rng: np.random.Generator, groups: int) -> NDArray[np.float64]:
     return (3 * x**2 - depth * np.exp(-(((x - 0.4) / 0.1) ** 2)) - np.exp(-(((x + 0.5) / 0.1) ** 2))).T
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [4, thorough(24)])
 def test_intervals_hold_what_other_data_give(count: int) -> None:
     """Of 200 samples, 95 % intervals hold the mean climb of the whole population in 91 % to 99 %, of few groups too."""

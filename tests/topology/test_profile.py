@@ -65,6 +65,7 @@ def test_every_size_is_that_of_the_component(values: NDArray[Any], connectivity:
                 assert size in possible_sizes(values, connectivity, minimum, height)
 
 
+@pytest.mark.thorough
 @given(fields(max_ndim=3, max_size=60), connectivities)
 def test_outlines_end_at_the_death_or_hold_everything(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)

@@ -34,6 +34,7 @@ def study(done: Path, tmp_path: Path) -> Study:
     return Study.load(done / "study/study.yaml")
 
 
+@pytest.mark.thorough
 def test_a_tree_that_somebody_wrote_is_not_the_studys(study: Study, tmp_path: Path) -> None:
     before = contents(tmp_path / "run")
     store = open_landscape(tmp_path / "run")
@@ -49,6 +50,7 @@ def test_a_tree_that_somebody_wrote_is_not_the_studys(study: Study, tmp_path: Pa
     assert "/origin/topology/axis.superlevel" in {node.path for node in tree.subtree}
 
 
+@pytest.mark.thorough
 def test_a_loss_that_is_evaluated_as_it_is_written_is_so_by_every_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

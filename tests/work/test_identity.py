@@ -176,6 +176,7 @@ def test_data_from_anywhere_are_proved_by_workers(tmp_path: Path) -> None:
     assert landscape.open().n_done() == 4
 
 
+@pytest.mark.thorough
 def test_what_no_hash_covers_is_noticed_by_the_losses_far_out(tmp_path: Path) -> None:
     most = tmp_path / "most.txt"
     most.write_text("9.0")
@@ -238,6 +239,7 @@ def test_random_numbers_far_out_are_refused_before_anything_is_spent(tmp_path: P
     assert not (tmp_path / "run/study.zarr").exists()
 
 
+@pytest.mark.thorough
 def test_a_loss_that_rounds_by_itself_sets_the_noise_floor(tmp_path: Path) -> None:
     head = "def loss(model, batch):\n    return (1 + model.x.float().square().sum()) + 0 * batch.sum()\n"
     file = study(tmp_path / "study", head=head)

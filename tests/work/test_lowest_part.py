@@ -316,6 +316,7 @@ def test_what_needs_the_whole_grid_says_so(study: Path, whole: Path) -> None:
         assert "only its lowest part is evaluated" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_folder_with_the_whole_grid_is_refused(study: Path, tmp_path: Path) -> None:
     text = study.read_text()
     (study.parent / "dense.yaml").write_text(text[: text.index("scope:")])
@@ -380,6 +381,7 @@ def test_a_sweep_of_lowest_parts_is_refused(study: Path, tmp_path: Path) -> None
     assert "scope: a sweep compares whole landscapes" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_worker_alone_conducts_and_evaluates(study: Path, whole: Path, tmp_path: Path) -> None:
     site = Site(executor="serial")
     campaign = Campaign.of(Study.load(study), site, tmp_path / "run")

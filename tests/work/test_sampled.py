@@ -226,6 +226,7 @@ def test_sixteen_directions_without_minima(tmp_path: Path) -> None:
     assert told["network"]["sentence"] is None
 
 
+@pytest.mark.thorough
 def test_plan_and_check_tell_of_points_and_gradients(study: Path, tmp_path: Path) -> None:
     done = command("plan", study, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
@@ -283,6 +284,7 @@ def test_a_loss_that_is_no_number_but_around_the_checkpoint_has_what_can_be_had(
     assert network["unmet_at_most"] > 0.5
 
 
+@pytest.mark.thorough
 def test_a_loss_without_a_gradient_has_points_and_no_network(tmp_path: Path) -> None:
     study = wells(tmp_path)
     task = tmp_path / "task.py"

@@ -50,6 +50,7 @@ def classified(several: bool = False) -> Task:
     return Task(model, loss, data, metrics={"accuracy": accuracy, "margin": margin})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("several", [False, True])
 def test_values_are_those_of_the_functions_and_the_losses_are_what_they_are_alone(batch: int, several: bool) -> None:
@@ -110,6 +111,7 @@ def evaluated(file: Path, out: Path, points: int) -> Plan:
     return plan
 
 
+@pytest.mark.thorough
 def test_metrics_are_stored_beside_the_loss_in_any_shards_and_mended(tmp_path: Path) -> None:
     file = study(tmp_path / "study")
     stores = [evaluated(file, tmp_path / f"{n}", n).landscapes[0].open() for n in (7, 81)]

@@ -166,6 +166,7 @@ def test_a_worker_that_loses_those_beside_it_goes_on_but_not_for_ever(
     assert (next(fate, None), item.open().n_done()) == (None, 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seconds", [thorough(0.0), 0.05])
 def test_a_worker_whose_time_is_up_keeps_what_is_done(prepared: tuple[Plan, dict[str, str]], seconds: float) -> None:
     plan, expected = prepared
@@ -335,6 +336,7 @@ def test_a_job_that_gets_on_with_its_answers_is_started_again(
         run_on_ranks(campaign, comm=comm)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize(
     ("restarts", "signals", "error"),
