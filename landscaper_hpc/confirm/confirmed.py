@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.descents import Descents, Searcher, curvatures
+from landscaper_hpc.confirm.descents import Descents, curvatures
 from landscaper_hpc.confirm.ends import CLOSE, KINDS, End, pressed
 from landscaper_hpc.confirm.joins import Sets, nearest
 from landscaper_hpc.confirm.jumps import Jumps
@@ -143,7 +143,9 @@ def _joined(
     descents = Descents(searched, box, rounding)
     new: list[NDArray[np.bool_]] = []
     if random:
-        of = _jumped(searched, descents, box, rounding, place_of(followed.minima), random, new)
+        jumps = Jumps(searched, box, rounding)
+        of, new = _jumped(jumps, place_of(followed.minima), random)
+        descents.ends = jumps.ends
     else:
         of = descents.follow(place_of(followed.minima), models)
     wanted = _passes(followed, of)
@@ -187,28 +189,19 @@ def _joined(
     return _assembled(grid, tree, followed, [known[i] for i in order], place[of], passes, cost, level), new
 
 
-def _jumped(
-    searched: Searcher,
-    descents: Descents,
-    box: Box,
-    rounding: float,
-    starts: Array,
-    random: Sequence[Array],
-    new: list[NDArray[np.bool_]],
-) -> NDArray[np.int64]:
-    """Fill the ends of `descents` by searches that jump: from starts, from batches of random ones until one is nothing
-    `new`, and from the lowest of all of them over to the next. Where the starts lead."""
-    jumps = Jumps(searched, box, rounding)
+def _jumped(jumps: Jumps, starts: Array, random: Sequence[Array]) -> tuple[NDArray[np.int64], list[NDArray[np.bool_]]]:
+    """Search from starts, from batches of random ones until one is nothing new, and from the lowest ends of all of them
+    over to the next: to which ends the starts lead, and which of each batch lead to new ones."""
     of = jumps.follow(starts)
     jumps.walk()
+    new: list[NDArray[np.bool_]] = []
     for batch in random:
         met = len(jumps.ends)
         new.append(jumps.follow(batch) >= met)
         if not new[-1].any():
             break
         jumps.walk()
-    descents.ends = jumps.ends
-    return of
+    return of, new
 
 
 def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:

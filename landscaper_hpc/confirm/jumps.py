@@ -76,6 +76,7 @@ class Jumps:
         """The ends of descents that rest; of some that rest together the lowest is followed to its very end."""
         order = sorted(range(len(heres)), key=lambda i: (np.nan_to_num(heres[i].value, nan=np.inf), i))
         firsts: list[int] = []
+        resting: list[int] = []  # of these, what others may rest beside
         known = [end.point for end in self.ends if end.kind in CONFIRMED]
         index = [i for i, end in enumerate(self.ends) if end.kind in CONFIRMED]
         to = np.full(len(heres), -1)
@@ -85,12 +86,11 @@ class Jumps:
             if near is not None:
                 to[i] = index[near]
                 continue
-            same = _nearest(heres[i], [heres[j].point for j in firsts if heres[j].close])
+            same = _nearest(heres[i], [heres[j].point for j in resting])
+            like[i] = i if same is None else resting[same]
             if same is None:
                 firsts.append(i)
-                like[i] = i
-            else:
-                like[i] = [j for j in firsts if heres[j].close][same]
+                resting += [i] if heres[i].close else []
         if firsts:
             found = self._run("minima", np.array([rows.here_row(heres[i]) for i in firsts]))
             clusters = clustered([rows.end_of(row, self._n) for row in found], self._rounding, self.ends)
