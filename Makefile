@@ -10,7 +10,7 @@ SNAKEMAKE := .venv-snakemake
 export PYTHONDONTWRITEBYTECODE =
 FAST := 'not slow and not peers and not slurm and not mpi and not processes and not thorough'
 
-.PHONY: help demo test test-fast test-slow test-peers test-oldest lint docs clean
+.PHONY: help demo test tests test-fast test-slow test-peers test-oldest lint docs clean
 
 help:
 	@echo "make demo   set up, run the demo study and leave runs/pinn_convection/report.html (about 6 minutes, 3 to 4 of them after installation)"
@@ -23,10 +23,12 @@ help:
 	@echo "make lint   ruff, mypy and the layers of the packages only"
 	@echo "make clean  remove the virtual environment and the demo's runs and checkpoints"
 
+# what is imported is compiled to bytecode, a quarter of what is installed: all of it would take a minute more
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; try make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -c 'import dask.distributed, gudhi, landscaper_hpc.commands, matplotlib.pyplot, numba, torch, xarray'
 	touch $@
 
 demo: $(VENV)/ready
@@ -38,7 +40,11 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# side by side: mypy takes a minute of one processor
+test: $(VENV)/ready
+	$(MAKE) --jobs 2 --output-sync=line lint tests
+
+tests: $(VENV)/ready
 	$(BIN)/python -m pytest -n 6 --no-loadscope-reorder --durations=25
 
 test-fast: $(VENV)/ready

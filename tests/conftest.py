@@ -4,6 +4,7 @@ import multiprocessing.util
 import os
 import platform
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,11 @@ _SECONDS = {  # on two processors that have much else to do
     "test_testbed_life.py": 110,
 }
 
-_LONG = ("test_watch.py", "test_page.py", "test_run.py", "test_worker.py", "test_export.py")
+_LONG = (
+    *("test_watch.py", "test_page.py", "test_run.py", "test_worker.py", "test_export.py", "test_sampled.py"),
+    *("test_merge_tree.py", "test_task_metrics.py", "test_hessian.py", "test_evaluate.py", "test_mistakes.py"),
+    *("test_of_objective.py", "test_lowest_part.py", "test_confirmed.py", "test_paper_studies.py"),
+)
 """Of the files that start no processes: begun last, one of them would be waited for alone."""
 
 
@@ -91,6 +96,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     _painted = any(map(_may_start_processes, items))
 
 
+_compiling = pytest.StashKey[subprocess.Popen[bytes]]()
 _forbidden = False
 _painted = True
 """Whether any test of this run starts processes, whose pages are compared with those that fixtures have left."""
@@ -160,8 +166,17 @@ def words_only() -> Iterator[None]:
         yield
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several processes test and nothing is compiled, another begins at the other end of what all wait for."""
+    if getattr(session.config.option, "numprocesses", None) and not any(cache_folder().iterdir()):
+        session.config.stash[_compiling] = subprocess.Popen([sys.executable, Path(__file__).with_name("compile.py")])
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line says why tests on the cluster were skipped, where they were."""
+    if compiling := config.stash.get(_compiling, None):
+        compiling.kill()
+        compiling.wait()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:  # one of several processes
         return

@@ -117,6 +117,7 @@ def test_what_is_saved_is_an_ordinary_folder_that_goes_no_further(
     assert "were in memory, and can be evaluated no further" in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [1, thorough(3)])
 @pytest.mark.usefixtures("words_only")
 def test_it_is_drawn_on_axes_that_are_given(n: int, model: nn.Module, data: tuple[Tensor, Tensor]) -> None:

@@ -69,6 +69,7 @@ def test_a_landscape_shows_what_is_there(run: Path, tmp_path: Path) -> None:
     assert "minima" not in rows(store._repr_html_())
 
 
+@pytest.mark.thorough
 def test_of_one_axis_there_is_a_curve(tmp_path: Path) -> None:
     done = command("run", wells(tmp_path, n=1, count=5), "--executor", "serial", "--out", tmp_path / "run", "-q")
     assert done.returncode == 0, done.stderr

@@ -43,6 +43,7 @@ def trained(study: str, file: Path, **options: object) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.thorough
 def test_six_points_have_the_papers_correlation_with_one_tie_only() -> None:
     table6 = loaded("reaction_ood/table6.py")
     found = table6.possible()
@@ -104,6 +105,7 @@ def test_a_letter_is_predicted_from_those_before_it() -> None:
     torch.testing.assert_close(told, torch.full_like(told, np.log(32)))
 
 
+@pytest.mark.thorough
 def test_what_is_looked_at_was_not_trained_on() -> None:
     whole = load_task(WORKFLOW / "lm_checkpoints" / "task.py", {"hidden": 4, "training": True}).data
     seen = load_task(WORKFLOW / "lm_checkpoints" / "task.py", {"hidden": 4}).data

@@ -51,6 +51,7 @@ def test_both_studies_of_cifar_read_it_alike() -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("write", [cifar_bytes, cifar_pickles])
 @pytest.mark.parametrize("inside", ["", "cifar-10-batches-bin", "cifar-10-batches-py"])
 def test_cifar_is_read_from_either_version(write: Writer, inside: str, tmp_path: Path) -> None:
@@ -355,6 +356,7 @@ def test_a_plan_says_what_would_be_trained_and_trains_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_a_plan_of_a_slow_loss_says_from_how_many_examples_it_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ def test_connect_two_checkpoints(tmp_path: Path) -> None:
         assert "no path lies between them" in same.stderr
 
 
+@pytest.mark.thorough
 def test_similarity_of_the_checkpoints_of_a_study(tmp_path: Path) -> None:
     file = network(tmp_path)
     state = torch.load(tmp_path / "untrained.pt", weights_only=True)

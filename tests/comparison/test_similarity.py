@@ -141,6 +141,7 @@ def test_a_barrier_may_be_off_by_what_every_second_point_does_not_show() -> None
     assert path.barrier_error == pytest.approx(2.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batches", [False, True])
 def test_how_far_other_data_would_move_a_barrier_is_told_by_leaving_out_one_part_after_the_other(batches: bool) -> None:
     other = Objective(mlp_task(seed=9)).parameters

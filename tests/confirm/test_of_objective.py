@@ -77,6 +77,7 @@ def test_derivatives_are_those_of_the_losses(what: str) -> None:
 # ---- how gradients are found ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batches", [thorough(1), 2])
 @pytest.mark.parametrize("small", [True, False])
 def test_what_does_not_move_is_computed_once(batches: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +131,7 @@ def test_small_networks_take_several_points_in_one_call_and_none_depends_on_anot
     np.testing.assert_allclose(slopes, [slope for _, slope in plain], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.thorough
 def test_larger_ones_are_recorded_and_keep_the_bits_of_the_loss_as_it_is_written() -> None:
     surface = _surface(_network(2000, 100))
     assert surface.ways.said == "one point at a time, recorded"
@@ -204,6 +206,7 @@ def test_a_size_with_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert _surface(_network(40, 8)).ways.said == "one point at a time, recorded"
 
 
+@pytest.mark.thorough
 def test_a_replay_with_another_loss_is_refused_where_a_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     surface = _surface(_network(2000, 100))
     surface.hessians(POINTS[:2])

@@ -72,6 +72,7 @@ def test_directions_of_a_large_model_are_those_of_a_small_one(
     np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_eigenvectors_with_a_small_basis_in_blocks(request: pytest.FixtureRequest) -> None:
     objective = Objective(mlp_task())
     expected = hessian_directions(objective, 3, tolerance=1e-8, max_iterations=400, normalization="unit")

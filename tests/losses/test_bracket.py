@@ -54,6 +54,7 @@ def test_a_loss_that_jumps_at_the_checkpoint_is_told_in_one_sentence(beside: flo
     assert reaches(steep, axes(1), [10.0]) == [pytest.approx(10**0.5 * 1e-9, rel=0.01)]
 
 
+@pytest.mark.thorough
 def test_a_study_finds_its_range_and_records_it(tmp_path: Path) -> None:
     file = wells(tmp_path, count=5)
     override = "grid.axes=[{range: {rise: 3}, count: 5}, {range: 1.5, count: 5}]"

@@ -204,6 +204,7 @@ def test_unused_layers_get_a_notice() -> None:
     assert all(f"{name}.{part}" in notice for name in ("never", "ignored") for part in ("weight", "bias"))
 
 
+@pytest.mark.thorough
 def test_thousands_of_tensors_cost_few_evaluations() -> None:
     calls = []
 

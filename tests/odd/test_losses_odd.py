@@ -75,6 +75,7 @@ WAYS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("name", WAYS)
 def test_a_mask_that_left_torch_is_not_frozen(name: str, batch: int) -> None:
@@ -172,6 +173,7 @@ SCALES = [("float64", 1e-200), ("float64", 1e200), ("float32", 1e-25), ("float32
 """Whose squares are no numbers of the precision."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("precision", "scale"), SCALES)
 def test_eigenvectors_do_not_depend_on_the_scale_of_the_loss(precision: str, scale: float) -> None:
     found = []

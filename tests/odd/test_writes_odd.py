@@ -53,6 +53,7 @@ WRITES: dict[str, Callable[[Any, Any], object]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", WRITES)
 def test_nothing_is_left_of_what_a_loss_writes(what: str) -> None:
     objective = Objective(_task(WRITES[what], torch.float64))  # of the study's precision: nothing is copied for that
@@ -71,6 +72,7 @@ def test_nothing_is_left_of_what_a_loss_writes(what: str) -> None:
     assert np.array_equal(losses(objective, directions, points, 1), found)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["the data", "the data, to the same value", "the labels", "requires_grad_"])
 def test_derivatives_of_a_loss_that_writes(what: str) -> None:
     objective = Objective(_task(WRITES[what]))

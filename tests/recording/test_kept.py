@@ -73,6 +73,7 @@ def test_each_batch_is_computed_once_as_far_as_there_is_room(
         assert len(counted) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("several", [False, True])
 def test_losses_have_the_same_bits_whether_there_is_room_or_not(

@@ -349,6 +349,7 @@ ELEMENTWISE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_a_value_does_not_depend_on_where_a_vector_register_ends(name: str, dtype: torch.dtype) -> None:

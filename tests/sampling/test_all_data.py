@@ -28,6 +28,7 @@ def both(values: NDArray[np.float64], few: NDArray[np.float64], share: float) ->
     return lowest(Field(values), values.shape, share=share, descents=10), found, whole
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("shape", "most", "share"), [((33, 33, 33), 3, 0.02), thorough((17, 17, 17, 17), 2, 0.02)])
 def test_pairs_are_those_of_all_data_for_a_fifth_of_the_examples(
     shape: tuple[int, ...], most: int, share: float

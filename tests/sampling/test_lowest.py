@@ -89,6 +89,7 @@ def test_what_is_found_is_complete_and_exact(
         assert_exact(some, values, connectivity)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("connectivity", ["axis", "freudenthal", "full"])
 @pytest.mark.parametrize("share", [0.01, 0.1])
 @pytest.mark.parametrize("shape", [(41, 41), (33, 25, 21), (17, 13, 12, 15)])

@@ -30,6 +30,7 @@ def test_the_lattice_predicts_within_a_factor_of_one_and_a_half(
     assert of_a_ball(shape, share) < 1.1 * took
 
 
+@pytest.mark.thorough
 def test_descents_tell_how_narrow_basins_are_between_points_of_the_lattice() -> None:
     """Twenty waves of up to twelve half periods over 21 points along each axis: of the lattice's losses alone half of
     what it takes is predicted."""
@@ -71,6 +72,7 @@ def test_what_no_descent_met_is_not_predicted_and_what_is_not_known_is_said() ->
         from_descents(unknown, (41, 41), "axis", 0.1, None)
 
 
+@pytest.mark.thorough
 def test_losses_that_are_not_finite_lie_in_the_walls() -> None:
     values = waves((41, 41), seed=3)
     values[:8] = np.nan

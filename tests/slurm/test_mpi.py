@@ -52,15 +52,14 @@ def test_ranks_on_several_nodes_make_one_world(cluster: SlurmCluster, nodes: int
     assert len({host for _, _, host in who}) == nodes
 
 
-def test_topology_is_the_same_on_any_number_of_nodes(cluster: SlurmCluster, field: Path) -> None:
+def test_topology_is_the_same_on_several_nodes(cluster: SlurmCluster, field: Path) -> None:
     alone, ranks = topology(cluster, field)
     assert len(ranks) == 1
     assert alone["shape"] == [19, 17, 13, 12]
     assert alone["n_minima"] > 1000
-    for nodes, size in (4, 4), (2, 4):
-        found, ranks = topology(cluster, field, f"-N{nodes}", f"-n{size}", "--mpi=pmi2")
-        assert len(ranks) == size
-        assert found == alone
+    found, ranks = topology(cluster, field, "-N2", "-n4", "--mpi=pmi2")
+    assert len(ranks) == 4
+    assert found == alone
 
 
 @pytest.mark.parametrize("mpi", ["none", "pmix"])

@@ -82,6 +82,7 @@ def test_outlines_end_at_the_death_or_hold_everything(values: NDArray[Any], conn
             assert profile.depth[i] == 0
 
 
+@pytest.mark.thorough
 @given(fields(max_ndim=3, max_size=60), connectivities)
 def test_outlines_nest_without_overlap(values: NDArray[Any], connectivity: Any) -> None:
     tree = merge_tree(values, connectivity, labels=True)
@@ -100,6 +101,7 @@ def test_outlines_nest_without_overlap(values: NDArray[Any], connectivity: Any) 
         assert apart
 
 
+@pytest.mark.thorough
 @given(fields(max_ndim=2, max_size=100), st.floats(0, 1))
 def test_a_simplified_tree_keeps_every_vertex(values: NDArray[Any], threshold: float) -> None:
     tree = merge_tree(values, labels=True).simplify(threshold)

@@ -63,6 +63,7 @@ def losses_of_examples(task_file: Path, alphas: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.thorough
 def test_minima_that_stand_are_those_of_a_paired_test(tmp_path: Path) -> None:
     told = run(waves(tmp_path), tmp_path / "run")["error_bars"]
     store = open_landscape(tmp_path / "run")

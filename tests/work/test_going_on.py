@@ -68,6 +68,7 @@ def test_a_loss_that_is_evaluated_as_it_is_written_is_so_by_every_worker(
     assert found.tolist() == store.loss().reshape(-1).tolist()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", ["flip", "foreign", "remove"])
 def test_a_damaged_or_foreign_tree_is_computed_again(study: Study, tmp_path: Path, damage: str) -> None:
     before = contents(tmp_path / "run")

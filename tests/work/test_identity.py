@@ -165,6 +165,7 @@ def test_a_change_with_shards_missing_is_refused_and_nothing_is_written(tmp_path
     assert landscape.open().n_done() == 4
 
 
+@pytest.mark.thorough
 def test_data_from_anywhere_are_proved_by_workers(tmp_path: Path) -> None:
     """The same loss everywhere, since it does not look at them; and yet they are others."""
     torch.save(torch.ones(3, dtype=torch.float64), tmp_path / "data.pt")

@@ -112,6 +112,7 @@ def test_a_sweep_of_an_earlier_version_is_gone_on_with(
         sweep(tmp_path / "study/sweep.yaml", folder)
 
 
+@pytest.mark.thorough
 def test_the_table_holds_what_the_results_say(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
     found, plain = pd.read_parquet(folder / "sweep.parquet"), pd.read_csv(folder / "sweep.csv")
@@ -129,6 +130,7 @@ def test_the_table_holds_what_the_results_say(undisturbed: tuple[Path, dict[str,
         assert (row["loss"], row["n_minima"], row["nan"]) == (item["loss"], item["topology"]["n_minima"], 0)
 
 
+@pytest.mark.thorough
 def test_distances_between_its_landscapes_are_a_table(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
     found = pd.read_csv(folder / "distances.csv")
@@ -140,6 +142,7 @@ def test_distances_between_its_landscapes_are_a_table(undisturbed: tuple[Path, d
     assert "Wasserstein distance between any two landscapes" in (folder / "sweep.html").read_text()
 
 
+@pytest.mark.thorough
 def test_the_page_stands_alone(undisturbed: tuple[Path, dict[str, str]]) -> None:
     folder = undisturbed[0].parent.parent / "sweep"
     page = Page((folder / "sweep.html").read_text())
@@ -309,6 +312,7 @@ def test_added_checkpoints_are_all_that_is_run(undisturbed: tuple[Path, dict[str
     assert set(found["state"]) == {"done"}
 
 
+@pytest.mark.thorough
 def test_another_sweep_and_a_second_at_once_are_refused(undisturbed: tuple[Path, dict[str, str]]) -> None:
     file, expected = undisturbed
     folder = file.parent.parent / "sweep"

@@ -293,6 +293,7 @@ class Two(SerialComm):
     size = 2
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("comm", [thorough(SerialComm()), Two()])
 @pytest.mark.parametrize(

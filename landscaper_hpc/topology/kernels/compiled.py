@@ -1,8 +1,8 @@
-"""Compilation, once per node: kernels are cached on disk, and whoever compiles holds a lock; who loads, none.
+"""Compilation, once per node: kernels are cached on disk, and whoever compiles one holds its lock; who loads, none.
 
-numba's cache has no lock of its own: two processes that compile at the same time can leave an index that names the
-other's code. So the cache of each host is a folder of its own, also where the home directory is shared between nodes,
-and its processes take turns.
+numba's cache has no lock of its own: two processes that compile a kernel at the same time can leave an index that names
+the other's code. So the cache of each host is a folder of its own, also where the home directory is shared between
+nodes, and its processes take turns, kernel by kernel.
 """
 
 from __future__ import annotations
@@ -72,14 +72,15 @@ def _keep(compiled: Any) -> None:
     file = cache._cache_file
     source = canonical_sha256([numba.__version__, repr(file._source_stamp)])[:16]
     file._data_name_pattern = file._data_name_pattern.replace("{number", f"{source}.{{number")
+    turn = _Turn(file._index_path)
 
     def compile_in_turn(signature: Any) -> Any:
-        with global_compiler_lock, _turn:
+        with global_compiler_lock, turn:
             return compile_one(signature)
 
     def load_or_take_turn(*what: Any) -> Any:
         found = load(*what)
-        if found is None and _turn.take():
+        if found is None and turn.take():
             found = load(*what)  # meanwhile somebody else may have compiled it
         return found
 
@@ -91,10 +92,12 @@ def _keep(compiled: Any) -> None:
 
 
 class _Turn:
-    """The turn to compile, among the processes of this host that run the same installation: numba keeps the code of
-    others apart. It ends with the kernel that was asked for, which may have others compiled for it."""
+    """The turn to compile one kernel, among the processes of this host that run the same installation: numba keeps the
+    code of others apart. Whoever has it may wait for the turns of kernels that this one calls, which call no others
+    that call it: nobody waits in a circle."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: str) -> None:
+        self._name = f"lock_{canonical_sha256(index)[:16]}"
         self._depth = 0
         self._lock: IO[str] | None = None
 
@@ -111,14 +114,11 @@ class _Turn:
         """Wait for it. Whether it had to be taken; not on a file system without locks, or a full one."""
         if self._lock is None:
             with suppress(OSError):
-                lock = (cache_folder() / f"lock_{canonical_sha256(__file__)[:16]}").open("a")
+                lock = (cache_folder() / self._name).open("a")
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._lock = lock
                 return True
         return False
-
-
-_turn = _Turn()
 
 
 def _lowest_bit(context: Any, word: Any) -> Any:

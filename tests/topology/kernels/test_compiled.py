@@ -68,11 +68,11 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_who_compiles_takes_a_turn_and_who_loads_does_not(kernel: Callable[..., Any], locks: list[int]) -> None:
     assert kernel()(3) == 8
-    assert len(locks) == 1  # with all that it calls
+    assert len(set(locks)) == 2  # its own, and that of what it calls: others compile other kernels meanwhile
     assert kernel()(3) == 8
-    assert len(locks) == 1
-    assert kernel()(3.5) == 9.0
     assert len(locks) == 2
+    assert kernel()(3.5) == 9.0
+    assert len(locks) == 4
 
 
 def test_what_was_compiled_while_one_waited_is_loaded(
@@ -94,7 +94,7 @@ def test_killed_while_new_code_is_kept_nobody_loads_the_old(kernel: Callable[...
     changed._cache._cache_file._save_data = lambda *_: None  # it ends between the index and the code
     assert changed(3) == 46
     assert kernel(20)(3) == 46
-    assert len(locks) == 3
+    assert len(locks) == 5
 
 
 def test_the_lowest_bit_of_a_word() -> None:

@@ -29,6 +29,7 @@ def test_rows_are_walked_in_order(block: Case) -> None:
     assert rows.row_count(wide) <= block.rows
 
 
+@pytest.mark.thorough
 @cases
 @connectivities
 def test_which_neighbours_a_row_has(block: Case, connectivity: Any) -> None:
