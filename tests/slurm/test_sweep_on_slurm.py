@@ -18,12 +18,11 @@ slurm: {partition: main, nodes: 2, tasks_per_node: 2, memory: 2000M, walltime: 0
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, str]]:
-    """The command of a sweep of four studies whose minima are confirmed, and what a serial one leaves."""
+    """The command of a sweep of two studies whose minima are confirmed, and what a serial one leaves."""
     folder = tmp_path_factory.mktemp("serial")
     file = wells(folder / "study")
     (folder / "site.yaml").write_text(SITE.replace("PYTHON", forked_python()))
-    arguments = ["sweep", str(file), "--set", "grid.count=5,7", "--set", "connectivity=axis,full"]
-    arguments += ["--set", "confirm=true"]
+    arguments = ["sweep", str(file), "--set", "grid.count=5,7", "--set", "confirm=true"]
     arguments += ["--site", str(folder / "site.yaml")]
     done = command(*arguments, "--executor", "serial", "--out", folder / "sweep")
     assert done.returncode == 0, done.stderr

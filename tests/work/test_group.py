@@ -58,7 +58,9 @@ def test_losses_are_those_of_the_whole_model(base: Path, alone: np.ndarray, two:
     np.testing.assert_allclose(two, alone, rtol=1e-13)
 
 
-@pytest.mark.parametrize(("rank", "executor"), [(0, "local"), (1, "local"), (1, "mpi")])
+@pytest.mark.parametrize(
+    ("rank", "executor"), [(0, "local"), pytest.param(1, "local", marks=pytest.mark.slow), (1, "mpi")]
+)
 def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
     base: Path,
     two: np.ndarray,

@@ -173,6 +173,7 @@ def test_every_size_of_shards_says_the_same(study: Path, whole: Path, tmp_path: 
 
 
 @pytest.mark.processes
+@pytest.mark.slow  # the contract of executors has a lowest part by Dask, which hangs and is killed
 def test_dask_gives_the_same_bytes(study: Path, whole: Path, tmp_path: Path) -> None:
     need_jobqueue()
     from tests.executors.test_dask import Dask
