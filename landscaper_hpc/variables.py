@@ -14,6 +14,12 @@ from landscaper_hpc.errors import InputError, is_users
 _BEGINNINGS = {"torch": ("TORCH", "PYTORCH"), "numba": ("NUMBA",), "matplotlib": ("MPL", "MATPLOTLIB")}
 
 
+def number(name: str, default: int = 0) -> int:
+    """What a variable says, where that is a whole number from 0 on; the default where it says anything else."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() else default
+
+
 def settle() -> None:
     """To be called before anything is imported that reads them; `InputError` for what some package will refuse when it
     is needed at last."""

@@ -25,6 +25,7 @@ from landscaper_hpc.executors.dask_step import Step
 from landscaper_hpc.executors.scripts import python, setup
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.study.site import Site, Slurm
+from landscaper_hpc.variables import number
 from landscaper_hpc.work.campaign import Campaign
 
 log = logging.getLogger(__name__)
@@ -218,5 +219,5 @@ def dask_mapper(site: Site, campaign: Campaign) -> DaskMapper:
     """For a site with `executor: dask`. Under srun it is made in one task only; the others serve."""
     if site.dask.scheduler is not None:
         return DaskMapper(Given(site.dask.scheduler))
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    tasks = number("SLURM_STEP_NUM_TASKS", 1)
     return DaskMapper(Step(site, campaign.inside) if tasks > 1 else Jobs(site, campaign))

@@ -24,6 +24,7 @@ from landscaper_hpc.executors.dask import LOOPBACK, LOST, regardless_of_loss, se
 from landscaper_hpc.executors.dask_common import SCRATCH, START_SECONDS, SLURMRunner, write_keys
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.study.site import Site
+from landscaper_hpc.variables import number
 
 
 class Step:
@@ -33,7 +34,7 @@ class Step:
     """
 
     def __init__(self, site: Site, inside: RunFolder) -> None:
-        tasks, rank = int(os.environ["SLURM_STEP_NUM_TASKS"]), int(os.environ["SLURM_PROCID"])
+        tasks, rank = number("SLURM_STEP_NUM_TASKS"), number("SLURM_PROCID")
         if tasks < 3:
             raise InputError(
                 f"executor dask: srun started {tasks} tasks, and at least 3 are needed: a scheduler, this program, and "

@@ -16,6 +16,7 @@ from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.heartbeat import end_heartbeats
 from landscaper_hpc.store.lock import log_to, only_one, restarts
 from landscaper_hpc.study.site import Site
+from landscaper_hpc.variables import number
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.answering import Arrays, Batch, Question, answer_all, answer_by, done_here, label_of
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -275,11 +276,11 @@ def _kept(items: Sequence[object]) -> object:
 
 def _place(comm: Comm) -> tuple[int, int]:
     """Which of how many this rank is, among the ranks of all tasks of a job array."""
-    task, first, tasks = (
-        int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", 0), ("MIN", 0), ("COUNT", 1))
-    )
-    return (task - first) * comm.size + comm.rank, tasks * comm.size
+    task, first = (number(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "MIN"))
+    step, tasks = (max(1, number(f"SLURM_ARRAY_TASK_{name}", 1)) for name in ("STEP", "COUNT"))
+    # some tasks of an array alone (--array=3,9) have numbers beyond their count
+    place, places = (task - first) // step * comm.size + comm.rank, tasks * comm.size
+    return place % places, places
 
 
 def _once(comm: Comm, do: Callable[[], T]) -> T:

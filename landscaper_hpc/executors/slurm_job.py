@@ -20,6 +20,7 @@ from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.folder import JobsFolder
+from landscaper_hpc.variables import number
 from landscaper_hpc.work import stages
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.handover import taken_over
@@ -76,8 +77,8 @@ class _OneOfMany(SerialComm):
     """A task of the job, by itself, that knows how many share the work."""
 
     def __init__(self) -> None:
-        self.rank = int(os.environ.get("SLURM_PROCID", 0))
-        self.size = int(os.environ.get("SLURM_NTASKS", 1))
+        self.rank = number("SLURM_PROCID")
+        self.size = number("SLURM_NTASKS", 1)
 
     def ranks_on_node(self) -> int:
         return self.size

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from landscaper_hpc.strict_json import parsed
+from landscaper_hpc.variables import number
 
 WINDOW = 300.0
 """Seconds over which a rate is taken."""
@@ -69,7 +70,7 @@ class Heartbeat:
         host = platform.node()
         self._file = workers / f"{host}.{os.getpid()}.{uuid.uuid4().hex[:6]}.json"
         self._state = State(host, os.getpid(), _job(), device, now, now, pids=_pids())
-        self._state.restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        self._state.restart = number("SLURM_RESTART_COUNT")
         self._marks: deque[tuple[float, int, int]] = deque()
         self._written = self._said = -float("inf")
         # one line per node and job, and none where a terminal shows bars
@@ -251,6 +252,6 @@ def whereabouts() -> str:
     """This process, as an error names it: its host, and its job and array task under Slurm."""
     parts = [platform.node(), f"process {os.getpid()}"]
     if _JOB in os.environ:
-        array = os.environ.get("SLURM_ARRAY_JOB_ID")
-        parts.append(f"job {os.environ[_JOB]}" + (f" ({array}_{os.environ['SLURM_ARRAY_TASK_ID']})" if array else ""))
+        job = _job()
+        parts.append(f"job {os.environ[_JOB]}" + (f" ({job})" if job != os.environ[_JOB] else ""))
     return ", ".join(parts)

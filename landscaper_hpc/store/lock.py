@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import IO
 from landscaper_hpc.errors import InputError, Stopped, is_fault
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.store.heartbeat import end_heartbeats
+from landscaper_hpc.variables import number
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,7 @@ def is_locked(folder: Path) -> bool:
 def restarts() -> int:
     """How often Slurm has started this job again. Where it has, the job's former self may be still at work, on a node
     that Slurm has lost."""
-    count = os.environ.get("SLURM_RESTART_COUNT", "")
-    return int(count) if count.isdecimal() else 0
+    return number("SLURM_RESTART_COUNT")
 
 
 @contextmanager

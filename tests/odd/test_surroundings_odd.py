@@ -21,18 +21,24 @@ from typer.testing import CliRunner
 from landscaper_hpc import InputError, Site
 from landscaper_hpc.cli import app
 from landscaper_hpc.errors import is_fault
+from landscaper_hpc.executors import mpi
 from landscaper_hpc.executors.local import local_mapper
+from landscaper_hpc.executors.slurm_job import _OneOfMany
 from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.files import publish
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective.checkpoints import contents
+from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.store import zarr_files
+from landscaper_hpc.store.heartbeat import Heartbeat, whereabouts
 from landscaper_hpc.store.landscape import landscape_names
+from landscaper_hpc.store.lock import restarts
 from landscaper_hpc.store.shards import ShardedLosses
 from landscaper_hpc.topology.kernels import compiled
 from landscaper_hpc.topology.readers.npz import open_npz
 from landscaper_hpc.topology.readers.zarrs import ZarrReader
 from landscaper_hpc.work.preloaded import start_loading
+from landscaper_hpc.work.worker import tour
 
 VARIABLES: dict[str, tuple[str, int, str]] = {
     "NUMBA_NUM_THREADS=0": ("plan", 2, "NUMBA_NUM_THREADS=0 in the environment: numba needs a number from 1 on"),
@@ -120,6 +126,43 @@ def test_modules_beside_the_task_are_not_taken_for_those_of_python(
     start_loading()
     assert seen == ["1"]
     assert {name: os.environ[name] for name in os.environ if name == "PYTHONSAFEPATH"} == before
+
+
+ARRAYS: dict[str, tuple[str, tuple[int, int]]] = {
+    "none": ("", (1, 2)),
+    "0-3": ("ID=2 MIN=0 COUNT=4 STEP=1", (5, 8)),
+    "3,9": ("ID=9 MIN=3 COUNT=2 STEP=1", (1, 4)),
+    "0-30:10": ("ID=30 MIN=0 COUNT=4 STEP=10", (7, 8)),
+    "words": ("ID=x MIN=-1 COUNT= STEP=0", (1, 2)),
+    "no count": ("ID=5 MIN=2 COUNT=0", (1, 2)),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_task_of_any_array_begins_at_a_landscape_that_is_there(array: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `--array=3,9` the second task ended in a traceback."""
+    said, expected = ARRAYS[array]
+    for name in ("ID", "MIN", "COUNT", "STEP"):
+        monkeypatch.delenv(f"SLURM_ARRAY_TASK_{name}", raising=False)
+    for word in said.split():
+        name, value = word.split("=")
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    comm = SerialComm()
+    comm.rank, comm.size = 1, 2
+    assert mpi._place(comm) == expected
+    for count in (1, 3):
+        assert sorted(number for number, _ in tour(count, *expected)) == list(range(count))
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "2.5", "²", "1(x2)"])
+def test_numbers_of_slurm_that_are_none(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JOB_ID", "PROCID", "NTASKS", "RESTART_COUNT", "STEP_NUM_TASKS", "ARRAY_JOB_ID"):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    alone = _OneOfMany()
+    assert (alone.rank, alone.size, restarts()) == (0, 1, 0)
+    assert f"job {value}" in whereabouts()
+    Heartbeat(tmp_path, "cpu").end()
 
 
 EMPTY = [
