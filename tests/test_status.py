@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from forked import Forked
@@ -168,7 +169,8 @@ def test_who_works_on_it_still() -> None:
 def test_a_rate_begins_when_all_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
     monkeypatch.setattr("landscaper_hpc.store.heartbeat.BETWEEN_WRITES", 0.0)
-    monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda: clock)
+    for name in ("time", "monotonic"):
+        monkeypatch.setattr(f"landscaper_hpc.store.heartbeat.time.{name}", lambda: clock)
     own = Heartbeat(tmp_path, "cpu")
     own.begin_phase("directions of a")
     (state,) = read_heartbeats(tmp_path)
@@ -198,6 +200,43 @@ def test_a_clock_that_is_off_is_told_by_files(tmp_path: Path, monkeypatch: pytes
         (state,) = read_heartbeats(tmp_path)
         assert state.ahead == pytest.approx(off - reader, abs=9)
         assert at_work([state], over=()) == [state]
+
+
+@pytest.mark.parametrize("step", [7200, -7200])
+def test_a_clock_that_is_set_while_one_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """Set back, a rate was 10¹⁰ points/s; set forward, nobody seemed to work."""
+    set_by, clock, began = 0.0, time.monotonic(), time.time()
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.monotonic", lambda: clock)
+    monkeypatch.setattr("landscaper_hpc.store.heartbeat.time.time", lambda: began + clock - start + set_by)
+    start = clock
+    own = Heartbeat(tmp_path, "cpu")
+    own.ready()
+    clock += 10
+    own.beat("a.0.0", 20)
+    set_by = step
+    clock += 10
+    own.beat("a.0.0", 40)
+    (state,) = read_heartbeats(tmp_path)
+    assert rate_of(state.marks, state.now, state.points) == pytest.approx(2)
+    assert state.began == pytest.approx(began + step)
+
+
+@pytest.mark.parametrize("off", [7200, -7200])
+def test_the_clock_of_a_file_server_does_not_end_a_worker_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    now, stamp = time.time(), Path.stat
+
+    def stamped(path: Path, **more: Any) -> Any:
+        found = stamp(path, **more)
+        return os.stat_result((*found[:8], found.st_mtime + off, found.st_ctime))
+
+    monkeypatch.setattr(Path, "stat", stamped)
+    Heartbeat(tmp_path, "cpu").begin_phase("directions of a")
+    (state,) = read_heartbeats(tmp_path)
+    assert state.now >= now
+    assert at_work([state], over=()) == [state]
 
 
 def test_a_former_lease_of_a_dead_worker_is_not_running(half_done: Plan) -> None:

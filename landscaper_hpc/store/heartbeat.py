@@ -73,6 +73,7 @@ class Heartbeat:
         self._state.restart = number("SLURM_RESTART_COUNT")
         self._marks: deque[tuple[float, int, int]] = deque()
         self._written = self._said = -float("inf")
+        self._apart = now - time.monotonic()
         # one line per node and job, and none where a terminal shows bars
         self._says = _JOB in os.environ and os.environ.get("SLURM_LOCALID", "0") == "0" and not sys.stderr.isatty()
 
@@ -82,7 +83,7 @@ class Heartbeat:
         if clock - self._written < BETWEEN_WRITES and not self._state.phase:
             return
         self._written = clock
-        state, now = self._state, time.time()
+        state, now = self._state, self._now()
         if self._marks and now - self._marks[-1][0] >= _BETWEEN_MARKS:
             self._marks.append((now, state.points + partial, state.shards))
             while now - self._marks[1][0] > WINDOW:
@@ -106,7 +107,7 @@ class Heartbeat:
         if state.current == current and state.phase and not state.ended and clock - self._written < BETWEEN_WRITES:
             return
         self._written = clock
-        state.now, state.current, state.phase, state.ended = time.time(), current, True, False
+        state.now, state.current, state.phase, state.ended = self._now(), current, True, False
         self._write()
 
     def still(self) -> None:
@@ -117,15 +118,26 @@ class Heartbeat:
     def ready(self) -> None:
         """Everything is loaded: a rate is one of points from now on."""
         if not self._marks:
-            self._marks.append((time.time(), self._state.points, self._state.shards))
+            self._marks.append((self._now(), self._state.points, self._state.shards))
 
     def end(self) -> None:
         """Works on nothing any more."""
         if self._written > 0 and not self._state.ended:
             self._state.ended = True
-            self._state.now = time.time()
+            self._state.now = self._now()
             self._marks.clear()
             self._write()
+
+    def _now(self) -> float:
+        """Now. Where the clock was set since, or the machine slept, the times that were written down move along: a rate
+        is one of seconds, and this process began when it did."""
+        now = time.time()
+        step = now - time.monotonic() - self._apart
+        if abs(step) > _CLOCKS_APART:
+            self._apart += step
+            self._state.began += step
+            self._marks = deque((at + step, points, shards) for at, points, shards in self._marks)
+        return now
 
     def _write(self, partial: int = 0) -> None:
         with suppress(OSError):
@@ -161,7 +173,7 @@ def read_heartbeats(workers: Path) -> list[State]:
             state = State(**parsed(file.read_bytes()))
             if _is_whole(state):
                 found.append(state)
-    if any(state.host != platform.node() and not state.ended for state in found):
+    if any((state.ahead or state.host != platform.node()) and not state.ended for state in found):
         own = _ahead(workers)
         for state in found:
             state.ahead -= own
@@ -211,7 +223,7 @@ def _alive(state: State) -> bool:
         return silent < _SILENT
     try:
         process = psutil.Process(state.pid)
-        there = process.create_time() < state.began + 2 and process.status() != psutil.STATUS_ZOMBIE
+        there = process.create_time() < state.began - state.ahead + 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
     return there and silent < _SILENT_HERE
