@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import sysconfig
 import threading
@@ -145,7 +146,8 @@ def lacking(error: BaseException) -> str:
             "no more threads or processes can be started here; raise the limits (ulimit -u, ulimit -v), or use fewer "
             f"(--workers, NUMBA_NUM_THREADS, OMP_NUM_THREADS); {_KEPT}"
         )
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or "can't allocate memory" in str(error):
+    memory = isinstance(error, MemoryError) or number == errno.ENOMEM or "can't allocate memory" in str(error)
+    if memory or _has_no_room_for_a_library(error):
         fewer = "raise the limit (ulimit -v), or use fewer processes (--workers)"
         return f"memory ran out here; ask for more, {fewer}; {_KEPT}"
     if "No usable temporary directory" in str(error):
@@ -153,6 +155,14 @@ def lacking(error: BaseException) -> str:
     if str(error) == "AF_UNIX path too long":
         return "the folder for temporary files has too long a name for sockets in it; set TMPDIR to a shorter one"
     return ""
+
+
+def _has_no_room_for_a_library(error: BaseException) -> bool:
+    """Whether a library could not be loaded where the memory of a process is limited: the first as the loader says it,
+    the second as llvmlite does."""
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    said = any(words in str(error) for words in ("failed to map segment", "Could not find/load shared object file"))
+    return limited and said and isinstance(error, ImportError | OSError)
 
 
 def refuse_lacking(error: BaseException) -> None:

@@ -6,10 +6,14 @@ What cannot hurt is put right; what can be told at once is told before anything 
 from __future__ import annotations
 
 import os
+import resource
 import traceback
 from pathlib import Path
 
 from landscaper_hpc.errors import InputError, is_users
+
+_LEAST_MEMORY = 500_000_000
+"""Bytes of addresses: where fewer may be had, OpenBLAS waits for ever for more, as numba loads it."""
 
 _BEGINNINGS = {"torch": ("TORCH", "PYTORCH"), "numba": ("NUMBA",), "matplotlib": ("MPL", "MATPLOTLIB")}
 
@@ -29,6 +33,12 @@ def settle() -> None:
         raise InputError("the folder that this was started in is gone; change into one that is there (cd)") from None
     if "MPLBACKEND" in os.environ:
         os.environ["MPLBACKEND"] = "agg"  # figures become files; a name that matplotlib does not know ends its import
+    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if resource.RLIM_INFINITY != memory < _LEAST_MEMORY:
+        raise InputError(
+            f"a process may have {memory / 1e6:,.0f} MB of memory here, and loading numerical packages hangs or ends "
+            f"halfway with less than {_LEAST_MEMORY / 1e6:.0f} MB; raise the limit (ulimit -v)"
+        )
     threads = os.environ.get("NUMBA_NUM_THREADS")
     if threads is not None and not (threads.strip().isdecimal() and int(threads) > 0):
         raise InputError(

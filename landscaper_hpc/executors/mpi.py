@@ -278,9 +278,8 @@ def _place(comm: Comm) -> tuple[int, int]:
     """Which of how many this rank is, among the ranks of all tasks of a job array."""
     task, first = (number(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "MIN"))
     step, tasks = (max(1, number(f"SLURM_ARRAY_TASK_{name}", 1)) for name in ("STEP", "COUNT"))
-    # some tasks of an array alone (--array=3,9) have numbers beyond their count
-    place, places = (task - first) // step * comm.size + comm.rank, tasks * comm.size
-    return place % places, places
+    places = tasks * comm.size
+    return ((task - first) // step * comm.size + comm.rank) % places, places  # --array=3,9: beyond their count
 
 
 def _once(comm: Comm, do: Callable[[], T]) -> T:

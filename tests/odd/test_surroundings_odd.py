@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from landscaper_hpc import InputError, Site
 from landscaper_hpc.cli import app
-from landscaper_hpc.errors import is_fault
+from landscaper_hpc.errors import is_fault, lacking
 from landscaper_hpc.executors import mpi
 from landscaper_hpc.executors.local import local_mapper
 from landscaper_hpc.executors.slurm_job import _OneOfMany
@@ -259,6 +259,31 @@ def test_what_the_machine_lacks_is_not_taken_for_damage(
     assert isinstance(ended.value, SystemExit)
     assert ended.value.code == 2
     assert not is_fault(error)
+
+
+LIBRARIES: list[Exception] = [
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    OSError("Could not find/load shared object file 'libllvmlite.so' from resource location: 'llvmlite.binding'."),
+]
+
+
+@pytest.mark.parametrize("error", LIBRARIES)
+def test_a_library_that_has_no_room_under_a_limit_is_not_missing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lacking(error) == ""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (600_000_000, resource.RLIM_INFINITY))
+    assert "memory ran out here; ask for more, raise the limit (ulimit -v)" in lacking(error)
+
+
+def test_a_limit_under_which_packages_hang_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (430_000_000, resource.RLIM_INFINITY))
+    with pytest.raises(SystemExit) as ended:
+        guarded(Mock(__name__="command"))()
+    assert ended.value.code == 2
+    assert "a process may have 430 MB of memory here" in capsys.readouterr().err
 
 
 def test_who_has_no_home_has_a_kernel_cache_among_temporary_files(
