@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.confirm.descents import Descents, curvatures
+from landscaper_hpc.confirm.descents import Descents, curvatures, neighbours
 from landscaper_hpc.confirm.ends import CLOSE, KINDS, End, pressed
 from landscaper_hpc.confirm.joins import Sets, nearest
 from landscaper_hpc.confirm.jumps import Jumps
@@ -35,12 +35,14 @@ Spending = Callable[[What, Array], tuple[Array, Cost]]
 
 
 class _Pass(NamedTuple):
-    """Where two ends meet: which, at what height, in which saddle (None: at this vertex of the grid)."""
+    """Where two ends meet: which, at what height, in which saddle (None: none was confirmed), and whether what was
+    found in its stead is a saddle between others."""
 
     first: int
     last: int
     height: float
     saddle: Saddle | None
+    led: bool = False
 
 
 def confirm(surface: Surface, grid: Grid, values: NDArray[Any], tree: MergeTree, most: int | None = None) -> Confirmed:
@@ -81,10 +83,11 @@ def confirmed_by(
     run: Spending, rounding: float, grid: Grid, values: Reader, tree: MergeTree, most: int | None
 ) -> Confirmed:
     """As `confirm`, with searches run by `run`: minima, then saddles between those that meet on the grid, where some
-    fail also between nearest ends that no saddle joins, then bands where those failed, too."""
+    fail also between nearest ends that no saddle joins, again where that finds other ends, then bands where those
+    failed, too."""
     followed = tree if most is None else most_persistent(tree, most)
-    models = curvatures(values, followed.minima)
-    return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models)[0]
+    models, beside = curvatures(values, followed.minima), neighbours(values, followed)
+    return _joined(run, rounding, grid, tree, followed, lambda ids: _steps(ids, tree.shape), models, beside=beside)[0]
 
 
 def confirmed_below(
@@ -128,6 +131,7 @@ def _joined(
     models: Array,
     random: Sequence[Array] = (),
     level: float | None = None,
+    beside: NDArray[np.int64] | None = None,
 ) -> tuple[Confirmed, list[NDArray[np.bool_]]]:
     cost = Cost()
 
@@ -148,7 +152,7 @@ def _joined(
         descents.ends = jumps.ends
     else:
         of = descents.follow(place_of(followed.minima), models)
-    wanted = _passes(followed, of)
+    wanted = _passes(followed, of, beside)
     over = place_of(followed.death[wanted[:, 0]])
     if new:
         more = nearest(np.array([end.point for end in descents.ends]), wanted[:, 1:])
@@ -169,16 +173,28 @@ def _joined(
 
     rows = joined("saddles", ways)
     heights = rows[:, -1] if len(rows) else np.empty(0)
-    if missing() and not new:  # other ends may lie between: Carr, Trygubenko, Wales, J. Chem. Phys. 122 (2005)
+    tried: set[tuple[int, int]] = set()
+    while missing() and not new:  # other ends may lie between: Carr, Trygubenko, Wales, J. Chem. Phys. 122 (2005)
         points = np.array([end.point for end in descents.ends])
         lowest = of[followed.parent < 0].tolist() if level is not None else []
         apart = [(lowest[0], other) for other in lowest[1:]]  # what joins these lies above the level
         joins = [(one.first, one.last) for one in passes]
         near = nearest(points, np.array([*joins, *apart], np.int64).reshape(-1, 2))
-        joined("saddles", np.array([(points[a], (points[a] + points[b]) / 2, points[b]) for a, b in near.tolist()]))
-    joined("bands", ways[missing()])
-    passes += [_Pass(int(wanted[i, 1]), int(wanted[i, 2]), float(heights[i]), None) for i in missing()]
+        pairs = [(a, b) for a, b in near.tolist() if (a, b) not in tried]
+        if not pairs:
+            break
+        tried.update(pairs)
+        joined("saddles", np.array([(points[a], (points[a] + points[b]) / 2, points[b]) for a, b in pairs]))
+    led = np.isfinite(rows[:, 0]) if len(rows) else np.zeros(0, np.bool_)
+    last = missing()
+    if len(bands := joined("bands", ways[last])):
+        led[last] |= np.isfinite(bands[:, 0])
     known = descents.ends
+    for i in missing():
+        a, b = wanted[i, 1:].tolist()
+        # of the few values along a way none need be its highest: no pass is lower than what it joins
+        height = float(np.fmax(heights[i], np.fmax(known[a].value, known[b].value)))
+        passes.append(_Pass(a, b, height, None, bool(led[i])))
     led_to = set(of.tolist())
     stay = [i for i, end in enumerate(known) if level is None or i in led_to or end.value < level]
     order = sorted(stay, key=lambda i: (known[i].value, tuple(known[i].point)))
@@ -209,9 +225,10 @@ def _steps(ids: NDArray[np.int64], shape: Sequence[int]) -> Array:
     return np.stack(np.unravel_index(ids, tuple(shape)), axis=1).astype(np.float64).reshape(len(ids), len(shape))
 
 
-def _passes(tree: MergeTree, of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where ends meet on the grid: (minimum that dies, its end, the end that goes on), the lowest pass between two sets
-    of ends only, by Kruskal."""
+def _passes(tree: MergeTree, of: NDArray[np.int64], beside: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Where ends meet on the grid: (minimum that dies, an end on its side, one on the other), the lowest pass between
+    two sets of ends only, by Kruskal. The ends are those of the minima `beside` the pass (`neighbours`), or else of
+    what dies and what goes on, which may lie far from it."""
     dying = np.flatnonzero((tree.parent >= 0) & np.isfinite(tree.death_value))
     dying = dying[np.lexsort((tree.death[dying], tree.death_value[dying]))]
     component = Sets(int(of.max(initial=-1)) + 1)
@@ -219,7 +236,8 @@ def _passes(tree: MergeTree, of: NDArray[np.int64]) -> NDArray[np.int64]:
     for child in dying.tolist():
         a, b = int(of[child]), int(of[tree.parent[child]])
         if component.join(a, b):
-            found.append((child, a, b))
+            near = (a, b) if beside is None else of[beside[child]].tolist()
+            found.append((child, *near))
     return np.array(found, np.int64).reshape(-1, 3)
 
 
@@ -280,7 +298,9 @@ def _assembled(
         saddle_eigenvalues=np.array([_in_alpha(one, box) for one in saddles]).reshape(-1, n),
         joins=np.array([(one.first, one.last) for one in passes], np.int64).reshape(-1, 2),
         heights=np.array([one.height for one in passes], np.float64),
-        saddles=np.where(confirmed, np.cumsum(confirmed) - 1, -1).astype(np.int64),
+        saddles=np.where(confirmed, np.cumsum(confirmed) - 1, [-2 if one.led else -1 for one in passes]).astype(
+            np.int64
+        ),
         tree=_tree(tree, followed, ends, of, passes, level),
         n_grid_minima=tree.n_minima,
         gradients_spent=cost.gradients,

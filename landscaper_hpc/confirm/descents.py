@@ -7,6 +7,7 @@ alone, not on who did which.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.confirm import rows
 from landscaper_hpc.confirm.ends import End, clustered
+from landscaper_hpc.confirm.joins import Sets
 from landscaper_hpc.confirm.newton import Here, Passed, care, leads_to
 from landscaper_hpc.confirm.rows import What
 from landscaper_hpc.confirm.surface import Array, Box
-from landscaper_hpc.topology.readers import Reader
+from landscaper_hpc.topology.readers import ArrayReader, Reader
+from landscaper_hpc.topology.tree import MergeTree
+
+_AT_ONCE = 1 << 22
 
 Searcher = Callable[[What, Array], Array]
 """Runs searches from starts (k, …): a row each, (k, width)."""
@@ -112,3 +117,59 @@ def curvatures(values: Reader, vertices: NDArray[np.int64]) -> Array:
                         ends = f[tuple(1 + both)] + f[tuple(1 - both)] - f[tuple(1 + across)] - f[tuple(1 - across)]
                         H[i, j] = H[j, i] = ends / 4
     return found
+
+
+def neighbours(values: Reader, tree: MergeTree) -> NDArray[np.int64]:
+    """Between which minima of a merge tree the pass lies at which each dies, (m, 2): one on its side, one on the other,
+    by steepest descent along the axes. What goes on is the lowest of its side, and may lie anywhere. Where descent
+    tells nothing, such as on a plateau, it is what dies and what goes on."""
+    if math.prod(values.shape) <= _AT_ONCE:  # what is small is read once, not around each vertex
+        values = ArrayReader(np.asarray(values.read(tuple(slice(0, size) for size in values.shape))))
+    found = np.stack([np.arange(len(tree.minima)), tree.parent], axis=1).astype(np.int64)
+    minimum = {vertex: i for i, vertex in enumerate(tree.minima.tolist())}
+    dying = np.flatnonzero((tree.parent >= 0) & np.isfinite(tree.death_value))
+    sides = Sets(len(tree.minima))
+    known: dict[int, int] = {}
+    for child in dying[np.lexsort((tree.death[dying], tree.death_value[dying]))].tolist():
+        parent = int(tree.parent[child])
+        own, other = sides.root(child), sides.root(parent)
+        for vertex in _lower(values, int(tree.death[child])):
+            if (end := minimum.get(_lowest(values, vertex, known))) is not None:
+                side = sides.root(end)
+                if side == own and found[child, 0] == child:
+                    found[child, 0] = end
+                elif side == other and found[child, 1] == parent:
+                    found[child, 1] = end
+        sides.join(child, parent)
+    return found
+
+
+def _lowest(values: Reader, vertex: int, known: dict[int, int]) -> int:
+    """Where steepest descent along the axes ends; `known` of what was passed before."""
+    way = []
+    while vertex not in known:
+        way.append(vertex)
+        if not (below := _lower(values, vertex)):
+            known[vertex] = vertex
+            break
+        vertex = below[0]
+    end = known[vertex]
+    known.update(dict.fromkeys(way, end))
+    return end
+
+
+def _lower(values: Reader, vertex: int) -> list[int]:
+    """Neighbours along the axes that are lower, the lowest first."""
+    shape = values.shape
+    at = np.array(np.unravel_index(vertex, shape))
+    first, last = np.maximum(at - 1, 0), np.minimum(at + 2, shape)
+    block = np.asarray(values.read(tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))))
+    middle, found = at - first, []
+    for axis in range(len(shape)):
+        for beside in (middle[axis] - 1, middle[axis] + 1):
+            if 0 <= beside < block.shape[axis]:
+                there = middle.copy()
+                there[axis] = beside
+                if (value := block[tuple(there)]) < block[tuple(middle)]:
+                    found.append((float(value), int(np.ravel_multi_index(tuple(first + there), shape))))
+    return [vertex for _, vertex in sorted(found)]

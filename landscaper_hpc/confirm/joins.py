@@ -14,7 +14,8 @@ class Sets:
     def __init__(self, count: int) -> None:
         self._of = list(range(count))
 
-    def _root(self, i: int) -> int:
+    def root(self, i: int) -> int:
+        """The one that stands for its set."""
         while self._of[i] != i:
             self._of[i] = self._of[self._of[i]]
             i = self._of[i]
@@ -22,7 +23,7 @@ class Sets:
 
     def join(self, a: int, b: int) -> bool:
         """Whether they were apart."""
-        a, b = self._root(a), self._root(b)
+        a, b = self.root(a), self.root(b)
         self._of[max(a, b)] = min(a, b)
         return a != b
 

@@ -16,6 +16,10 @@ from landscaper_hpc.topology.tree import MergeTree
 FATES = ("confirmed", "runs into another", "unconfirmed", "not followed")
 """What became of a minimum of the grid: of those that end in one place the lowest stands for it."""
 
+PASSES = ("saddle inside", "saddle on a face", "over others", "not found")
+"""What a pass is: a confirmed saddle in the box; one of the loss along a face that holds it; none, for searches that
+began there led to saddles between other ends; none, for no search came to a saddle."""
+
 
 @dataclass(frozen=True)
 class Confirmed:
@@ -36,8 +40,9 @@ class Confirmed:
     joins
         (p, 2) which ends meet.
     heights, saddles
-        (p,) at which loss they meet, and at which saddle: −1 where none was confirmed, and the height is that of the
-        grid's saddle, or of the straight way, whichever is lower.
+        (p,) at which loss they meet, and at which saddle: −1 where none was found, −2 where what was found is between
+        others, and the height is that of the grid's saddle, or the highest of some values along the straight way,
+        whichever is lower, but no lower than what it joins.
     tree
         The tree of the ends, as a merge tree: vertices are the ends, then the passes. Its basins are of grid points.
     n_grid_minima
@@ -90,6 +95,12 @@ class Confirmed:
     def n_saddles(self) -> int:
         """How many joins have a confirmed saddle."""
         return int((self.saddles >= 0).sum())
+
+    @property
+    def passes(self) -> list[str]:
+        """What each join is, of `PASSES`."""
+        held = np.isnan(self.saddle_eigenvalues).sum(axis=1) > 0
+        return [PASSES[int(held[i]) if i >= 0 else (2 if i < -1 else 3)] for i in self.saddles.tolist()]
 
     def _are(self, *kinds: str) -> NDArray[np.bool_]:
         return np.isin(self.kinds, [KINDS.index(kind) for kind in kinds])

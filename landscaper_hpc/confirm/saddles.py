@@ -18,10 +18,11 @@ from landscaper_hpc.confirm.quadratic import lowest
 from landscaper_hpc.confirm.surface import Array, Box, Request, Search
 
 _RADIUS, _LARGEST, _SMALLEST = 0.5, 1.0, 1e-6
-_MOST = 25
+_MOST = 60  # along a narrow valley that bends steps are short
 _DRIFT = 6.0  # steps from where it began: further, it is another saddle's
 _ASIDE = 0.1
 _ALONG = 7
+_HALVINGS = 3
 _IMAGES, _ROUNDS = 5, 10
 
 
@@ -66,8 +67,8 @@ def saddle_between(
     line = first + t * (last - first)
     seen = yield Request(np.vstack([line, over[None]]))
     values = np.where(np.isfinite(seen.values), seen.values, np.inf)
-    top = int(np.argmax(values[:-1]))
-    ways = [(float(values[top]), line[top]), (float(values[-1]), over)]
+    top = yield from _highest(line, values[:-1], seen.gradients[:-1], (last - first) / (_ALONG + 1))
+    ways = [top, (float(values[-1]), over)]
     ways.sort(key=lambda way: way[0])
     tangent = (last - first) / max(float(np.linalg.norm(last - first)), 1e-300)
     for _, start in ways:
@@ -75,6 +76,20 @@ def saddle_between(
         if found is not None:
             return found, ways[0][0]
     return None, ways[0][0]
+
+
+def _highest(line: Array, values: Array, gradients: Array, step: Array) -> Search[tuple[float, Array]]:
+    """The highest value on a line of points (k, n), a `step` (n,) apart, and where: halved towards where slopes say."""
+    i = int(np.argmax(values))
+    best, at = float(values[i]), line[i]
+    low, high = (at, at + step) if gradients[i] @ step > 0 else (at - step, at)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        answer = yield Request(middle[None])
+        if answer.values[0] > best:
+            best, at = float(answer.values[0]), middle
+        low, high = (middle, high) if answer.gradients[0] @ step > 0 else (low, middle)
+    return best, at
 
 
 def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = None) -> Search[Saddle | None]:

@@ -639,7 +639,8 @@ _ROWS: tuple[Quantity, ...] = (
         "#{∇f = 0, λ₁ < 0 < λ₂}", _WALES,
         _CONFIRMED, COUNT, lambda m: _confirmed(m).n_saddles, _in("run", "page"), "confirmed_saddles"),
     Quantity("confirmed.passes", "passes without a saddle", "",
-        "between ends where none was confirmed: as high as the grid's saddle, or as the straight way if that is lower",
+        "between ends where none was confirmed: as high as the grid's saddle, or as values along the straight way if "
+        "those are lower; why is told of each",
         "", "",
         _CONFIRMED, COUNT, lambda m: int((_confirmed(m).saddles < 0).sum()), _in("page"), "confirmed_passes"),
     Quantity("confirmed.mean_climb", "mean climb, confirmed", "",

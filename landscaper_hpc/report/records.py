@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.comparison.weight_spectra import PowerLaws
 from landscaper_hpc.confirm.ends import KINDS
-from landscaper_hpc.confirm.result import Confirmed
+from landscaper_hpc.confirm.result import PASSES, Confirmed
 from landscaper_hpc.confirm.surface import Box
 from landscaper_hpc.grid import Grid
 from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, SHARE, TEXT, Field, records
@@ -42,6 +42,13 @@ ENDS = records(
 )
 JOINS = records(
     Field("ends", "between", "", "places in the list of ends, from 0", COUNTS),
+    Field(
+        "kind",
+        "what it is",
+        "",
+        f"one of {', '.join(PASSES)}: without a saddle searches led to saddles between others, or to none",
+        TEXT,
+    ),
     Field("loss", "loss", "loss", "at which they meet", NUMBER),
     Field(
         "eigenvalues", "eigenvalues", "loss/α²", "at the saddle, one negative; null where none was confirmed", NUMBERS
@@ -158,11 +165,14 @@ def joins(found: Confirmed) -> list[Entry]:
     return [
         {
             "ends": sorted(place[pair].tolist()),
+            "kind": kind,
             "loss": float(height),
             "eigenvalues": None if saddle < 0 else _known(found.saddle_eigenvalues[saddle]),
             "point": None if saddle < 0 else found.saddle_points[saddle].tolist(),
         }
-        for pair, height, saddle in zip(found.joins, found.heights, found.saddles.tolist(), strict=True)
+        for pair, kind, height, saddle in zip(
+            found.joins, found.passes, found.heights, found.saddles.tolist(), strict=True
+        )
     ]
 
 

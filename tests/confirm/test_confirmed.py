@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 
 from landscaper_hpc.confirm import descents, newton
 from landscaper_hpc.confirm.confirmed import confirm, confirmed_below, confirmed_by
-from landscaper_hpc.confirm.descents import Descents, curvatures
+from landscaper_hpc.confirm.descents import Descents, curvatures, neighbours
 from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import Confirmed
 from landscaper_hpc.confirm.rows import What, searching
@@ -161,6 +161,56 @@ def test_where_saddles_are_missing_nearest_ends_are_joined_next() -> None:
     assert np.count_nonzero(found.saddles < 0) <= 1
     assert (found.saddle_eigenvalues[:, 0] < 0).all() and not (found.saddle_eigenvalues[:, 1:] < 0).any()
     assert found.gradients_spent < 2826
+
+
+def test_a_pass_on_a_face_of_the_box_is_a_saddle_of_the_loss_along_it() -> None:
+    def across(x: torch.Tensor) -> torch.Tensor:
+        return (x.square() - 1).square() + 0.1 * x
+
+    found = of(lambda x: across(x[0]) + x[1] + 0.5 * x[2].square(), cube(3, 1.5, 9))
+    assert kinds(found) == ["edge"] * 2
+    assert found.passes == ["saddle on a face"]
+    top = roots(across, -1.5, 1.5)[1]
+    np.testing.assert_allclose(found.saddle_points, [[top, -1.5, 0.0]], atol=1e-4)
+    np.testing.assert_allclose(found.saddle_eigenvalues, [[12 * top**2 - 4, 1.0, np.nan]], rtol=1e-4)
+    height = float(across(torch.tensor(top, dtype=torch.float64))) - 1.5
+    np.testing.assert_allclose(found.heights, [height], atol=1e-8)
+
+
+def test_a_pass_over_a_kink_has_no_saddle_and_says_so() -> None:
+    found = of(lambda x: (x[0].abs() - 1).square() + 0.1 * x[0] + x[1].square(), cube(2, 1.7, 13))
+    assert kinds(found) == ["interior"] * 2
+    assert found.passes == ["not found"]
+    assert 0.95 < found.heights[0] <= 1.0  # the kink is at x = 0, beside the points of the straight way
+
+
+def test_no_pass_is_lower_than_what_it_joins() -> None:
+    """A shallow minimum beside a kink: of the values along the straight way from it to the deep one all are lower."""
+
+    def along(x: torch.Tensor) -> torch.Tensor:
+        wall = torch.where(x < 1, 2 * (x - 1), -20 * (x - 1))  # a kink at 1, up to 0
+        return torch.where(x < 1.2, wall, 100 * (x - 1.25).square() - 4.25) + 1.5 * (x + 2).square() / 9
+
+    found = of(lambda x: along(x[0]) + x[1].square(), cube(2, 1.5, 31))
+    for (a, b), height in zip(found.joins.tolist(), found.heights.tolist(), strict=True):
+        assert height >= max(found.values[a], found.values[b])
+
+
+def test_passes_are_sought_between_what_lies_beside_them_not_between_the_deepest_of_each_side() -> None:
+    values = np.array([[3.0, 9, 0, 5, 2, 6, 1, 9]])  # minima at 2 (0), 6 (1), 4 (2), 0 (3)
+    tree = merge_tree(values)
+    beside = {
+        tuple(tree.minima[pair]) for i, pair in enumerate(neighbours(ArrayReader(values), tree)) if tree.parent[i] >= 0
+    }
+    assert tree.minima[tree.parent[tree.minima == 6]].tolist() == [2]
+    assert beside == {(4, 2), (6, 4), (0, 2)}
+
+
+def test_what_no_descent_tells_of_is_what_dies_and_what_goes_on() -> None:
+    values = np.array([[0.0, 2, 1, 1, 2, 0.5]])  # the plateau's minimum is one of its points
+    tree = merge_tree(values)
+    for i, (own, other) in enumerate(neighbours(ArrayReader(values), tree).tolist()):
+        assert tree.parent[i] < 0 or own != other >= 0
 
 
 def test_an_edge_point_where_the_loss_falls_outwards() -> None:
