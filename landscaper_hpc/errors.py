@@ -141,6 +141,8 @@ def lacking(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EMFILE, errno.ENFILE):
         return f"too many files are open; raise the limit (ulimit -n), or use fewer processes (--workers); {_KEPT}"
+    if number == errno.EFBIG:
+        return f"a file would be larger than it may be here; raise the limit (ulimit -f); {_KEPT}"
     if "can't start new thread" in str(error) or (number == errno.EAGAIN and isinstance(error, BlockingIOError)):
         return (
             "no more threads or processes can be started here; raise the limits (ulimit -u, ulimit -v), or use fewer "

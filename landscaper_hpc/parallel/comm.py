@@ -190,6 +190,7 @@ def world() -> Comm:
     expected = next((int(os.environ[name]) for name in _LAUNCHERS if os.environ.get(name, "").isdigit()), 1)
     if expected == 1:
         return SerialComm()
+    _refuse_to_inherit()
     try:
         start_relay()
         MPI = _started(expected)
@@ -202,6 +203,18 @@ def world() -> Comm:
     if size != expected:
         raise InputError(f"the launcher started {expected} ranks but MPI sees {size}: {_DO_NOT_FIT}")
     return MpiComm.of(MPI.COMM_WORLD)
+
+
+def _refuse_to_inherit() -> None:
+    """`InputError` in what a rank has started, which has its variables but not its descriptors: MPI would end it."""
+    if (number := os.environ.get("PMI_FD", "")).isdecimal() and "mpi4py.MPI" not in sys.modules:
+        try:
+            os.fstat(int(number))
+        except (OSError, OverflowError):
+            raise InputError(
+                f"PMI_FD={number} in the environment is no connection to a launcher: this was started by a rank, not "
+                "by the launcher; start it by mpiexec or srun itself, or without PMI_SIZE and PMI_FD to work alone"
+            ) from None
 
 
 def _started(expected: int) -> Any:

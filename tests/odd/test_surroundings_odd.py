@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 import zipfile
 from multiprocessing import forkserver
 from pathlib import Path
@@ -28,7 +29,7 @@ from landscaper_hpc.exit_codes import guarded
 from landscaper_hpc.files import publish
 from landscaper_hpc.grid import Axis, Grid
 from landscaper_hpc.objective.checkpoints import contents
-from landscaper_hpc.parallel.comm import SerialComm
+from landscaper_hpc.parallel.comm import SerialComm, world
 from landscaper_hpc.store import zarr_files
 from landscaper_hpc.store.heartbeat import Heartbeat, whereabouts
 from landscaper_hpc.store.landscape import landscape_names
@@ -165,6 +166,16 @@ def test_numbers_of_slurm_that_are_none(value: str, tmp_path: Path, monkeypatch:
     Heartbeat(tmp_path, "cpu").end()
 
 
+@pytest.mark.parametrize("number", ["99999", "9" * 30])
+def test_who_was_started_by_a_rank_is_none(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPI ended it by signal 15, in its own words; `subprocess` closes the descriptor, and hands on the variables."""
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_FD", number)
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    with pytest.raises(InputError, match=f"PMI_FD={number} in the environment is no connection to a launcher"):
+        world()
+
+
 EMPTY = [
     ["init", ""],
     ["run", ""],
@@ -230,6 +241,7 @@ LACKING: list[tuple[Exception, str]] = [
     (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "no more threads or processes can be started"),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out here; ask for more"),
     (OSError(errno.EMFILE, "Too many open files"), "too many files are open; raise the limit (ulimit -n)"),
+    (OSError(errno.EFBIG, "File too large"), "a file would be larger than it may be here; raise the limit (ulimit -f)"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to one with some"),
     (OSError("AF_UNIX path too long"), "set TMPDIR to a shorter one"),
 ]
