@@ -42,7 +42,7 @@ lint: $(VENV)/ready
 
 # side by side: mypy takes a minute of one processor
 test: $(VENV)/ready
-	$(MAKE) --jobs 2 --output-sync=line lint tests
+	$(MAKE) --jobs 2 lint tests
 
 tests: $(VENV)/ready
 	$(BIN)/python -m pytest -n 6 --no-loadscope-reorder --durations=25

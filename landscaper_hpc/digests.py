@@ -76,3 +76,16 @@ def _stamp(descriptor: int) -> _Stamp:
     """Which file this is and in which state. The change time cannot be set back, as the modification time can."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+State = list[list[int]]
+"""Of files: which each is, and in which state, whatever number a machine gives to the file system."""
+
+
+def state_of(files: Sequence[Path]) -> State | None:
+    """None where one was written a moment ago, and may be written again within one tick of its clock."""
+    found = [file.stat() for file in files]
+    newest = max((max(one.st_mtime_ns, one.st_ctime_ns) for one in found), default=0)
+    if time.time_ns() - newest <= SETTLED:
+        return None
+    return [[one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in found]

@@ -479,10 +479,6 @@ class LandscapeStore(ShardedLosses):
 
     # ---- names ----------------------------------------------------------------------------------------------------
 
-    def made_at(self) -> float:
-        """When it was made, in seconds since 1970 by the file system's clock."""
-        return (self.losses / zarr_files.NODE).stat().st_mtime
-
     def consolidate(self, leave_out: str = "") -> None:
         """List everything that is there in the groups' metadata, where readers look first; `leave_out` is a tree, or
         an answer."""

@@ -575,8 +575,7 @@ class Study(Strict):
         directions["sha256"] = [_sha256_for(self.path(f), key) for key, f in self._direction_files().items()]
         return config | {
             "task_sha256": self.task_sha256(),
-            "checkpoint_sha256": sha256
-            or _sha256_for(self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"),
+            "checkpoint_sha256": sha256 or _sha256_for(*self._place_of(checkpoint)),
             "options": checkpoint.options,
             "directions": directions,
             "grid": [
@@ -587,6 +586,13 @@ class Study(Strict):
             **({} if self.data is None else {"data": {"batches": self.data.batches}}),
             **self.naming(checkpoint),
         }
+
+    def files_of(self, checkpoint: Checkpoint) -> list[Path]:
+        """The files that one of its checkpoints is read from; `InputError` or `OSError` where that is none."""
+        return _files_for(*self._place_of(checkpoint))
+
+    def _place_of(self, checkpoint: Checkpoint) -> tuple[Path, str]:
+        return self.path(checkpoint.file), f"checkpoints.{checkpoint.name}.file"
 
     def task_sha256(self) -> str:
         """SHA-256 of the task file with the local modules that it imports."""
@@ -665,20 +671,26 @@ def _given(part: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if value is not None}
 
 
+def _files_for(path: Path, key: str) -> list[Path]:
+    """All that is read of a file or folder."""
+    path.stat()
+    form = checkpoint_format(path)
+    if form is None and path.is_dir():
+        raise InputError(
+            f"{key}: the folder {path} holds no checkpoint of a known format "
+            f"({', '.join(CHECKPOINT_FORMATS.names())}); name the file or the folder of one checkpoint"
+        )
+    files = [path] if form is None else list(form.files(path))
+    for file in files:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise InputError(f"{key}: {file} is neither a file nor a folder of a checkpoint; correct the key")
+    return files
+
+
 def _sha256_for(path: Path, key: str) -> str:
     """The digest of all that is read of a file, with an `InputError` that names the key."""
     try:
-        path.stat()
-        form = checkpoint_format(path)
-        if form is None and path.is_dir():
-            raise InputError(
-                f"{key}: the folder {path} holds no checkpoint of a known format "
-                f"({', '.join(CHECKPOINT_FORMATS.names())}); name the file or the folder of one checkpoint"
-            )
-        files = [path] if form is None else form.files(path)
-        for file in files:
-            if file.exists() and not file.is_file():  # a pipe would be waited for
-                raise InputError(f"{key}: {file} is neither a file nor a folder of a checkpoint; correct the key")
+        files = _files_for(path, key)
         return content_sha256(path) if files == [path] else combined_sha256(files)
     except OSError as error:
         raise InputError(

@@ -60,6 +60,12 @@ class Landscape:
         """This process's heartbeat for those who watch the landscape."""
         return heartbeat(self.workers or self.inside.workers, self.site.device)
 
+    @property
+    def read(self) -> Path:
+        """Where is noted in which state the checkpoint's files were when they were read; it is no part of the study."""
+        logs = (self.workers or self.inside.workers).parent
+        return logs / "checkpoints" / f"{self.inside.path.name}.{self.name}.json"
+
     def open(self) -> LandscapeStore:
         return LandscapeStore(self.store, self.name)
 

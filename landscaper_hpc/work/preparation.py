@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from landscaper_hpc.comparison.weight_spectra import refuse_without_package
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.progress import Bars
-from landscaper_hpc.work import identity
+from landscaper_hpc.work import identity, unchanged
 from landscaper_hpc.work.campaign import Campaign
 from landscaper_hpc.work.executor import Function, Mapper, until_done
 from landscaper_hpc.work.landscape import Landscape
@@ -28,7 +28,7 @@ def prepare_all(landscapes: Sequence[Landscape], mapper: Mapper, bars: Bars, apa
     _train(list(trained.values()), mapper, bars)
     for item in landscapes:
         if item.prepared():
-            _refuse_other(item, trust_old_files=apart)
+            _refuse_other(item, sparing=apart)
     function = prepare_or_quarantine if apart else prepare
     _per_landscape(mapper, "directions", function, landscapes, Landscape.prepared, bars, together=apart)
 
@@ -60,12 +60,12 @@ def refuse_impossible(campaign: Campaign) -> None:
     _check_files(campaign.landscapes, campaign.apart)
     for item in campaign.landscapes:
         if item.prepared() and item.file.exists():
-            _refuse_other(item, trust_old_files=campaign.apart)
+            _refuse_other(item, sparing=campaign.apart)
 
 
-def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
+def _refuse_other(item: Landscape, sparing: bool) -> None:
     """`InputError` where the landscape is of other science. Thousands of checkpoints are not read again where they are
-    older than their landscape."""
+    in the state in which they were read."""
     store = item.open()
     if not item.study.whole and store.n_done():
         key = "sampling" if item.study.scope is None else "scope"
@@ -73,12 +73,10 @@ def _refuse_other(item: Landscape, trust_old_files: bool) -> None:
             f"{key}: {store.folder} holds losses of the whole grid already; leave {key} out, or choose another folder "
             "with --out"
         )
-    known = None
-    if trust_old_files and item.file.is_file():
-        found = item.file.stat()
-        if max(found.st_mtime, found.st_ctime) < store.made_at():
-            known = store.attributes["science"]["checkpoint_sha256"]
-    identity.refuse_other(item, store, known)
+    if sparing:
+        unchanged.refuse_other(item)
+    else:
+        identity.refuse_other(item, store)
 
 
 def _per_landscape(

@@ -25,6 +25,7 @@ from landscaper_hpc.store.sweep_record import Entry, Recorded, is_sweep, read_sw
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Checkpoint, Study
 from landscaper_hpc.study.sweep_file import Found, SweepConfig, combinations, found_checkpoints, study_name
+from landscaper_hpc.work import unchanged
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.distances import write_table
 from landscaper_hpc.work.identity import refuse_other
@@ -128,15 +129,10 @@ def _remove_results(plan: Plan) -> None:
 
 
 def _refuse_changed(plan: Plan) -> None:
-    """`InputError` where a finished study was of another task file, configuration or checkpoint. The checkpoint is read
-    only where it changed after the results."""
-    results = plan.inside.results
-    found = read_results(results)
-    made = results.stat().st_mtime
-    for item, old in zip(plan.landscapes, found["landscapes"], strict=True):
-        state = item.file.stat()
-        fresh = item.file.is_dir() or max(state.st_mtime, state.st_ctime) >= made
-        refuse_other(item, item.open(), None if fresh else old["checkpoint_sha256"])
+    """`InputError` where a finished study was of another task file, configuration or checkpoint."""
+    read_results(plan.inside.results)
+    for item in plan.landscapes:
+        unchanged.refuse_other(item)
 
 
 class Studies:

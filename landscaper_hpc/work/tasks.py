@@ -23,7 +23,7 @@ from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import METRICS, StoredDirections
-from landscaper_hpc.work import group, identity
+from landscaper_hpc.work import group, identity, unchanged
 from landscaper_hpc.work.executor import WorkerLost
 from landscaper_hpc.work.group import FollowerFailed, together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
@@ -101,6 +101,7 @@ def _found(landscape: Landscape, progress: Progress = silent) -> Callable[[], No
     from landscaper_hpc.losses.evaluator import is_evaluated_as_written
 
     study = landscape.study
+    read = unchanged.state(landscape)
     science = study.science(landscape.checkpoint)
     forget()
     _ready.clear()
@@ -158,6 +159,7 @@ def _found(landscape: Landscape, progress: Progress = silent) -> Callable[[], No
 
     def create() -> None:
         created()
+        unchanged.note(landscape, read)
         for file in (resume, *resume.parent.glob(f"{resume.name}.rank*")):
             file.unlink(missing_ok=True)
 

@@ -151,6 +151,8 @@ def work(
                 with leases.hold(task.key) as mine:
                     # done by another a moment ago?
                     if mine and not store.is_done(task.shard):
+                        if not evaluated:  # killed while it loads, nobody would know that what it holds is nobody's
+                            item.heartbeat.begin_phase(f"loading of {item.name}")
                         try:
                             evaluate_shard(task, stop.check)
                         except Stopped:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,11 @@ import torch
 from forked import CLI, Forked, ranks
 from studies import command, contents, wells
 
-from landscaper_hpc import InputError, Site, Study, open_landscape, run
+from landscaper_hpc import InputError, Site, Study, digests, open_landscape, run
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.orchestrate import run_campaign
+from landscaper_hpc.study import study as study_files
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
 from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.work import answering
@@ -310,6 +312,49 @@ def test_added_checkpoints_are_all_that_is_run(undisturbed: tuple[Path, dict[str
     found = pd.read_parquet(folder / "sweep.parquet")
     assert list(found["step"]) == [3, 3, 20, 20, 100, 100]
     assert set(found["state"]) == {"done"}
+
+
+@pytest.mark.thorough
+def test_a_checkpoint_is_read_again_only_where_it_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that led to another old file, and a folder that took another's name, passed for unchanged."""
+    monkeypatch.setattr(digests, "SETTLED", 0)
+    study = wells(tmp_path / "study", count=3)
+    for name, place in (("a/last.pt", 0.02), ("b/last.pt", 0.1)):
+        checkpoint(tmp_path, f"saved/{name}", place)
+    (tmp_path / "runs").mkdir()
+    link, file = tmp_path / "runs/last.pt", study.with_name("sweep.yaml")
+    link.symlink_to(tmp_path / "saved/a/last.pt")
+    file.write_text("study: study.yaml\ncheckpoints: ../runs/*.pt\n")
+    sweep(file, tmp_path / "sweep")
+    read = Mock(side_effect=study_files._sha256_for)
+    monkeypatch.setattr(study_files, "_sha256_for", read)
+
+    def checkpoints_read() -> int:
+        found = sum("checkpoints" in str(call.args[1]) for call in read.mock_calls)
+        read.reset_mock()
+        return found
+
+    sweep(file, tmp_path / "sweep")
+    assert checkpoints_read() == 0
+    for note in tmp_path.glob("sweep/logs/checkpoints/*"):
+        note.write_text("[[1, 2")  # torn
+    sweep(file, tmp_path / "sweep")
+    assert checkpoints_read() > 0
+    sweep(file, tmp_path / "sweep")
+    assert checkpoints_read() == 0
+    (tmp_path / "saved/a").rename(tmp_path / "saved/c")
+    (tmp_path / "saved/b").rename(tmp_path / "saved/a")
+    with pytest.raises(InputError, match=r"another study \(checkpoint_sha256 differ\)"):
+        sweep(file, tmp_path / "sweep")
+    link.unlink()
+    link.symlink_to(tmp_path / "saved/c/last.pt")
+    sweep(file, tmp_path / "sweep")
+    link.unlink()
+    link.symlink_to(tmp_path / "saved/a/last.pt")
+    with pytest.raises(InputError, match=r"another study \(checkpoint_sha256 differ\)"):
+        sweep(file, tmp_path / "sweep")
 
 
 @pytest.mark.thorough

@@ -23,6 +23,7 @@ from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.files import beside
 from landscaper_hpc.parallel.comm import SerialComm
 from landscaper_hpc.progress import Bars
+from landscaper_hpc.store.heartbeat import read_heartbeats
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
@@ -147,6 +148,21 @@ def test_no_lease_is_taken_for_what_others_have_done_since(
     assert work([item], on_done=others_go_on)
     assert len(taken) == 1
     assert item.open().n_shards() > 2
+
+
+def test_a_worker_is_known_before_it_loads(
+    prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed meanwhile, it was taken for alive as long as its lease was: nobody knew its process."""
+    (*_, item), found = prepared[0].landscapes, list[set[str]]()
+
+    def evaluate(task: ShardItem, progress: object) -> None:
+        found.append({state.current for state in read_heartbeats(item.inside.workers) if state.pid == os.getpid()})
+        raise Stopped
+
+    monkeypatch.setattr(own, "evaluate_shard", evaluate)
+    assert not work([item])
+    assert f"loading of {item.name}" in found[0]
 
 
 def test_a_worker_that_loses_those_beside_it_goes_on_but_not_for_ever(

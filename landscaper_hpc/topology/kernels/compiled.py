@@ -11,7 +11,8 @@ import fcntl
 import os
 import socket
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -53,15 +54,26 @@ def _is_ours_alone(folder: Path) -> bool:
 
 def jit(function: Any) -> Any:
     """Compile on first call, without the interpreter lock, cached in `cache_folder`."""
-    before = numba_config.CACHE_DIR, numba_config.DISABLE_JIT
-    # as Python, kernels would be of other arithmetic: NUMBA_DISABLE_JIT is for the user's own code
-    numba_config.CACHE_DIR, numba_config.DISABLE_JIT = str(cache_folder()), 0
+    before = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = str(cache_folder())
     try:
-        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        with _jit_enabled():
+            compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
-        numba_config.CACHE_DIR, numba_config.DISABLE_JIT = before
+        numba_config.CACHE_DIR = before
     _keep(compiled)
     return compiled
+
+
+@contextmanager
+def _jit_enabled() -> Iterator[None]:
+    """As Python, kernels would be of other arithmetic, and parts of numba that they call be no kernels:
+    NUMBA_DISABLE_JIT is for the user's own code."""
+    before, numba_config.DISABLE_JIT = numba_config.DISABLE_JIT, 0
+    try:
+        yield
+    finally:
+        numba_config.DISABLE_JIT = before
 
 
 def _keep(compiled: Any) -> None:
@@ -75,7 +87,7 @@ def _keep(compiled: Any) -> None:
     turn = _Turn(file._index_path)
 
     def compile_in_turn(signature: Any) -> Any:
-        with global_compiler_lock, turn:
+        with global_compiler_lock, turn, _jit_enabled():
             return compile_one(signature)
 
     def load_or_take_turn(*what: Any) -> Any:

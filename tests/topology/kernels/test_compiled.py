@@ -75,6 +75,14 @@ def test_who_compiles_takes_a_turn_and_who_loads_does_not(kernel: Callable[..., 
     assert len(locks) == 4
 
 
+def test_a_kernel_is_compiled_where_the_users_code_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(compiled.numba_config, "DISABLE_JIT", 1)
+    assert kernel()(np.arange(3.0)).sum() == 12.0  # numba has arrays added by functions of its own
+    assert compiled.numba_config.DISABLE_JIT == 1
+
+
 def test_what_was_compiled_while_one_waited_is_loaded(
     kernel: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
