@@ -166,6 +166,12 @@ class StudyFolder(RunFolder):
         return self.results.exists() and self.report.exists()
 
 
+def checkpoint_note(workers: Path, inside: StudyFolder, landscape: str) -> Path:
+    """In which state the files of a landscape's checkpoint were when they were read: beside what `workers` tell, in the
+    study's logs or in those of its sweep."""
+    return workers.with_name("checkpoints") / f"{inside.path.name}.{landscape}.json"
+
+
 @dataclass(frozen=True)
 class SweepFolder(RunFolder):
     """The folder of a sweep."""

@@ -26,6 +26,9 @@ LIFETIME = 60.0
 """Seconds after its last renewal that a lease is taken to be a dead worker's. One whose holder was a process of this
 machine that is no more is at once."""
 
+_UNNAMED = 5.0
+"""Seconds after which a lease that names no holder is one of a worker that was ended as it took it."""
+
 
 class Leases:
     """Leases in `folder`, one file each. A holder renews its own four times in a lifetime, while it is `working`."""
@@ -70,7 +73,7 @@ class Leases:
         found = {}
         for lease in self._folder.glob("[!.]*"):
             age = self._age(lease, now)
-            if age is not None and age < self._lifetime and not _is_dead(lease):
+            if age is not None and not self._is_over(lease, age):
                 found[lease.name] = self._holder(lease)
         return found
 
@@ -95,7 +98,7 @@ class Leases:
         """Replace a stale lease by ours. The right to replace a holder is itself a lease, named after that holder."""
         holder = self._holder(lease)
         age = self._age(lease, self._now())  # after the holder: a lease replaced in between is fresh
-        if age is None or (age < self._lifetime and not _is_dead(lease)):
+        if age is None or not self._is_over(lease, age):
             return False
         right = lease.with_name(f".{lease.name.lstrip('.')}.{holder}")
         if not self._take(right):
@@ -110,14 +113,20 @@ class Leases:
             right.unlink(missing_ok=True)
         return True
 
+    def _is_over(self, lease: Path, age: float) -> bool:
+        unnamed = age >= _UNNAMED and not self._holder(lease)
+        return age >= self._lifetime or unnamed or _is_dead(lease)
+
     def _write(self, lease: Path) -> None:
-        with lease.open("x") as stream:
-            try:
-                stream.write(f"{self._token}\n{_here()} {_began(os.getpid())}")
-                stream.flush()
-            except OSError:
-                lease.unlink()  # no room for it: nobody may wait for a holder that is not
-                raise
+        holder = f"{self._token}\n{_here()} {_began(os.getpid())}".encode()
+        made = os.open(lease, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(made, holder)
+        except BaseException:  # no room, or a signal: nobody may wait for a holder that is not
+            lease.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(made)
 
     def _renew(self) -> None:
         """One thread for all leases, one after the other: to start one costs as much as a small shard."""

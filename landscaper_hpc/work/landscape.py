@@ -8,7 +8,7 @@ from pathlib import Path
 
 from landscaper_hpc.grid import Shard, lattice_size
 from landscaper_hpc.store.failures import Failures
-from landscaper_hpc.store.folder import StudyFolder
+from landscaper_hpc.store.folder import StudyFolder, checkpoint_note
 from landscaper_hpc.store.heartbeat import Heartbeat, heartbeat
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.leases import Leases
@@ -61,10 +61,8 @@ class Landscape:
         return heartbeat(self.workers or self.inside.workers, self.site.device)
 
     @property
-    def read(self) -> Path:
-        """Where is noted in which state the checkpoint's files were when they were read; it is no part of the study."""
-        logs = (self.workers or self.inside.workers).parent
-        return logs / "checkpoints" / f"{self.inside.path.name}.{self.name}.json"
+    def checkpoint_note(self) -> Path:
+        return checkpoint_note(self.workers or self.inside.workers, self.inside, self.name)
 
     def open(self) -> LandscapeStore:
         return LandscapeStore(self.store, self.name)

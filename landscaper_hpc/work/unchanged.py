@@ -30,8 +30,8 @@ def note(landscape: Landscape, read: State | None) -> None:
     """That its checkpoint has the hash in the store, where its files are still as they were before they were read."""
     if read is not None and read == state(landscape):
         with suppress(InputError, OSError):  # then it is read again next time
-            landscape.read.parent.mkdir(parents=True, exist_ok=True)
-            publish(landscape.read, json.dumps(read).encode(), sync="nothing")
+            landscape.checkpoint_note.parent.mkdir(parents=True, exist_ok=True)
+            publish(landscape.checkpoint_note, json.dumps(read).encode(), sync="nothing")
 
 
 def refuse_other(landscape: Landscape) -> None:
@@ -46,6 +46,6 @@ def refuse_other(landscape: Landscape) -> None:
 
 def _noted(landscape: Landscape) -> State | None:
     with suppress(OSError, ValueError):
-        noted: State = strict_json.parsed(landscape.read.read_bytes())
+        noted: State = strict_json.parsed(landscape.checkpoint_note.read_bytes())
         return noted
     return None

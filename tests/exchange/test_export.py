@@ -209,8 +209,8 @@ def test_the_same_study_gives_the_same_bytes(runs: dict[int, Path], tmp_path: Pa
 
 @pytest.mark.thorough
 def test_figures_are_files_of_three_kinds_and_the_same_bytes(runs: dict[int, Path], tmp_path: Path) -> None:
-    for n, run in runs.items():
-        files = export(run, ["figures"], folder=tmp_path / f"{n}")
+    for n in (1, 3):
+        files = export(runs[n], ["figures"], folder=tmp_path / f"{n}")
         kinds = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}
         names = {file.name.removeprefix("origin.").rpartition(".")[0] for file in files}
         assert len(files) == 3 * len(names)

@@ -107,6 +107,34 @@ def test_what_a_killed_process_of_this_machine_held_is_free_at_once(tmp_path: Pa
     holder.communicate()
 
 
+def test_a_signal_as_a_lease_is_taken_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes where a shard has just been done: an empty lease was taken for somebody's for a minute."""
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), Leases(tmp_path).hold("a"):
+        patch.setattr(os, "write", interrupted)
+        with Leases(tmp_path).hold("b"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_lease_that_names_nobody_is_free_soon(tmp_path: Path) -> None:
+    """Killed between making the file and writing to it."""
+    leases = Leases(tmp_path)
+    (tmp_path / "a").touch()
+    assert list(leases.held()) == ["a"]
+    with leases.hold("a") as mine:
+        assert not mine  # its holder may be about to write
+    os.utime(tmp_path / "a", (time.time() - 6,) * 2)
+    assert leases.held() == {}
+    with leases.hold("a") as mine:
+        assert mine
+        assert list(leases.held()) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("where", ["another 123", "", "no-number"])
 def test_nobody_can_tell_of_another_machines_process(tmp_path: Path, where: str) -> None:
     (tmp_path / "a").write_text(f"host.1.x\n{where}")

@@ -20,8 +20,8 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 LIKE_A_LARGE_ONE = (
     "--words=8192 --width=256 --layers=2 --tokens=8 --small=65536 --points=2 --tolerance=0.9 --basis=7 --json".split()  # noqa: SIM905
 )
-STAGES = "random", "filter", "hessian", "hessian of 3 batches", "evaluation", "confirming"
-LONG = ("confirming of 3 batches",)
+STAGES = "random", "hessian of 3 batches", "evaluation", "confirming"
+LONG = "filter", "hessian", "confirming of 3 batches"
 
 
 @pytest.mark.processes
