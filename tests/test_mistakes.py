@@ -115,6 +115,7 @@ def test_the_way_to_a_mistake(tmp_path: Path, code: dict[str, str], last: str) -
 SOME_POINTS = {"deeper": "float(model.x[0]) > 0.9 and 1 / 0"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["run", "sweep"])
 @pytest.mark.parametrize("code", [SOME_POINTS, {"building": "1 / 0"}])
 def test_what_some_points_or_studies_fail_with_is_one_line(tmp_path: Path, name: str, code: dict[str, str]) -> None:

@@ -56,6 +56,7 @@ def test_a_landscape_shows_shape_ranges_numbers_and_a_slice(run: Path) -> None:
     assert (np.diff(drawn.reshape(-1)[order]) >= 0).all()
 
 
+@pytest.mark.thorough
 def test_a_landscape_shows_what_is_there(run: Path, tmp_path: Path) -> None:
     import shutil
 

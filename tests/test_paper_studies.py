@@ -113,6 +113,7 @@ def test_what_is_looked_at_was_not_trained_on() -> None:
     assert not any(tuple(row.tolist()) in rows for row in seen)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("study", "fewer", "more"),
     [

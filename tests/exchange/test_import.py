@@ -52,6 +52,7 @@ def written(folder: Path, kind: str, values: np.ndarray, axes: list[np.ndarray])
     return file
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 @pytest.mark.parametrize("kind", ["npz", thorough("h5"), thorough("csv"), thorough("parquet")])
 def test_losses_come_as_they_are_and_every_command_reads_them(tmp_path: Path, kind: str) -> None:

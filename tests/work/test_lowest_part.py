@@ -86,6 +86,7 @@ def of_the_landscape(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.thorough
 def test_it_says_what_the_dense_landscape_says(study: Path, whole: Path, tmp_path: Path) -> None:
     text = study.read_text()
     (study.parent / "dense.yaml").write_text(text[: text.index("scope:")])

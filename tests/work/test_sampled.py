@@ -75,6 +75,7 @@ def test_four_wells_their_passes_and_what_is_not_known(whole: Path) -> None:
     assert "minima of the network, one by one" in page
 
 
+@pytest.mark.thorough
 def test_what_is_stored_is_the_points_their_tree_and_the_network(whole: Path) -> None:
     store = open_landscape(whole)
     found = store.whole_answer("sampling", ASKED)

@@ -10,6 +10,7 @@ from landscaper_hpc.topology.kernels.descent import descend, descend_axes
 from tests.topology.kernels.cases import Case, cases, connectivities
 
 
+@pytest.mark.thorough
 @cases
 @connectivities
 @pytest.mark.parametrize("kernel", ["descend", "descend_axes"])
