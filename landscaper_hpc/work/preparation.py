@@ -73,10 +73,7 @@ def _refuse_other(item: Landscape, sparing: bool) -> None:
             f"{key}: {store.folder} holds losses of the whole grid already; leave {key} out, or choose another folder "
             "with --out"
         )
-    if sparing:
-        unchanged.refuse_other(item)
-    else:
-        identity.refuse_other(item, store)
+    (unchanged if sparing else identity).refuse_other(item, store)
 
 
 def _per_landscape(

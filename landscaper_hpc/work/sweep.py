@@ -132,7 +132,7 @@ def _refuse_changed(plan: Plan) -> None:
     """`InputError` where a finished study was of another task file, configuration or checkpoint."""
     read_results(plan.inside.results)
     for item in plan.landscapes:
-        unchanged.refuse_other(item)
+        unchanged.refuse_other(item, item.open())
 
 
 class Studies:

@@ -14,6 +14,7 @@ from landscaper_hpc import strict_json
 from landscaper_hpc.digests import State, state_of
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
+from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.landscape import Landscape
 
@@ -34,9 +35,9 @@ def note(landscape: Landscape, read: State | None) -> None:
             publish(landscape.checkpoint_note, json.dumps(read).encode(), sync="nothing")
 
 
-def refuse_other(landscape: Landscape) -> None:
+def refuse_other(landscape: Landscape, store: LandscapeStore) -> None:
     """As `identity.refuse_other`, which reads the checkpoint only where it may have changed."""
-    store, now = landscape.open(), state(landscape)
+    now = state(landscape)
     if now is not None and now == _noted(landscape):
         identity.refuse_other(landscape, store, store.attributes["science"]["checkpoint_sha256"])
     else:
