@@ -6,7 +6,7 @@ What the stages are, and in which order, is said in `landscaper_hpc.work.stages`
 from __future__ import annotations
 
 import logging
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,7 @@ def _run(campaign: Campaign, site: Site, retry_failed: bool, stage: str | None, 
         log.info("%s", campaign.folder)
         if retry_failed:
             stages.clear_failures(campaign)
-        # work in this process would wait for it
-        with nullcontext() if site.executor == "serial" else loaded_ahead(campaign):
+        with loaded_ahead(campaign, bars, alone=site.executor == "serial"):
             stages.perform(campaign, Mapped(mapper, bars))
         log.info("done")
     return True

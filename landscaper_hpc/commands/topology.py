@@ -96,6 +96,7 @@ def _topology(
     as_json: bool,
 ) -> None:
     import time
+    from contextlib import nullcontext
 
     from landscaper_hpc.commands.fields import open_field, parse_size
     from landscaper_hpc.parallel.comm import agree
@@ -105,6 +106,7 @@ def _topology(
     from landscaper_hpc.topology import contour_tree
     from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
     from landscaper_hpc.topology.blocks.labels import ZarrLabels
+    from landscaper_hpc.topology.compiling import compiled_beside
 
     start = time.perf_counter()
     error: Exception | None = None
@@ -117,7 +119,7 @@ def _topology(
     except Exception as caught:
         error = caught
     agree(comm, error)
-    with Bars() as bars:
+    with Bars() as bars, compiled_beside(bars.tell) if comm.rank == 0 else nullcontext():
 
         def show(done: int, total: int) -> None:
             if comm.rank == 0 and (done < total or shown):

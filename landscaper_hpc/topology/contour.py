@@ -141,11 +141,15 @@ def _halves(
 
 @lru_cache(maxsize=1)
 def compile_kernels() -> None:
-    """Compile or load what a tree needs."""
+    """Compile or load what a tree needs, what is needed last first (see `compiling`)."""
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
     seen = census(field.reshape(-1))
-    halves = _halves(field, seen, "axis", 1, None)
-    _ = _combined(field, seen, "axis", halves, False).branches
+    below, above = (
+        _Half(*(np.array(ids, np.int32) for ids in half))
+        for half in (([0, 3], [1], [0], [2], [0, 0, 0, 1]), ([2, 1], [1], [0], [0], [0, 1, 0, 0]))
+    )
+    _ = _combined(field, seen, "axis", [below, above], False).branches
+    _halves(field, seen, "axis", 1, None)
 
 
 def _combined(

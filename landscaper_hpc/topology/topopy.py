@@ -54,13 +54,13 @@ def landscaper_pairs(field: NDArray[Any], connectivity: Connectivity, trees: Exa
 
     The coordinates are np.linspace(-1, 1, k) along each axis, as Landscaper makes them but for a factor.
     """
-    _prepare()
+    compile_kernels()
     return _pairs(field, connectivity, trees)
 
 
 @lru_cache(maxsize=1)
-def _prepare() -> None:
-    """Compile or load what is needed."""
+def compile_kernels() -> None:
+    """Compile or load what pairs need."""
     none = np.zeros(2, np.int32)
     _pairs(np.array([3.0, 0.0, 1.0, 2.0, 0.0]), "axis", ExactTrees(none.astype(np.int64), none, none, none, none))
 

@@ -49,12 +49,12 @@ class Result:
 
 def _prepare(connectivity: Connectivity, dtype: np.dtype[Any], comm: Comm) -> None:
     """Compile what blocks need on one rank of each node; then load it on all at once."""
-    comm.once_per_node(lambda: _warm_up(connectivity, dtype))
-    _warm_up(connectivity, dtype)
+    comm.once_per_node(lambda: compile_kernels(connectivity, dtype))
+    compile_kernels(connectivity, dtype)
 
 
-def _warm_up(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
-    """Use the kernels once, for fields with and without NaN."""
+def compile_kernels(connectivity: Connectivity, dtype: np.dtype[Any]) -> None:
+    """Compile or load what blocks need: the kernels are used once, for fields with and without NaN."""
     prepare(connectivity, dtype)
     with Threads(1) as pool:
         for corner in (0.0, np.nan):
