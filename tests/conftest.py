@@ -15,6 +15,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from landscaper_hpc.topology.compiling import marker
 from landscaper_hpc.topology.kernels.compiled import cache_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -170,6 +171,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Where several processes test and nothing is compiled, another begins at the other end of what all wait for."""
     if getattr(session.config.option, "numprocesses", None) and not any(cache_folder().iterdir()):
         session.config.stash[_compiling] = subprocess.Popen([sys.executable, Path(__file__).with_name("compile.py")])
+    marker().touch()  # what is run neither says that it compiles nor has it done beside, each anew
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

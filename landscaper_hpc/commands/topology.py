@@ -119,7 +119,7 @@ def _topology(
     except Exception as caught:
         error = caught
     agree(comm, error)
-    with Bars() as bars, compiled_beside(bars.tell) if comm.rank == 0 else nullcontext():
+    with Bars() as bars, compiled_beside(bars.tell) if comm.size == 1 else nullcontext():
 
         def show(done: int, total: int) -> None:
             if comm.rank == 0 and (done < total or shown):

@@ -20,9 +20,16 @@ from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.topology.kernels.compiled import cache_folder
 
 
+def marker() -> Path:
+    """The file that is there once `compile_all` came to its end on this host, for this installation."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    stamps = [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
+    return cache_folder() / f"all_{canonical_sha256([numba.__version__, stamps])[:16]}"
+
+
 def is_compiled() -> bool:
-    """Whether `compile_all` came to its end on this host, for this installation."""
-    return _done().exists()
+    """Whether that is so."""
+    return marker().exists()
 
 
 @contextmanager
@@ -60,13 +67,7 @@ def compile_all() -> None:
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
     landscape_profile(field, merge_tree(field, labels=True))
     with suppress(OSError):  # a full disk: it is done again next time
-        _done().touch()
-
-
-def _done() -> Path:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    stamps = [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
-    return cache_folder() / f"all_{canonical_sha256([numba.__version__, stamps])[:16]}"
+        marker().touch()
 
 
 if __name__ == "__main__":
