@@ -27,6 +27,7 @@ from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import heard
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
+from landscaper_hpc.study.named_files import with_files_from_here
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 
@@ -76,7 +77,8 @@ def landscape(
     metrics
         More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, in no need of a gradient.
     directions, grid
-        As in a study: `{"kind": "hessian", "n": 2, …}`, `{"count": 41, "range": 0.05, …}`.
+        As in a study: `{"kind": "hessian", "n": 2, …}`, `{"count": 41, "range": 0.05, …}`. Names of files start at
+        the current folder.
     device
         Where it is evaluated: `cpu`, `cuda` or `cuda:<number>`.
     progress
@@ -125,7 +127,7 @@ def landscape(
             **{key: dict(value) for key, value in asked.items() if value is not None},
             **keys,
         }
-        study = Study.of(science, inside / "landscape()")
+        study = Study.of(with_files_from_here(science), Path("landscape()"), folder=inside)
         with hearing:
             run(study, Site(executor="serial", device=device), made.inside.path)
     except BaseException:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -135,7 +136,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(InputError, match=r"grid.count"):
+    with pytest.raises(InputError, match=r"^landscape\(\): grid.count"):
         landscape(model, nn.CrossEntropyLoss(), data, grid={"count": 4})
     with pytest.raises(InputError, match="draws random numbers"):
         landscape(model, lambda model, batch: model(batch[0]).sum() + torch.rand(()), data, progress=False)
@@ -143,6 +144,24 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
         landscape("model", nn.CrossEntropyLoss(), data)  # type: ignore[arg-type]
     gc.collect()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("words_only")
+def test_names_of_files_start_at_the_current_folder(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({name: torch.ones(1, *p.shape) for name, p in model.named_parameters()}, "made.safetensors")
+    torch.save({name: 2 * tensor for name, tensor in model.state_dict().items()}, "other.pt")
+    keys: dict[str, Any] = {"grid": {"count": 3}, "progress": False}
+    along = {"kind": "file", "file": Path("made.safetensors"), "n": 1}
+    made = landscape(model, nn.CrossEntropyLoss(), data, directions=along, trajectory=["other.pt"], **keys)
+    direction = made.store.directions().vectors["0.bias"][0]
+    assert (direction == direction[0]).all()
+    assert len(made.results["trajectory"]["checkpoints"]) == 1
+    with pytest.raises(InputError, match=f"directions.file: cannot read {tmp_path}/none.safetensors"):
+        landscape(model, nn.CrossEntropyLoss(), data, directions=along | {"file": "none.safetensors"}, **keys)
 
 
 @pytest.mark.thorough

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from landscaper_hpc import notebook, open_landscape
-from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology import contour_tree, merge_tree
 from tests.studies import command, wells
 
 
@@ -97,6 +97,15 @@ def test_a_merge_tree_and_its_persistence_show_themselves() -> None:
     assert len(html) < 20_000
     assert "nan" not in html
     assert rows(merge_tree(-values, direction="superlevel")._repr_html_())["maxima"] == shown["minima"]
+
+
+def test_a_contour_tree_shows_itself() -> None:
+    tree = contour_tree(np.random.default_rng(0).random((7, 6)))
+    html = tree._repr_html_()
+    shown = rows(html)
+    assert (shown["minima"], shown["maxima"]) == (str(len(tree.minima)), str(len(tree.maxima)))
+    assert html.count("<path") == len(tree.branches.leaf)
+    assert rows(contour_tree([1.0])._repr_html_())["minima"] == "1"
 
 
 def test_trees_without_pairs_or_minima_show_themselves() -> None:

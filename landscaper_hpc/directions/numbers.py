@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,24 @@ def which_eigenvectors(which: str | Mapping[str, int]) -> str:
     return f"eigenvectors of the Hessian: {' and '.join(parts)}"
 
 
-def described(directions: Mapping[str, Any]) -> str:
-    """What a study's directions are, in words; `directions` as in `results.json`."""
+_NAMED = 6
+
+
+def described(directions: Mapping[str, Any], configuration: Mapping[str, Any]) -> str:
+    """What a study's directions are, and which parameters move along them where these are not all that the model's
+    training moved, in words; both arguments as in `results.json`."""
+    return _kind(directions) + _moving(configuration.get("only") or (), bool(configuration.get("frozen")))
+
+
+def _moving(only: Sequence[str], frozen: bool) -> str:
+    if not only:
+        return "; parameters that require no gradient move, too" if frozen else ""
+    rest = f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""
+    kept = ", also where they require no gradient" if frozen else ""
+    return f"; only the parameters {', '.join(only[:_NAMED])}{rest} move{kept}"
+
+
+def _kind(directions: Mapping[str, Any]) -> str:
     kind = directions["kind"]
     if kind == "hessian":
         return which_eigenvectors(directions["which"])

@@ -93,7 +93,7 @@ def _page_of_part(
         .render(
             results=results,
             landscapes=landscapes,
-            directions=described(landscapes[0]["directions"]),
+            directions=described(landscapes[0]["directions"], results["provenance"]["configuration"]),
             rows=_rows(landscapes),
             lists={group: [_lists(item, group) for item in landscapes] for group in asked},
             figures=[
@@ -175,7 +175,7 @@ def _page(results: Mapping[str, Any], landscapes: Sequence[Landscape]) -> str:
         .render(
             results=results,
             landscapes=landscapes,
-            directions=described(results["landscapes"][0]["directions"]),
+            directions=described(results["landscapes"][0]["directions"], results["provenance"]["configuration"]),
             sentences=[refined.sentence(item.result) for item in landscapes],
             flat=[refined.flat(item.result) for item in landscapes],
             levels=[refined.table(item.result) for item in landscapes],

@@ -657,13 +657,14 @@ class Study(Strict):
         return cls.of(read_yaml(file), file, overrides)
 
     @classmethod
-    def of(cls, data: dict[str, Any], file: Path, overrides: Sequence[str] = ()) -> Study:
-        """A study of what was read from `file`, which stays as it is."""
+    def of(cls, data: dict[str, Any], file: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> Study:
+        """A study of what was read from `file`, which stays as it is; names of files in it start at `folder`, by
+        default the file's."""
         if "grid.axes" in {each.partition("=")[0] for each in overrides} and isinstance(data.get("grid"), dict):
             # what is said last is in place of what the file says of all axes
             data = data | {"grid": {key: value for key, value in data["grid"].items() if key not in AXIS_KEYS}}
         study = validated(cls, data, str(file), overrides)
-        study._folder = file.resolve().parent
+        study._folder = file.resolve().parent if folder is None else folder
         return study
 
 

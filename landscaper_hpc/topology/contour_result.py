@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from landscaper_hpc import notebook
 from landscaper_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -158,6 +159,20 @@ class ContourTree:
             return None
         trees = ExactTrees(self.nodes, self.join, self.down, self.split, self.up)
         return landscaper_pairs(self.source, self.connectivity, trees)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        rows: list[tuple[str, object]] = [
+            ("grid", " × ".join(f"{k:,}" for k in self.shape)),
+            ("connectivity", self.connectivity),
+            ("minima", len(self.minima)),
+            ("maxima", len(self.maxima)),
+            ("saddles", int(np.count_nonzero((self.down > 1) | (self.up > 1)))),
+            ("range of values", " to ".join(map(notebook.number, self.value_range))),
+        ]
+        rows += [(f"values that are {name}", count) for name, count in self.nonfinite.items() if count]
+        ends = [self.values[self._numbers(ids)] for ids in (self.branches.leaf, self.branches.end)]
+        return notebook.card("contour tree", rows, notebook.bars(np.minimum(*ends), np.maximum(*ends)))
 
     def pairs(self) -> NDArray[np.int64]:
         """The pairs (minimum, saddle) that Landscaper 1.3.1 makes from arcs of the contour tree: a minimum may be in

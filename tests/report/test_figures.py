@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import LogNorm, to_hex
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from landscaper_hpc.errors import InputError
@@ -387,6 +388,21 @@ def test_every_figure_needs_no_axes_and_returns_them() -> None:
     ]
     assert len({id(ax.figure) for ax in made}) == len(made)
     plt.close("all")
+
+
+def test_a_figure_of_something_else_says_what_it_is_of() -> None:
+    values, tree = rough()
+    for plot, of in (
+        (figures.plot_slice, tree),
+        (figures.plot_line, tree),
+        (figures.plot_eigenvalues, tree),
+        (figures.plot_trace, tree),
+        (figures.plot_barcode, values),
+    ):
+        with pytest.raises(InputError, match=r"of a landscape, as open_landscape gives one; found a (Merge|nd)"):
+            plot(of, Figure().add_subplot())  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"draw landscape_profile\(losses, tree\)"):
+        figures.plot_profile(tree, Figure().add_subplot())  # type: ignore[arg-type]
 
 
 def test_checkpoints_are_projected_whatever_the_angle_of_the_directions() -> None:

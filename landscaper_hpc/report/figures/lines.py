@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from landscaper_hpc.report.figures.slices import Cut, cut
 from landscaper_hpc.report.figures.style import COLOURS, CYCLE, drawn_on, loss_axis
-from landscaper_hpc.report.figures.subject import kept
+from landscaper_hpc.report.figures.subject import stored
 from landscaper_hpc.store.landscape import LandscapeStore
 
 
@@ -43,8 +43,8 @@ def plot_line(
     """
     ax = drawn_on(ax)
     if curvature is None and not isinstance(of, Cut):
-        curvature = curvatures(kept(of)).get(axis)
-    found = of if isinstance(of, Cut) else cut(kept(of), (axis,))
+        curvature = curvatures(stored(of)).get(axis)
+    found = of if isinstance(of, Cut) else cut(stored(of), (axis,))
     limits = found.limits if limits is None else limits
     loss_axis(ax, "y", limits)
     ax.set_ylabel(found.quantity)

@@ -19,6 +19,7 @@ from landscaper_hpc.report.figures.subject import Subject, subject
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.drawing import Bars, Branches, Drawing
 from landscaper_hpc.topology.profile import Profile
+from landscaper_hpc.topology.tree import MergeTree
 
 _NARROWEST, _ROOM = 0.012, 0.5
 """A basin is drawn as wide as this share of the grid at least; all that is added for it takes no more than half of it
@@ -52,7 +53,7 @@ def plot_profile(
     Raises
     ------
     InputError
-        Where the landscape's grid was too large for a profile.
+        Where the landscape's grid was too large for a profile, and for a merge tree alone.
 
     References
     ----------
@@ -62,6 +63,8 @@ def plot_profile(
     shown = _of_profile(of, limits) if isinstance(of, Profile) else subject(of, limits)
     profile = shown.drawing.profile
     if profile is None:
+        if isinstance(of, MergeTree):
+            raise InputError("a merge tree alone has no profile; draw landscape_profile(losses, tree)")
         raise InputError("this landscape's grid is too large for its profile, which was not made")
     loss_axis(ax, "y", shown.limits)
     ax.set_xlabel("grid points below that loss")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import WRITTEN, drawn_on, is_log, loss_ticks, say
-from landscaper_hpc.report.figures.subject import kept
+from landscaper_hpc.report.figures.subject import stored
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import LOSS
 
@@ -221,7 +221,7 @@ def _cut_of(
 ) -> tuple[Cut, tuple[float, float]]:
     if isinstance(of, Cut):
         return of, of.limits if limits is None else limits
-    store: LandscapeStore = kept(of)
+    store = stored(of)
     if limits is None:
         low, high = store.numbers()["topology.range"]
         limits = float(low), float(high)

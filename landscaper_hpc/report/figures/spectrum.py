@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import COLOURS, WRITTEN, drawn_on, say
-from landscaper_hpc.report.figures.subject import directions_of
+from landscaper_hpc.report.figures.subject import directions_of, stored
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 
@@ -109,13 +109,16 @@ def plot_eigenvalues(of: LandscapeStore | StoredDirections, ax: Axes | None = No
     return ax
 
 
-def plot_trace(of: Mapping[str, LandscapeStore | Sequence[float] | None], ax: Axes | None = None) -> Axes:
+def plot_trace(
+    of: LandscapeStore | Mapping[str, LandscapeStore | Sequence[float] | None], ax: Axes | None = None
+) -> Axes:
     """The trace of the Hessian with its standard error, one for each checkpoint.
 
     Parameters
     ----------
     of
-        By checkpoint, in their order: a landscape, or the estimate and its standard error. What has none is left out.
+        A landscape; or by checkpoint, in their order, a landscape, or the estimate and its standard error. What has
+        none is left out.
     ax
         Where to draw; by default in a new figure.
 
@@ -124,11 +127,14 @@ def plot_trace(of: Mapping[str, LandscapeStore | Sequence[float] | None], ax: Ax
     matplotlib.axes.Axes
     """
     ax = drawn_on(ax)
-    stored = {
+    if not isinstance(of, Mapping):
+        landscape = stored(of)
+        of = {landscape.name: landscape}
+    told = {
         name: item if item is None or isinstance(item, Sequence) else directions_of(item).hessian.get("trace")
         for name, item in of.items()
     }
-    found = {name: item for name, item in stored.items() if item is not None}
+    found = {name: item for name, item in told.items() if item is not None}
     ax.set_ylabel("trace of the Hessian (loss/‖Δθ‖²)")
     if not found:
         say(ax, "the study asked for no trace")

@@ -60,9 +60,17 @@ def kept(of: Any) -> Any:
     return getattr(of, "store", of)
 
 
+def stored(of: Any) -> LandscapeStore:
+    """The stored landscape that a figure is of. `InputError` for anything else."""
+    found = kept(of)
+    if not isinstance(found, LandscapeStore):
+        raise InputError(f"this figure is of a landscape, as open_landscape gives one; found a {type(found).__name__}")
+    return found
+
+
 def directions_of(of: LandscapeStore | StoredDirections) -> StoredDirections:
     """Those of a landscape."""
-    return of if isinstance(of, StoredDirections) else kept(of).directions()
+    return of if isinstance(of, StoredDirections) else stored(of).directions()
 
 
 def subject(of: Subject | MergeTree | LandscapeStore, limits: tuple[float, float] | None = None) -> Subject:
@@ -73,6 +81,7 @@ def subject(of: Subject | MergeTree | LandscapeStore, limits: tuple[float, float
             raise InputError(f"figures show merge trees of direction sublevel; this one is {found.direction}")
         found = Subject(Drawing.of(found, None), found.value_range, found.n_minima, found.n_vertices)
     elif not isinstance(found, Subject):
+        found = stored(found)
         numbers = found.numbers()
         low, high = numbers["topology.range"]
         drawing = Drawing.from_arrays(found.drawing())

@@ -15,7 +15,7 @@ from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.lines import plot_line
 from landscaper_hpc.report.figures.slices import Cut, cut, plot_slice
 from landscaper_hpc.report.figures.style import drawn_on
-from landscaper_hpc.report.figures.subject import directions_of, kept
+from landscaper_hpc.report.figures.subject import directions_of, stored
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import StoredDirections
 
@@ -63,12 +63,12 @@ def projected(
     ----------
     Li et al., *Visualizing the Loss Landscape of Neural Nets* (2018), section 7.
     """
-    stored = directions_of(of)
-    gram = np.asarray(stored.gram, np.float64)
+    directions = directions_of(of)
+    gram = np.asarray(directions.gram, np.float64)
     alphas, shares = [], []
     for k, checkpoint in enumerate(checkpoints):
         along, length = np.zeros(len(gram)), 0.0
-        for name, vector in stored.vectors.items():
+        for name, vector in directions.vectors.items():
             for what, where in (("the landscape's checkpoint", origin), (f"checkpoint {k}", checkpoint)):
                 if name not in where or tuple(where[name].shape) != vector.shape[1:]:
                     raise InputError(f"{what} has no parameter {name} of shape {vector.shape[1:]}")
@@ -116,7 +116,7 @@ def plot_trajectory(
     """
     ax = drawn_on(ax)
     if len(axes) == 1:
-        of = of if isinstance(of, Cut) else cut(kept(of), axes)
+        of = of if isinstance(of, Cut) else cut(stored(of), axes)
         ax = plot_line(of, ax, axis=axes[0], limits=limits)
     else:
         ax = plot_slice(of, ax, axes=(axes[0], axes[1]), limits=limits)
