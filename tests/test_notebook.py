@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -129,3 +131,19 @@ def test_pictures_of_what_is_not_finite_and_of_much() -> None:
     line = notebook.line([0, 1, 2, 3], [1, np.nan, 2, np.inf])
     assert line.count("M") == 2
     assert "nan" not in notebook.line([0, 1], [np.nan, np.nan])
+
+
+@pytest.mark.thorough
+def test_the_cells_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    monkeypatch.chdir(tmp_path)
+    notebook_file = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
+    code = [cell for cell in json.loads(notebook_file.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))  # as they lie there
+    assert all(cell["outputs"] for cell in code)
+    there: dict[str, Any] = {}
+    for cell in code:
+        exec("".join(cell["source"]), there)
+    pyplot.close("all")
+    assert open_landscape(tmp_path / "runs/notebook").tree().n_minima == there["made"].tree.n_minima
