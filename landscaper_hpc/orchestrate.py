@@ -6,6 +6,7 @@ What the stages are, and in which order, is said in `landscaper_hpc.work.stages`
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,15 @@ def run_campaign(
         return _run(campaign, site, retry_failed, stage, detach)
     finally:
         end_group()
+        _end_settings()
+
+
+def _end_settings() -> None:
+    """What the user's code has set for the whole process ends with the run."""
+    if "landscaper_hpc.objective.beginning" in sys.modules:  # else nothing of it was executed here
+        from landscaper_hpc.objective.beginning import end
+
+        end()
 
 
 def _run(campaign: Campaign, site: Site, retry_failed: bool, stage: str | None, detach: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -138,5 +139,11 @@ def refuse_wrong_gradient(objective: Objective) -> None:
         )
         refusal.traceback = user_traceback(error)
         raise refusal from error
+    if not math.isfinite(claimed):
+        raise InputError(
+            f"{objective.source}: the gradient at the checkpoint is not finite, though the loss is (a root of zero, or "
+            "a torch.where() beside a branch that is NaN there); use random directions (directions.kind: random), "
+            "which need none"
+        )
     if problem := two_functions(slope, claimed, tolerance):
         raise InputError(f"{objective.source}: {problem}")

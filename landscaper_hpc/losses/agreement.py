@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from landscaper_hpc.losses.probes import probes
+from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.objective import Objective
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ def disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> s
     scale = 0.0
     for point, expected, far in probes(objective):
         rows = point if found.batch == 1 else point.expand(found.batch, -1).contiguous()
-        with found.ready():
-            value = found(layout.unflatten(rows))
+        try:
+            with found.ready():
+                value = found(layout.unflatten(rows))
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:  # the plain loss has raised nothing there
+            if out_of_memory(error):
+                raise
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if value.shape != rows.shape[:-1] + expected.shape:
             return f"the loss has shape {tuple(value.shape)} for {tuple(rows.shape[:-1])} points"
         first = value.reshape(-1, *expected.shape)[0]

@@ -3,11 +3,12 @@
 A parameter *reaches* the loss where the loss is computed from it, operation by operation, or where displacing it (at
 the checkpoint, and where all are displaced) changes the loss.
 
-A parameter that does not reach the loss while its module does (its output, or another tensor of its own) takes part in
-the forward pass and moves nothing: it is refused, by name. So is a model none of whose parameters reaches the loss.
-Where the module does not reach the loss either, it is an unused layer: a notice. What reaches the loss and changes it
-by no more than rounding, in both places, gets a notice too: a bias before a normalisation, the keys' bias of attention,
-a ReLU that is off. The A of a LoRA whose B is zero moves where all are displaced, and is left alone.
+A loss that reads parameters from elsewhere than the model it is called with, where they would stay as they were, is
+refused. A parameter that does not reach the loss while its module does (its output, or another tensor of its own) takes
+part in the forward pass and moves nothing: it is refused, by name. So is a model none of whose parameters reaches the
+loss. Where the module does not reach the loss either, it is an unused layer: a notice. What reaches the loss and
+changes it by no more than rounding, in both places, gets a notice too: a bias before a normalisation, the keys' bias of
+attention, a ReLU that is off. The A of a LoRA whose B is zero moves where all are displaced, and is left alone.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.flat_layout import Layout
+from landscaper_hpc.objective.following import Follower
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon, one_thread
 
@@ -46,6 +46,8 @@ def prove_dependence(objective: Objective) -> list[str]:
         displaced = _Displaced(objective)
         try:
             reached, parts = _differentiated(displaced) if objective.sharded else _reached(objective)
+        except InputError:
+            raise
         except Exception as error:  # what cannot be followed is displaced
             log.info("the loss cannot be followed: %s: %s", type(error).__name__, error)
             reached, parts = set(), set()
@@ -189,9 +191,9 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
     owners = {name: name.rpartition(".")[0] for name in names}
     modules = {prefix: objective.model.get_submodule(prefix) for prefix in dict.fromkeys(owners.values())}
     bits = {name: 1 << i for i, name in enumerate([*names, *(f"module {prefix}" for prefix in modules)])}
-    met = 0
+    met, kept = 0, 1 << len(bits)
     for batch, examples in zip(objective.batches, objective.examples, strict=True):
-        follower = Follower()
+        follower = _OfModel(objective.parameters)
         # parameters may be parts of one storage, and are told apart by it
         params = {name: p.clone() for name, p in objective.parameters.items()}
         for prefix, module in modules.items():
@@ -199,9 +201,16 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
                 follower.mark(tensor, bits[f"module {prefix}"])
         for name, p in params.items():
             follower.mark(p, bits[name])
+            follower.mark(objective.parameters[name], kept)
         with _marking_outputs(modules, bits, follower), follower:
             value, _ = objective.part(params, batch, examples)
         met |= follower.marks(value)
+        if met & kept:
+            raise InputError(
+                f"{objective.source}: the loss reads {list_some(follower.read or names)} not from the model that it is "
+                "called with, but from what was kept of it before (a list of parameters, an optimiser, a closure), "
+                "which does not move; ask the model for them in every call, as model.parameters() does"
+            )
         if all(met & bits[name] for name in names):
             break
     reached = {name for name in names if met & bits[name]}
@@ -227,51 +236,17 @@ def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], 
             hook.remove()
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Knows of each storage what it was computed from: the marks of all inputs of every operation that wrote to it."""
+class _OfModel(Follower):  # type: ignore[no-untyped-call]
+    """Notes which of the model's own parameters are read, in whose place there are others."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports the compiler to switch it off
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        # a weak reference keeps the address from being used again
-        self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def mark(self, tensor: Tensor, bits: int) -> None:
-        if bits and (storage := _storage(tensor)) is not None:
-            self._marks[storage._cdata] = StorageWeakRef(storage), bits | self.marks(tensor)  # type: ignore[no-untyped-call]
-
-    def marks(self, tensor: Tensor) -> int:
-        storage = _storage(tensor)
-        return 0 if storage is None else self._marks.get(storage._cdata, (None, 0))[1]
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        bits = 0
-        inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        for leaf in inputs:
-            bits |= self.marks(leaf)
-        result = function(*args, **kwargs)
-        written = []
-        if function._schema.is_mutable:
-            given = dict(zip((a.name for a in function._schema.arguments), args, strict=False)) | kwargs
-            written = [given.get(a.name) for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
-        bits = self.made((result, written), inputs, bits)
-        for leaf in pytree.tree_leaves((result, written)):
-            if isinstance(leaf, Tensor):
-                self.mark(leaf, bits)
-        return result
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._places = {p.data_ptr(): name for name, p in parameters.items() if p.numel()}
+        self.read: list[str] = []
 
     def made(self, result: Any, inputs: list[Tensor], bits: int) -> int:
-        """The marks of what an operation has made of its inputs, which have those of `bits` together."""
+        for leaf in inputs:
+            if type(leaf) in (Tensor, nn.Parameter) and leaf.layout is torch.strided:
+                name = self._places.get(leaf.data_ptr())
+                self.read += [name] if name is not None and name not in self.read else []
         return bits
-
-
-def _storage(tensor: Tensor) -> Any:
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor._values()
-    return tensor.untyped_storage()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from landscaper_hpc.errors import InputError, ends_work
+from landscaper_hpc.objective.beginning import from_the_beginning
 from landscaper_hpc.objective.checkpoints import read_with_notice
 from landscaper_hpc.objective.checkpoints.fit import load_into, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming
@@ -20,6 +21,7 @@ from landscaper_hpc.objective.precision import dtype_of
 from landscaper_hpc.objective.usercode import line_in, mistake, one_line, user_module, watched
 
 
+@from_the_beginning()
 def load_objective(
     task_file: Path,
     checkpoint: Path,

@@ -6,7 +6,8 @@ import fnmatch
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
@@ -31,6 +32,39 @@ def refuse_unreplaceable(model: nn.Module) -> None:
             if inner is not None and id(inner) not in known:
                 known.add(id(inner))
                 modules.append((f"{name}.{part}".strip("."), inner))
+
+
+def refuse_shared_memory(model: nn.Module) -> None:
+    """`InputError` for parameters that are two and lie in one memory: training moves them together, and a landscape
+    would move them apart."""
+    by_memory: dict[int, list[tuple[int, int, str, Tensor]]] = {}
+    for name, p in model.named_parameters():
+        if not is_lazy(p) and type(p.data) is Tensor and p.layout is torch.strided and p.requires_grad and p.numel():
+            length = 1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride(), strict=True))
+            start = int(p.storage_offset()) * p.element_size()
+            there = by_memory.setdefault(p.untyped_storage()._cdata, [])
+            there.append((start, start + int(length) * p.element_size(), name, p.detach()))
+    for within in by_memory.values():
+        within.sort(key=lambda each: each[:2])
+        for i, (_, end, name, one) in enumerate(within):
+            for start, _, other, another in within[i + 1 :]:
+                if start >= end:
+                    break
+                if _overlap(one, another):
+                    raise InputError(
+                        f"Task.model: {name} and {other} are two parameters in one memory, which a landscape would "
+                        "move apart; make them one parameter under both names (b.weight = a.weight), or compute the "
+                        "one from the other in forward()"
+                    )
+
+
+def _overlap(p: Tensor, q: Tensor) -> bool:
+    """Whether they have an element in common; between those of one there may be room for the other."""
+    if p.dtype != q.dtype:
+        return True
+    marks = torch.zeros(p.untyped_storage().nbytes() // p.element_size(), dtype=torch.bool)
+    marks.as_strided(p.shape, p.stride(), p.storage_offset()).fill_(True)
+    return bool(marks.as_strided(q.shape, q.stride(), q.storage_offset()).any())
 
 
 def refuse_unmovable(model: nn.Module, moving: set[str], source: str) -> None:

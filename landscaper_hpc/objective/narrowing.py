@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.dependence import Follower
+from landscaper_hpc.objective.following import Follower
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import epsilon, one_thread
 

@@ -38,9 +38,10 @@ from landscaper_hpc.objective.data import (
 )
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
+from landscaper_hpc.objective.embeddings import plain_gradients, whole_gradients
 from landscaper_hpc.objective.flat_layout import Layout, lay_flat
 from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
-from landscaper_hpc.objective.moving import matching, refuse_unmovable, refuse_unreplaceable
+from landscaper_hpc.objective.moving import matching, refuse_shared_memory, refuse_unmovable, refuse_unreplaceable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
 from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
@@ -77,8 +78,8 @@ class Task:
     Raises
     ------
     InputError
-        Where the model is no module or one whose parameters cannot be displaced, the loss or a metric no function, the
-        name of a metric none, or `shard` neither.
+        Where the model is no module, or one whose parameters cannot be displaced or lie in one memory, the loss or a
+        metric no function, the name of a metric none, or `shard` neither.
     """
 
     model: nn.Module
@@ -91,6 +92,7 @@ class Task:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"Task.model is a {type(self.model).__name__}; expected a torch.nn.Module")
         refuse_unreplaceable(self.model)
+        refuse_shared_memory(self.model)
         if not callable(self.loss):
             raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
         if not isinstance(self.metrics, Mapping):
@@ -121,9 +123,11 @@ class Bound(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
+        self._gradients = whole_gradients(model)
 
     def forward(self, batch: Any) -> Any:
-        return self.loss(self.model, batch)
+        with self._gradients:
+            return self.loss(self.model, batch)
 
 
 class Objective:
@@ -165,26 +169,27 @@ class Objective:
         self.shard = task.shard
         refuse_lazy(task.model, f"{source}: the model")
         refuse_meta(task.model, f"{source}: the model")
-        self.model = task.model.eval()
+        self.model = task.model
+        self.model.eval()  # which may be of the user's own, and return nothing
         moving = {name for name, p in self.model.named_parameters() if p.requires_grad or frozen}
         if only:
             moving &= matching(only, moving, source)
         refuse_unmovable(self.model, moving, source)
         self.model.requires_grad_(False)
-        for module in self.model.modules():
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                module.sparse = False  # a sparse gradient cannot be differentiated again; the values are the same
+        plain_gradients(self.model)
         cast_model(self.model, self.dtype, self.device)
         if not self.sharded:  # so that theta* as one vector is no copy of it
             lay_flat({name: p for name, p in self.model.named_parameters() if name in moving})
         self._bound = Bound(self.model, task.loss)
         self._shards = Sharded(self.model, moving, source) if self.sharded else None
-        named = self.model.named_parameters() if self._shards is None else self._shards.parameters.items()
+        named = list((dict(self.model.named_parameters()) if self._shards is None else self._shards.parameters).items())
         self.parameters: Parameters = {name: p.detach() for name, p in named if name in moving}
         if not self.parameters:
             raise InputError(
                 f"{source}: the model has no parameters that move; unfreeze some, or include the frozen ones"
             )
+        # what a user's code has written on a parameter, and asks of what stands for it
+        self._told = {name: dict(vars(p)) for name, p in named if vars(p)} if self._shards is None else {}
         self._few, given = few, batches_of(task.data, source)
         self.notices += notices_of_batches(task.data, source)
         self._all = None if few is None else given
@@ -302,6 +307,7 @@ class Objective:
     def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
         """What the task's loss returns."""
         self.gets_on()
+        self._writes.begin()
         try:
             return self._called(self._writes.protected(params), self._writes.protected_data(batch))
         except BaseException as leaving:
@@ -310,6 +316,9 @@ class Objective:
             raise self._left(leaving) from leaving
 
     def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
+        for name, own in self._told.items():
+            if name in tensors:
+                vars(tensors[name]).update(own)
         return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
 
     def _left(self, leaving: BaseException) -> InputError:
@@ -329,6 +338,9 @@ class Objective:
             )
         if not value.is_floating_point():
             raise InputError(f"{self.source}: loss returned a tensor of {value.dtype}; expected a real floating type")
+        if type(value) is not Tensor:  # of data of a class of its own, which may have no such operations as follow
+            with torch._C.DisableTorchFunctionSubclass():
+                value = value.view(value.shape)  # as_subclass() is no operation, and would not be recorded
         if value.ndim == 0:
             return value.double(), examples
         return value.double().mean(), math.prod(value.shape)

@@ -28,6 +28,7 @@ class Writes:
         data = _leaves(batch)
         copied = pytree.tree_map_only(Tensor, torch.clone, batch)
         before = {name: copy._version for name, copy in copies.items()}
+        modes = [(module, module.training) for module in model.modules()]
         try:
             run(copies, copied)
         except BaseException as error:  # it will be met again, and told better
@@ -40,6 +41,7 @@ class Writes:
             for name, t in copies.items()
             if t._version != before[name] or t.requires_grad or not _same(t, held[name])
         )
+        self.modes = [(module, mode) for module, mode in modes if module.training is not mode]
         self.data = any(copy._version or not _same(copy, of) for copy, of in zip(_leaves(copied), data, strict=True))
 
     def protected(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,6 +50,12 @@ class Writes:
             return dict(params)
         held = _tensors(self._model) | dict(params)
         return dict(params) | {name: held[name].clone() for name in sorted(self.names)}
+
+    def begin(self) -> None:
+        """Have every call find the modules as the first one did: what one leaves in training mode would be another
+        function in the next."""
+        for module, mode in self.modes:
+            module.training = mode
 
     def protected_data(self, batch: Any) -> Any:
         """The batch, or a copy where batches are written into."""

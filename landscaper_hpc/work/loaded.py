@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 def load(landscape: Landscape) -> Objective:
+    from landscaper_hpc.objective.beginning import settings_of_the_beginning
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.objective.loading import load_objective
 
     keep_freed_memory()
+    settings_of_the_beginning()
     study, size = landscape.study, landscape.site.gpus_per_model
     group.refuse_unsupported(landscape)
     if size > 1 and group.rank is None:

@@ -50,9 +50,11 @@ def train_checkpoint(landscape: Landscape, progress: Progress) -> None:
     """Make a missing checkpoint with the study's `train` file."""
     import torch
 
+    from landscaper_hpc.objective.beginning import settings_of_the_beginning
     from landscaper_hpc.objective.precision import one_thread
 
     assert landscape.study.train is not None
+    settings_of_the_beginning()
     progress = _beating(landscape, progress, f"training {landscape.name}")
     file = landscape.study.path(landscape.study.train)
     if file.suffix != ".py":

@@ -252,10 +252,28 @@ class Around(nn.Module):
         self.again = self.inner = inner
 
 
+def _tied_by_memory(transposed: bool = False) -> nn.Module:
+    model = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5))
+    weight = model[0].weight.data
+    if transposed:
+        model[2].weight = nn.Parameter(weight.t())
+    else:
+        model[2].weight.data = weight
+    return model
+
+
+def _interleaved(start: int) -> nn.Module:
+    flat = torch.randn(12)
+    return nn.ParameterList([nn.Parameter(flat[0::2]), nn.Parameter(flat[start::2])])
+
+
 NO_MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a dataclass": (ByValue, r"ByValue compares by value and cannot be hashed, .*; write @dataclass\(eq=False\)"),
     "a dataclass inside": (lambda: Around(Around(ByValue())), "its part again.again, of class ByValue, compares"),
     "TorchScript": (lambda: torch.jit.script(_model()), "RecursiveScriptModule is a TorchScript program, .*; give the"),
+    "tied by their memory": (_tied_by_memory, "0.weight and 2.weight are two parameters in one memory, which a"),
+    "tied, transposed": (lambda: _tied_by_memory(True), r"make them one parameter .*\(b.weight = a.weight\)"),
+    "views that meet": (lambda: _interleaved(4), "0 and 1 are two parameters in one memory"),
     "TorchScript, inside": (lambda: Around(torch.jit.script(_model())), "its part again, of class .*Module, is"),
 }
 
@@ -265,6 +283,11 @@ def test_models_whose_parameters_torch_cannot_replace(what: str) -> None:
     make, said = NO_MODELS[what]
     with pytest.raises(InputError, match=said):
         Task(make(), lambda m, b: m(b[0]).mean(), (X, Y))
+
+
+def test_parameters_of_one_flat_memory_are_apart_where_they_do_not_meet() -> None:
+    Task(_interleaved(1), lambda m, b: m[0].sum(), (X, Y))
+    Task(torch.nn.LSTM(3, 2, 2), lambda m, b: m(b[0])[0].sum(), (X, Y))
 
 
 class Scaled(nn.Module):

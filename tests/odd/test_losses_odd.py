@@ -17,7 +17,7 @@ import pytest
 import torch
 from problems import mlp_task
 from studies import wells
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.dlpack import from_dlpack, to_dlpack
 from typer.testing import CliRunner
@@ -26,7 +26,9 @@ from landscaper_hpc import InputError
 from landscaper_hpc.cli import app
 from landscaper_hpc.directions.directions import hessian_directions, random_directions
 from landscaper_hpc.directions.gradient import refuse_wrong_gradient
+from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
+from landscaper_hpc.objective.dependence import prove_dependence
 from landscaper_hpc.objective.objective import Objective, Task
 
 # ---- ways for values to leave torch ---------------------------------------------------------------------------------
@@ -167,6 +169,106 @@ def test_a_loss_without_a_gradient_is_one_sentence(what: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         refuse_wrong_gradient(objective)
     assert "\n" not in str(caught.value)
+
+
+def _rooted(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    z = m(b[0]).square()
+    return torch.where(z >= 0, z, (-1 - z).sqrt()).mean()
+
+
+def test_a_gradient_that_is_not_finite_is_no_direction() -> None:
+    """All of the landscape was NaN, and the run had done well."""
+    made = mlp_task()
+    with pytest.raises(InputError, match=r"the gradient at the checkpoint is not finite, though the loss is"):
+        refuse_wrong_gradient(Objective(Task(made.model, _rooted, made.data)))
+
+
+# ---- what a loss keeps, and what it asks of parameters ---------------------------------------------------------------
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.norm, self.b = nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)
+        self.words = nn.Embedding(4, 2, padding_idx=0)
+        with torch.no_grad():
+            self.words.weight[0] = 0.3
+        self.kept = list(self.parameters())
+        self.a.weight.factor = 2.0  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.b(torch.tanh(self.norm(self.a(self.words(x)))))
+        return result
+
+
+WORDS = torch.tensor([0, 1, 2, 3, 0, 0, 2, 1])
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+def _plain(m: Any, x: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(m(x), x % 2, reduction="none")
+
+
+def _training(part: Callable[[Any], Any]) -> Loss:
+    def loss(m: Any, x: Tensor) -> Tensor:
+        found = _plain(m, x)
+        part(m).train()
+        return found
+
+    return loss
+
+
+def _of_a_class(m: Any, x: Tensor) -> Tensor:
+    return _plain(m, x).as_subclass(type("Image", (Tensor,), {}))
+
+
+def _conjugate(m: Any, x: Tensor) -> Tensor:
+    z = m(x)
+    return _plain(m, x) + torch.complex(z, z).conj().resolve_conj().imag.mean()
+
+
+AS_WRITTEN: dict[str, Loss] = {
+    "a row of padding": _plain,
+    "the model left in training mode": _training(lambda m: m),
+    "a part left in training mode": _training(lambda m: m.norm),
+    "what is written on a parameter": lambda m, x: _plain(m, x) * getattr(m.a.weight, "factor", 1.0),
+    "a value of a class of its own": _of_a_class,
+    "what cannot be replayed": _conjugate,
+}
+
+
+@pytest.mark.parametrize("what", AS_WRITTEN)
+def test_values_and_products_are_those_of_a_model_that_has_done_nothing_else(what: str) -> None:
+    loss = AS_WRITTEN[what]
+    objective = Objective(Task(Net(), loss, WORDS))
+    directions = random_directions(objective, 2)
+    points = np.array([[0.0, 0.0], [0.4, -0.2], [-0.3, 0.5]])
+    found = [losses(objective, directions, points, batch) for batch in (1, 2)]
+    for i, alpha in enumerate(points):
+        model = Net().double().eval()
+        for name, p in model.named_parameters():
+            p.data = p.data + torch.tensordot(torch.from_numpy(alpha), directions.vectors[name], 1)
+        for values in found:
+            assert values[i] == pytest.approx(float(loss(model, WORDS).detach().mean()), rel=1e-9)
+            model.eval()
+    assert Hessian(objective).agreement == pytest.approx(0, abs=1e-3)
+
+
+KEPT: dict[str, Loss] = {
+    "a list": lambda m, x: _plain(m, x) + sum(p.square().sum() for p in m.kept),
+    "a closure": lambda m, x: _plain(m, x) + OUTSIDE["weight"].square().sum(),
+}
+OUTSIDE: dict[str, Tensor] = {}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_parameters_that_were_kept_are_not_those_that_move(what: str) -> None:
+    """The term of a list of parameters stayed what it was at the checkpoint, and was up to a fifth of the loss."""
+    model = Net()
+    OUTSIDE["weight"] = model.a.weight
+    with pytest.raises(InputError, match=r"the loss reads .*a\.weight.* not from the model that it is called with"):
+        prove_dependence(Objective(Task(model, KEPT[what], WORDS)))
 
 
 SCALES = [("float64", 1e-200), ("float64", 1e200), ("float32", 1e-25), ("float32", 1e25)]

@@ -1,0 +1,61 @@
+"""What a tensor was computed from, operation by operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Knows of each storage what it was computed from: the marks of all inputs of every operation that wrote to it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports the compiler to switch it off
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # a weak reference keeps the address from being used again
+        self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def mark(self, tensor: Tensor, bits: int) -> None:
+        if bits and (storage := _storage(tensor)) is not None:
+            self._marks[storage._cdata] = StorageWeakRef(storage), bits | self.marks(tensor)  # type: ignore[no-untyped-call]
+
+    def marks(self, tensor: Tensor) -> int:
+        storage = _storage(tensor)
+        return 0 if storage is None else self._marks.get(storage._cdata, (None, 0))[1]
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        bits = 0
+        inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for leaf in inputs:
+            bits |= self.marks(leaf)
+        result = function(*args, **kwargs)
+        written = []
+        if function._schema.is_mutable:
+            given = dict(zip((a.name for a in function._schema.arguments), args, strict=False)) | kwargs
+            written = [given.get(a.name) for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
+        bits = self.made((result, written), inputs, bits)
+        for leaf in pytree.tree_leaves((result, written)):
+            if isinstance(leaf, Tensor):
+                self.mark(leaf, bits)
+        return result
+
+    def made(self, result: Any, inputs: list[Tensor], bits: int) -> int:
+        """The marks of what an operation has made of its inputs, which have those of `bits` together."""
+        return bits
+
+
+def _storage(tensor: Tensor) -> Any:
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor._values()
+    return tensor.untyped_storage()
