@@ -60,6 +60,19 @@ class Stopped(Ending):
     """
 
 
+class OutOfStep(Ending):
+    """Of ranks that hold a model together one raised something, its cause, where others wait for it: none can go on."""
+
+
+class RankRaised(RuntimeError):
+    """What the user's code raised on one of the ranks that hold a model together: all of them raise this at once, and
+    may go on. `traceback` is the way through the user's code there."""
+
+    def __init__(self, said: str, traceback: str) -> None:
+        super().__init__(said)
+        self.traceback = traceback
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, for certain: the user's code may raise KeyboardInterrupt too, which is a mistake like any other."""
 
@@ -128,7 +141,8 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def is_fault(error: BaseException) -> bool:
     """Whether an error is one of the program: not what it says in words, nor the user's code or machine."""
-    told = isinstance(error, InputError | TaskFailed | OSError | MemoryError) or bool(lacking(error))
+    said_in_words = isinstance(error, InputError | TaskFailed | RankRaised | OSError | MemoryError)
+    told = said_in_words or bool(lacking(error))
     return isinstance(error, Exception) and not told and not user_frames(error) and not comes_of_ctrl_c(error)
 
 

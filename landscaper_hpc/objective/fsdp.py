@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.in_step import InStep, is_broken
 from landscaper_hpc.objective.moving import modules_like
 
 Shard = str | Sequence[str] | Callable[[nn.Module, Any], object]
@@ -116,6 +118,14 @@ def reshard(model: nn.Module) -> None:
         module.reshard()
 
 
+def _begin_anew(model: nn.Module) -> None:
+    """Have what FSDP remembers of a forward pass that was broken off forgotten: it would leave gathered what was
+    gathered then, and compute the next point with it."""
+    for _, module in _wrapped(model):
+        with suppress(RuntimeError):  # of all but the outermost
+            module.reset_iter_state()
+
+
 class Divided:
     """How the parameters of a sharded model are divided among all ranks (`flat_layout.Parts`): as the model has them,
     and what it has whole on every rank by equal lengths."""
@@ -190,6 +200,7 @@ class Sharded:
             )
         self.parts = Divided({name: p for name, p in model.named_parameters() if name in moving}, source)
         self.parameters = {name: self._part(name, self._tensors[name]).clone() for name in self.parts.shapes}
+        self._in_step = InStep(next(iter(self.parameters.values())).device)
 
     def _part(self, name: str, tensor: Any) -> Tensor:
         """This rank's part of a parameter that the model holds."""
@@ -214,19 +225,26 @@ class Sharded:
             )
 
     def value(
-        self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, Any]], counts: bool
+        self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, Any]], counts: bool, *shape: int
     ) -> tuple[Tensor, Any]:
         """What `value` returns with `params` (parts of parameters, and buffers, by name) in the model: the mean over
-        the ranks, that can be differentiated once if it is a scalar; and the weight of all. A rank where nothing
-        `counts` runs it for the others."""
+        the ranks, of this `shape`, that can be differentiated once if it is a scalar; and the weight of all. A rank
+        where nothing `counts` runs it for the others. What it raises on one rank is raised on all (see `in_step`)."""
         weights: list[Any] = []
 
-        def run() -> tuple[Tensor, Tensor]:
+        def plainly() -> tuple[Tensor, Any]:
             result, weight = value()
-            result = _plain(result)
-            own = torch.tensor(weight, dtype=torch.float64, device=result.device) * counts
-            every = self.parts.gathered(torch.stack([torch.where(own > 0, own * result.detach(), 0.0), own]))
+            return _plain(result), weight
+
+        def run() -> tuple[Tensor, Tensor]:
+            found, raised = self._in_step.call(plainly, shape)
+            result, weight = found or (torch.zeros(shape, dtype=torch.float64, device=self._in_step.device), 0)
+            own = torch.tensor(weight, dtype=torch.float64, device=result.device).expand(shape) * counts
+            failed = torch.full_like(own, raised is not None)
+            every = self.parts.gathered(torch.stack([torch.where(own > 0, own * result.detach(), 0.0), own, failed]))
             total = sum(every[1:], every[0])
+            if total[2].any():
+                self._in_step.raise_on_all(raised)
             weights.append(tuple(total[1].tolist()) if isinstance(weight, tuple) else total[1].item())
             return total[0] / total[1], result * (own * self.parts.size / total[1])
 
@@ -249,6 +267,10 @@ class Sharded:
                 with torch.autocast(own.device.type, enabled=False):
                     own.backward()  # type: ignore[no-untyped-call]
             return result, {name: self._gradient(name) for name in wanted}
+        except Exception as error:
+            self._in_step.refuse(error)
+            _begin_anew(self._model)
+            raise
         finally:
             reshard(self._model)
             self._model.zero_grad(set_to_none=True)
@@ -280,7 +302,9 @@ class Sharded:
         for prefix, module in _wrapped(self._model):
             try:
                 module.unshard()
-            except RuntimeError:  # its buffer, from an earlier run, is of another type
+            except RuntimeError as error:  # its buffer, from an earlier run, is of another type
+                if is_broken(error):
+                    raise
                 return False
             for name, p in module.named_parameters(prefix):
                 own = self._tensors[name]

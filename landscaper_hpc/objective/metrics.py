@@ -42,7 +42,12 @@ class Several(Objective):
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
                 counted = examples or examples_of(batch, self.source)
-                return self._shards.value(params, lambda: self._means(self._bound(batch), counted), examples > 0)
+                return self._shards.value(
+                    params,
+                    lambda: self._means(self._run(self._bound, batch), counted),
+                    examples > 0,
+                    len(self.outputs),
+                )
             values = self._lost(params, batch)
         return self._means(values, examples)
 

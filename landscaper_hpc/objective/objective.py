@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.errors import InputError, leaves
+from landscaper_hpc.errors import InputError, RankRaised, leaves
 from landscaper_hpc.objective.checkpoints.fit import cast_model, refuse_lazy, refuse_meta
 from landscaper_hpc.objective.data import (
     batches_of,
@@ -44,7 +44,7 @@ from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
 from landscaper_hpc.objective.moving import matching, refuse_shared_memory, refuse_unmovable, refuse_unreplaceable
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
-from landscaper_hpc.objective.usercode import ended, line_in, mistake, one_line
+from landscaper_hpc.objective.usercode import ended, in_a_sentence, line_in, mistake, one_line
 from landscaper_hpc.objective.writes import Writes
 
 Parameters = dict[str, Tensor]
@@ -92,7 +92,8 @@ class Task:
         if not isinstance(self.model, nn.Module):
             raise InputError(f"Task.model is a {type(self.model).__name__}; expected a torch.nn.Module")
         refuse_unreplaceable(self.model)
-        refuse_shared_memory(self.model)
+        if not is_sharded(self.model):  # whose parameters are parts of what each rank holds
+            refuse_shared_memory(self.model)
         if not callable(self.loss):
             raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
         if not isinstance(self.metrics, Mapping):
@@ -285,7 +286,9 @@ class Objective:
         with arithmetic(self.precision, self.device):
             if self._shards is not None:
                 counted = examples or examples_of(batch, self.source)
-                return self._shards.value(params, lambda: self._mean(self._bound(batch), counted), examples > 0)
+                return self._shards.value(
+                    params, lambda: self._mean(self._run(self._bound, batch), counted), examples > 0
+                )
             value = self._lost(params, batch)
         return self._mean(value, examples)
 
@@ -306,10 +309,14 @@ class Objective:
 
     def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
         """What the task's loss returns."""
-        self.gets_on()
         self._writes.begin()
+        return self._run(self._called, self._writes.protected(params), self._writes.protected_data(batch))
+
+    def _run(self, loss: Callable[..., Any], *given: Any) -> Any:
+        """What a call of the loss returns, which may not leave its process."""
+        self.gets_on()
         try:
-            return self._called(self._writes.protected(params), self._writes.protected_data(batch))
+            return loss(*given)
         except BaseException as leaving:
             if not leaves(leaving):
                 raise
@@ -381,9 +388,14 @@ class Objective:
         except InputError:
             raise
         except Exception as error:
-            where = line_in(error, self.source)
-            message = f"{self.source}: loss failed{where} with {type(error).__name__}: {one_line(error)}"
-            raise mistake(message, error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> InputError:
+        """What the loss raised at the checkpoint."""
+        if isinstance(error, RankRaised):
+            return in_a_sentence(error, f"{self.source}: ")
+        where = line_in(error, self.source)
+        return mistake(f"{self.source}: loss failed{where} with {type(error).__name__}: {one_line(error)}", error)
 
     def _prove_fixed_data(self, first: float) -> None:
         """`InputError` where a second reading gives other batches, or another loss than the `first`. Plain tensors and

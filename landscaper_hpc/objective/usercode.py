@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from landscaper_hpc import variables
-from landscaper_hpc.errors import InputError, is_users, user_frames, user_traceback
+from landscaper_hpc.errors import InputError, RankRaised, is_users, user_frames, user_traceback
 from landscaper_hpc.study.sources import is_local
 
 
@@ -57,6 +57,13 @@ def mistake(message: str, error: BaseException) -> InputError:
     return found
 
 
+def in_a_sentence(error: RankRaised, source: str = "") -> InputError:
+    """What one of several ranks has raised, as the one sentence about an error in the user's code."""
+    found = InputError(f"{source}{error}")
+    found.traceback = error.traceback
+    return found
+
+
 @contextmanager
 def in_words() -> Iterator[None]:
     """What fails inside in the user's own code, or for its environment, is `InputError`: the same mistake is the same
@@ -65,6 +72,8 @@ def in_words() -> Iterator[None]:
         yield
     except InputError:
         raise
+    except RankRaised as error:
+        raise in_a_sentence(error) from error
     except Exception as error:
         if why := variables.refused(error):
             raise InputError(why) from error

@@ -1,8 +1,9 @@
 """A model that several processes of one node hold together (`site.gpus_per_model`): one leads, the others follow it.
 
 The leader is a worker like any other, and it alone touches leases, store and heartbeat. It starts its followers itself;
-what is computed, all compute together: `together` calls the same function in each of them. Whatever is raised ends the
-group, whose processes may wait for each other then; the next call begins a new one. A follower ends with its leader.
+what is computed, all compute together: `together` calls the same function in each of them. What they raise alike
+(`RankRaised`) leaves them in step. All else ends the group, whose processes may wait for each other then; the next call
+begins a new one. A follower ends with its leader.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -24,16 +26,21 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.errors import InputError, OutOfStep, RankRaised
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.executor import RankLost
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preloaded import start_loading
+from landscaper_hpc.work.ranks_say import REASONS, FollowerFailed, RankFailed, Said, heard_of, said_of
+from landscaper_hpc.work.watch import Hung
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=1)
 """For which ranks wait for each other where none has ended: what hangs is for `watch`."""
+
+_GOODBYE = 30.0
+"""Seconds for which those who have lost one of them are asked why; they find it where they next wait for it."""
 
 rank: int | None = None
 """Of this process in its group; None where it is in none."""
@@ -42,10 +49,6 @@ ended = 0
 """How many groups this process has led to their end: what was loaded in them is gone."""
 
 _group: _Group | None = None
-
-
-class FollowerFailed(Exception):
-    """What a follower raised, with its traceback."""
 
 
 def together(function: Callable[..., T], landscape: Landscape, *given: Any, **own: Any) -> T:
@@ -94,7 +97,13 @@ class _Group:
                 process.start()
             theirs.close()
             self._members.append((process, ours))
-        _join(0, site, self._folder)
+        try:
+            # who waits for one that has ended as it started waits for ever
+            self._refuse({number: heard_of(channel) for number, (_, channel) in enumerate(self._members, 1)}, "lost")
+            _join(0, site, self._folder)
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, function: Callable[..., T], landscape: Landscape, given: Any, own: Any) -> T:
         self.calling = True
@@ -102,11 +111,18 @@ class _Group:
             with suppress(OSError):  # one has ended: that is found where it is waited for
                 for _, channel in self._members:
                     channel.send((function, landscape, given))
-            found = function(landscape, *given, **own)
-            for number, (_, channel) in enumerate(self._members, 1):
-                if (said := _heard(channel)) is not None:
-                    self._told(number, said)
+            raised = None
+            try:
+                found = function(landscape, *given, **own)
+            except RankRaised as error:
+                raised = error
+            heard = {number: heard_of(channel) for number, (_, channel) in enumerate(self._members, 1)}
+            self._refuse(heard, *(kind for kind in REASONS if kind != ("done" if raised is None else "alike")))
+            if raised is not None:
+                raise raised
             return found
+        except RankRaised:
+            raise
         except BaseException as error:
             try:
                 self._instead(error)
@@ -117,30 +133,41 @@ class _Group:
             self.calling = False
 
     def _instead(self, error: BaseException) -> None:
-        """Raise what is the reason for an error here: what a follower has raised, or that it has ended."""
-        import torch.distributed as dist
-
-        if isinstance(error, RankLost | FollowerFailed) or not isinstance(error, Exception):
+        """Raise what is the reason for an error here: what a rank has raised, or that one has ended."""
+        own = said_of(error)
+        if own.kind == "left" or isinstance(error, RankLost | RankFailed | FollowerFailed):
             return
-        broken = isinstance(error, dist.DistError) or "gloo" in str(error)
-        if broken:
-            wait_for([process.sentinel for process, _ in self._members], 5)
+        until = time.monotonic() + (_GOODBYE if own.kind == "broken" else 0)
+        heard = {}
         for number, (process, channel) in enumerate(self._members, 1):
-            if wait_for([process.sentinel], 0) or (broken and channel.poll()):
-                said = _heard(channel)
-                if said is None or (not broken and said != _LOST):
-                    continue
-                try:
-                    self._told(number, said)
-                except Exception as told:
-                    raise told from error
+            if channel.poll(max(0.0, until - time.monotonic())) or wait_for([process.sentinel], 0):
+                heard[number] = heard_of(channel)
+        if own.kind == "broken":
+            self._refuse(heard, *REASONS)
+        elif own.kind == "hung":
+            self._refuse(heard, "hung")
+        elif own.kind != "left":
+            self._refuse(heard, "lost")
+            if own.words and (own.traceback or isinstance(error, OutOfStep)):
+                self._refuse({0: own}, own.kind)
 
-    def _told(self, number: int, said: tuple[str, str]) -> NoReturn:
-        kind, words = said
-        if kind == "input":
-            raise InputError(words)
-        if kind == "error":
-            raise FollowerFailed(words)
+    def _refuse(self, heard: Mapping[int, Said], *kinds: str) -> None:
+        """Raise what a rank has said of the first of these kinds that one has."""
+        for kind in kinds:
+            for number, said in heard.items():
+                if said.kind == kind:
+                    self._tell(number, said)
+
+    def _tell(self, number: int, said: Said) -> NoReturn:
+        """Raise what a rank has said."""
+        if said.kind == "hung":
+            raise Hung.elsewhere(said.words)
+        if said.kind in ("input", "raised"):
+            failed = RankFailed(said.words) if said.kind == "raised" else InputError(said.words)
+            failed.traceback = said.traceback
+            raise failed
+        if said.kind != "lost":
+            raise FollowerFailed(said.traceback)
         process = self._members[number - 1][0]
         process.join(5)
         code = process.exitcode
@@ -168,18 +195,6 @@ class _Group:
         _group, rank, ended = None, None, ended + 1
 
 
-_LOST = ("lost", "")
-
-
-def _heard(channel: Connection) -> tuple[str, str] | None:
-    """What a follower says of what it was told to do: None, that it has done it."""
-    try:
-        said: tuple[str, str] | None = channel.recv()
-        return said
-    except (EOFError, OSError):
-        return _LOST
-
-
 def _join(number: int, site: Site, folder: Path) -> None:
     global rank
     import torch.distributed as dist
@@ -205,6 +220,7 @@ def _follow(channel: Connection, number: int, site: Site, folder: Path, environm
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
     threading.Thread(target=_end_with_leader, daemon=True).start()
+    channel.send(Said("here"))
     _join(number, site, folder)
     while True:
         try:
@@ -214,13 +230,11 @@ def _follow(channel: Connection, number: int, site: Site, folder: Path, environm
         try:
             # what a follower tells of itself is nobody's business
             function(replace(landscape, workers=folder), *given)
-            said = None
-        except InputError as error:
-            said = "input", str(error)
+            said = Said("done")
         except BaseException as error:
-            said = "error", user_traceback(error)
+            said = said_of(error)
         channel.send(said)
-        if said is not None:
+        if said.kind not in ("done", "alike"):
             os._exit(1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
-from landscaper_hpc.errors import InputError, leaves, user_traceback
+from landscaper_hpc.errors import InputError, RankRaised, leaves, user_traceback
 from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_module
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.store.heartbeat import whereabouts
@@ -25,11 +26,12 @@ from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import METRICS, StoredDirections
 from landscaper_hpc.work import group, identity, unchanged
 from landscaper_hpc.work.executor import WorkerLost
-from landscaper_hpc.work.group import FollowerFailed, together
+from landscaper_hpc.work.group import together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, worker_for
 from landscaper_hpc.work.memory import refuse_too_large
+from landscaper_hpc.work.ranks_say import FollowerFailed, RankFailed
 from landscaper_hpc.work.watch import Hung, Limit, watched
 from landscaper_hpc.work.watchdog import Place
 
@@ -289,21 +291,32 @@ def losses_of(
     progress(0, size)
     try:
         with watched(limit, Place(failures.last(item.key), where)):
-            values = together(_evaluated, item.landscape, alphas, all_data, with_metrics, progress=report)
-    except (InputError, WorkerLost):
-        raise
+            also = limit.usual, limit.times, Place(failures.last(item.key), where)
+            values = together(_evaluated, item.landscape, alphas, all_data, with_metrics, also, progress=report)
+    except (InputError, WorkerLost) as error:
+        if not isinstance(error, RankFailed):
+            raise
+        failed: Exception = error
     except Hung as hung:
         forget()  # its objective was left in the midst of something
         failures.quarantine(item.key, f"{where}{hung}")
         return None
-    except Exception as failed:
-        error = str(failed) if isinstance(failed, FollowerFailed) else user_traceback(failed)
-        worker_for(item.landscape).prove(item.landscape)
-        failures.record(item.key, f"{where}{error}")
-        return None
-    if not np.isfinite(values.reshape(len(values), -1)[:, 0]).any():
-        worker.prove(item.landscape)
-    return values
+    except Exception as error:
+        failed = error
+    else:
+        if not np.isfinite(values.reshape(len(values), -1)[:, 0]).any():
+            worker.prove(item.landscape)
+        return values
+    worker_for(item.landscape).prove(item.landscape)
+    failures.record(item.key, f"{where}{_way_to(failed)}")
+    return None
+
+
+def _way_to(failed: Exception) -> str:
+    """The way to what failed at a shard, through the user's code, on whichever rank."""
+    if isinstance(failed, RankFailed | RankRaised):
+        return f"{failed}\n{failed.traceback}"
+    return str(failed) if isinstance(failed, FollowerFailed) else user_traceback(failed)
 
 
 def _evaluated(
@@ -311,14 +324,18 @@ def _evaluated(
     alphas: NDArray[np.float64],
     all_data: bool,
     with_metrics: bool,
+    also: tuple[float, int, Place],
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """The losses at some points, (m, n), in every process that holds a part of the model."""
+    """The losses at some points, (m, n), in every process that holds a part of the model; `also` says how long they may
+    take in the others, and where it is left if they hang."""
     from landscaper_hpc.losses.evaluate import losses, prove_for
 
     worker = worker_for(landscape)
+    usual, times, place = also
     objective = worker.outputs if with_metrics else worker.objective
     if all_data:
         objective = objective.on_all_data
         prove_for(objective, worker.directions, worker.store.grid.corners())
-    return losses(objective, worker.directions, alphas, worker.batch, progress)
+    with watched(Limit(landscape.site, usual, times), place) if group.rank else nullcontext():
+        return losses(objective, worker.directions, alphas, worker.batch, progress)

@@ -41,6 +41,11 @@ class Hung(Ending):
     def __init__(self, seconds: float, stack: str) -> None:
         super().__init__(sentence(seconds, stack))
 
+    @classmethod
+    def elsewhere(cls, why: str) -> Hung:
+        """What another process has told of it."""
+        return cls.__new__(cls, why)
+
 
 class Limit:
     """How long a shard of one landscape may take: what the site says, or by what this process's shards have taken."""
@@ -48,7 +53,7 @@ class Limit:
     def __init__(self, site: Site, first: float, times: int = 1) -> None:
         """`first`: how long the first one will take, as well as is known; `times`: as many shards' work this is."""
         self._given = site.shard_timeout
-        self._times = times
+        self.times = times
         self._first = first
         self._took: deque[float] = deque(maxlen=101)
 
@@ -60,8 +65,8 @@ class Limit:
     @property
     def seconds(self) -> float:
         if self._given != "auto":
-            return self._times * self._given
-        return max(FLOOR, TIMES_THE_MEDIAN * self._times * self.usual)
+            return self.times * self._given
+        return max(FLOOR, TIMES_THE_MEDIAN * self.times * self.usual)
 
     def took(self, seconds: float) -> None:
         self._took.append(seconds)

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from kinds import thorough
 from studies import DIVIDED, contents, divided
 
 from landscaper_hpc import InputError, Site, Study, run
+from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.objective import determinism
+from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import group
+from landscaper_hpc.work.identity import provenance
 from landscaper_hpc.work.worker import Stop
 
 pytestmark = pytest.mark.processes
@@ -118,6 +122,109 @@ def test_what_another_run_of_this_process_has_left_takes_part_in_none(
     assert np.array_equal(losses(base / "two again"), two)
 
 
+FAULTY = """
+import sys
+import time
+
+_loss, _task, calls = loss, task, 0
+
+
+def fail(where):
+    if where == WHERE and rank() in RANKS and (where == "task" or calls == CALL):
+        WHAT
+
+
+def task(**options):
+    fail("task")
+    made = _task(**options)
+    made.model[1].register_forward_pre_hook(lambda *_: fail("model"))
+    return made
+
+
+def loss(model, batch):
+    global calls
+    calls += 1
+    fail("begin")
+    found = _loss(model, batch)
+    fail("end")
+    if rank() in RANKS and float(found.detach().sum()) > ABOVE:
+        raise ValueError("a mistake")
+    return found
+"""
+CHECK, AWAY, RECORDED, EVALUATED = 1, 7, 27, 81  # calls: of the checkpoint's loss, displaced, on the grid, for shards
+ABOVE = 58  # which is exceeded at one corner of the grid
+MISTAKE, EXIT = "raise ValueError('a mistake')", "sys.exit(3)"
+
+
+def faulty(
+    base: Path, folder: Path, where: str, ranks: tuple[int, ...], call: int, what: str, above: float = 1e9
+) -> Study:
+    words = {"WHERE": repr(where), "RANKS": repr(ranks), "CALL": str(call), "WHAT": what, "ABOVE": str(above)}
+    code = FAULTY
+    for word, value in words.items():
+        code = code.replace(word, value)
+    (folder / "task.py").write_text((base / "task.py").read_text() + code)
+    (folder / "a.pt").write_bytes((base / "a.pt").read_bytes())
+    (folder / "study.yaml").write_text(DIVIDED.replace("SHARD", "'0.*'"))
+    return Study.load(folder / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("where", "ranks", "call", "what", "said"),
+    [
+        ("task", (1,), 0, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
+        thorough("end", (1,), CHECK, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
+        ("begin", (1,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
+        thorough("begin", (0,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 0\)"),
+        ("begin", (2,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 2\)"),
+        ("end", (1,), AWAY, EXIT, r"called sys.exit\(3\) .*\(on rank 1\)"),
+        thorough("begin", (1,), RECORDED, "raise KeyboardInterrupt", r"raised KeyboardInterrupt .*\(on rank 1\)"),
+    ],
+)
+def test_what_one_rank_raises_ends_all_with_one_sentence(
+    base: Path, tmp_path: Path, where: str, ranks: tuple[int, ...], call: int, what: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        run(faulty(base, tmp_path, where, ranks, call, what), site(max(2, *ranks) + (2 in ranks)), tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    assert "task.py" in refused.value.traceback
+    assert group.rank is None
+    assert not (tmp_path / "run" / "study.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "ranks", "call"),
+    [("end", (1,), AWAY), thorough("model", (1,), RECORDED), ("model", (0, 1), RECORDED)],
+)
+def test_ranks_go_on_where_one_raises_what_may_be_raised_there(
+    base: Path, two: np.ndarray, tmp_path: Path, where: str, ranks: tuple[int, ...], call: int
+) -> None:
+    """What FSDP had gathered for a forward pass that was broken off was what the next point was computed with."""
+    run(faulty(base, tmp_path, where, ranks, call, MISTAKE), site(2), tmp_path / "run")
+    assert np.array_equal(losses(tmp_path / "run"), two)
+
+
+def test_a_shard_that_fails_on_one_rank_is_quarantined_and_the_group_goes_on(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join, began = group._join, list[int]()
+    monkeypatch.setattr(group, "_join", lambda number, *given: began.append(number) or join(number, *given))
+    with pytest.raises(TaskFailed, match=r"quarantined[^$]*ValueError: a mistake \(on rank 1\)") as failed:
+        run(faulty(base, tmp_path, "", (1,), 0, "pass", above=ABOVE), site(2), tmp_path / "run")
+    assert failed.value.sentence.endswith("ValueError: a mistake (on rank 1)")
+    assert len(began) == 1
+    store = LandscapeStore(tmp_path / "run" / "study.zarr", "a")
+    assert store.n_done() == store.n_shards() - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_shard_that_hangs_on_one_rank_is_quarantined_with_where_it_was(base: Path, tmp_path: Path, rank: int) -> None:
+    hangs = faulty(base, tmp_path, "begin", (rank,), EVALUATED, "time.sleep(1000)")
+    with pytest.raises(TaskFailed, match=r"1 shard hung (?s:.*)was here: File .*task.py"):
+        run(hangs, site(2).model_copy(update={"shard_timeout": 20.0}), tmp_path / "run")
+
+
 LATE = """
 import landscaper_hpc.directions.lanczos as lanczos
 
@@ -174,11 +281,18 @@ def test_what_another_thread_of_one_rank_draws_is_looked_into_by_all(
     assert np.array_equal(losses(base / "drawn"), two)
 
 
+def test_a_process_that_ends_as_it_starts_is_told_and_not_waited_for(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all do of a program that starts a run without `if __name__ == "__main__"`."""
+    monkeypatch.setattr(group, "_follow", os.abort)
+    with pytest.raises(InputError, match=r"have lost rank 1, which was ended .*, 3 times in a row"):
+        run(study(base), site(2), tmp_path / "run")
+    assert group.rank is None
+
+
 def test_another_number_of_processes_is_refused_unless_it_is_accepted(base: Path, two: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"begun with gpus_per_model 2, and here is gpus_per_model 1.*accept-versions"):
-        from landscaper_hpc.store.landscape import LandscapeStore
-        from landscaper_hpc.work.identity import provenance
-
         LandscapeStore(base / "two" / "study.zarr", "a").admit(provenance(site(1)), False)
 
 
