@@ -68,7 +68,7 @@ class RankRaised(RuntimeError):
     """What the user's code raised on one of the ranks that hold a model together: all of them raise this at once, and
     may go on. `traceback` is the way through the user's code there."""
 
-    def __init__(self, said: str, traceback: str) -> None:
+    def __init__(self, said: str, traceback: str = "") -> None:  # as it is made again of another process's
         super().__init__(said)
         self.traceback = traceback
 
