@@ -17,7 +17,8 @@ def export(
         str | None, typer.Option("--landscape", metavar="NAME", help="only this one, where a study holds several")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="where to; default: exports, in the study's folder")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="where to; default: exports, or figures, in the study's folder"),
     ] = None,
 ) -> None:
     """Write a study's losses, basins, merge tree or persistence as files of other programs; print their names.
@@ -31,6 +32,7 @@ def export(
       landscaper-hpc export runs/my_study --to npz
       landscaper-hpc export runs/my_study --to vti --to vtu --out paraview
       landscaper-hpc export runs/my_study --to parquet --landscape seed_1
+      landscaper-hpc export runs/my_study --to figures
     """
     from landscaper_hpc.exchange import export as write
 

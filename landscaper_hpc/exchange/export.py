@@ -28,7 +28,7 @@ def export(
     landscape
         Of one checkpoint; by default all are written.
     folder
-        Where to; by default `exports` in the study's folder.
+        Where to; by default figures to `figures` and all else to `exports`, in the study's folder.
 
     Returns
     -------
@@ -43,11 +43,13 @@ def export(
     study = Path(study)
     writers: list[Format] = [FORMATS.load(name) for name in formats]
     stores = _stores(study, landscape)
-    into = StudyFolder(stores[0].path.parent).exports if folder is None else Path(folder)
+    inside = StudyFolder(stores[0].path.parent)
     written = []
     for store in stores:
         subject = Subject(store)
-        for writer in writers:
+        for name, writer in zip(formats, writers, strict=True):
+            usual = inside.figures if name == "figures" else inside.exports
+            into = usual if folder is None else Path(folder)
             try:
                 made = writer.write(subject)
             except InputError as error:

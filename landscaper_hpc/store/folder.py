@@ -3,7 +3,7 @@
     <study>/study.zarr                    the losses and what follows from them; names in it: `store.layout`
             results.json, report.html     written in this order, last of all
             sensitivity.<landscape>.csv, .png     where they were asked for
-            exports/                      files of other programs, where they were asked for
+            figures/  exports/            figures, and files of other programs, where they were asked for
             points/<landscape>/           points that were evaluated, while a `scope` is worked on; of few data, those
                   <landscape>@all/        that were on all of them
             failed/  leases/  resume/     while it is worked on: failed attempts, who holds what, how far directions and
@@ -124,6 +124,11 @@ class StudyFolder(RunFolder):
 
     def sensitivity_figure(self, landscape: str) -> Path:
         return self.path / f"sensitivity.{landscape}.png"
+
+    @property
+    def figures(self) -> Path:
+        """Figures as files."""
+        return self.path / "figures"
 
     @property
     def exports(self) -> Path:

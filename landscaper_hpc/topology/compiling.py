@@ -21,7 +21,8 @@ from landscaper_hpc.topology.kernels.compiled import cache_folder
 
 
 def marker() -> Path:
-    """The file that is there once `compile_all` came to its end on this host, for this installation."""
+    """The file that is there once `compile_all`, or whoever had it done beside, came to its end on this host, for this
+    installation."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     stamps = [[str(file), file.stat().st_mtime_ns, file.stat().st_size] for file in files]
     return cache_folder() / f"all_{canonical_sha256([numba.__version__, stamps])[:16]}"
@@ -35,7 +36,8 @@ def is_compiled() -> bool:
 @contextmanager
 def compiled_beside(tell: Callable[[str], object]) -> Iterator[None]:
     """Where this host has not compiled everything yet, tell so, and have it done by another process, which ends with
-    this at the latest; by one at a time, whoever began it."""
+    this at the latest; by one at a time, whoever began it. What was needed inside is compiled then, and the next one
+    needs little else."""
     with ExitStack() as stack:
         if not is_compiled():
             tell("compiling what merge trees need, once on this machine: up to a minute, beside the rest")
@@ -52,6 +54,7 @@ def compiled_beside(tell: Callable[[str], object]) -> Iterator[None]:
                 stack.callback(process.wait)
                 stack.callback(process.kill)
         yield
+        _mark()
 
 
 def compile_all() -> None:
@@ -66,6 +69,10 @@ def compile_all() -> None:
     distributed.compile_kernels("axis", np.dtype(np.float64))
     field = np.array([[0.0, 3.0], [2.0, 1.0]])
     landscape_profile(field, merge_tree(field, labels=True))
+    _mark()
+
+
+def _mark() -> None:
     with suppress(OSError):  # a full disk: it is done again next time
         marker().touch()
 

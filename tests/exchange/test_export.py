@@ -217,6 +217,7 @@ def test_figures_are_files_of_three_kinds_and_the_same_bytes(runs: dict[int, Pat
         assert all(file.read_bytes().startswith(kinds[file.suffix[1:]]) for file in files)
         assert {"profile", "merge_tree", "disconnectivity", "contour_tree", "diagram", "line_0"} <= names
         assert sum(name.startswith("slice") for name in names) == n * (n - 1) // 2
-    again = export(runs[1], ["figures"], folder=tmp_path / "again")
+    again = export(runs[1], ["figures"])
+    assert {file.parent for file in again} == {runs[1] / "figures"}
     first = {file.name: file.read_bytes() for file in (tmp_path / "1").iterdir()}
     assert {file.name: file.read_bytes() for file in again} == first

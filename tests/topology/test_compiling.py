@@ -43,6 +43,7 @@ def test_one_process_compiles_beside_whoever_asks(nothing_compiled: Path) -> Non
         assert len(told) == 2
         assert "once on this machine" in told[0]
     assert not process.is_running()
+    assert compiling.is_compiled()
 
 
 def test_where_it_was_done_nobody_is_told(nothing_compiled: Path) -> None:
