@@ -393,6 +393,8 @@ class Study(Strict):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"checkpoints: the name {twice[0]!r} is used more than once")
+        if "zarr.json" in names:  # beside which a landscape of that name would lie
+            raise ValueError("checkpoints: zarr.json is the name of a store's own file; choose another")
         if self.grid.axes is not None and len(self.grid.axes) != self.directions.n:
             raise ValueError(f"grid.axes has {len(self.grid.axes)} entries but directions.n is {self.directions.n}")
         if self.grid.scale == "curvature" and self.directions.kind != "hessian":

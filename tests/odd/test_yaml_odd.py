@@ -120,6 +120,10 @@ OVERRIDES = {
     "an option that is no number": ("checkpoints.0.options.x=.nan", "must be a finite number, a text, true or false"),
     "an option that is a list": ("checkpoints.0.options.x=[1]", "must be a finite number, a text, true or false"),
     "a seed that no generator takes": ("directions.seed=9223372036854775808", "directions.seed: Input should be less"),
+    "a checkpoint called as a file of the store": (
+        "checkpoints.0.name=zarr.json",
+        "zarr.json is the name of a store's own file; choose another",
+    ),
     "a batch that no memory holds": ("batch=1000001", "batch: Input should be less than or equal to 1000000"),
 }
 
