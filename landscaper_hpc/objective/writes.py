@@ -2,7 +2,8 @@
 
 `Embedding(max_norm=1)` rescales its weight where it is used, BatchNorm in training mode moves its statistics, a loss
 scales its batch in place: theta*, or the data, would change with every evaluation. What is written is found by running
-the loss once on copies of everything.
+the loss once on copies of everything. So is what a call leaves with the modules for the next one: training mode, and
+tensors that were computed from the parameters of the first call.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Writes:
         copied = pytree.tree_map_only(Tensor, torch.clone, batch)
         before = {name: copy._version for name, copy in copies.items()}
         modes = [(module, module.training) for module in model.modules()]
+        attributes = [(module, _attributes(module)) for module in model.modules()]
         try:
             run(copies, copied)
         except BaseException as error:  # it will be met again, and told better
@@ -42,6 +44,12 @@ class Writes:
             if t._version != before[name] or t.requires_grad or not _same(t, held[name])
         )
         self.modes = [(module, mode) for module, mode in modes if module.training is not mode]
+        self._left = [
+            (module, name, began.get(name, _NOTHING))
+            for module, began in attributes
+            for name, value in _attributes(module).items()
+            if value is not began.get(name, _NOTHING) and _leaves(value)
+        ]
         self.data = any(copy._version or not _same(copy, of) for copy, of in zip(_leaves(copied), data, strict=True))
 
     def protected(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,13 +61,27 @@ class Writes:
 
     def begin(self) -> None:
         """Have every call find the modules as the first one did: what one leaves in training mode would be another
-        function in the next."""
+        function in the next, and what it keeps (a `cached_property`, a hidden state) of other parameters."""
         for module, mode in self.modes:
             module.training = mode
+        for module, name, value in self._left:
+            if value is _NOTHING:
+                module.__dict__.pop(name, None)
+            else:
+                module.__dict__[name] = value
 
     def protected_data(self, batch: Any) -> Any:
         """The batch, or a copy where batches are written into."""
         return pytree.tree_map_only(Tensor, torch.clone, batch) if self.data else batch
+
+
+_NOTHING = object()
+_MODULES_OWN = frozenset(nn.Module().__dict__)
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What it holds beside parameters, buffers, modules and hooks."""
+    return {name: value for name, value in module.__dict__.items() if name not in _MODULES_OWN}
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -228,7 +228,21 @@ def _conjugate(m: Any, x: Tensor) -> Tensor:
     return _plain(m, x) + torch.complex(z, z).conj().resolve_conj().imag.mean()
 
 
+def _kept(m: Any, x: Tensor) -> Tensor:
+    if not hasattr(m.a, "squared"):
+        m.a.squared = m.a.weight.square().sum()
+    return _plain(m, x) + 0.1 * m.a.squared
+
+
+def _carried(m: Any, x: Tensor) -> Tensor:
+    found = _plain(m, x) + 0.1 * getattr(m, "before", [torch.zeros(())])[0]
+    m.before = [found.detach().mean()]
+    return found
+
+
 AS_WRITTEN: dict[str, Loss] = {
+    "what is computed from parameters once and kept": _kept,
+    "what one call hands to the next": _carried,
     "a row of padding": _plain,
     "the model left in training mode": _training(lambda m: m),
     "a part left in training mode": _training(lambda m: m.norm),
@@ -252,6 +266,9 @@ def test_values_and_products_are_those_of_a_model_that_has_done_nothing_else(wha
         for values in found:
             assert values[i] == pytest.approx(float(loss(model, WORDS).detach().mean()), rel=1e-9)
             model.eval()
+            for module in model.modules():
+                for name in ("squared", "before"):
+                    module.__dict__.pop(name, None)
     assert Hessian(objective).agreement == pytest.approx(0, abs=1e-3)
 
 
