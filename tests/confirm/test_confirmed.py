@@ -213,6 +213,7 @@ def test_what_no_descent_tells_of_is_what_dies_and_what_goes_on() -> None:
         assert tree.parent[i] < 0 or own != other >= 0
 
 
+@pytest.mark.thorough
 def test_an_edge_point_where_the_loss_falls_outwards() -> None:
     found = of(lambda x: x[0] + (x[1] - 0.13).square(), cube(2, 1.0, 11))
     assert kinds(found) == ["edge"]
@@ -385,6 +386,7 @@ def test_a_start_exactly_on_a_saddle_is_left() -> None:
     assert kinds(found)[0] in ("interior", "edge")
 
 
+@pytest.mark.thorough
 def test_losses_that_are_not_finite_stop_a_search_and_nothing_else() -> None:
     surface = Analytic(lambda x: torch.where(x[0] > 0.5, torch.nan, (x.square() - 0.04).square().sum()))
     grid = cube(2, 1.0, 21)

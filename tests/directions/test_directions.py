@@ -26,7 +26,7 @@ def length(vectors: torch.Tensor) -> np.ndarray:
     return torch.linalg.vector_norm(vectors.reshape(len(vectors), -1), dim=1).numpy()
 
 
-@pytest.mark.parametrize("name", kinds(["mlp", "pinn", "cnn", "transformer"], "mlp", "pinn"))
+@pytest.mark.parametrize("name", kinds(["mlp", "pinn", "cnn", "transformer"], "mlp"))
 def test_eigenvectors_against_the_dense_hessian(name: str) -> None:
     objective = Objective(TASKS[name]())
     found = hessian_directions(objective, 3, tolerance=1e-7, max_iterations=500, normalization="unit")
