@@ -25,6 +25,7 @@ from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 from landscaper_hpc.work.watchdog import Place
+from tests.kinds import thorough
 
 HANGING = """
 
@@ -142,7 +143,7 @@ def test_gradients_that_hang_while_they_are_timed_are_refused(tmp_path: Path) ->
     assert "in waits_for_ever" in caught.value.traceback
 
 
-@pytest.mark.parametrize("what", ["check", "plan", "run"])
+@pytest.mark.parametrize("what", [thorough("check"), thorough("plan"), "run"])
 def test_a_task_that_never_returns_is_refused(tmp_path: Path, what: str) -> None:
     file = wells(tmp_path / "study", count=5)
     (tmp_path / "study/task.py").write_text("import time\n\ndef task(n, tilt):\n    time.sleep(1000)\n")

@@ -410,7 +410,7 @@ def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("signals", [[signal.SIGUSR2], [signal.SIGTERM]])
+@pytest.mark.parametrize("signals", [[signal.SIGUSR2], thorough([signal.SIGTERM])])
 def test_a_search_for_directions_ends_a_moment_after_the_warning_if_it_has_not_by_then(
     monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals]
 ) -> None:
