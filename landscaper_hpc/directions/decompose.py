@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from landscaper_hpc.objective.listening import Listener
 
 KINKS = {
     *(
@@ -125,15 +126,11 @@ _NORMS: dict[Any, Callable[..., Tensor | None]] = {
 }
 
 
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Operations(Listener):  # type: ignore[no-untyped-call]
     """Notes the names of the operations that run while it is active."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports the compiler to switch it off
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.names: set[str] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -6,31 +6,21 @@ of different data, and nobody could go on with either. What `train.py` draws is 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
 import torch
+
+from landscaper_hpc.objective.surroundings import seed_all, states_kept
 
 
 @contextmanager
 def from_the_beginning() -> Iterator[None]:
     """Random numbers are the same ones every time; afterwards they go on as before."""
-    pythons, numpys, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    torch.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)
-    try:
+    with states_kept({}):
+        seed_all(0)
         yield
-    finally:
-        random.setstate(pythons)
-        np.random.set_state(numpys)
-        torch.set_rng_state(cpu)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
 
 
 class Settings(NamedTuple):

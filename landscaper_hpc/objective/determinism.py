@@ -12,17 +12,16 @@ import pickle
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.surroundings import set_state, state_of
+from landscaper_hpc.objective.listening import Listener
+from landscaper_hpc.objective.surroundings import on_gpu, seed_all, state_of, states_kept
 
 _ROUNDS = 3
 _PYTHONS = "random"
@@ -42,7 +41,7 @@ def prove_repeatable(
     """What `value` returns; InputError where a second call returns something else, or it draws random numbers, from
     the global `generators` or from these. Where ranks call it together, `by_any` makes of names that one of them has
     found those that any has: all of them call it as often."""
-    with _states_kept(generators or {}):
+    with states_kept(generators or {}):
         found, here = _called_twice(value)
         drawn, own = by_any(here), by_any(_drawn_from(generators or {}, value))
         # other threads of the process may draw from the same generators: Dask's from `random` every half second
@@ -72,7 +71,7 @@ def _called_twice(value: Callable[[], float]) -> tuple[list[float], list[str]]:
     found: list[float] = []
     names: list[str] = []
     for seed in (1, 2):
-        _seed(seed)
+        seed_all(seed)
         before = _states()
         found.append(value())
         after = _states()
@@ -112,53 +111,21 @@ def _drawn_from(generators: Mapping[str, Any], value: Callable[[], float]) -> li
     return [name for name in generators if len({state[name] for state in states}) == len(states)]
 
 
-@contextmanager
-def _states_kept(generators: Mapping[str, Any]) -> Iterator[None]:
-    """The states of all global generators, and of these, are afterwards as they were."""
-    others = [(generator, state_of(generator)) for generator in generators.values()]
-    cpu, own, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    gpus = torch.cuda.get_rng_state_all() if _on_gpu() else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        random.setstate(own)
-        for generator, state in others:
-            set_state(generator, state)
-        np.random.set_state(numpys)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-
-
 def _states() -> dict[str, bytes]:
     """The states of the global generators, by the name of the library."""
     torchs = torch.get_rng_state().numpy().tobytes()
-    if _on_gpu():
+    if on_gpu():
         torchs += b"".join(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
     _, keys, *place = np.random.get_state()
     numpys = np.asarray(keys).tobytes() + repr(place).encode()
     return {"torch": torchs, "numpy.random": numpys, _PYTHONS: repr(random.getstate()).encode()}
 
 
-def _on_gpu() -> bool:
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _RandomOperations(Listener):  # type: ignore[no-untyped-call]
     """Notes the operations that may draw random numbers while it is active."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports the compiler to switch it off
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.names: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -169,7 +136,7 @@ class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = generator.get_state()
         result = function(*args, **(kwargs or {}))
         drew = not torch.equal(before, generator.get_state())
-        if (drew or _on_gpu()) and str(function) not in self.names:
+        if (drew or on_gpu()) and str(function) not in self.names:
             self.names.append(str(function))
         return result
 

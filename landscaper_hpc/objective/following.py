@@ -8,18 +8,15 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from landscaper_hpc.objective.listening import Listener
 
 
-class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Follower(Listener):  # type: ignore[no-untyped-call]
     """Knows of each storage what it was computed from: the marks of all inputs of every operation that wrote to it."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports the compiler to switch it off
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         # a weak reference keeps the address from being used again
         self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -78,3 +79,33 @@ _GENERATORS: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]]
 
 def _how(value: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]] | None:
     return next((ways for kind, ways in _GENERATORS.items() if isinstance(value, kind)), None)
+
+
+@contextmanager
+def states_kept(generators: Mapping[str, Any]) -> Iterator[None]:
+    """The states of all global generators, and of these, are afterwards as they were."""
+    others = [(generator, state_of(generator)) for generator in generators.values()]
+    cpu, own, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    gpus = torch.cuda.get_rng_state_all() if on_gpu() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        random.setstate(own)
+        for generator, state in others:
+            set_state(generator, state)
+        np.random.set_state(numpys)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+def seed_all(seed: int) -> None:
+    """Of the global generators."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def on_gpu() -> bool:
+    """Whether there are generators of GPUs, which exist once one is used."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -29,7 +29,6 @@ class Writes:
         data = _leaves(batch)
         copied = pytree.tree_map_only(Tensor, torch.clone, batch)
         before = {name: copy._version for name, copy in copies.items()}
-        modes = [(module, module.training) for module in model.modules()]
         attributes = [(module, _attributes(module)) for module in model.modules()]
         try:
             run(copies, copied)
@@ -43,12 +42,11 @@ class Writes:
             for name, t in copies.items()
             if t._version != before[name] or t.requires_grad or not _same(t, held[name])
         )
-        self.modes = [(module, mode) for module, mode in modes if module.training is not mode]
         self._left = [
             (module, name, began.get(name, _NOTHING))
             for module, began in attributes
             for name, value in _attributes(module).items()
-            if value is not began.get(name, _NOTHING) and _leaves(value)
+            if value is not began.get(name, _NOTHING) and (name == "training" or _leaves(value))
         ]
         self.data = any(copy._version or not _same(copy, of) for copy, of in zip(_leaves(copied), data, strict=True))
 
@@ -62,8 +60,6 @@ class Writes:
     def begin(self) -> None:
         """Have every call find the modules as the first one did: what one leaves in training mode would be another
         function in the next, and what it keeps (a `cached_property`, a hidden state) of other parameters."""
-        for module, mode in self.modes:
-            module.training = mode
         for module, name, value in self._left:
             if value is _NOTHING:
                 module.__dict__.pop(name, None)
@@ -76,7 +72,7 @@ class Writes:
 
 
 _NOTHING = object()
-_MODULES_OWN = frozenset(nn.Module().__dict__)
+_MODULES_OWN = frozenset(nn.Module().__dict__) - {"training"}
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from landscaper_hpc.objective.listening import Listener
 from landscaper_hpc.recording.shorten import shorten, without_dropout
 
 _aten = torch.ops.aten
@@ -159,17 +159,13 @@ class _Exits(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(Listener):  # type: ignore[no-untyped-call]
     """Writes down every tensor operation while it is active. (torch's make_fx does this as well, but imports the
     compilers first, which takes longer than all else that a small study does.)"""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports the compiler to switch it off
-
     def __init__(self, example: Any, without_writes: bool) -> None:
         """`without_writes`: what writes into a tensor is recorded as what makes a new one, or is `_Aliased`."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._without_writes = without_writes
         self._aliased = False
         self._graph = Graph()

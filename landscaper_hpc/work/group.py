@@ -146,7 +146,7 @@ class _Group:
             self._refuse(heard, *REASONS)
         elif own.kind == "hung":
             self._refuse(heard, "hung")
-        elif own.kind != "left":
+        else:
             self._refuse(heard, "lost")
             if own.words and (own.traceback or isinstance(error, OutOfStep)):
                 self._refuse({0: own}, own.kind)

@@ -288,15 +288,16 @@ def losses_of(
         progress(done, total)
 
     where = f"{item} on {whereabouts()}\n"
+    place = Place(failures.last(item.key), where)
     progress(0, size)
     try:
-        with watched(limit, Place(failures.last(item.key), where)):
-            also = limit.usual, limit.times, Place(failures.last(item.key), where)
+        with watched(limit, place):
+            also = limit.usual, limit.times, place
             values = together(_evaluated, item.landscape, alphas, all_data, with_metrics, also, progress=report)
-    except (InputError, WorkerLost) as error:
-        if not isinstance(error, RankFailed):
-            raise
+    except RankFailed as error:
         failed: Exception = error
+    except (InputError, WorkerLost):
+        raise
     except Hung as hung:
         forget()  # its objective was left in the midst of something
         failures.quarantine(item.key, f"{where}{hung}")
