@@ -1,5 +1,6 @@
 """Helpers in tests/ are imported by name. With pytest's -n, tests run in several processes."""
 
+import gc
 import multiprocessing.util
 import os
 import platform
@@ -28,6 +29,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # what a shell starts in the background ignores Ctrl-C, and so would all that the tests start and press it at
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# what is collected stays: until all is, nothing is looked through for garbage, and what is collected never is
+gc.disable()
 
 # the same examples everywhere, however busy the machine is
 settings.load_profile("ci")
@@ -95,6 +99,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
     global _painted
     _painted = any(map(_may_start_processes, items))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 _compiling = pytest.StashKey[subprocess.Popen[bytes]]()

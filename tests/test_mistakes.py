@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import landscaper_hpc
 from landscaper_hpc.cli import app
 from landscaper_hpc.errors import TaskFailed, is_users
-from tests.kinds import thorough
+from tests.kinds import kinds, thorough
 
 MORE = """
 
@@ -67,7 +67,7 @@ LEAVING = [
 ]
 
 
-@pytest.mark.parametrize("code", LEAVING)
+@pytest.mark.parametrize("code", kinds(LEAVING, *LEAVING[:10:3]))
 @pytest.mark.parametrize("name", [thorough("run"), "check"])
 def test_a_task_that_ends_the_process_is_an_error(tmp_path: Path, code: dict[str, str], name: str) -> None:
     file = study(tmp_path / "study", **code)

@@ -11,7 +11,6 @@ import torch
 from forked import Forked
 from sharded_rank import found, task
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.errors import InputError
@@ -85,6 +84,8 @@ def test_what_cannot_work_with_a_sharded_model_says_so(ranks: tuple[int, Path]) 
 
 
 def test_the_older_wrapper_is_refused() -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel  # a second, of every collection
+
     model = FullyShardedDataParallel.__new__(FullyShardedDataParallel)  # making one takes a GPU
     nn.Module.__init__(model)
     with pytest.raises(InputError, match=r"with torch\.distributed\.fsdp\.fully_shard"):

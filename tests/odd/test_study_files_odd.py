@@ -196,6 +196,7 @@ ODD_NOTES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ODD_NOTES)
 def test_notes_that_are_torn_do_not_stop_status(what: str, made: Path, tmp_path: Path) -> None:
     name, content = ODD_NOTES[what]
@@ -211,6 +212,7 @@ def test_notes_that_are_torn_do_not_stop_status(what: str, made: Path, tmp_path:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.thorough
 def test_jobs_that_were_altered_are_not_taken_for_what_was_submitted(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
     (tmp_path / "run/jobs").mkdir()

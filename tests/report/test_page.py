@@ -145,6 +145,7 @@ def page_of(folder: Path) -> Page:
     return Page(write_report(folder).read_text())
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("words_only")
 def test_two_checkpoints_side_by_side(tmp_path: Path) -> None:
     make_study(tmp_path, {"smooth": bowl(9, 7, 5), "rough": rough(9, 7, 5)})

@@ -36,9 +36,9 @@ NAMES = owned()
 
 def names_of_files(file: Path) -> Iterator[tuple[int, str]]:
     """Names that a module gives to files: a literal that is a file's name, and what is joined to a path."""
-    tree = ast.parse(file.read_text())
-    texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    texts = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant) and id(node) not in texts and "." in template(node) and node.value in NAMES:
             yield node.lineno, template(node)
         joined: list[ast.expr] = []

@@ -69,6 +69,7 @@ def test_what_is_closed_is_called_so(made: Path, what: str) -> None:
     np.testing.assert_array_equal(open_landscape(made).read((slice(None), slice(None))).shape, (5, 5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [("status",), ("report",), ("topology", "--json")])
 @pytest.mark.parametrize("name", ["study.zarr", "study.zarr/origin/zarr.json"])
 def test_a_command_says_so_in_one_line(made: Path, words: tuple[str, ...], name: str) -> None:

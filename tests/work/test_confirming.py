@@ -35,6 +35,7 @@ def entry(out: Path) -> dict:
     return json.loads((out / "results.json").read_text())["landscapes"][0]
 
 
+@pytest.mark.thorough
 def test_a_study_tells_what_its_minima_are(tmp_path: Path) -> None:
     said = run(confirmed(tmp_path), tmp_path / "run")
     assert "origin: 4 minima of the grid are 4 minima of the loss\n" in said

@@ -132,6 +132,7 @@ def test_workers_share_the_shards_and_take_over_from_the_dead(
     assert not (folder / "leases").exists()
 
 
+@pytest.mark.thorough
 def test_no_lease_is_taken_for_what_others_have_done_since(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +439,7 @@ def nothing_but_nan(objective: object, directions: object, points: np.ndarray, *
     return np.full(len(points), np.nan)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("broken", [ecc_error, thorough(nothing_but_nan)])
 def test_a_device_that_breaks_refuses_to_write_and_no_shard_is_blamed(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object]
@@ -490,6 +492,7 @@ def open_loss(folder: Path) -> bytes:
     return open_landscape(folder).loss().tobytes()
 
 
+@pytest.mark.thorough
 def test_a_worker_whose_numbers_differ_refuses_to_write(prepared: tuple[Plan, dict[str, str]], tmp_path: Path) -> None:
     """The canary: a checkpoint that is another one now gives another loss than the recorded."""
     from landscaper_hpc import InputError
