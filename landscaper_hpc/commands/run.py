@@ -117,11 +117,13 @@ def run(
     print(f"took {time.monotonic() - start:.0f} s")
     if not loaded.whole:
         return
-    finer, count = finer_grid(loaded)
-    same = _options(set=set_, site=site, set_site=set_site, workers=workers, device=device, executor=executor)
+    finer = finer_grid(loaded)
+    kept = [given for given in set_ or [] if given.partition("=")[0] not in finer]
+    changed = [*kept, *(f"{key}={count}" for key, count in finer.items())]
+    same = _options(set=changed, site=site, set_site=set_site, workers=workers, device=device, executor=executor)
     landscape = results["landscapes"][0]["name"]
     print(
-        f"\nnext: a finer grid   {_command('run', study, *same, *finer, '--out', f'{folder}_{count}')}"
+        f"\nnext: a finer grid   {_command('run', study, *same, '--out', f'{folder}_{max(finer.values())}')}"
         f"\n      other graph    {_command('topology', folder, '--landscape', landscape, '--connectivity', 'full')}"
         f"\n      your own model  {_command('init', 'my_study')}"
     )
@@ -136,14 +138,13 @@ def answers_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry["confirmed"], entry["error_bars"], entry["error_bars"]["all_data"]]
 
 
-def finer_grid(study: Study) -> tuple[list[str], int]:
-    """Options that halve the distance between a study's points, beside those it was loaded with; its longest axis."""
+def finer_grid(study: Study) -> dict[str, int]:
+    """Keys of a study, and their values that halve the distance between its points."""
     if study.grid.axes is None:
         keys = {"grid.count": study.grid.count}
     else:
         keys = {f"grid.axes.{i}.count": axis.count for i, axis in enumerate(study.grid.axes)}
-    finer = {key: 2 * count - 1 for key, count in keys.items()}
-    return [word for key, count in finer.items() for word in ("--set", f"{key}={count}")], max(finer.values())
+    return {key: 2 * count - 1 for key, count in keys.items()}
 
 
 def _options(**given: Any) -> list[str]:

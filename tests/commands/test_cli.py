@@ -62,27 +62,29 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ([], ["--set", "grid.count=41"]),
-        (["grid.axes=[{count: 5}, {count: 7}]"], ["--set", "grid.axes.0.count=9", "--set", "grid.axes.1.count=13"]),
+        ([], {"grid.count": 41}),
+        (["grid.axes=[{count: 5}, {count: 7}]"], {"grid.axes.0.count": 9, "grid.axes.1.count": 13}),
     ],
 )
-def test_the_finer_grid_that_run_offers_is_one(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+def test_the_finer_grid_that_run_offers_is_one(tmp_path: Path, overrides: list[str], expected: dict[str, int]) -> None:
     file = wells(tmp_path)
-    options, longest = finer_grid(Study.load(file, overrides))
-    assert options == expected
-    finer = Study.load(file, [*overrides, *options[1::2]])
-    assert longest == max(finer.make_grid().shape)
+    found = finer_grid(Study.load(file, overrides))
+    assert found == expected
+    finer = Study.load(file, [*overrides, *(f"{key}={count}" for key, count in found.items())])
+    assert max(found.values()) == max(finer.make_grid().shape)
 
 
 @pytest.mark.thorough
 def test_the_command_that_run_offers_next_keeps_what_was_asked_for(tmp_path: Path) -> None:
     file = wells(tmp_path / "a study", count=5)
-    given = ["--set", "grid.range=[-1, 2]", "--set", "grid.count=3", "--executor", "serial"]
-    done = CliRunner().invoke(app, ["run", str(file), *given, "--out", str(tmp_path / "out")])
+    given = ["--set", "grid.range=[-1, 2]"]
+    coarse = [*given, "--set", "grid.count=3", "--executor", "serial", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["run", str(file), *coarse])
     assert done.exit_code == 0, done.output
     (offered,) = [line.partition("next: a finer grid")[2] for line in done.stdout.splitlines() if "next: " in line]
     assert shlex.split(offered) == [
-        *("landscaper-hpc", "run", str(file), *given, "--set", "grid.count=5", "--out", f"{tmp_path / 'out'}_5")
+        *("landscaper-hpc", "run", str(file), *given, "--set", "grid.count=5"),
+        *("--executor", "serial", "--out", f"{tmp_path / 'out'}_5"),
     ]
 
 
