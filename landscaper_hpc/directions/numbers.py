@@ -62,7 +62,8 @@ def _moving(only: Sequence[str], frozen: bool) -> str:
 def _kind(directions: Mapping[str, Any]) -> str:
     kind = directions["kind"]
     if kind == "hessian":
-        return which_eigenvectors(directions["which"])
+        by = ", by PyHessian's power iteration" if directions.get("solver") == "pyhessian" else ""
+        return which_eigenvectors(directions["which"]) + by
     return {
         "random": "random",
         "gradient": "the gradient",

@@ -80,6 +80,7 @@ def _landscape(rows: Sequence[Quantity]) -> dict[str, Any]:
         directions=_object(
             kind=_TEXT,
             which={"oneOf": [_TEXT, _object(largest=_COUNT, negative=_COUNT)]},
+            solver=_TEXT,
             n=_COUNT,
             normalization=_TEXT,
             iterations={"oneOf": [_COUNT, {"type": "null"}]},

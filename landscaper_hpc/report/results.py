@@ -96,6 +96,7 @@ def _landscape(study: Study, store: LandscapeStore) -> dict[str, Any]:
         "directions": {
             "kind": study.directions.kind,
             "which": study.directions.model_dump(mode="json")["which"],
+            "solver": study.directions.solver,
             "n": study.directions.n,
             "normalization": study.directions.normalization,
             "iterations": store.attributes["iterations"],

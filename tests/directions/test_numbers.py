@@ -23,3 +23,5 @@ from landscaper_hpc.directions.numbers import described
 def test_says_which_parameters_move(configuration: dict[str, Any], words: str) -> None:
     assert described({"kind": "random"}, configuration) == f"random{words}"
     assert described({"kind": "hessian", "which": "magnitude"}, configuration).endswith(f"largest |λ|{words}")
+    pyhessian = {"kind": "hessian", "which": "magnitude", "solver": "pyhessian"}
+    assert described(pyhessian, configuration).endswith(f"largest |λ|, by PyHessian's power iteration{words}")
