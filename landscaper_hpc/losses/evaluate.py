@@ -21,7 +21,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.evaluator import as_written, evaluate_as_written, evaluator, forget, keep_only
 from landscaper_hpc.losses.probes import widen
-from landscaper_hpc.losses.spotcheck import refuse_wrong
+from landscaper_hpc.losses.spotcheck import refuse_changing, refuse_wrong
 from landscaper_hpc.objective.device import Peak, free_bytes, out_of_memory
 from landscaper_hpc.objective.metrics import values_shape
 from landscaper_hpc.objective.objective import Objective
@@ -71,7 +71,8 @@ def losses(
     Raises
     ------
     InputError
-        Where the device runs out of memory, and where a point that is checked has another loss as it is written.
+        Where the device runs out of memory, and where a point that is checked has another loss as it is written, or
+        later.
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != directions.n:
@@ -84,6 +85,10 @@ def losses(
             values = _losses(objective, directions, points, batch, progress)
             if evaluator(objective, batch).recorded:
                 refuse_wrong(objective, directions, points, values)
+            else:
+                refuse_changing(
+                    objective, points, values, lambda again: _losses(objective, directions, again, batch, silent)
+                )
             return values
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

@@ -103,10 +103,11 @@ class Evaluator:
 
     def _plain(self, params: Params) -> Tensor:
         """The loss as it is, without recording."""
+        params = {name: p.detach() for name, p in params.items()}  # a cache may know tensors again, with other numbers
         if self.batch == 1:
             return self._objective.loss(params).detach()
         with plain_attention():
-            return vmap(self._objective.loss)(dict(params)).detach()
+            return vmap(self._objective.loss)(params).detach()
 
     def replay(self, params: Params, i: int, data: Any, count: int, alone: bool) -> tuple[Tensor, int]:
         """The value of the `i`-th batch of data, and its weight. Batches of the same shapes share one recording; a

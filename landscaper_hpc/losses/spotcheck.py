@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _EVERY = 512  # points; evaluating one as it is written may take 20 times as long
 _NEIGHBOURS = 4
+_AGAIN = 16  # points
 
 _seen: weakref.WeakSet[Objective] = weakref.WeakSet()
 
@@ -43,9 +45,43 @@ def refuse_wrong(
         return
     walk = Walk(objective, directions)
     for i in chosen:
-        wanted = objective.loss(walk.one(points[i])).detach().reshape(-1)
+        wanted = objective.loss({n: p.detach() for n, p in walk.one(points[i]).items()}).detach().reshape(-1)
         for j, (value, expected) in enumerate(zip(values[i].reshape(-1).tolist(), wanted.tolist(), strict=True)):
             _refuse_wrong(objective, walk, points[i], j, value, expected)
+
+
+def refuse_changing(
+    objective: Objective,
+    points: NDArray[np.float64],
+    values: NDArray[np.float64],
+    evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> None:
+    """InputError where the point that this process has evaluated first has another loss by now than it had: the loss as
+    it is written keeps something, which its recording would not. Once in so many `points`."""
+    first = _first.setdefault(objective, _First(points[:1].copy(), values[:1].copy()))
+    first.since += len(points)
+    if first.since < _AGAIN:
+        return
+    first.since = 0
+    again = evaluate(first.point)
+    if again.tobytes() != first.value.tobytes() and not np.array_equal(again, first.value, equal_nan=True):
+        raise InputError(
+            f"{objective.source}: the loss changes from call to call: at alpha = {first.point[0].tolist()} it was "
+            f"{first.value.item(0)!r} at first, and is {again.item(0)!r} after others; let it keep nothing from "
+            "call to call (a counter, a cache, the time), and begin a new study"
+        )
+
+
+@dataclass
+class _First:
+    """What was evaluated first, (1, n) and its values, and the number of points since it was evaluated again."""
+
+    point: NDArray[np.float64]
+    value: NDArray[np.float64]
+    since: int = 0
+
+
+_first: weakref.WeakKeyDictionary[Objective, _First] = weakref.WeakKeyDictionary()
 
 
 def _refuse_wrong(

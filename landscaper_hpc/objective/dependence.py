@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
@@ -191,9 +192,9 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
     owners = {name: name.rpartition(".")[0] for name in names}
     modules = {prefix: objective.model.get_submodule(prefix) for prefix in dict.fromkeys(owners.values())}
     bits = {name: 1 << i for i, name in enumerate([*names, *(f"module {prefix}" for prefix in modules)])}
-    met, kept = 0, 1 << len(bits)
+    met, kept, views = 0, 1 << len(bits), objective.views()
     for batch, examples in zip(objective.batches, objective.examples, strict=True):
-        follower = _OfModel(objective.parameters)
+        follower = _OfModel(objective.parameters, views)
         # parameters may be parts of one storage, and are told apart by it
         params = {name: p.clone() for name, p in objective.parameters.items()}
         for prefix, module in modules.items():
@@ -202,14 +203,16 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
         for name, p in params.items():
             follower.mark(p, bits[name])
             follower.mark(objective.parameters[name], kept)
+        for place, _ in views:
+            follower.mark_memory(place, kept)
         with _marking_outputs(modules, bits, follower), follower:
             value, _ = objective.part(params, batch, examples)
         met |= follower.marks(value)
         if met & kept:
             raise InputError(
                 f"{objective.source}: the loss reads {list_some(follower.read or names)} not from the model that it is "
-                "called with, but from what was kept of it before (a list of parameters, an optimiser, a closure), "
-                "which does not move; ask the model for them in every call, as model.parameters() does"
+                "called with, but from what was kept of it before (a list of parameters, a view, an optimiser, a "
+                "closure), which does not move; ask the model for them in every call, as model.parameters() does"
             )
         if all(met & bits[name] for name in names):
             break
@@ -239,14 +242,15 @@ def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], 
 class _OfModel(Follower):  # type: ignore[no-untyped-call]
     """Notes which of the model's own parameters are read, in whose place there are others."""
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], views: Sequence[tuple[StorageWeakRef, str]]) -> None:
         super().__init__()
         self._places = {p.data_ptr(): name for name, p in parameters.items() if p.numel()}
+        self._views = {place.cdata: name for place, name in views}
         self.read: list[str] = []
 
     def made(self, result: Any, inputs: list[Tensor], bits: int) -> int:
         for leaf in inputs:
             if type(leaf) in (Tensor, nn.Parameter) and leaf.layout is torch.strided:
-                name = self._places.get(leaf.data_ptr())
+                name = self._places.get(leaf.data_ptr()) or self._views.get(leaf.untyped_storage()._cdata)
                 self.read += [name] if name is not None and name not in self.read else []
         return bits

@@ -28,6 +28,26 @@ class Follower(Listener):  # type: ignore[no-untyped-call]
         storage = _storage(tensor)
         return 0 if storage is None else self._marks.get(storage._cdata, (None, 0))[1]
 
+    def mark_memory(self, held: StorageWeakRef, bits: int) -> None:
+        """All that lies in a storage."""
+        self._marks[held.cdata] = held, bits
+
+    def forget(self, tensor: Tensor) -> None:
+        """Of a tensor whose storage it is alone in, and which is about to be overwritten."""
+        storage = _storage(tensor)
+        if storage is not None and tensor.nbytes == storage.nbytes():
+            self._marks.pop(storage._cdata, None)
+
+    def outliving(self) -> bool:
+        """Whether storages that are marked are still there."""
+        self._marks = {at: held for at, held in self._marks.items() if not held[0].expired()}  # type: ignore[no-untyped-call]
+        return bool(self._marks)
+
+    def take_up(self, other: Follower) -> None:
+        """Begin with the marks that another has given to what is still there."""
+        other.outliving()
+        self._marks |= other._marks
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         bits = 0

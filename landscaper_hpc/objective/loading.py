@@ -36,6 +36,7 @@ def load_objective(
     folders: Sequence[Path] = (),
     naming: Naming = PLAIN,
     divided: bool = False,
+    elsewhere: bool = False,
 ) -> Objective:
     """The objective of a task file at a checkpoint.
 
@@ -65,6 +66,8 @@ def load_objective(
         What the study says of the checkpoint's names (`rename`, `ignore`).
     divided
         Shard the model as the task says over all ranks of torch.distributed, each of which does the same.
+    elsewhere
+        Have the first call of the loss be beside the checkpoint, for a proof that it keeps nothing.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def load_objective(
         few=few,
         one_channel_last=one_channel_last,
         dealt=dealt,
+        elsewhere=elsewhere,
         source=source,
     )
     refuse_nonfinite(objective.parameters, f"checkpoint {checkpoint}")

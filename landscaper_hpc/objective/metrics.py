@@ -14,6 +14,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.data import examples_of
 from landscaper_hpc.objective.objective import Bound, Objective
 from landscaper_hpc.objective.precision import arithmetic
+from landscaper_hpc.objective.writes import Writes
 
 Weights = tuple[int, ...]
 
@@ -36,6 +37,9 @@ class Several(Objective):
         self.__dict__.update(of.__dict__)
         functions = (of.loss_function, *of.metrics.values())
         self._bound = Bound(of.model, lambda model, batch: tuple(f(model, batch) for f in functions))
+        if not self.sharded:
+            with arithmetic(self.precision, self.device):
+                self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, self._elsewhere)
 
     def part(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, Any]:
         """The means of one batch, (outputs,), float64, and of how many numbers each is the mean."""

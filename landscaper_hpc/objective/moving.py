@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 
 from landscaper_hpc.errors import InputError
@@ -39,7 +40,7 @@ def refuse_shared_memory(model: nn.Module) -> None:
     would move them apart."""
     by_memory: dict[int, list[tuple[int, int, str, Tensor]]] = {}
     for name, p in model.named_parameters():
-        if not is_lazy(p) and type(p.data) is Tensor and p.layout is torch.strided and p.requires_grad and p.numel():
+        if _is_plain(p) and p.requires_grad:
             length = 1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride(), strict=True))
             start = int(p.storage_offset()) * p.element_size()
             there = by_memory.setdefault(p.untyped_storage()._cdata, [])
@@ -56,6 +57,35 @@ def refuse_shared_memory(model: nn.Module) -> None:
                         "move apart; make them one parameter under both names (b.weight = a.weight), or compute the "
                         "one from the other in forward()"
                     )
+
+
+class Memory:
+    """Where parameters lay when a task gave its model: what else lies there is a view of one, and does not move with
+    what later stands for it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = {name: _place(p) for name, p in model.named_parameters() if _is_plain(p)}
+        names = {place.cdata: name for name, place in self._places.items()}
+        self._buffers = {
+            buffer: names[_place(b).cdata]
+            for buffer, b in model.named_buffers()
+            if _is_plain(b) and _place(b).cdata in names
+        }
+
+    def views(self, model: nn.Module, moving: Collection[str]) -> list[tuple[StorageWeakRef, str]]:
+        """Storages where views of parameters that move lie now, with the names of these."""
+        found = [(place, name) for name, place in self._places.items() if not place.expired()]  # type: ignore[no-untyped-call]
+        found += [(_place(b), self._buffers[name]) for name, b in model.named_buffers() if name in self._buffers]
+        staying = {_place(p).cdata for name, p in model.named_parameters() if name not in moving and _is_plain(p)}
+        return [(place, name) for place, name in found if name in moving and place.cdata not in staying]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return not is_lazy(tensor) and type(tensor.data) is Tensor and tensor.layout is torch.strided and tensor.numel() > 0
+
+
+def _place(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _overlap(p: Tensor, q: Tensor) -> bool:

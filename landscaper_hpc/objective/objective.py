@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError, RankRaised, leaves
@@ -41,7 +42,14 @@ from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.embeddings import plain_gradients, whole_gradients
 from landscaper_hpc.objective.flat_layout import Layout, lay_flat
 from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
-from landscaper_hpc.objective.moving import matching, refuse_shared_memory, refuse_unmovable, refuse_unreplaceable
+from landscaper_hpc.objective.keeping import Call
+from landscaper_hpc.objective.moving import (
+    Memory,
+    matching,
+    refuse_shared_memory,
+    refuse_unmovable,
+    refuse_unreplaceable,
+)
 from landscaper_hpc.objective.precision import arithmetic, cast, dtype_of
 from landscaper_hpc.objective.surroundings import generators_of
 from landscaper_hpc.objective.usercode import ended, in_a_sentence, line_in, mistake, one_line
@@ -87,6 +95,7 @@ class Task:
     data: Any
     metrics: Mapping[str, Callable[[Any, Any], Tensor]] = field(default_factory=dict)
     shard: Shard | None = None
+    _memory: Memory = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -94,6 +103,7 @@ class Task:
         refuse_unreplaceable(self.model)
         if not is_sharded(self.model):  # whose parameters are parts of what each rank holds
             refuse_shared_memory(self.model)
+            object.__setattr__(self, "_memory", Memory(self.model))
         if not callable(self.loss):
             raise InputError(f"Task.loss is a {type(self.loss).__name__}; expected a function loss(model, batch)")
         if not isinstance(self.metrics, Mapping):
@@ -142,7 +152,7 @@ class Objective:
     data are that many of the task's batches. With `one_channel_last` images of one channel say by their strides that
     channels are to lie together: convolutions on a CPU take the quicker way then. `files` are what of its own folders
     the task read as it was built, `files_elsewhere` what of others; `notices` what a user should know of how it was
-    loaded. `gets_on` is called with every call of the task's loss.
+    loaded. `gets_on` is called with every call of the task's loss. The first of these is at theta*, or `elsewhere`.
     """
 
     def __init__(
@@ -156,11 +166,12 @@ class Objective:
         few: int | None = None,
         one_channel_last: bool = True,
         dealt: bool = False,
+        elsewhere: bool = False,
         source: str = "the task",
     ) -> None:
         self.precision, self.device, self.source = precision, usable_device(device), source
         self.dtype = dtype_of(precision)
-        self._one_channel_last, self._dealt = one_channel_last, dealt
+        self._one_channel_last, self._dealt, self._elsewhere = one_channel_last, dealt, elsewhere
         self._task = task
         self.files: list[Path] = []
         self.files_elsewhere: list[Path] = []
@@ -198,7 +209,7 @@ class Objective:
         self._take(few_of(given, few, source))
         if not self.sharded:
             with arithmetic(precision, self.device):
-                self._writes = Writes(self.model, self.batches[0], self._called)
+                self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, elsewhere)
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
@@ -245,6 +256,21 @@ class Objective:
             return channels_together(t, self._one_channel_last) if images and t.ndim == 4 else t
 
         return pytree.tree_map_only(Tensor, place, batch)
+
+    def views(self) -> list[tuple[StorageWeakRef, str]]:
+        """Memory that was that of parameters, which are elsewhere now, with their names."""
+        return [] if self.sharded else self._task._memory.views(self.model, self.parameters)
+
+    @property
+    def first_call(self) -> Call | None:
+        """The first call of the task's loss, of its first batch, where it was listened to."""
+        return None if self.sharded else self._writes.first
+
+    def called_as_first(self) -> Any:
+        """What the task's loss returns now for what it was given first, at theta*."""
+        with arithmetic(self.precision, self.device):
+            self._writes.begin()
+            return self._run(self._called, *self._writes.as_first(self.batches[0]))
 
     @cached_property
     def layout(self) -> Layout:

@@ -3,12 +3,13 @@
 `Embedding(max_norm=1)` rescales its weight where it is used, BatchNorm in training mode moves its statistics, a loss
 scales its batch in place: theta*, or the data, would change with every evaluation. What is written is found by running
 the loss once on copies of everything. So is what a call leaves with the modules for the next one: training mode, and
-tensors that were computed from the parameters of the first call.
+attributes, which may be computed from the parameters of the first call. (For other places see `keeping`.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,25 +17,55 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import ends_work
+from landscaper_hpc.objective.keeping import Call, elsewhere
 
 
 class Writes:
     """What a loss of `model` writes into. `run` evaluates it with tensors, by name, in place of the model's, and a
-    batch in place of `batch`."""
+    batch in place of `batch`; those that are `moving` are followed. With `displaced` it is evaluated elsewhere.
 
-    def __init__(self, model: nn.Module, batch: Any, run: Callable[[dict[str, Tensor], Any], object]) -> None:
-        self._model = model
-        held = _tensors(model)
-        copies = {name: tensor.detach().clone() for name, tensor in held.items()}
-        data = _leaves(batch)
-        copied = pytree.tree_map_only(Tensor, torch.clone, batch)
-        before = {name: copy._version for name, copy in copies.items()}
+    Attributes
+    ----------
+    first
+        This call, the first of all, as it was listened to; None where it could not be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Any,
+        run: Callable[[dict[str, Tensor], Any], object],
+        moving: Collection[str] = (),
+        displaced: bool = False,
+    ) -> None:
+        self._model, self._left = model, list[tuple[nn.Module, str, Any]]()
+        self.first: Call | None = None
+        held, data = _tensors(model), _leaves(batch)
+        if displaced:
+            held |= elsewhere({name: held[name] for name in moving})
         attributes = [(module, _attributes(module)) for module in model.modules()]
-        try:
-            run(copies, copied)
-        except BaseException as error:  # it will be met again, and told better
-            if ends_work(error):
-                raise
+        for listening in (True, False):  # what cannot be listened to runs without
+            copies, copied = copies_of(held), pytree.tree_map_only(Tensor, torch.clone, batch)
+            before = {name: copy._version for name, copy in copies.items()}
+            call = Call({name: copies[name] for name in moving})
+            try:
+                if listening:
+                    call.listened(partial(run, copies, copied))
+                    self.first = call
+                else:
+                    run(copies, copied)
+            except BaseException as error:  # it will be met again, and told better
+                if ends_work(error):
+                    raise
+            self._left = [
+                (module, name, began.get(name, _NOTHING))
+                for module, began in attributes
+                for name, value in _attributes(module).items()
+                if value is not began.get(name, _NOTHING)
+            ]
+            if self.first is not None:
+                break
+            self.begin()
         # BatchNorm does not count its writes, and a rescaled weight may not have changed yet; requires_grad_() is a
         # write too, into what later calls are given
         self.names = frozenset(
@@ -42,12 +73,6 @@ class Writes:
             for name, t in copies.items()
             if t._version != before[name] or t.requires_grad or not _same(t, held[name])
         )
-        self._left = [
-            (module, name, began.get(name, _NOTHING))
-            for module, began in attributes
-            for name, value in _attributes(module).items()
-            if value is not began.get(name, _NOTHING) and (name == "training" or _leaves(value))
-        ]
         self.data = any(copy._version or not _same(copy, of) for copy, of in zip(_leaves(copied), data, strict=True))
 
     def protected(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,12 +84,17 @@ class Writes:
 
     def begin(self) -> None:
         """Have every call find the modules as the first one did: what one leaves in training mode would be another
-        function in the next, and what it keeps (a `cached_property`, a hidden state) of other parameters."""
+        function in the next, and what it keeps (a `cached_property`, a hidden state) of other parameters. All of it: of
+        an LSTM's list of weights and what that list was made of the one must not be put back without the other."""
         for module, name, value in self._left:
             if value is _NOTHING:
                 module.__dict__.pop(name, None)
             else:
                 module.__dict__[name] = value
+
+    def as_first(self, batch: Any) -> tuple[dict[str, Tensor], Any]:
+        """What the first call was given, where it was not elsewhere: copies of everything."""
+        return copies_of(_tensors(self._model)), pytree.tree_map_only(Tensor, torch.clone, batch)
 
     def protected_data(self, batch: Any) -> Any:
         """The batch, or a copy where batches are written into."""
@@ -78,6 +108,11 @@ _MODULES_OWN = frozenset(nn.Module().__dict__) - {"training"}
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """What it holds beside parameters, buffers, modules and hooks."""
     return {name: value for name, value in module.__dict__.items() if name not in _MODULES_OWN}
+
+
+def copies_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers, in memory of their own."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

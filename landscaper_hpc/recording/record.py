@@ -18,39 +18,14 @@ import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from landscaper_hpc.objective.exits import Exits, watching_calls
 from landscaper_hpc.objective.listening import Listener
 from landscaper_hpc.recording.shorten import shorten, without_dropout
 
 _aten = torch.ops.aten
-# How values leave torch without an operation: `.item()` and `bool()` are operations.
-_LEAVES = {
-    Tensor.numpy,
-    Tensor.tolist,
-    Tensor.__array__,
-    Tensor.__dlpack__,
-    Tensor.__deepcopy__,
-    Tensor.__reduce_ex__,
-    Tensor.__repr__,
-    Tensor.tensor_split,
-    torch.tensor_split,
-    Tensor.untyped_storage,  # so does copy.copy(); of a wrapped tensor it is a null pointer
-    Tensor.storage,
-    Tensor.share_memory_,
-    Tensor.data_ptr,
-    Tensor.apply_,
-    Tensor.map_,
-    Tensor.map2_,
-}
-# These take no part in torch's ways to be noticed: they hand out memory, which a tensor that is recorded has none of.
-_HAND_OUT = {torch._C._to_dlpack, torch._C._to_dlpack_versioned}
-# How a tensor among others in a list becomes a number of a new one.
-_NUMBERS = {Tensor.__float__, Tensor.__int__, Tensor.__index__, Tensor.__bool__, Tensor.__complex__}
-_OF_A_LIST = {torch.tensor, torch.as_tensor, torch.asarray, torch.sparse_coo_tensor, Tensor.new_tensor, Tensor.new}
-_DATA = vars(torch._C.TensorBase)["data"].__get__
 
 
 class NotRecordable(Exception):
@@ -107,7 +82,7 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
 
 def _recorded(function: Callable[[Any], Tensor], example: Any, without_writes: bool = False) -> GraphModule:
     recorder = _Recorder(example, without_writes)
-    with _as_written(), recorder, _Exits(recorder), _watching_calls(recorder):
+    with _as_written(), recorder, Exits(recorder.leaves), watching_calls(recorder.hands_out):
         result = function(example)
     return recorder.module(result)
 
@@ -120,43 +95,6 @@ def _as_written() -> Iterator[None]:
     else:
         with torch.compiler.set_stance("force_eager"):
             yield
-
-
-@contextmanager
-def _watching_calls(recorder: _Recorder) -> Iterator[None]:
-    """Refuse what hands out memory before it is called, under whatever name."""
-
-    def heard(_: Any, event: str, called: Any) -> None:
-        if event == "c_call" and called in _HAND_OUT:
-            recorder.refuse(f"values leave torch ({called.__name__.lstrip('_')})")
-
-    if sys.getprofile() is not None:  # there is one place, and it is taken
-        yield
-        return
-    sys.setprofile(heard)
-    try:
-        yield
-    finally:
-        sys.setprofile(None)
-
-
-class _Exits(TorchFunctionMode):
-    """Notices values that leave torch by ways that are no tensor operation, so that the recorder cannot see them."""
-
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is _DATA:  # the same numbers, by an operation
-            return args[0].detach()
-        if function in _LEAVES:
-            self._recorder.leaves(args[0], getattr(function, "__name__", str(function)), of_constants=False)
-        elif function in _NUMBERS or function in _OF_A_LIST:
-            listed = args if function in _NUMBERS else [arg for arg in args if not isinstance(arg, Tensor)]
-            for tensor in filter(lambda leaf: isinstance(leaf, Tensor), pytree.tree_leaves(listed)):
-                self._recorder.leaves(tensor, function.__name__, of_constants=True)
-        return function(*args, **(kwargs or {}))
 
 
 class _Recorder(Listener):  # type: ignore[no-untyped-call]
@@ -242,6 +180,9 @@ class _Recorder(Listener):  # type: ignore[no-untyped-call]
             return True
         masks = [i for i in args[1] if isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8)]
         return any(self._node(mask) in self._moving for mask in masks)
+
+    def hands_out(self, way: str) -> None:
+        self.refuse(f"values leave torch ({way})")
 
     def leaves(self, tensor: Any, way: str, of_constants: bool) -> None:
         """Refuse a tensor that depends on the argument; `way` is how it leaves torch, and whether it tells the numbers

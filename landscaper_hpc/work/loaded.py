@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.device import keep_freed_memory, local_device
+from landscaper_hpc.objective.device import free_bytes, keep_freed_memory, local_device
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import group, identity
 from landscaper_hpc.work.hangs import RECORDED, loading_in_time, refused_if_it_hangs
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from landscaper_hpc.directions.directions import Directions
     from landscaper_hpc.objective.objective import Objective
 
+log = logging.getLogger(__name__)
 
-def load(landscape: Landscape) -> Objective:
+
+def load(landscape: Landscape, elsewhere: bool = False) -> Objective:
+    """The landscape's objective; with `elsewhere` its loss is called first beside the checkpoint."""
     from landscaper_hpc.objective.beginning import settings_of_the_beginning
     from landscaper_hpc.objective.checkpoints.names import Naming
     from landscaper_hpc.objective.loading import load_objective
@@ -49,7 +53,32 @@ def load(landscape: Landscape) -> Objective:
             folders=[study.path(".")],
             naming=Naming(**study.naming(landscape.checkpoint)),
             divided=size > 1,
+            elsewhere=elsewhere,
         )
+
+
+def prove_nothing_kept(landscape: Landscape, objective: Objective) -> None:
+    """`InputError` for a loss, or a metric, that depends on what it was called with before. Where one of them could,
+    the task is loaded once more."""
+    from landscaper_hpc.objective import keeping
+    from landscaper_hpc.objective.metrics import with_metrics
+
+    proved = list(dict.fromkeys([objective, with_metrics(objective)]))
+    if not any(map(keeping.may_keep, proved)):
+        return
+    held = sum(t.nbytes for t in (*objective.model.parameters(), *objective.model.buffers()))
+    if 2 * held > free_bytes(objective.device):
+        log.warning(
+            "%s: there is no room for the model twice, so that what its loss keeps from call to call is not found out",
+            landscape,
+        )
+        others: list[Objective | None] = [None] * len(proved)
+    else:
+        other = load(landscape, elsewhere=True)
+        others = [other, with_metrics(other)]
+    with refused_if_it_hangs(landscape, objective):
+        for mine, its in zip(proved, others, strict=False):
+            keeping.prove_nothing_kept(mine, its)
 
 
 @dataclass(frozen=True)

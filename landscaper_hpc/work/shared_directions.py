@@ -24,7 +24,7 @@ from landscaper_hpc.study.study import Study
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.identity import prove_objective
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.loaded import load
+from landscaper_hpc.work.loaded import load, prove_nothing_kept
 
 _SCIENCE = "science"
 
@@ -50,6 +50,7 @@ class SharedDirections:
         hung = self.file.with_name(f".{self.file.stem}")
         with refused_if_it_hangs(landscape, objective, hung=hung):
             prove_objective(landscape, objective)
+        prove_nothing_kept(landscape, objective)
         resume = self.file.with_name(f".{self.file.stem}.{self.science()[:16]}.resume")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with refused_if_it_hangs(landscape, objective, "the search for directions", hung) as gets_on:

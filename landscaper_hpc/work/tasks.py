@@ -29,7 +29,7 @@ from landscaper_hpc.work.executor import WorkerLost
 from landscaper_hpc.work.group import together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
-from landscaper_hpc.work.loaded import forget, keep, load, worker_for
+from landscaper_hpc.work.loaded import forget, keep, load, prove_nothing_kept, worker_for
 from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.ranks_say import FollowerFailed, RankFailed
 from landscaper_hpc.work.watch import Hung, Limit, watched
@@ -114,6 +114,7 @@ def _found(landscape: Landscape, progress: Progress = silent) -> Callable[[], No
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
         _, notices, narrowed = identity.prove_objective(landscape, objective)
+    prove_nothing_kept(landscape, objective)
     for notice in notices:
         log.warning("%s: %s", landscape, notice)
     # named by the science and versions: what another checkpoint or torch left must not be taken up
@@ -195,6 +196,7 @@ def tried(
     """The batch shape that is used on this grid, and losses at some of its points to prove others by. `InputError` for
     what the study asks and this loss cannot give."""
     from landscaper_hpc.losses.evaluate import choose_batch, prove_for
+    from landscaper_hpc.objective.keeping import prove_unchanged
     from landscaper_hpc.work.confirming import refuse_unconfirmable
     from landscaper_hpc.work.error_bars import refuse_unsampled
 
@@ -206,7 +208,9 @@ def tried(
             refuse_unconfirmable(objective, directions, grid)
         if study.error_bars is not None:
             refuse_unsampled(objective)
-        return batch, identity.values_at(objective, directions, identity.chosen_points(grid), batch)
+        found = identity.values_at(objective, directions, identity.chosen_points(grid), batch)
+        prove_unchanged(objective)
+        return batch, found
 
 
 def prepare_or_quarantine(landscape: Landscape, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from landscaper_hpc.progress import silent
 from landscaper_hpc.work import identity
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.loaded import load
+from landscaper_hpc.work.loaded import load, prove_nothing_kept
 from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.tasks import chosen_grid, tried
 
@@ -54,6 +54,7 @@ def try_out(landscape: Landscape) -> Trial:
     data = identity.data_identity(landscape, objective)
     with refused_if_it_hangs(landscape, objective):
         loss, notices, _ = identity.prove_objective(landscape, objective)
+    prove_nothing_kept(landscape, objective)
     hessian = None
     if needs_hessian(study):
         with refused_if_it_hangs(landscape, objective, "a product with the Hessian"):

@@ -195,6 +195,8 @@ class Net(nn.Module):
         with torch.no_grad():
             self.words.weight[0] = 0.3
         self.kept = list(self.parameters())
+        self.register_buffer("rows", self.a.weight.detach()[:2], persistent=False)
+        self.turned = self.a.weight.detach().T
         self.a.weight.factor = 2.0  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -275,6 +277,9 @@ def test_values_and_products_are_those_of_a_model_that_has_done_nothing_else(wha
 KEPT: dict[str, Loss] = {
     "a list": lambda m, x: _plain(m, x) + sum(p.square().sum() for p in m.kept),
     "a closure": lambda m, x: _plain(m, x) + OUTSIDE["weight"].square().sum(),
+    "a buffer that is a view": lambda m, x: _plain(m, x) + m.rows.square().sum(),
+    "an attribute that is a view": lambda m, x: _plain(m, x) + m.turned.square().sum(),
+    "a view in a closure": lambda m, x: _plain(m, x) + OUTSIDE["row"].square().sum(),
 }
 OUTSIDE: dict[str, Tensor] = {}
 
@@ -283,7 +288,7 @@ OUTSIDE: dict[str, Tensor] = {}
 def test_parameters_that_were_kept_are_not_those_that_move(what: str) -> None:
     """The term of a list of parameters stayed what it was at the checkpoint, and was up to a fifth of the loss."""
     model = Net()
-    OUTSIDE["weight"] = model.a.weight
+    OUTSIDE["weight"], OUTSIDE["row"] = model.a.weight, model.a.weight.detach()[1:]
     with pytest.raises(InputError, match=r"the loss reads .*a\.weight.* not from the model that it is called with"):
         prove_dependence(Objective(Task(model, KEPT[what], WORDS)))
 

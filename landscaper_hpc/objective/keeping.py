@@ -1,0 +1,156 @@
+"""Whether a loss keeps from one call for the next what it computed from its parameters.
+
+What lies with modules is put back before every call (`writes`). The rest of Python is out of reach: a closure, a
+global, a cache, a list that is appended to, a file. The landscape of such a loss would in part be one of the parameters
+of its first call. That call is listened to: which tensors that it computed from parameters outlive it, and whether
+numbers that depend on them left torch. Where neither is so, nothing can have been kept. Else the task is loaded once
+more, called first elsewhere, and at some places in the opposite order: it must give the same values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from landscaper_hpc.errors import InputError
+from landscaper_hpc.objective.exits import Exits, watching_calls
+from landscaper_hpc.objective.following import Follower
+from landscaper_hpc.objective.precision import epsilon
+
+if TYPE_CHECKING:
+    from landscaper_hpc.objective.objective import Objective
+
+_PLACES = 0.0, 0.3, 1.0
+_ROUNDINGS = 1000
+_aten = torch.ops.aten
+_OVERWRITING = {_aten.copy_.default, _aten.zero_.default, _aten.fill_.Scalar, _aten.fill_.Tensor}
+_ADVICE = (
+    "compute what depends on the parameters in every call, or once in task(), and let the loss keep nothing from call "
+    "to call (a global, a closure, a cache, a list, a counter)"
+)
+
+
+class Call(Follower):  # type: ignore[no-untyped-call]
+    """Listens to a call of a loss: what it computes from tensors that are marked, and whether their numbers leave."""
+
+    def __init__(self, marked: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.left = False
+        """Whether a number that depends on what is marked has left torch."""
+        self.value: float | None = None
+        """The mean of what it returned."""
+        for tensor in (marked or {}).values():
+            self.mark(tensor, 1)
+
+    def listened(self, call: Callable[[], object]) -> Any:
+        """What the call returns."""
+        with ExitStack() as stack:
+            stack.enter_context(self)
+            stack.enter_context(Exits(lambda tensor, way, of_constants: self._leaves([tensor])))
+            stack.enter_context(watching_calls(lambda way: self._leaves(None)))
+            found = call()
+        self.value = _mean(found)
+        return found
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tags = getattr(function, "tags", ())
+        if torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags:
+            self._leaves(pytree.tree_leaves((args, kwargs)))
+        elif function in _OVERWRITING and not any(isinstance(v, Tensor) and self.marks(v) for v in args[1:]):
+            self.forget(args[0])  # a workspace
+        return super().__torch_dispatch__(function, types, args, kwargs)
+
+    def _leaves(self, values: list[Any] | None) -> None:
+        """Of these tensors; of an unknown one, where there are none."""
+        self.left |= values is None or any(isinstance(v, Tensor) and bool(self.marks(v)) for v in values)
+
+
+def elsewhere(tensors: Mapping[str, Tensor], by: float = 1.0) -> dict[str, Tensor]:
+    """Other parameters, `by` so many times their size away: what is chosen or counted is another there, too."""
+    found = {}
+    for seed, (name, tensor) in enumerate(tensors.items()):
+        wide = torch.complex128 if tensor.is_complex() else torch.float64
+        noise = torch.randn(tensor.shape, dtype=wide, generator=torch.Generator().manual_seed(seed)).to(tensor)
+        size = float(tensor.detach().abs().square().mean().sqrt()) if tensor.numel() else 0.0
+        found[name] = tensor.detach() + noise * (by * (size or 1.0))
+    return found
+
+
+def may_keep(objective: Objective) -> bool:
+    """Whether the first call of the loss left anything that a later one might use."""
+    first = objective.first_call
+    return first is not None and (first.left or first.outliving())
+
+
+def prove_nothing_kept(objective: Objective, other: Objective | None) -> None:
+    """`InputError` for a loss whose value depends on where it was called before. `other` is the same, loaded once more,
+    whose first call was elsewhere; None where there is no room for it."""
+    _refuse_used_again(objective)
+    if other is None:
+        return
+    mine, its = _values(objective, _PLACES), _values(other, _PLACES[::-1])
+    for by in _PLACES:
+        if mine[by] != its[by]:
+            raise InputError(
+                f"{objective.source}: the loss depends on where it was called before: it is {mine[by]} "
+                f"{'away from' if by else 'at'} the checkpoint, and {its[by]} after other calls; {_ADVICE}"
+            )
+
+
+def prove_unchanged(objective: Objective) -> None:
+    """`InputError` where the loss gives by now another value than in its very first call, at the same place."""
+    first = objective.first_call
+    if first is None or first.value is None:
+        return
+    now = _mean(objective.called_as_first())
+    assert now is not None
+    rounding = _ROUNDINGS * epsilon(objective.precision, objective.device)
+    if not math.isclose(first.value, now, rel_tol=rounding) and not (math.isnan(first.value) and math.isnan(now)):
+        raise InputError(
+            f"{objective.source}: the loss changes from call to call: that of the checkpoint's first batch was "
+            f"{first.value!r} in the first call, and is {now!r} after others; {_ADVICE}"
+        )
+
+
+def _refuse_used_again(objective: Objective) -> None:
+    """Where a call computes its value from tensors that the first one has left."""
+    call, first = Call(), objective.first_call
+    assert first is not None
+    call.take_up(first)
+    try:
+        value = call.listened(lambda: objective.loss({n: p.clone() for n, p in objective.parameters.items()}))
+    except InputError:
+        raise
+    except Exception:  # what cannot be listened to
+        return
+    if call.marks(value):
+        raise InputError(
+            f"{objective.source}: the loss uses what an earlier call has computed from other parameters and kept; "
+            f"{_ADVICE}"
+        )
+
+
+def _values(objective: Objective, places: Sequence[float]) -> dict[float, str]:
+    """The loss, with metrics where there are some, to the last digit, or which error it raises, so far from the
+    checkpoint: all in the same memory, as on a grid, where something may be known by its address."""
+    found, memory = {}, {name: p.clone() for name, p in objective.parameters.items()}
+    for by in places:
+        for name, p in elsewhere(objective.parameters, by).items():
+            memory[name].copy_(p)
+        try:
+            found[by] = repr(objective.loss({name: p.detach() for name, p in memory.items()}).detach().tolist())
+        except InputError:
+            raise
+        except Exception as error:
+            found[by] = type(error).__name__
+    return found
+
+
+def _mean(value: Any) -> float | None:
+    return float(value.detach().double().mean()) if isinstance(value, Tensor) and not value.is_complex() else None
