@@ -138,6 +138,65 @@ def test_tied_weights_and_prefixes_are_matched_for_trajectories_and_paths_too(tm
     assert all(torch.equal(tensor, weight) for tensor in found.values())
 
 
+class _Adapted(nn.Module):
+    """With names as PEFT gives them: two adapters on a layer, and another head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peft_config = {"default": None, "second": None}
+        layer, head = nn.Module(), nn.Module()
+        layer.base_layer = nn.Linear(3, 4)
+        for name, shape in (("lora_A", (3, 2)), ("lora_B", (2, 4))):
+            setattr(layer, name, nn.ModuleDict({each: nn.Linear(*shape, bias=False) for each in self.peft_config}))
+        head.original_module, head.modules_to_save = nn.Linear(4, 2), nn.ModuleDict({"default": nn.Linear(4, 2)})
+        inner = nn.ModuleDict({"layer": layer, "head": head})
+        self.base_model = nn.ModuleDict({"model": inner})
+
+
+def _adapter(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """As `save_pretrained` of a `PeftModel` writes it."""
+    state = {
+        "base_model.model.layer.lora_A.weight": torch.ones(2, 3),
+        "base_model.model.layer.lora_B.weight": torch.full((4, 2), 2.0),
+        "base_model.model.head.weight": torch.full((2, 4), 3.0),
+        "base_model.model.head.bias": torch.full((2,), 4.0),
+    }
+    save_file(state, folder / "adapter_model.safetensors")
+    return folder, state
+
+
+def test_an_adapter_is_taken_without_its_base_model(tmp_path: Path) -> None:
+    path, state = _adapter(tmp_path)
+    model = _Adapted()
+    del model.peft_config["second"], model.base_model["model"].layer.lora_A["second"]
+    del model.base_model["model"].layer.lora_B["second"]
+    base = model.base_model["model"].layer.base_layer.weight.clone()
+    said = load_into(model, read_checkpoint(path), path)
+    assert said.startswith("4 parameters are as task() makes them, since the checkpoint is an adapter: base_model")
+    assert torch.equal(model.base_model["model"].layer.base_layer.weight, base)
+    found = model.state_dict()
+    inside = {"layer.lora_A": "default", "layer.lora_B": "default", "head": "modules_to_save.default"}
+    for name, places in inside.items():
+        expected = state[f"base_model.model.{name}.weight"]
+        assert torch.equal(found[f"base_model.model.{name}.{places}.weight"], expected)
+
+
+def test_what_an_adapter_itself_lacks_is_missed(tmp_path: Path) -> None:
+    path, state = _adapter(tmp_path)
+    save_file({name: state[name] for name in state if "lora_B" not in name}, path / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=r"missing in the checkpoint: base_model.model.layer.lora_\w.second.weight"):
+        load_into(_Adapted(), read_checkpoint(path), path)
+
+
+@pytest.mark.parametrize("place", ["", "adapter_model.safetensors"])
+def test_an_adapter_whose_base_model_has_none_put_on_it(place: str, tmp_path: Path) -> None:
+    path = _adapter(tmp_path)[0] / place
+    with pytest.raises(InputError) as refused:
+        load_into(nn.ModuleDict({"layer": nn.Linear(3, 4)}), read_checkpoint(path), path)
+    assert "is an adapter without its base model (adapter_model.safetensors)" in str(refused.value)
+    assert f"PeftModel.from_pretrained(base, {str(tmp_path)!r}, is_trainable=True)" in str(refused.value)
+
+
 def test_everything_that_does_not_match_is_listed(trained: nn.Sequential) -> None:
     state = dict(trained.state_dict())
     del state["0.bias"]

@@ -311,6 +311,7 @@ def test_tensor_parallel_parts_give_the_same(base: Path, alone: np.ndarray) -> N
     ],
 )
 def test_what_cannot_be_held_together_is_refused(base: Path, shard: str, more: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as refused:
         run(study(base, shard, more), site(2), base / f"refused{abs(hash(said))}")
+    assert "\n" not in str(refused.value)
     assert group.rank is None

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.objective.checkpoints.adapters import is_adapter, is_of_base, put_inside, refuse_without_base
 from landscaper_hpc.objective.checkpoints.containers import is_entry
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming, unwrapped
 from landscaper_hpc.objective.fsdp import is_sharded, reshard, write
@@ -69,25 +70,31 @@ def load_into(
     left = [name for name, p in model.named_parameters() if name in target and alias[name] not in given]
     if not left:
         return ""
-    return f"{len(left)} parameters are as task() makes them, since ignore: leaves them out: {list_some(left)}"
+    since = "the checkpoint is an adapter" if is_adapter(path) else "ignore: leaves them out"
+    return f"{len(left)} parameters are as task() makes them, since {since}: {list_some(left)}"
 
 
 def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming: Naming = PLAIN) -> dict[str, Tensor]:
     """A checkpoint's tensors under all names that the model has for them, matched by name and shape.
 
     A key may carry what DistributedDataParallel, FSDP, torch.compile, AveragedModel, Lightning and others add. Of tied
-    weights one name is enough. Anything missing, left over, of another shape, or of which a part would be lost (the
-    imaginary, or what is not whole), or whole numbers for weights, is listed in the InputError.
+    weights one name is enough, and an adapter is without the weights of its base model. Anything missing, left over, of
+    another shape, or of which a part would be lost (the imaginary, or what is not whole), or whole numbers for weights,
+    is listed in the InputError.
     """
     target = _state(model)
     tensors = {k: t for k, t in _named(model, tensors, path, naming).items() if isinstance(t, Tensor)}
     tensors = {k: t for k, t in tensors.items() if not k.endswith("_extra_state")}
     alias = _aliases(target)
     given = {alias[name] for name in tensors if name in target}
+    inside = put_inside(model, path)
     missing = [
         name
         for name in target
-        if alias[name] not in given and not name.endswith("num_batches_tracked") and not naming.ignores(name)
+        if alias[name] not in given
+        and not name.endswith("num_batches_tracked")
+        and not naming.ignores(name)
+        and not is_of_base(name, inside)
     ]
     fitting = {name: tensor for name, tensor in tensors.items() if name in target}
     for what, is_such, advice in _UNFIT:
@@ -127,6 +134,7 @@ def matched(model: nn.Module, tensors: Mapping[str, Any], path: Path, *, naming:
         if names
     ]
     if problems:
+        refuse_without_base(model, path)
         renaming = naming.advice(list(target), list(tensors))
         raise InputError(f"checkpoint {path} does not fit the model; {'; '.join(problems)}{renaming}")
     if target and not fitting:
@@ -191,7 +199,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 def _named(model: nn.Module, tensors: Mapping[str, Any], path: Path, naming: Naming) -> dict[str, Any]:
     """A checkpoint's entries under the model's names, as far as they are known."""
     entries = {name: value for name, value in tensors.items() if is_entry(name, value)}
-    return unwrapped(naming.applied(entries, path), set(model.state_dict(keep_vars=True)))
+    return unwrapped(naming.applied(entries, path), set(model.state_dict(keep_vars=True)), put_inside(model, path))
 
 
 def _allocate(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -87,9 +87,12 @@ class Naming:
 PLAIN = Naming()
 
 
-def unwrapped(entries: Mapping[str, Any], target: Collection[str]) -> dict[str, Any]:
-    """The entries under the names that fit the model best, wrappers' prefixes stripped one after the other."""
-    known = {_inner(name): name for name in target}
+def unwrapped(
+    entries: Mapping[str, Any], target: Collection[str], inside: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """The entries under the names that fit the model best, wrappers' prefixes stripped one after the other; the model's
+    names may have more `inside`."""
+    known = {_inner(name, inside): name for name in target}
 
     def hits(names: Mapping[str, Any]) -> int:
         return sum(_inner(name) in known for name in names)
@@ -110,9 +113,9 @@ def _wraps(prefix: str, beside: frozenset[str], entries: Mapping[str, Any]) -> b
     return inside > 0 and all(name.startswith(prefix) or name in beside for name in entries)
 
 
-def _inner(name: str) -> str:
+def _inner(name: str, more: Collection[str] = ()) -> str:
     """A name without what wrappers put inside it."""
-    return ".".join(part for part in name.split(".") if part not in _INSIDE)
+    return ".".join(part for part in name.split(".") if part not in _INSIDE and part not in more)
 
 
 def _renamed(name: str, old: str, new: str) -> str | None:
