@@ -18,16 +18,17 @@ def is_adapter(path: Path) -> bool:
     return _file(path).startswith("adapter_model.")
 
 
-def adapters_in(model: nn.Module) -> frozenset[str]:
+def adapters_in(model: nn.Module) -> list[str]:
     """The names of the adapters that are put on a model, which its parameters' names have inside."""
     configs = (getattr(module, "peft_config", None) for module in model.modules())
-    return frozenset(str(name) for config in configs if isinstance(config, Mapping) for name in config)
+    return [str(name) for config in configs if isinstance(config, Mapping) for name in config]
 
 
 def put_inside(model: nn.Module, path: Path) -> frozenset[str]:
-    """What a model's names have inside that a checkpoint's lack: nothing where that is no adapter."""
-    adapters = adapters_in(model) if is_adapter(path) else frozenset()
-    return adapters | _BESIDE if adapters else adapters
+    """What a model's names have inside that a checkpoint's lack: nothing where that is no adapter. Of several adapters
+    it is the first."""
+    adapters = adapters_in(model) if is_adapter(path) else []
+    return frozenset({adapters[0], *_BESIDE}) if adapters else frozenset()
 
 
 def is_of_base(name: str, inside: frozenset[str]) -> bool:

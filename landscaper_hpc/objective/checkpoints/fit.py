@@ -199,7 +199,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 def _named(model: nn.Module, tensors: Mapping[str, Any], path: Path, naming: Naming) -> dict[str, Any]:
     """A checkpoint's entries under the model's names, as far as they are known."""
     entries = {name: value for name, value in tensors.items() if is_entry(name, value)}
-    return unwrapped(naming.applied(entries, path), set(model.state_dict(keep_vars=True)), put_inside(model, path))
+    return unwrapped(naming.applied(entries, path), list(model.state_dict(keep_vars=True)), put_inside(model, path))
 
 
 def _allocate(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
