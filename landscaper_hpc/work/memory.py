@@ -138,16 +138,19 @@ def confirming_bytes(sizes: Sizes, n: int) -> int:
 
 
 def random_bytes(sizes: Sizes, n: int) -> int:
-    """theta* and n directions, which are drawn, made orthonormal and scaled in their own memory."""
-    return (n + 1) * sizes.moving + max(2 * sizes.work, sizes.work + sizes.drawn)
+    """theta* and n directions, which are drawn, made orthonormal and scaled in their own memory; small ones in float64,
+    three times, the vectors themselves among them."""
+    return (n + 1) * sizes.moving + max(min(2 * sizes.work, 3 * n * sizes.wide), sizes.work + sizes.drawn)
 
 
 def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
     """theta*, the basis with the vector that waits; of one batch its gradient and this one's derivative, twice when it
     becomes one vector, of several a derivative and the sum in float64; and what a backward pass holds of one tensor
-    meanwhile. Before there is a basis, a proof with differences of gradients; at last the directions beside it."""
+    meanwhile. Before there is a basis, a proof with differences of gradients; at last the directions beside it, and
+    then without it what scales them."""
     p, product = sizes.moving, max(3 * sizes.moving, sizes.moving + sizes.wide) + 3 * sizes.largest
-    return max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + sizes.work + sizes.whole
+    sought = max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + min(sizes.work, 2 * p)
+    return max(sought, (n + 1) * p + product + sizes.work) + sizes.whole
 
 
 # ---- what there is --------------------------------------------------------------------------------------------------

@@ -27,11 +27,19 @@ LONG = "filter", "hessian", "confirming of 3 batches"
 @pytest.mark.processes
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "which", [pytest.param(STAGES, id="most"), pytest.param(LONG, id="long", marks=pytest.mark.slow)]
+    ("which", "more"),
+    [
+        pytest.param(STAGES, "", id="most"),
+        pytest.param(("random", "hessian"), "--words=2048 --layers=4 --small=0", id="small"),
+        pytest.param(LONG, "", id="long", marks=pytest.mark.slow),
+        pytest.param(("hessian",), "--words=2048 --layers=4", id="layers", marks=pytest.mark.slow),
+    ],
 )
-def test_what_is_planned_is_what_is_measured(which: tuple[str, ...]) -> None:
+def test_what_is_planned_is_what_is_measured(which: tuple[str, ...], more: str) -> None:
     ran = subprocess.run(
-        [sys.executable, str(BENCHMARK), *LIKE_A_LARGE_ONE, "--stages", *which], capture_output=True, text=True
+        [sys.executable, str(BENCHMARK), *LIKE_A_LARGE_ONE, *more.split(), "--stages", *which],
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
@@ -47,7 +55,8 @@ def test_what_is_planned_is_what_is_measured(which: tuple[str, ...]) -> None:
     assert found["stages"].keys() == set(which)
     for stage, row in found["stages"].items():
         assert row["measured"] == pytest.approx(row["planned"], rel=0.15), stage
-        assert row["measured"] <= most[stage] * copy, stage
+        if "--small" not in more:  # what is small is worked on in float64
+            assert row["measured"] <= most[stage] * copy, stage
 
 
 @pytest.mark.processes
