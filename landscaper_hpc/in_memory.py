@@ -1,7 +1,7 @@
 """landscape(model, loss, data): a landscape of what is in memory, as from a study, in a few lines.
 
 What was given is written as a study in a temporary folder and run there in this process, so that it is the same
-landscape as from files, and can be kept as an ordinary study's folder.
+landscape as from files, and can be kept as an ordinary study's folder. (Longer than most modules by its docstrings.)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, TaskFailed
+from landscaper_hpc.objective.data import all_of
 from landscaper_hpc.objective.objective import Task
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import heard
 from landscaper_hpc.store.folder import StudyFolder
 from landscaper_hpc.store.landscape import LandscapeStore, open_landscape
 from landscaper_hpc.study.named_files import with_files_from_here
+from landscaper_hpc.study.schema import validated
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.study.study import Study
 
 if TYPE_CHECKING:
+    import torch
     import xarray as xr
     from matplotlib.axes import Axes
     from torch import Tensor, nn
@@ -48,6 +51,7 @@ def task():
 '''
 
 _given: dict[str, Task] = {}
+_OWN = {"task", "train", "checkpoints"}
 
 
 def landscape(
@@ -58,7 +62,7 @@ def landscape(
     metrics: Mapping[str, Callable[[Any, Any], Tensor]] | None = None,
     directions: Mapping[str, Any] | None = None,
     grid: Mapping[str, Any] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     progress: bool = True,
     **keys: Any,
 ) -> LandscapeInMemory:
@@ -104,11 +108,12 @@ def landscape(
     """
     import torch
 
+    if own := _OWN & keys.keys():
+        raise InputError(f"landscape() says {min(own)} itself; leave it out, or write a study (`landscaper-hpc init`)")
+    site = validated(Site, {"executor": "serial", "device": str(device)}, "landscape()", ())
     if isinstance(data, Iterator):  # which more than one of those who work on it would find exhausted
-        from landscaper_hpc.objective.data import all_of
-
         data = all_of(data, "landscape(): data")
-    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, dict(metrics or {}))
+    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, metrics or {})
     token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
     made = LandscapeInMemory(StudyFolder(inside / "run"))
@@ -124,13 +129,15 @@ def landscape(
             "name": "landscape",
             "task": "task.py",
             "checkpoints": [{"name": "model", "file": "model.pt"}],
-            **{key: dict(value) for key, value in asked.items() if value is not None},
+            **{k: dict(v) if isinstance(v, Mapping) else v for k, v in asked.items() if v is not None},
             **keys,
         }
         study = Study.of(with_files_from_here(science), Path("landscape()"), folder=inside)
         with hearing:
-            run(study, Site(executor="serial", device=device), made.inside.path)
-    except BaseException:
+            run(study, site, made.inside.path)
+    except BaseException as error:
+        if isinstance(error, (InputError, TaskFailed)):  # the file that stands for what was given is not the caller's
+            error.args = (str(error).replace(f"task file {inside / 'task.py'}", "landscape()"),)
         remove()
         raise
     finally:
@@ -171,19 +178,18 @@ class LandscapeInMemory:
     @cached_property
     def loss(self) -> xr.DataArray:
         """The losses, one for each grid point, with the axes' coordinates, names and units."""
-        import xarray as xr
-
-        with xr.open_zarr(self.inside.store, group=self.store.name) as dataset:
-            loss: xr.DataArray = dataset["loss"].load()
-        return loss
+        return self._arrays(("loss",))["loss"]
 
     @cached_property
     def metrics(self) -> dict[str, xr.DataArray]:
         """The metrics by name, each like `loss`."""
+        return self._arrays(self.store.metrics)
+
+    def _arrays(self, names: Iterable[str]) -> dict[str, xr.DataArray]:
         import xarray as xr
 
         with xr.open_zarr(self.inside.store, group=self.store.name) as dataset:
-            return {name: dataset[name].load() for name in self.store.metrics}
+            return {name: dataset[name].load() for name in names}
 
     @cached_property
     def tree(self) -> MergeTree:
@@ -225,10 +231,9 @@ class LandscapeInMemory:
         from landscaper_hpc.report.figures import plot_line, plot_slice
         from landscaper_hpc.report.figures.slices import cut
 
-        if quantity != "loss":
-            part = cut(self.store, tuple(range(min(self.loss.ndim, 2))), quantity)
-            return plot_line(part, ax) if self.loss.ndim == 1 else plot_slice(part, ax)
-        return plot_line(self.store, ax) if self.loss.ndim == 1 else plot_slice(self.store, ax)
+        ndim = self.loss.ndim
+        shown = self.store if quantity == "loss" else cut(self.store, tuple(range(min(ndim, 2))), quantity)
+        return plot_line(shown, ax) if ndim == 1 else plot_slice(shown, ax)
 
     def report(self, path: str | Path) -> None:
         """Write the page, one self-contained HTML file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,13 +133,26 @@ def test_it_is_drawn_on_axes_that_are_given(n: int, model: nn.Module, data: tupl
     assert "mean climb" in shown
 
 
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"grid": 41}, "landscape(): grid: must hold keys, each with a value; valid keys there: range, count"),
+    ({"grid": (5, 7)}, "landscape(): grid: must hold keys, each with a value"),
+    ({"directions": "random"}, "landscape(): directions: must hold keys, each with a value; valid keys there: kind, n"),
+    ({"metrics": len}, "Task.metrics is a builtin_function_or_method; expected functions by their names"),
+    ({"device": None}, "landscape(): device: "),
+    ({"checkpoints": []}, "landscape() says checkpoints itself"),
+]
+
+
 def test_mistakes_are_one_sentence_and_leave_nothing(
     model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(InputError, match=r"^landscape\(\): grid.count"):
         landscape(model, nn.CrossEntropyLoss(), data, grid={"count": 4})
-    with pytest.raises(InputError, match="draws random numbers"):
+    for wrong, said in WRONG:
+        with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+            landscape(model, nn.CrossEntropyLoss(), data, **wrong)
+    with pytest.raises(InputError, match=r"^landscape\(\): the loss at the checkpoint is .*draws random numbers"):
         landscape(model, lambda model, batch: model(batch[0]).sum() + torch.rand(()), data, progress=False)
     with pytest.raises(InputError, match=r"Task.model is a str"):
         landscape("model", nn.CrossEntropyLoss(), data)  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ _NORMS: dict[Any, Callable[..., Tensor | None]] = {
 }
 
 
-class Operations(Listener):  # type: ignore[no-untyped-call]
+class Operations(Listener):
     """Notes the names of the operations that run while it is active."""
 
     def __init__(self) -> None:

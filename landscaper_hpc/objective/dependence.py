@@ -239,7 +239,7 @@ def _marking_outputs(modules: Mapping[str, nn.Module], bits: Mapping[str, int], 
             hook.remove()
 
 
-class _OfModel(Follower):  # type: ignore[no-untyped-call]
+class _OfModel(Follower):
     """Notes which of the model's own parameters are read, in whose place there are others."""
 
     def __init__(self, parameters: Mapping[str, Tensor], views: Sequence[tuple[StorageWeakRef, str]]) -> None:

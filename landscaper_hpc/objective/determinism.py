@@ -121,7 +121,7 @@ def _states() -> dict[str, bytes]:
     return {"torch": torchs, "numpy.random": numpys, _PYTHONS: repr(random.getstate()).encode()}
 
 
-class _RandomOperations(Listener):  # type: ignore[no-untyped-call]
+class _RandomOperations(Listener):
     """Notes the operations that may draw random numbers while it is active."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from landscaper_hpc.objective.listening import Listener
 
 
-class Follower(Listener):  # type: ignore[no-untyped-call]
+class Follower(Listener):
     """Knows of each storage what it was computed from: the marks of all inputs of every operation that wrote to it."""
 
     def __init__(self) -> None:

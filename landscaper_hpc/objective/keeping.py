@@ -36,7 +36,7 @@ _ADVICE = (
 )
 
 
-class Call(Follower):  # type: ignore[no-untyped-call]
+class Call(Follower):
     """Listens to a call of a loss: what it computes from tensors that are marked, and whether their numbers leave."""
 
     def __init__(self, marked: Mapping[str, Tensor] | None = None) -> None:

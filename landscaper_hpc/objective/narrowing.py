@@ -71,7 +71,7 @@ def narrowing(objective: Objective) -> Narrowing | None:
 _MOVES = 1
 
 
-class _Roundings(Follower):  # type: ignore[no-untyped-call]
+class _Roundings(Follower):
     """Marks what is rounded from a wider type to one that is coarser than `fine`; bit i + 1 is the i-th of `_NAMES`."""
 
     def __init__(self, fine: float) -> None:

@@ -97,7 +97,7 @@ def _as_written() -> Iterator[None]:
             yield
 
 
-class _Recorder(Listener):  # type: ignore[no-untyped-call]
+class _Recorder(Listener):
     """Writes down every tensor operation while it is active. (torch's make_fx does this as well, but imports the
     compilers first, which takes longer than all else that a small study does.)"""
 

@@ -201,6 +201,8 @@ def _one_sentence(cls: type[BaseModel], error: ValidationError) -> str:
         message = first["msg"].removeprefix("Value error, ")
         if first["loc"][-1:] == ("bool",):  # the first kind of value that was tried
             message = "must be a finite number, a text, true or false"
+        elif first["type"] == "model_type" and keys:
+            message = f"must hold keys, each with a value; valid keys there: {', '.join(_valid_keys(cls, keys))}"
         sentence = f"{path}: {message}" if path else message
         if keys and not isinstance(found, dict):
             sentence += f"; found {found!r}"
