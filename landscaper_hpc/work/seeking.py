@@ -36,7 +36,8 @@ def seek_together(landscapes: Sequence[Landscape], place: int, places: int, stop
             left = [item for item in (*landscapes[first:], *landscapes[:first]) if not is_found(item)]
             if not left:
                 return True
-            if any(_conduct(item, places, stop, bars) or _help(item, place, places, stop) for item in left):
+            of_each = helpers(places, len(left))
+            if any(_conduct(item, of_each, stop, bars) or _help(item, place, places, stop) for item in left):
                 pause = _SHORTEST_WAIT
                 continue
             if stop.requested:
@@ -48,8 +49,14 @@ def seek_together(landscapes: Sequence[Landscape], place: int, places: int, stop
         return False
 
 
-def _conduct(item: Landscape, places: int, stop: Stop, bars: Bars | None) -> bool:
-    """Conduct the search, where nobody does and it is not over."""
+def helpers(places: int, landscapes: int) -> int:
+    """How many of so many workers will evaluate what one conductor asks, where there are so many landscapes: what is
+    asked is cut for so many, and every piece is files."""
+    return -(-places // max(landscapes, 1))
+
+
+def _conduct(item: Landscape, workers: int, stop: Stop, bars: Bars | None) -> bool:
+    """Conduct the search, where nobody does and it is not over, with so many workers."""
     with item.leases.hold(f"{item.name}{CONDUCTOR}") as mine:
         if not mine or is_found(item):
             return False
@@ -69,7 +76,7 @@ def _conduct(item: Landscape, places: int, stop: Stop, bars: Bars | None) -> boo
             stages.refuse_quarantined([item])
 
         log.info("%s: conducting the search", item)
-        seek(item, deal, places, bars)
+        seek(item, deal, workers, bars)
     return True
 
 

@@ -383,6 +383,20 @@ def test_a_sweep_of_lowest_parts_is_refused(study: Path, tmp_path: Path) -> None
     assert "scope: a sweep compares whole landscapes" in done.stderr
 
 
+def test_what_is_asked_is_cut_for_those_who_have_no_search_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 searches by 1,024 workers every point was a sparse shard, where batches are of one."""
+    found: dict[str, int] = {}
+
+    def conduct(item: str, workers: int, *_: object) -> bool:
+        found[item] = workers
+        return True
+
+    monkeypatch.setattr("landscaper_hpc.work.seeking.is_found", found.__contains__)
+    monkeypatch.setattr("landscaper_hpc.work.seeking._conduct", conduct)
+    assert seek_together(["a", "b", "c"], 0, 8, Stop(), None)
+    assert found == {"a": 3, "b": 4, "c": 8}
+
+
 @pytest.mark.thorough
 def test_a_worker_alone_conducts_and_evaluates(study: Path, whole: Path, tmp_path: Path) -> None:
     site = Site(executor="serial")
