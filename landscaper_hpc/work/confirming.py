@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 8
-"""Searches that one task does side by side."""
+BATCH, TASKS = 8, 4
+"""Searches that one task does side by side at most; few are dealt to so many tasks, for all wait for the last one."""
 
 
 def refuse_unconfirmable(objective: Any, directions: Any, grid: Any) -> None:
@@ -70,8 +71,9 @@ def dealt(item: Landscape, deal: Deal, verb: str, decides: tuple[Any, ...]) -> S
     from landscaper_hpc.confirm.surface import Cost
 
     def run(what: What, starts: NDArray[np.float64]) -> tuple[NDArray[np.float64], Cost]:
-        pieces = [starts[i : i + BATCH] for i in range(0, len(starts), BATCH)]
-        found = deal([Searches(item, f"{verb} {what}", piece, (*decides, BATCH), what) for piece in pieces])
+        size = min(BATCH, math.ceil(len(starts) / TASKS))
+        pieces = [starts[i : i + size] for i in range(0, len(starts), size)]
+        found = deal([Searches(item, f"{verb} {what}", piece, (*decides, size), what) for piece in pieces])
         spent = np.sum([one["cost"] for one in found], axis=0)
         return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
 
