@@ -112,8 +112,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                     del surface
                 del flat, directions
             elif stage.startswith("hessian"):
-                hessian_directions(given, n, basis=args.basis, tolerance=args.tolerance, max_iterations=500)
-                needed, held = hessian_bytes(sizes, n, args.basis), sizes.moving
+                hessian_directions(
+                    given,
+                    n,
+                    basis=args.basis,
+                    basis_precision="bf16" if args.bf16 else None,
+                    tolerance=args.tolerance,
+                    max_iterations=500,
+                )
+                needed, held = hessian_bytes(sizes, n, args.basis, 16 if args.bf16 else None), sizes.moving
             else:
                 random_directions(given, n, normalization=stage.replace("random", "model"))
                 needed, held = random_bytes(sizes, n), sizes.moving
@@ -138,6 +145,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--tolerance", type=float, default=0.05)
+    parser.add_argument("--bf16", action="store_true", help="hold the basis so")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:

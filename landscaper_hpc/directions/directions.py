@@ -66,6 +66,10 @@ class Directions:
         return len(self.gram)
 
 
+KEPT_IN = {"float32": torch.float32, "bf16": torch.bfloat16}
+"""What the vectors of Lanczos may be held in."""
+
+
 def hessian_directions(
     objective: Objective,
     n: int,
@@ -76,6 +80,7 @@ def hessian_directions(
     normalization: str = "model",
     select: Order = by_magnitude,
     basis: int | None = None,
+    basis_precision: str | None = None,
     group: dist.ProcessGroup | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
@@ -101,6 +106,8 @@ def hessian_directions(
         The order of preference of eigenvalues, shape (k,), as indices.
     basis
         How many vectors Lanczos holds, each as large as the parameters, before it restarts with the best of them.
+    basis_precision
+        `float32` or `bf16`: the type in which it holds them, where that is not the objective's.
     group
         Ranks of torch.distributed that share the work.
     resume
@@ -131,6 +138,7 @@ def hessian_directions(
             order=select,
             start=lambda: hessian.start(seed),
             basis=basis,
+            kept_in=None if basis_precision is None else KEPT_IN[basis_precision],
             layout=hessian.layout,
             resume=resume,
             progress=progress,

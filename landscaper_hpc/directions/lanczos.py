@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscaper_hpc.directions.orthonormal import orthonormalize
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 from landscaper_hpc.objective.flat_layout import Layout, is_small, spans
@@ -85,6 +86,7 @@ def eigenpairs(
     order: Order = by_magnitude,
     start: Callable[[], Tensor] | None = None,
     basis: int | None = None,
+    kept_in: torch.dtype | None = None,
     layout: Layout | None = None,
     resume: Path | None = None,
     progress: Progress = silent,
@@ -93,8 +95,9 @@ def eigenpairs(
 
     `product` maps a vector (size,) to a vector (size,); `random(i)` gives the i-th random start, and
     `start()` the first vector where that is not random(0). Stops when every
-    wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept. Of
-    a `layout` in parts the vectors are this rank's.
+    wanted pair has residual ‖Hv − λv‖ ≤ tolerance · |λ| (or is zero to rounding). At most `basis` vectors are kept,
+    perhaps in a type with fewer bits (`kept_in`); then the recurrence knows nothing of their rounding, and residuals
+    are those of n more products. Of a `layout` in parts the vectors are this rank's.
     What is done is saved in the file `resume` every minute (each rank has its own), and taken up from there: the result
     is the same, bit for bit. InputError where `max_products` is not enough, or the operator gives numbers that are not
     finite, or is zero.
@@ -109,18 +112,23 @@ def eigenpairs(
     if resume is not None and layout.parts is not None:
         resume = resume.with_name(f"{resume.name}.rank{layout.parts.rank}")
     state = (
-        _State.begin(random(0), m, start, layout)
+        _State.begin(random(0), m, start, layout, kept_in)
         if resume is None
-        else _State.load(resume, random(0), m, start, layout)
+        else _State.load(resume, random(0), m, start, layout, kept_in)
     )
     saved, pause = time.monotonic(), SECONDS_BETWEEN_SAVES
     while True:
         state.extend(product)
         progress(state.products, max_products)
         residuals, limits = state.residuals(order, n)
-        converged = len(residuals) == n and bool((residuals <= np.maximum(tolerance * limits, state.rounding)).all())
+        asked = tolerance if state.q.dtype == state.kind else tolerance / 2  # which leaves room for what was rounded
+        converged = len(residuals) == n and bool((residuals <= np.maximum(asked * limits, state.rounding)).all())
         if converged and (state.settled(n, dimension) or state.products >= max_products):
-            return state.pairs(order, n)
+            found = state.pairs(order, n)
+            if state.q.dtype == state.kind:
+                return found
+            del state  # with the basis: n vectors and the products need its room
+            return _measured(found, product, tolerance, layout)
         if state.products >= max_products:
             raise InputError(
                 f"directions.max_iterations: {state.products} Hessian-vector products left a residual of "
@@ -149,25 +157,42 @@ class _State:
         breakdowns: int,
         start: str,
         layout: Layout,
+        kind: torch.dtype,
     ) -> None:
         self.q, self.t, self.j, self.products, self.breakdowns, self.start = q, t, j, products, breakdowns, start
         self.layout = layout
-        self.eps = float(torch.finfo(q.dtype).eps)
+        self.kind = kind  # of what the operator takes, and of all that is not kept
+        self.eps = float(torch.finfo(kind).eps)
 
     @classmethod
-    def begin(cls, first: Tensor, m: int, vector: Callable[[], Tensor] | None, layout: Layout) -> _State:
+    def begin(
+        cls,
+        first: Tensor,
+        m: int,
+        vector: Callable[[], Tensor] | None,
+        layout: Layout,
+        kept_in: torch.dtype | None,
+    ) -> _State:
         start = hashlib.sha256(memoryview(first.cpu().numpy()))  # type: ignore[arg-type]
-        start.update(str(m).encode())
+        start.update(str(m).encode() if kept_in is None else f"{m} {kept_in}".encode())
         given = first if vector is None else vector()  # which takes memory of its own, before there are others
-        q = first.new_zeros(m + 1, len(first))
+        q = first.new_zeros(m + 1, len(first), dtype=kept_in)
         torch.div(given, layout.norm(given), out=q[0])
-        return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest(), layout)
+        return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest(), layout, first.dtype)
 
     @classmethod
-    def load(cls, path: Path, first: Tensor, m: int, vector: Callable[[], Tensor] | None, layout: Layout) -> _State:
+    def load(
+        cls,
+        path: Path,
+        first: Tensor,
+        m: int,
+        vector: Callable[[], Tensor] | None,
+        layout: Layout,
+        kept_in: torch.dtype | None,
+    ) -> _State:
         """What the file holds, or a beginning where it is missing, damaged, or belongs to another start, on any rank,
         or the ranks have saved different states."""
-        state = cls.begin(first, m, vector, layout)
+        state = cls.begin(first, m, vector, layout, kept_in)
         done = -1
         if path.exists() and _is_whole(path):
             with path.open("rb") as stream:
@@ -183,8 +208,8 @@ class _State:
                 saved = json.loads(stream.readline())
                 state.t = np.fromfile(stream, np.float64, m * m).reshape(m, m)
                 state.j, state.products, state.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
-                kind = first[:0].cpu().numpy().dtype
-                for row in state.q[: state.j + 1]:
+                for row in map(_bits, state.q[: state.j + 1]):
+                    kind = row[:0].cpu().numpy().dtype
                     row.copy_(torch.from_numpy(np.fromfile(stream, kind, len(row))))
         return state
 
@@ -195,7 +220,7 @@ class _State:
             numbers = {"j": self.j, "products": self.products, "breakdowns": self.breakdowns, "start": self.start}
             digest = hashlib.sha256()
             for part in ((json.dumps(numbers) + "\n").encode(), self.t, *self.q[: self.j + 1]):
-                given = part.cpu().numpy() if isinstance(part, Tensor) else part
+                given = _bits(part).cpu().numpy() if isinstance(part, Tensor) else part
                 held = memoryview(given).cast("B")  # type: ignore[arg-type]
                 digest.update(held)
                 yield held
@@ -206,11 +231,11 @@ class _State:
     def extend(self, product: Product) -> None:
         """Apply the operator to the waiting row and orthogonalise, twice."""
         j, q = self.j, self.q
-        w = product(q[j])
+        w = product(q[j].to(self.kind))
         self.products += 1
-        h = self.layout.dot(q[: j + 1], w)
+        h = _shares(q[: j + 1], w, self.layout)
         w = _without(w, h, q[: j + 1])
-        again = self.layout.dot(q[: j + 1], w)
+        again = _shares(q[: j + 1], w, self.layout)
         self.w = _without(w, again, q[: j + 1])
         self.beta = norm_of(self.w, self.layout)
         self.t[: j + 1, j] = self.t[j, : j + 1] = (h + again).double().cpu().numpy()
@@ -262,18 +287,18 @@ class _State:
             self.j = keep
         rows = self.q[: self.j]
         if self.broke:
-            self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows), rows, self.layout)
+            self.q[self.j] = _orthonormal(random(self.breakdowns).to(rows.device, self.kind), rows, self.layout)
         else:
             torch.div(self.w, self.beta, out=self.q[self.j])
         del self.w
 
     def _rotate(self, which: NDArray[np.intp], out: Tensor | None = None) -> Tensor:
         """Ritz vectors, shape (len(which), size), in new memory or that of the rows they are made of."""
-        s = torch.from_numpy(self.s[:, which].T.copy()).to(self.q)
+        s = torch.from_numpy(self.s[:, which].T.copy()).to(self.q.device, self.kind)
         rows = self.q[: s.shape[1]]
-        result = rows.new_empty(len(s), rows.shape[1]) if out is None else out
+        result = rows.new_empty(len(s), rows.shape[1], dtype=self.kind) if out is None else out
         for span in spans(rows.shape[1], len(rows)):
-            result[:, span] = s @ rows[:, span]
+            result[:, span] = s @ rows[:, span].to(self.kind)
         return result
 
 
@@ -292,10 +317,42 @@ def norm_of(vector: Tensor, layout: Layout | None = None) -> float:
     return largest * float(torch.linalg.vector_norm(vector / largest))
 
 
+def _measured(found: Eigenpairs, product: Product, tolerance: float, layout: Layout) -> Eigenpairs:
+    """Ritz vectors of a basis that was rounded, made orthonormal, with what products say of each: its Rayleigh quotient
+    and residual. InputError where one is larger than `tolerance`."""
+    orthonormalize(found.vectors, layout)
+    values, residuals = found.values.copy(), found.residuals.copy()
+    for i, vector in enumerate(found.vectors):
+        image = product(vector)
+        values[i] = float(layout.dot(image, vector))
+        left = norm_of(image.sub_(vector, alpha=values[i]), layout)
+        residuals[i] = left / max(abs(values[i]), np.finfo(float).tiny)
+    if residuals.max() > tolerance:
+        raise InputError(
+            f"directions.basis_precision: a basis of so few bits leaves a residual of {residuals.max():.2g} where "
+            f"directions.tolerance asks for {tolerance:g}; raise directions.tolerance, or leave basis_precision out"
+        )
+    return Eigenpairs(values, found.vectors, residuals, found.products + len(values))
+
+
+def _bits(vector: Tensor) -> Tensor:
+    """bf16, which numpy lacks, as whole numbers; others as they are."""
+    return vector.view(torch.int16) if vector.dtype == torch.bfloat16 else vector
+
+
+def _shares(rows: Tensor, vector: Tensor, layout: Layout) -> Tensor:
+    """The inner products of rows with a vector, in its type."""
+    if rows.dtype == vector.dtype:
+        return layout.dot(rows, vector)
+    parts = [rows[:, span].to(vector.dtype) @ vector[span] for span in spans(len(vector), len(rows))]
+    return layout.total(torch.stack(parts).sum(dim=0))
+
+
 def _without(vector: Tensor, shares: Tensor, rows: Tensor) -> Tensor:
     """The vector, in its own memory, less so much of each of the rows."""
-    for span in spans(len(vector)):
-        vector[span] -= shares @ rows[:, span]
+    rounded = rows.dtype != vector.dtype
+    for span in spans(len(vector), len(rows) if rounded else 1):
+        vector[span] -= shares @ rows[:, span].to(vector.dtype)
     return vector
 
 
@@ -312,6 +369,9 @@ def _is_whole(path: Path) -> bool:
 def _orthonormal(vector: Tensor, basis: Tensor, layout: Layout) -> Tensor:
     """The unit vector of what is left of `vector` outside the orthonormal rows of `basis`."""
     for _ in range(3):
-        vector = vector - layout.dot(basis, vector) @ basis
+        if basis.dtype == vector.dtype:
+            vector = vector - layout.dot(basis, vector) @ basis
+        else:
+            vector = _without(vector.clone(), _shares(basis, vector, layout), basis)
         vector = vector / layout.norm(vector)
     return vector

@@ -101,7 +101,9 @@ def stages(study: Study, sizes: Sizes, dimension: int, batch: int = 1) -> list[S
     found = [Stage("loading", rest + max(2 * (p + rest) - rest, 3 * p), 2 * (p + rest))]
     kind = study.directions
     if kind.kind == "hessian" and kind.solver == "lanczos":
-        found.append(Stage("directions", rest + hessian_bytes(sizes, n, basis_of(study, dimension)), n * p))
+        found.append(
+            Stage("directions", rest + hessian_bytes(sizes, n, basis_of(study, dimension), bits_of(study)), n * p)
+        )
     else:
         # random ones are drawn, and written, on the host
         found.append(Stage("directions", rest + random_bytes(sizes, n), n * p + sizes.work))
@@ -124,6 +126,11 @@ def basis_of(study: Study, dimension: int) -> int:
     return min(dimension, study.directions.basis or basis_size(study.directions.n, dimension))
 
 
+def bits_of(study: Study) -> int | None:
+    """How many bits Lanczos holds of a number, where that is not in the study's precision."""
+    return {None: None, "float32": 32, "bf16": 16}[study.directions.basis_precision]
+
+
 def evaluation_bytes(sizes: Sizes, n: int, batch: int = 1) -> int:
     """theta*, n directions and the points that are evaluated at once."""
     return (n + 1 + batch) * sizes.moving + (sizes.work if batch == 1 else sizes.moving) + sizes.whole
@@ -143,13 +150,15 @@ def random_bytes(sizes: Sizes, n: int) -> int:
     return (n + 1) * sizes.moving + max(min(2 * sizes.work, 3 * n * sizes.wide), sizes.work + sizes.drawn)
 
 
-def hessian_bytes(sizes: Sizes, n: int, basis: int) -> int:
+def hessian_bytes(sizes: Sizes, n: int, basis: int, bits: int | None = None) -> int:
     """theta*, the basis with the vector that waits; of one batch its gradient and this one's derivative, twice when it
     becomes one vector, of several a derivative and the sum in float64; and what a backward pass holds of one tensor
     meanwhile. Before there is a basis, a proof with differences of gradients; at last the directions beside it, and
     then without it what scales them."""
     p, product = sizes.moving, max(3 * sizes.moving, sizes.moving + sizes.wide) + 3 * sizes.largest
-    sought = max(p + (basis + 1) * p + product, 7 * p + sizes.wide, (basis + 2 + n) * p) + min(sizes.work, 2 * p)
+    held = (basis + 1) * (p if bits is None else min(p, sizes.wide * bits // 64))
+    product += 0 if bits is None else p  # the vector that is multiplied, as the product takes it
+    sought = max(p + held + product, 7 * p + sizes.wide, p + held + n * p) + min(sizes.work, 2 * p)
     return max(sought, (n + 1) * p + product + sizes.work) + sizes.whole
 
 
@@ -192,8 +201,12 @@ def _ways(landscape: Landscape, stage: Stage, sizes: Sizes, dimension: int) -> I
     """What may be done about it."""
     study, n = landscape.study, landscape.study.directions.n
     if stage.name == "directions" and needs_hessian(study) and (basis := basis_of(study, dimension)) > n + 2:
-        least = bytes_in_words(sizes.others + hessian_bytes(sizes, n, n + 2))
+        least = bytes_in_words(sizes.others + hessian_bytes(sizes, n, n + 2, bits_of(study)))
         yield f"hold fewer basis vectors (directions.basis: {n + 2} takes {least}, {basis} are asked for)"
+    of_lanczos = study.directions.kind == "hessian" and study.directions.solver == "lanczos"
+    if stage.name == "directions" and of_lanczos and study.directions.basis_precision != "bf16":
+        least = bytes_in_words(sizes.others + hessian_bytes(sizes, n, basis_of(study, dimension), 16))
+        yield f"hold them in fewer bits (directions.basis_precision: bf16 takes {least})"
     if stage.name == "directions" and study.directions.kind == "hessian":
         yield f"take random directions, which take {bytes_in_words(sizes.others + random_bytes(sizes, n))}"
     if stage.name in ("trace", "density"):

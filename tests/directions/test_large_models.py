@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from problems import cnn_task, mlp_task
 from torch import Tensor
 
+from landscaper_hpc.directions import lanczos
 from landscaper_hpc.directions.directions import Directions, hessian_directions, random_directions
-from landscaper_hpc.directions.lanczos import basis_size
+from landscaper_hpc.directions.lanczos import basis_size, eigenpairs
 from landscaper_hpc.directions.orthonormal import orthonormalize
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.losses import displacement
 from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.evaluate import losses
@@ -128,3 +132,56 @@ def test_parameters_with_an_order_of_their_own_stay_as_they_lie() -> None:
     assert strided
     layout = Layout.of(objective.parameters)
     assert torch.equal(layout.whole(objective.parameters), layout.flatten(objective.parameters))
+
+
+@pytest.mark.parametrize("kept_in", [torch.float32, torch.bfloat16])
+def test_a_basis_of_fewer_bits_tells_its_own_residuals(kept_in: torch.dtype) -> None:
+    values = torch.cat([torch.tensor([9.0, -7.0, 5.0]), torch.linspace(-1, 1, 997)]).double()
+    turn = torch.linalg.qr(torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0)).double())[0]
+    matrix = turn @ torch.diag(values) @ turn.T
+    made: list[Tensor] = []
+
+    def product(vector: Tensor) -> Tensor:
+        assert vector.dtype == torch.float64
+        made.append(vector)
+        return matrix @ vector
+
+    def start(i: int) -> Tensor:
+        return torch.randn(1000, generator=torch.Generator().manual_seed(i)).double()
+
+    given = {"tolerance": 0.01, "max_products": 200, "basis": 7, "kept_in": kept_in}
+    found = eigenpairs(product, start, 1000, 3, **given)
+    assert found.products == len(made)
+    np.testing.assert_allclose(found.values, values[:3], rtol=1e-4)
+    torch.testing.assert_close(found.vectors @ found.vectors.T, torch.eye(3).double(), rtol=0, atol=1e-12)
+    left = found.vectors @ matrix - torch.from_numpy(found.values)[:, None] * found.vectors
+    np.testing.assert_allclose(found.residuals, left.norm(dim=1).numpy() / np.abs(found.values), rtol=1e-9)
+    if kept_in == torch.bfloat16:
+        with pytest.raises(InputError, match=r"basis_precision: a basis of so few bits leaves a residual of 0\.00\d"):
+            eigenpairs(product, start, 1000, 3, **given | {"tolerance": 1e-4})
+
+
+def test_a_search_with_a_basis_in_bf16_goes_on_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanczos, "SECONDS_BETWEEN_SAVES", 0.0)
+    objective = Objective(mlp_task())
+    given = {"tolerance": 0.1, "max_iterations": 400, "normalization": "unit", "basis": 5, "basis_precision": "bf16"}
+    expected = hessian_directions(objective, 3, **given)
+    calls = 0
+
+    def dies(done: int, of: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hessian_directions(objective, 3, **given, resume=tmp_path / "saved", progress=dies)
+    after: list[int] = []
+    found = hessian_directions(
+        objective, 3, **given, resume=tmp_path / "saved", progress=lambda done, of: after.append(done)
+    )
+    assert after[0] == 7
+    for name, vectors in expected.vectors.items():
+        assert torch.equal(found.vectors[name], vectors)

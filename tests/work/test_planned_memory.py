@@ -33,6 +33,7 @@ LONG = "filter", "hessian", "confirming of 3 batches"
         pytest.param(("random", "hessian"), "--words=2048 --layers=4 --small=0", id="small"),
         pytest.param(LONG, "", id="long", marks=pytest.mark.slow),
         pytest.param(("hessian",), "--words=2048 --layers=4", id="layers", marks=pytest.mark.slow),
+        pytest.param(("hessian",), "--basis=20 --bf16", id="bf16", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_planned_is_what_is_measured(which: tuple[str, ...], more: str) -> None:
@@ -43,7 +44,7 @@ def test_what_is_planned_is_what_is_measured(which: tuple[str, ...], more: str) 
     )
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    n, basis, copy = 3, 7, found["bytes"]
+    n, basis, copy = 3, 10 if "--bf16" in more else 7, found["bytes"]
     most = {
         "random": n + 1.8,
         "filter": n + 1.8,
@@ -99,6 +100,7 @@ def test_a_refusal_tells_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "directions takes" in said
     assert "hold fewer basis vectors (directions.basis: 4 takes" in said
     assert "33 are asked for" in said
+    assert "hold them in fewer bits (directions.basis_precision: bf16 takes" in said
     assert "take random directions, which take" in said
 
 
@@ -116,6 +118,9 @@ def test_stages_of_a_study(tmp_path: Path) -> None:
     confirmed = Study.load(network(tmp_path), ["confirm=true"])
     found = {stage.name: stage.device for stage in stages(confirmed, sizes, 250_000_000)}
     assert found["confirming"] == pytest.approx((2 + 4 + 2 * 2) * 1e9, rel=0.02)
+    short = Study.load(network(tmp_path), ["directions.basis=19", "directions.basis_precision=bf16"])
+    found = {stage.name: stage.device for stage in stages(short, sizes, 250_000_000)}
+    assert found["directions"] == pytest.approx((1 + 20 / 2 + 4 + 0.4) * 1e9, rel=0.01)  # of float32
     as_random = Study.load(network(tmp_path), ["directions.kind=random"])
     found = {stage.name: stage.device for stage in stages(as_random, sizes, 250_000_000)}
     assert found["directions"] == pytest.approx(3 * 1e9, rel=0.05)
@@ -127,6 +132,8 @@ def test_stages_of_a_study(tmp_path: Path) -> None:
         (["directions.basis=3"], "basis must be n + 2 or more, 4; found 3"),
         (["directions.basis=9", "directions.kind=random"], "basis is that of Lanczos"),
         (["directions.basis=9", "directions.solver=pyhessian"], "basis is that of Lanczos"),
+        (["directions.basis_precision=bf16", "directions.kind=random"], "basis_precision is that of Lanczos"),
+        (["directions.basis_precision=float16"], "basis_precision"),
     ],
 )
 def test_a_basis_that_cannot_be(options: list[str], says: str, tmp_path: Path) -> None:
@@ -141,3 +148,4 @@ def test_a_basis_decides_numbers_and_its_absence_is_as_before(tmp_path: Path) ->
     assert plain.science(plain.checkpoints[0])["directions"].get("basis") is None
     assert "basis" not in plain.science(plain.checkpoints[0])["directions"]
     assert few.science(few.checkpoints[0])["directions"]["basis"] == 9
+    assert "basis_precision" not in few.science(few.checkpoints[0])["directions"]

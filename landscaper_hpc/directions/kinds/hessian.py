@@ -36,6 +36,7 @@ def directions(study: Study, objective: Objective, progress: Progress, resume: P
         if isinstance(config.which, Mixture)
         else {"magnitude": by_magnitude, "negative": most_negative}[config.which],
         basis=config.basis,
+        basis_precision=config.basis_precision,
         resume=resume,
         progress=progress,
     )
