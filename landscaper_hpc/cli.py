@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, get_args, get_type_hints
@@ -67,10 +68,11 @@ _COMMANDS = (
 
 
 def _name(text: str) -> Path:
-    """Python takes the empty name for this folder, and it comes of variables that are not set."""
+    """Python takes the empty name for this folder, and it comes of variables that are not set. `~` is the home folder
+    after a `=` too, where shells leave it as it is."""
     if not text:
         raise typer.BadParameter("it is empty; give a name, or . for this folder")
-    return Path(text)
+    return Path(text) if os.path.lexists(text) else Path(os.path.expanduser(text))  # noqa: PTH111
 
 
 def _refuse_empty_names(command: Callable[..., None]) -> None:

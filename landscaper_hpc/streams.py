@@ -49,6 +49,8 @@ class _Forgiving(io.RawIOBase):
 def steady() -> None:
     """Let this process's standard streams be such; to be called before anything is written."""
     codecs.register_error("other-letters", _in_other_letters)
+    if sys.stdin is None:
+        _take(0)
     sys.stdout = _stream(sys.stdout, 1)
     sys.stderr = _stream(sys.stderr, 2)
 
@@ -69,13 +71,9 @@ def _raw(stream: Any) -> Any:
 def _stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
     lost = None
     if stream is None:
-        # closed by whoever started us: the next file to be opened would get its number, and what is said
+        # closed by whoever started us: the next file to be opened would get its number, and what is said there
         lost = OSError(errno.EBADF, "it is closed")
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        if nowhere != descriptor:
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
-        os.set_inheritable(descriptor, True)
+        _take(descriptor)
     elif isinstance(_raw(stream), _Forgiving) or not _is(stream, descriptor):
         return cast(io.TextIOWrapper, stream)  # a test's, or a notebook's
     else:
@@ -86,6 +84,15 @@ def _stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
         errors="other-letters",
         line_buffering=descriptor == 2 or os.isatty(descriptor),
     )
+
+
+def _take(descriptor: int) -> None:
+    """Have a number that is free stand for nothing."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)
 
 
 def _is(stream: Any, descriptor: int) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from landscaper_hpc.objective.listening import Listener
+from landscaper_hpc.objective.listening import Listener, takes_functions
 
 KINKS = {
     *(
@@ -134,6 +134,8 @@ class Operations(Listener):
         self.names: set[str] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if takes_functions(function):
+            return function(*self.heard_inside(args), **(kwargs or {}))
         name = function.overloadpacket.__name__
         self.names.add(name)
         if name in _BATCH_NORMS and args[5] is True:

@@ -6,6 +6,7 @@ import math
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attent
 # Relative differences that a wrong derivative exceeds and a right one does not.
 TOLERANCE = {"float64": 1e-3, "float32": 3e-2}
 
+
+_TORCH = Path(torch.__file__).parent
 
 _checkpointed: weakref.WeakSet[Objective] = weakref.WeakSet()
 
@@ -116,6 +119,17 @@ def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:
     )
 
 
+def of_backward(error: Exception) -> bool:
+    """Whether it is of a backward pass: of the user's own, or of what torch cannot differentiate, as it may raise
+    anything."""
+    if isinstance(error, RuntimeError):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_TORCH)
+
+
 def refuse_wrong_gradient(objective: Objective) -> None:
     """InputError where the gradient at theta* is not that of the losses."""
     layout = objective.layout
@@ -132,7 +146,9 @@ def refuse_wrong_gradient(objective: Objective) -> None:
         claimed = float(layout.dot(gradient(objective).double(), line.double()))
     except InputError:
         raise
-    except RuntimeError as error:  # of the user's own backward pass
+    except Exception as error:
+        if not of_backward(error):
+            raise
         refusal = InputError(
             f"{objective.source}: the loss has no gradient ({' '.join(str(error).split())[:200]}); use random "
             "directions (directions.kind: random), which need none"

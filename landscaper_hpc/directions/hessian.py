@@ -19,7 +19,7 @@ from torch import Tensor
 
 from landscaper_hpc.directions.decompose import BATCH_STATISTICS, KINKS
 from landscaper_hpc.directions.derivatives import Derivatives
-from landscaper_hpc.directions.gradient import TOLERANCE, two_functions
+from landscaper_hpc.directions.gradient import TOLERANCE, of_backward, two_functions
 from landscaper_hpc.directions.lanczos import norm_of
 from landscaper_hpc.directions.proof import along
 from landscaper_hpc.errors import InputError
@@ -254,7 +254,9 @@ class Hessian:
                 self._refuse_lost_terms(product, probe)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except Exception as error:
+            if not of_backward(error):
+                raise
             return " ".join(str(error).split())[:200]
         return ""
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.listening import Listener
+from landscaper_hpc.objective.listening import Listener, takes_functions
 from landscaper_hpc.objective.surroundings import on_gpu, seed_all, state_of, states_kept
 
 _ROUNDS = 3
@@ -129,6 +129,8 @@ class _RandomOperations(Listener):
         self.names: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if takes_functions(function):
+            return function(*self.heard_inside(args), **(kwargs or {}))
         if torch.Tag.nondeterministic_seeded not in function.tags:
             return function(*args, **(kwargs or {}))
         given = (*args, *(kwargs or {}).values())

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.objective.listening import Listener
+from landscaper_hpc.objective.listening import Listener, takes_functions
 
 
 class Follower(Listener):
@@ -54,9 +54,11 @@ class Follower(Listener):
         inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for leaf in inputs:
             bits |= self.marks(leaf)
+        if takes_functions(function):
+            args = self.heard_inside(args)
         result = function(*args, **kwargs)
         written = []
-        if function._schema.is_mutable:
+        if not takes_functions(function) and function._schema.is_mutable:
             given = dict(zip((a.name for a in function._schema.arguments), args, strict=False)) | kwargs
             written = [given.get(a.name) for a in function._schema.arguments if a.alias_info and a.alias_info.is_write]
         bits = self.made((result, written), inputs, bits)

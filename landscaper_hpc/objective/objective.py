@@ -43,6 +43,7 @@ from landscaper_hpc.objective.embeddings import plain_gradients, whole_gradients
 from landscaper_hpc.objective.flat_layout import Layout, lay_flat
 from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
 from landscaper_hpc.objective.keeping import Call
+from landscaper_hpc.objective.listening import as_written
 from landscaper_hpc.objective.moving import (
     Memory,
     matching,
@@ -177,6 +178,7 @@ class Objective:
         self.files_elsewhere: list[Path] = []
         self.notices: list[str] = []
         self.gets_on: Callable[[], None] = _nobody
+        self._differentiated: frozenset[str] = frozenset()  # in which the loss itself asks for gradients
         self.sharded = is_sharded(task.model)
         self.shard = task.shard
         refuse_lazy(task.model, f"{source}: the model")
@@ -210,6 +212,9 @@ class Objective:
         if not self.sharded:
             with arithmetic(precision, self.device):
                 self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, elsewhere)
+                if self._writes.differentiates:
+                    self._differentiated = frozenset(self.parameters)
+                    self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, elsewhere)
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
@@ -349,10 +354,16 @@ class Objective:
             raise self._left(leaving) from leaving
 
     def _called(self, tensors: Mapping[str, Tensor], batch: Any) -> Any:
+        if self._differentiated:
+            tensors = {
+                name: t.detach().requires_grad_() if name in self._differentiated and not t.requires_grad else t
+                for name, t in tensors.items()
+            }
         for name, own in self._told.items():
             if name in tensors:
                 vars(tensors[name]).update(own)
-        return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
+        with as_written():
+            return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
 
     def _left(self, leaving: BaseException) -> InputError:
         """A loss that ends the process would end a run as if it were done, or stopped by somebody."""

@@ -28,6 +28,8 @@ class Writes:
     ----------
     first
         This call, the first of all, as it was listened to; None where it could not be.
+    failed
+        What the loss raised, if it did.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Writes:
     ) -> None:
         self._model, self._left = model, list[tuple[nn.Module, str, Any]]()
         self.first: Call | None = None
+        self.failed: BaseException | None = None
         held, data = _tensors(model), _leaves(batch)
         if displaced:
             held |= elsewhere({name: held[name] for name in moving})
@@ -57,6 +60,7 @@ class Writes:
             except BaseException as error:  # it will be met again, and told better
                 if ends_work(error):
                     raise
+                self.failed = error.with_traceback(None)
             self._left = [
                 (module, name, began.get(name, _NOTHING))
                 for module, began in attributes
@@ -81,6 +85,11 @@ class Writes:
             return dict(params)
         held = _tensors(self._model) | dict(params)
         return dict(params) | {name: held[name].clone() for name in sorted(self.names)}
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the loss failed since it asks for gradients in parameters, which nobody told to have any."""
+        return isinstance(self.failed, RuntimeError) and "does not require grad" in str(self.failed)
 
     def begin(self) -> None:
         """Have every call find the modules as the first one did: what one leaves in training mode would be another

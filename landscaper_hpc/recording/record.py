@@ -9,9 +9,7 @@ the ones that would have run anyway, in the same order, on the same numbers.
 from __future__ import annotations
 
 import operator
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from landscaper_hpc.objective.exits import Exits, watching_calls
-from landscaper_hpc.objective.listening import Listener
+from landscaper_hpc.objective.listening import Listener, as_written, takes_functions
 from landscaper_hpc.recording.shorten import shorten, without_dropout
 
 _aten = torch.ops.aten
@@ -82,19 +80,9 @@ def record(function: Callable[[Any], Tensor], example: Any) -> GraphModule:
 
 def _recorded(function: Callable[[Any], Tensor], example: Any, without_writes: bool = False) -> GraphModule:
     recorder = _Recorder(example, without_writes)
-    with _as_written(), recorder, Exits(recorder.leaves), watching_calls(recorder.hands_out):
+    with as_written(), recorder, Exits(recorder.leaves), watching_calls(recorder.hands_out):
         result = function(example)
     return recorder.module(result)
-
-
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """What is under torch.compile runs as it is written: a compiler would take the recorder for a part of it."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and loading it takes seconds
-        yield
-    else:
-        with torch.compiler.set_stance("force_eager"):
-            yield
 
 
 class _Recorder(Listener):
@@ -137,6 +125,8 @@ class _Recorder(Listener):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if takes_functions(function):
+            self.refuse(f"it calls {function.name()}")
         if self._without_writes and function._schema.is_mutable:
             return self._written(function, args, kwargs)
         as_nodes, named = pytree.tree_map_only(Tensor, self._node, (args, kwargs))

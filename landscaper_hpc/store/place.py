@@ -12,8 +12,14 @@ _ZARR = ("zarr.json", ".zgroup", ".zarray")
 
 
 def refuse_inside(folder: Path) -> None:
-    """`InputError` where `folder`, resolved, is a Zarr store, or lies in one, in a study's folder, or in a sweep's,
-    but for the place of that sweep's studies."""
+    """`InputError` where `folder`, resolved, is a file or a Zarr store, or lies in one, in a study's folder, or in a
+    sweep's, but for the place of that sweep's studies."""
+    above = next((holder for holder in (folder, *folder.parents) if _is_there(holder)), None)
+    if above is not None and not above.is_dir():
+        raise InputError(
+            f"{folder}: {'is' if above == folder else f'lies in {above}, which is'} a file; choose another folder with "
+            "--out"
+        )
     if folder.parent == SweepFolder(folder.parent.parent).studies:
         return
     for holder in (folder, *folder.parents):

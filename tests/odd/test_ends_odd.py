@@ -202,3 +202,23 @@ def test_the_report_of_a_folder_that_is_only_read(done: Path) -> None:
         assert ended.returncode == code, ended.stderr
         assert told in ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-"])
+def test_no_file_gets_the_number_of_a_closed_stream(closed: str) -> None:
+    """With standard input closed, what is shared with the watchdog had the number 0, which its own input then took."""
+    code = (
+        "import os, sys; from landscaper_hpc.streams import steady; steady(); "
+        "sys.exit(any(os.fstat(i).st_rdev != os.stat('/dev/null').st_rdev for i in map(int, sys.argv[1:])) or "
+        "os.memfd_create('x') < 3)"
+    )
+    numbers = {"<": "0", ">": "1", "2": "2"}
+    words = [numbers[one[0]] for one in closed.split()]
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {" ".join(words)} {closed}', sys.executable, code],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    assert ended.returncode == 0, ended.stderr

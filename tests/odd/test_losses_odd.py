@@ -311,3 +311,99 @@ def test_eigenvectors_do_not_depend_on_the_scale_of_the_loss(precision: str, sca
     np.testing.assert_allclose(scaled.eigenvalues / scale, whole.eigenvalues, rtol=1e-3)
     for name, u in whole.vectors.items():
         np.testing.assert_allclose(scaled.vectors[name].abs(), u.abs(), atol=1e-2)
+
+
+# ---- losses that differentiate, write and put back; operations that take functions -----------------------------------
+
+
+def _sums(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    return (m(b[0]) - b[1]).square().sum(dim=1)
+
+
+def _penalised(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    value = _sums(m, b).mean()
+    return value + sum(g.square().sum() for g in torch.autograd.grad(value, list(m.parameters()), create_graph=True))
+
+
+def _one_step_on(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    parameters = dict(m.named_parameters())
+    found = torch.autograd.grad(_sums(m, b)[:5].mean(), list(parameters.values()), create_graph=True)
+    later = {n: p - 0.1 * g for (n, p), g in zip(parameters.items(), found, strict=True)}
+    return (torch.func.functional_call(m, later, (b[0],)) - b[1]).square().sum(dim=1)
+
+
+def _climbed_and_back(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    parameters = list(m.parameters())
+    found = torch.autograd.grad(_sums(m, b).mean(), parameters)
+    with torch.no_grad():
+        for p, g in zip(parameters, found, strict=True):
+            p.add_(g, alpha=0.05)
+        value = _sums(m, b)
+        for p, g in zip(parameters, found, strict=True):
+            p.sub_(g, alpha=0.05)
+    return value
+
+
+def _swapped(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    parameters = list(m.parameters())
+    found, before = torch.autograd.grad(_sums(m, b).mean(), parameters), [p.data for p in parameters]
+    for p, g in zip(parameters, found, strict=True):
+        p.data = p.data - 0.1 * g
+    value = _sums(m, b)
+    for p, old in zip(parameters, before, strict=True):
+        p.data = old
+    return value
+
+
+def _chosen(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    value = _sums(m, b)
+    chosen: Tensor = torch.cond(value.mean() > 5.0, lambda v: v * 2.0, lambda v: v + 0.5, (value,))
+    return chosen
+
+
+def _chosen_around(m: Any, b: tuple[Tensor, Tensor]) -> Tensor:
+    value = _sums(m, b)
+    chosen: Tensor = torch.cond(value.mean() > 5.0, lambda: value * 2.0, lambda: value + 0.5, ())
+    return chosen
+
+
+DIFFERENTIATING: dict[str, Callable[[Any, tuple[Tensor, Tensor]], Tensor]] = {
+    "a penalty on the gradient": _penalised,
+    "a step of training inside": _one_step_on,
+    "a step and back (SAM)": _climbed_and_back,
+    "a step and back, by data": _swapped,
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENTIATING)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_loss_may_ask_for_gradients_in_its_parameters(what: str, batch: int) -> None:
+    _held_against_plain(DIFFERENTIATING[what], batch)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("loss", [_chosen, _chosen_around])
+def test_operations_that_take_functions_are_evaluated_as_written(loss: Any) -> None:
+    """`torch.cond` was refused, once a recorder had listened to it, in the words of torch's compiler."""
+    objective = _held_against_plain(loss, 1)
+    assert prove_dependence(objective) == []
+    with pytest.raises(InputError, match=r"the loss (has no gradient \(|and its gradient are of two).*use random"):
+        refuse_wrong_gradient(objective)
+    objective.prove_deterministic()
+
+
+def _held_against_plain(loss: Any, batch: int) -> Objective:
+    base = mlp_task()
+    objective = Objective(Task(base.model, loss, base.data))
+    directions = random_directions(objective, 2)
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (5, 2))
+    found = losses(objective, directions, points, batch)
+    data = (base.data[0].double(), base.data[1].double())
+    for alpha, value in zip(points, found, strict=True):
+        model = mlp_task().model.double()
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p += torch.tensordot(torch.from_numpy(alpha), directions.vectors[name], 1)
+        with torch.compiler.set_stance("force_eager"):
+            assert value == pytest.approx(float(loss(model, data).detach().mean()), rel=1e-9)
+    return objective

@@ -80,6 +80,8 @@ PLACES: dict[str, tuple[str, str]] = {
     "a sweep": ("sweep", "holds a sweep; choose"),
     "in a sweep": ("sweep/logs/x", "lies in {0}/sweep, which is the folder of a sweep; choose"),
     "somebody's data": ("data.zarr", "is a Zarr store; choose"),
+    "a file": ("data.zarr/.zgroup", "data.zarr/.zgroup: is a file; choose"),
+    "in a file": ("data.zarr/.zgroup/run", "lies in {0}/data.zarr/.zgroup, which is a file; choose"),
 }
 
 
@@ -102,6 +104,18 @@ def test_a_folder_that_holds_something_else(what: str, name: str, tmp_path: Path
     if what != "a sweep":
         swept = command("sweep", study, "--checkpoint", tmp_path / "study/origin.pt", "--out", tmp_path / out)
         assert (swept.returncode, told.format(tmp_path) in swept.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "there"), [("~/made", "home/made"), ("~nobody-has-this-name/x", "~nobody-has-this-name/x")]
+)
+def test_the_home_folder_is_where_shells_leave_it_unsaid(
+    given: str, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out=~/made` made a folder `~` in the current one."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert command("init", given, cwd=tmp_path).returncode == 0
+    assert (tmp_path / there / "study.yaml").is_file()
 
 
 def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
