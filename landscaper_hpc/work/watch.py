@@ -5,7 +5,7 @@ the main thread, as it does on every way but Dask's, a signal raises `Hung` in t
 with other shards. What cannot be interrupted (another thread, compiled code that does not return) is quarantined as
 well, and ends its process with exit code 75: whatever started that replaces it. Where the interpreter's lock is never
 given back this thread does not run either: that is for the `watchdog`. Seconds are counted while the process runs: one
-that Slurm suspends is not late.
+that Slurm suspends is not late, nor is one that waits for a processor on a busy machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from landscaper_hpc.errors import Ending, user_stack
 from landscaper_hpc.study.site import Site
-from landscaper_hpc.work.watchdog import GRACE, Place, Watchdog, say, sentence
+from landscaper_hpc.work.watchdog import GRACE, Place, Watchdog, say, sentence, without_processor
 
 TIMES_THE_MEDIAN = 20.0
 FLOOR = 600.0
@@ -77,6 +77,7 @@ class _Watched:
     thread: int
     seconds: float
     place: Place
+    task: int
     ticks: float = 0.0
     stack: str = ""
 
@@ -100,11 +101,12 @@ def watched(limit: Limit, place: Place) -> Iterator[Callable[[], None]]:
         _watchdog, _watching = Watchdog(), os.getpid()
     assert _watchdog is not None
     watchdog, thread, began, open_ = _watchdog, threading.get_ident(), time.monotonic(), True
+    task = threading.get_native_id()
 
     def gets_on() -> None:
         global _watched
         if open_ and threading.get_ident() == thread:
-            _watched = _Watched(thread, limit.seconds, place)
+            _watched = _Watched(thread, limit.seconds, place, task)
             watchdog.begin(thread, limit.seconds, place)
             _began.set()
 
@@ -140,11 +142,11 @@ def _watch() -> None:
                 continue
             _began.set()
             continue
-        tick = min(TICK, now.seconds / 4)
+        tick, had = min(TICK, now.seconds / 4), without_processor(os.getpid(), now.task)
         time.sleep(tick)
         if now is not _watched:
             continue
-        now.ticks += tick
+        now.ticks += max(0.0, tick - (without_processor(os.getpid(), now.task) - had))
         if now.ticks <= now.seconds:
             continue
         if not now.stack:

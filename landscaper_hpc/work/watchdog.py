@@ -115,13 +115,14 @@ class Watchdog:
 
 def main(process: int, shared: int, alive: int) -> None:
     """Look until the process has ended, which closes its end of the pipe `alive`."""
-    slot, last, silent = mmap.mmap(shared, _SIZE, prot=mmap.PROT_READ), 0, 0.0
+    slot, last, silent, had = mmap.mmap(shared, _SIZE, prot=mmap.PROT_READ), 0, 0.0, 0.0
     while os.getppid() == process and not select.select([alive], [], [], _TICK)[0]:
         number, seconds, thread, length = _HEAD.unpack_from(slot)
+        before, had = had, without_processor(process, process)
         if not number or number != last:
             last, silent = number, 0.0
         elif not _is_stopped(process):
-            silent += _TICK
+            silent += max(0.0, _TICK - (had - before))
         if silent <= seconds + LAST:
             continue
         told = _stacks(process, alive)
@@ -154,6 +155,13 @@ def _stack(told: str, thread: int) -> str:
     frames: list[Any] = re.findall(r'  File "(.*)", line (\d+) in (.*)', found[1] if found else "")[::-1]
     kept = [frame for frame in frames if is_users(frame[0])] or frames
     return "".join(f'  File "{file}", line {line}, in {name}\n' for file, line, name in kept)
+
+
+def without_processor(process: int, thread: int) -> float:
+    """Seconds that a thread was ready to run and others had the processor; 0 where the system does not count them."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _is_stopped(process: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
-from landscaper_hpc.work.watchdog import Place
+from landscaper_hpc.work.watchdog import Place, without_processor
 from tests.kinds import thorough
 
 HANGING = """
@@ -306,6 +307,24 @@ def test_what_ends_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert in_time()
 
 
+def test_who_waits_for_a_processor_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of the lowest priority on a busy machine was taken for one that hangs."""
+    busy = [True]
+    monkeypatch.setattr(watch, "TICK", 0.01)
+    monkeypatch.setattr(watch, "without_processor", lambda process, task: time.monotonic() if busy[0] else 0.0)
+    with watched(Limit(Site(shard_timeout=0.2), 0), NOWHERE):
+        time.sleep(0.8)
+        assert in_time()
+    busy[0] = False
+    with pytest.raises(Hung), watched(Limit(Site(shard_timeout=0.2), 0), NOWHERE):
+        time.sleep(10)
+
+
+def test_the_system_counts_how_long_a_thread_waits_for_a_processor() -> None:
+    assert 0 < without_processor(os.getpid(), threading.get_native_id()) < 1e6
+    assert without_processor(os.getpid(), 1 << 22) == 0
+
+
 @pytest.mark.processes
 def test_another_thread_is_not_interrupted_but_left() -> None:
     """As Dask's workers do: the shard is quarantined, and its process ends."""
@@ -314,7 +333,7 @@ import threading, time
 from pathlib import Path
 from landscaper_hpc import Site
 from landscaper_hpc.work.watch import Limit, watched
-from landscaper_hpc.work.watchdog import Place
+from landscaper_hpc.work.watchdog import Place, without_processor
 def shard():
     with watched(Limit(Site(shard_timeout=0.2), 0), Place(Path("/dev/stdout"), "")):
         time.sleep(100)
