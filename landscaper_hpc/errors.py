@@ -23,7 +23,9 @@ class InputError(Exception):
     code failed, `traceback` is the way to it, through that code alone.
     """
 
-    traceback: str = ""
+    def __init__(self, said: str, traceback: str = "") -> None:
+        super().__init__(said)
+        self.traceback = traceback
 
 
 class TaskFailed(Exception):

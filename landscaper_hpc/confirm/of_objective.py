@@ -214,9 +214,5 @@ class ObjectiveSurface:
 
 
 def _no_gradient(objective: Objective, why: str, error: BaseException | None = None) -> InputError:
-    refusal = InputError(
-        f"{objective.source}: confirm follows gradients, and the loss has none ({why}); leave `confirm` out"
-    )
-    if error is not None:
-        refusal.traceback = user_traceback(error)
-    return refusal
+    said = f"{objective.source}: confirm follows gradients, and the loss has none ({why}); leave `confirm` out"
+    return InputError(said, "" if error is None else user_traceback(error))

@@ -149,12 +149,11 @@ def refuse_wrong_gradient(objective: Objective) -> None:
     except Exception as error:
         if not of_backward(error):
             raise
-        refusal = InputError(
+        raise InputError(
             f"{objective.source}: the loss has no gradient ({' '.join(str(error).split())[:200]}); use random "
-            "directions (directions.kind: random), which need none"
-        )
-        refusal.traceback = user_traceback(error)
-        raise refusal from error
+            "directions (directions.kind: random), which need none",
+            user_traceback(error),
+        ) from error
     if not math.isfinite(claimed):
         raise InputError(
             f"{objective.source}: the gradient at the checkpoint is not finite, though the loss is (a root of zero, or "

@@ -23,8 +23,8 @@ from landscaper_hpc.objective.usercode import of_users, one_line
 T = TypeVar("T")
 
 
-class Said(NamedTuple):
-    """What a rank says of what was raised there: whether it is a sentence already, in `words`, and the way there."""
+class Raised(NamedTuple):
+    """What was raised on a rank, as it tells the others: whether it is a sentence, in `words`, and the way there."""
 
     is_input: bool
     words: str
@@ -39,7 +39,7 @@ class InStep:
         self._usual: dict[Any, int] = {}
         self._agreed: BaseException | None = None
 
-    def call(self, loss: Callable[[], T], kind: object) -> tuple[T | None, Said | None]:
+    def call(self, loss: Callable[[], T], kind: object) -> tuple[T | None, Raised | None]:
         """What a call of this kind returns; or what it has raised, where the others are to be told."""
         before = _collectives(self.device)
         try:
@@ -47,35 +47,31 @@ class InStep:
         except Exception as error:
             if is_broken(error) or self._usual.get(kind) != _collectives(self.device) - before:
                 raise
-            return None, said_of(error)
+            return None, raised_here(error)
         self._usual[kind] = _collectives(self.device) - before
         return found, None
 
-    def raise_on_all(self, mine: Said | None) -> NoReturn:
+    def raise_on_all(self, mine: Raised | None) -> NoReturn:
         """Raise what the first rank with something to tell tells; to be called by all."""
         every: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(every, mine)
-        said: Said = next(said for said in every if said is not None)
-        if said.is_input:
-            self._agreed = InputError(said.words)
-            self._agreed.traceback = said.traceback
-        else:
-            self._agreed = RankRaised(said.words, said.traceback)
+        first: Raised = next(each for each in every if each is not None)
+        self._agreed = (InputError if first.is_input else RankRaised)(first.words, first.traceback)
         raise self._agreed
 
     def refuse(self, error: Exception) -> None:
         """`OutOfStep` for an error that has not been raised on all."""
         if error is not self._agreed:
-            raise OutOfStep(said_of(error).words) from error
+            raise OutOfStep(raised_here(error).words) from error
 
 
-def said_of(error: BaseException) -> Said:
-    """What this rank says of an error, in the user's code if it can be told."""
+def raised_here(error: BaseException) -> Raised:
+    """An error of this rank, as it tells the others, in the user's code if it can be told."""
     rank = dist.get_rank()
     if isinstance(error, InputError):
-        return Said(True, f"{error} (on rank {rank})", error.traceback)
+        return Raised(True, f"{error} (on rank {rank})", error.traceback)
     what = of_users(error) or f"{type(error).__name__}: {one_line(error)}"
-    return Said(out_of_memory(error), f"{what} (on rank {rank})", user_traceback(error))
+    return Raised(out_of_memory(error), f"{what} (on rank {rank})", user_traceback(error))
 
 
 def is_broken(error: BaseException | None) -> bool:

@@ -52,16 +52,12 @@ def user_module(file: Path) -> Iterator[ModuleType]:
 
 def mistake(message: str, error: BaseException) -> InputError:
     """The one sentence about an error in the user's code, which keeps the way through that code."""
-    found = InputError(message)
-    found.traceback = user_traceback(error)
-    return found
+    return InputError(message, user_traceback(error))
 
 
 def in_a_sentence(error: RankRaised, source: str = "") -> InputError:
     """What one of several ranks has raised, as the one sentence about an error in the user's code."""
-    found = InputError(f"{source}{error}")
-    found.traceback = error.traceback
-    return found
+    return InputError(f"{source}{error}", error.traceback)
 
 
 @contextmanager

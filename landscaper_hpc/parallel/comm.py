@@ -261,9 +261,8 @@ def agree(comm: Comm, error: BaseException | None) -> None:
         return
     rank, (kind, message, way) = failures[0]
     if error is None:
-        error = kind(f"rank {rank}: {message}")
-        if isinstance(error, InputError):
-            error.traceback = way
+        said = f"rank {rank}: {message}"
+        error = kind(said, way) if kind is InputError else kind(said)
         error.__dict__["told"] = True
     elif mine is not None and comm.rank != rank and mine[:2] == (kind, message):
         error.__dict__["told"] = True

@@ -163,9 +163,7 @@ class _Group:
         if said.kind == "hung":
             raise Hung.elsewhere(said.words)
         if said.kind in ("input", "raised"):
-            failed = RankFailed(said.words) if said.kind == "raised" else InputError(said.words)
-            failed.traceback = said.traceback
-            raise failed
+            raise (RankFailed if said.kind == "raised" else InputError)(said.words, said.traceback)
         if said.kind != "lost":
             raise FollowerFailed(said.traceback)
         process = self._members[number - 1][0]

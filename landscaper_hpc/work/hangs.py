@@ -97,9 +97,8 @@ def hangs(what: object, why: str, before: bool = False) -> InputError:
     which had to be ended."""
     first, *stack = why.splitlines() or ["it hangs"]
     then = ", and run the same command again: a process before this one was ended for it" if before else ""
-    error = InputError(f"{what}: {first}; mend what hangs in the task, or give it more time{then}")
-    error.traceback = "\n".join(stack)
-    return error
+    said = f"{what}: {first}; mend what hangs in the task, or give it more time{then}"
+    return InputError(said, "\n".join(stack))
 
 
 def getting_on(gets_on: Callable[[], None], progress: Progress) -> Progress:

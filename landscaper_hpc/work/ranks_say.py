@@ -32,8 +32,7 @@ REASONS = ("input", "raised", "hung", "error", "left", "lost", "broken", "alike"
 
 
 def said_of(error: BaseException) -> Said:
-    from landscaper_hpc.objective.in_step import is_broken
-    from landscaper_hpc.objective.in_step import said_of as said_here
+    from landscaper_hpc.objective.in_step import is_broken, raised_here
     from landscaper_hpc.objective.usercode import of_users
 
     reason = error.__cause__ if isinstance(error, OutOfStep) else error
@@ -46,7 +45,7 @@ def said_of(error: BaseException) -> Said:
     if is_broken(reason):
         return Said("broken", traceback=user_traceback(error))
     if isinstance(reason, InputError) or isinstance(error, OutOfStep) or of_users(reason):
-        said = said_here(reason)
+        said = raised_here(reason)
         return Said("input" if said.is_input else "raised", said.words, said.traceback)
     return Said("error", traceback=user_traceback(error))
 
