@@ -26,7 +26,7 @@ from landscaper_hpc.objective.precision import epsilon
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
 
-_PLACES = 0.0, 0.3, 1.0
+_PLACES = 0.0, 0.4, 1.0
 _ROUNDINGS = 1000
 _aten = torch.ops.aten
 _OVERWRITING = {_aten.copy_.default, _aten.zero_.default, _aten.fill_.Scalar, _aten.fill_.Tensor}
