@@ -49,6 +49,7 @@ def test_its_intervals_hold_as_often_as_they_say(shape: tuple[int, ...]) -> None
     assert abs(error) < 4 * np.std([f.mean for f in found]) / np.sqrt(200)  # no bias
 
 
+@pytest.mark.thorough
 def test_a_bowl_has_no_climb() -> None:
     values = waves((9, 9), seed=0, bowl=100.0)
     found = climb(Field(values), (9, 9), starts=20)

@@ -20,6 +20,7 @@ def test_a_second_run_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.thorough
 def test_a_requeued_run_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = only_one(tmp_path)
     first.__enter__()

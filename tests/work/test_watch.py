@@ -26,7 +26,6 @@ from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 from landscaper_hpc.work.watchdog import Place, without_processor
-from tests.kinds import thorough
 
 HANGING = """
 
@@ -144,7 +143,8 @@ def test_gradients_that_hang_while_they_are_timed_are_refused(tmp_path: Path) ->
     assert "in waits_for_ever" in caught.value.traceback
 
 
-@pytest.mark.parametrize("what", [thorough("check"), thorough("plan"), "run"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("what", ["check", "plan", "run"])
 def test_a_task_that_never_returns_is_refused(tmp_path: Path, what: str) -> None:
     file = wells(tmp_path / "study", count=5)
     (tmp_path / "study/task.py").write_text("import time\n\ndef task(n, tilt):\n    time.sleep(1000)\n")
@@ -279,6 +279,7 @@ def test_how_long_a_shard_may_take() -> None:
             Site(shard_timeout=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_a_lease_is_renewed_only_while_its_holder_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     working = True
     own = Leases(tmp_path, lifetime=0.4, working=lambda: working)

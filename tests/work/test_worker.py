@@ -151,6 +151,7 @@ def test_no_lease_is_taken_for_what_others_have_done_since(
     assert item.open().n_shards() > 2
 
 
+@pytest.mark.thorough
 def test_a_worker_is_known_before_it_loads(
     prepared: tuple[Plan, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,8 +411,9 @@ def test_a_long_shard_is_dropped_and_a_short_one_finished() -> None:
     Stop().check(1, 100)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("signals", [[signal.SIGUSR2], thorough([signal.SIGTERM])])
+@pytest.mark.parametrize("signals", [[signal.SIGUSR2], [signal.SIGTERM]])
 def test_a_search_for_directions_ends_a_moment_after_the_warning_if_it_has_not_by_then(
     monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals]
 ) -> None:
