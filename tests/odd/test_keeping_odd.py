@@ -21,6 +21,7 @@ from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.keeping import may_keep, prove_nothing_kept, prove_unchanged
 from landscaper_hpc.objective.metrics import with_metrics
 from landscaper_hpc.objective.objective import Objective, Task
+from tests.kinds import thorough
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -174,7 +175,7 @@ class Divided(nn.Linear):
 
 
 @pytest.mark.parametrize("what", MODULES)
-@pytest.mark.parametrize("as_written", [False, True])
+@pytest.mark.parametrize("as_written", [False, thorough(True)])
 def test_what_modules_keep_for_themselves_is_that_of_each_call(what: str, as_written: bool) -> None:
     """An LSTM had the checkpoint's weights again from the second call on."""
 

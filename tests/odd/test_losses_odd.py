@@ -30,6 +30,7 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.objective.dependence import prove_dependence
 from landscaper_hpc.objective.objective import Objective, Task
+from tests.kinds import thorough
 
 # ---- ways for values to leave torch ---------------------------------------------------------------------------------
 
@@ -376,7 +377,7 @@ DIFFERENTIATING: dict[str, Callable[[Any, tuple[Tensor, Tensor]], Tensor]] = {
 
 
 @pytest.mark.parametrize("what", DIFFERENTIATING)
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [thorough(1), 4])
 def test_a_loss_may_ask_for_gradients_in_its_parameters(what: str, batch: int) -> None:
     _held_against_plain(DIFFERENTIATING[what], batch)
 

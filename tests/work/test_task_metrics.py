@@ -152,6 +152,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.thorough
 def test_results_tell_each_metric_and_its_mean_over_each_basin(finished: Path) -> None:
     store = open_landscape(finished)
     tree = merge_tree(store.loss(), store.connectivity, labels=True)
@@ -176,6 +177,7 @@ def test_results_tell_each_metric_and_its_mean_over_each_basin(finished: Path) -
     assert "product of origin over" in page
 
 
+@pytest.mark.thorough
 def test_a_page_of_other_values_of_a_metric_is_not_current(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     assert is_current(folder)
@@ -184,6 +186,7 @@ def test_a_page_of_other_values_of_a_metric_is_not_current(finished: Path, tmp_p
     assert not is_current(folder)
 
 
+@pytest.mark.thorough
 def test_tables_and_merge_trees_on_request(finished: Path) -> None:
     store = open_landscape(finished)
     points, minima = points_table(store), minima_table(store)
@@ -207,6 +210,7 @@ def test_figures_of_metrics_are_exported(finished: Path, tmp_path: Path) -> None
     assert "−product" in (tmp_path / "origin.metric_product.merge_tree_negated.svg").read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.peers
 def test_images_for_paraview_hold_the_metrics(finished: Path, tmp_path: Path) -> None:
     from vtkmodules.util.numpy_support import vtk_to_numpy
