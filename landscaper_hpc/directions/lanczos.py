@@ -111,11 +111,9 @@ def eigenpairs(
     layout = layout or Layout({}, frozenset())
     if resume is not None and layout.parts is not None:
         resume = resume.with_name(f"{resume.name}.rank{layout.parts.rank}")
-    state = (
-        _State.begin(random(0), m, start, layout, kept_in)
-        if resume is None
-        else _State.load(resume, random(0), m, start, layout, kept_in)
-    )
+    state = _State.begin(random(0), m, start, layout, kept_in)
+    if resume is not None:
+        state.take_up(resume)
     saved, pause = time.monotonic(), SECONDS_BETWEEN_SAVES
     while True:
         state.extend(product)
@@ -180,38 +178,27 @@ class _State:
         torch.div(given, layout.norm(given), out=q[0])
         return cls(q, np.zeros((m, m)), 0, 0, 0, start.hexdigest(), layout, first.dtype)
 
-    @classmethod
-    def load(
-        cls,
-        path: Path,
-        first: Tensor,
-        m: int,
-        vector: Callable[[], Tensor] | None,
-        layout: Layout,
-        kept_in: torch.dtype | None,
-    ) -> _State:
-        """What the file holds, or a beginning where it is missing, damaged, or belongs to another start, on any rank,
-        or the ranks have saved different states."""
-        state = cls.begin(first, m, vector, layout, kept_in)
-        done = -1
+    def take_up(self, path: Path) -> None:
+        """Go on from what the file holds; this stays a beginning where it is missing, damaged, or belongs to another
+        start, on any rank, or the ranks have saved different states."""
+        m, done = len(self.t), -1
         if path.exists() and _is_whole(path):
             with path.open("rb") as stream:
                 saved = json.loads(stream.readline())
-                done = saved["products"] if saved["start"] == state.start else -1
-        if layout.parts is None:
+                done = saved["products"] if saved["start"] == self.start else -1
+        if self.layout.parts is None:
             agreed = done >= 0
         else:
-            every = layout.parts.gathered(torch.tensor(float(done))).tolist()
+            every = self.layout.parts.gathered(torch.tensor(float(done))).tolist()
             agreed = min(every) == max(every) >= 0
         if agreed:
             with path.open("rb") as stream:
                 saved = json.loads(stream.readline())
-                state.t = np.fromfile(stream, np.float64, m * m).reshape(m, m)
-                state.j, state.products, state.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
-                for row in map(_bits, state.q[: state.j + 1]):
+                self.t = np.fromfile(stream, np.float64, m * m).reshape(m, m)
+                self.j, self.products, self.breakdowns = saved["j"], saved["products"], saved["breakdowns"]
+                for row in map(_bits, self.q[: self.j + 1]):
                     kind = row[:0].cpu().numpy().dtype
                     row.copy_(torch.from_numpy(np.fromfile(stream, kind, len(row))))
-        return state
 
     def save(self, path: Path) -> None:
         """Row after row, and last the SHA-256 of it all: there may be no room for the vectors twice."""

@@ -22,6 +22,7 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.exits import Exits, watching_calls
 from landscaper_hpc.objective.following import Follower
 from landscaper_hpc.objective.precision import epsilon
+from landscaper_hpc.objective.surroundings import gaussian
 
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
@@ -75,10 +76,8 @@ def elsewhere(tensors: Mapping[str, Tensor], by: float = 1.0) -> dict[str, Tenso
     """Other parameters, `by` so many times their size away: what is chosen or counted is another there, too."""
     found = {}
     for seed, (name, tensor) in enumerate(tensors.items()):
-        wide = torch.complex128 if tensor.is_complex() else torch.float64
-        noise = torch.randn(tensor.shape, dtype=wide, generator=torch.Generator().manual_seed(seed)).to(tensor)
         size = float(tensor.detach().abs().square().mean().sqrt()) if tensor.numel() else 0.0
-        found[name] = tensor.detach() + noise * (by * (size or 1.0))
+        found[name] = tensor.detach() + gaussian(tensor, seed) * (by * (size or 1.0))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def closed_over(function: Any) -> Iterator[tuple[str, Any]]:
@@ -109,3 +109,9 @@ def seed_all(seed: int) -> None:
 def on_gpu() -> bool:
     """Whether there are generators of GPUs, which exist once one is used."""
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def gaussian(like: Tensor, seed: int) -> Tensor:
+    """Normal numbers in the shape, type and place of a tensor, the same for every type and place but for rounding."""
+    wide = torch.complex128 if like.is_complex() else torch.float64
+    return torch.randn(like.shape, dtype=wide, generator=torch.Generator().manual_seed(seed)).to(like)

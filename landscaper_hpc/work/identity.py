@@ -222,11 +222,9 @@ _WAYS: tuple[Callable[[Any, int], Any], ...] = (
 
 
 def _gaussian(parameter: Tensor, seed: int) -> Tensor:
-    import torch
+    from landscaper_hpc.objective.surroundings import gaussian
 
-    wide = torch.complex128 if parameter.is_complex() else torch.float64
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(parameter.shape, dtype=wide, generator=generator).to(parameter)
+    return gaussian(parameter, seed)
 
 
 def _displaced(
