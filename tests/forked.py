@@ -10,10 +10,13 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import itertools
 import json
+import multiprocessing.util
 import os
 import pkgutil
 import platform
+import resource
 import runpy
 import select
 import shlex
@@ -50,6 +53,9 @@ _exit = os._exit  # before the program puts its own there, for what users' code 
 pages: Path | None = None
 """Where what runs in a forked process finds pages that were painted from the same, and keeps its own."""
 
+_spawn = multiprocessing.util.spawnv_passfds
+_NAME = 15
+"""`PR_SET_NAME` of prctl(2)."""
 _SUBREAPER = 36
 """`PR_SET_CHILD_SUBREAPER` of prctl(2): whose parent has ended becomes a child of the process that asked for it."""
 
@@ -238,8 +244,30 @@ def no_fsync(file: int) -> None:
     os.fstat(file)  # which fails, too, where the file is not open
 
 
+def _fork_server(path: Any, words: list[str], kept: list[int]) -> int:
+    """In place of `multiprocessing.util.spawnv_passfds`: the process that a pool's workers are forked from is forked
+    itself, since it has already imported what that one would for two seconds. Its name is `forkserver`."""
+    if "forkserver" not in words[-1] or psutil.Process().num_threads() > 1:  # a fork knows of no threads
+        return _spawn(path, words, kept)
+    if forked := os.fork():
+        return forked
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    atexit._clear()
+    free = [2, *sorted(kept), resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+    for below, above in itertools.pairwise(free):
+        os.closerange(below + 1, above)
+    ctypes.CDLL(None).prctl(_NAME, b"forkserver")
+    try:
+        exec(words[-1], {})
+    finally:
+        _exit(0)
+
+
 def _main() -> None:
     os.fsync = no_fsync
+    multiprocessing.util.spawnv_passfds = _fork_server
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the tests
     _import_and_load()
     gc.collect()

@@ -331,5 +331,7 @@ def _workers(pid: int) -> list[int]:
     """Those that were forked, and the process that forks them is none."""
     import psutil
 
-    server = [child for child in psutil.Process(pid).children() if "forkserver" in " ".join(child.cmdline())]
+    server = [
+        child for child in psutil.Process(pid).children() if "forkserver" in " ".join((child.name(), *child.cmdline()))
+    ]
     return [worker.pid for each in server for worker in each.children()]
