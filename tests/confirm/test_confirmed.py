@@ -248,7 +248,7 @@ def flowed(slopes: Callable[[np.ndarray], np.ndarray], starts: np.ndarray, half:
 FIELDS = [(2, 1, 31, 3.0), (3, 0, 13, 0.0), (3, 1, 21, 3.0), (4, 1, 9, 2.0), (5, 0, 7, 0.0)]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_ends_of_many_fields_are_those_of_the_flow_in_minute_steps_whatever_the_first_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,7 +22,7 @@ from landscaper_hpc.losses.evaluate import choose_batch, evaluation_mode, losses
 from landscaper_hpc.losses.evaluator import Evaluator, evaluator, known_evaluators
 from landscaper_hpc.losses.spotcheck import refuse_wrong
 from landscaper_hpc.objective.objective import Objective, Task
-from tests.kinds import kinds
+from tests.kinds import kinds, slow
 
 
 def grid_points(n: int = 3, k: int = 4) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_every_mode_gives_the_loss_of_the_displaced_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("batches", [(1, 7), pytest.param((2, 16), marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("batches", [(1, 7), slow((2, 16))])
 @pytest.mark.parametrize("name", ["mlp", "pinn", "cnn", "transformer", "autograd inside", "mlp, unequal batches"])
 @pytest.mark.thorough
 def test_a_value_has_the_same_bits_in_any_company(name: str, batches: tuple[int, int], precision: str) -> None:

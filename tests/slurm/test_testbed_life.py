@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kinds import slow
 from tests.slurm.cluster import TESTBED, SlurmCluster, wait_until
 
 
@@ -92,7 +93,9 @@ def test_down_leaves_no_trace(cluster: SlurmCluster, tmp_path: Path) -> None:
     cluster.down()  # and once more: nothing to do
 
 
-@pytest.mark.parametrize("progress", ["this-is-a-test-cluster", "controller/slurmctld.pid", "nodes/n2/boot_id"])
+@pytest.mark.parametrize(
+    "progress", ["this-is-a-test-cluster", slow("controller/slurmctld.pid"), slow("nodes/n2/boot_id")]
+)
 def test_up_after_a_killed_up(another: SlurmCluster, progress: str) -> None:
     up = subprocess.Popen([str(TESTBED), "--state", str(another.state), "up"], start_new_session=True)
     wait_until(progress, (another.state / progress).exists, 300, 0.005)

@@ -131,7 +131,7 @@ def test_larger_ranges_are_evaluated_where_they_share_nothing_and_only_if_asked_
     assert "give --set-site executor=local" in refused.stderr
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_minima_of_parts_are_followed_where_the_study_says_confirm(tmp_path: Path) -> None:
     """The wells lie near ±1 along each direction: within the whole range, and outside of its middle half."""
     file, out = wells(tmp_path, count=17), tmp_path / "run"

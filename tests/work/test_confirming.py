@@ -15,6 +15,7 @@ from landscaper_hpc.report import describe, page
 from landscaper_hpc.report.text import number
 from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.work import answering
+from tests.kinds import slow
 from tests.report.test_page import Page
 from tests.studies import command, contents, wells
 
@@ -115,7 +116,7 @@ def sixteen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study
 
 
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("torn", [slow(False), True])
 @pytest.mark.thorough
 def test_a_run_that_was_stopped_goes_on_from_its_batches(
     torn: bool, sixteen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from kinds import thorough
+from kinds import slow
 from studies import DIVIDED, contents, divided
 
 from landscaper_hpc import InputError, Site, Study, run
@@ -62,9 +62,7 @@ def test_losses_are_those_of_the_whole_model(base: Path, alone: np.ndarray, two:
     np.testing.assert_allclose(two, alone, rtol=1e-13)
 
 
-@pytest.mark.parametrize(
-    ("rank", "executor"), [(0, "local"), pytest.param(1, "local", marks=pytest.mark.slow), (1, "mpi")]
-)
+@pytest.mark.parametrize(("rank", "executor"), [(0, "local"), slow(1, "local"), (1, "mpi")])
 def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
     base: Path,
     two: np.ndarray,
@@ -173,12 +171,12 @@ def faulty(
     ("where", "ranks", "call", "what", "said"),
     [
         ("task", (1,), 0, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
-        thorough("end", (1,), CHECK, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
+        slow("end", (1,), CHECK, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
         ("begin", (1,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 1\)"),
-        thorough("begin", (0,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 0\)"),
+        slow("begin", (0,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 0\)"),
         ("begin", (2,), AWAY, MISTAKE, r"ValueError: a mistake \(on rank 2\)"),
         ("end", (1,), AWAY, EXIT, r"called sys.exit\(3\) .*\(on rank 1\)"),
-        thorough("begin", (1,), RECORDED, "raise KeyboardInterrupt", r"raised KeyboardInterrupt .*\(on rank 1\)"),
+        slow("begin", (1,), RECORDED, "raise KeyboardInterrupt", r"raised KeyboardInterrupt .*\(on rank 1\)"),
     ],
 )
 def test_what_one_rank_raises_ends_all_with_one_sentence(
@@ -194,7 +192,7 @@ def test_what_one_rank_raises_ends_all_with_one_sentence(
 
 @pytest.mark.parametrize(
     ("where", "ranks", "call"),
-    [("end", (1,), AWAY), thorough("model", (1,), RECORDED), ("model", (0, 1), RECORDED)],
+    [("end", (1,), AWAY), slow("model", (1,), RECORDED), ("model", (0, 1), RECORDED)],
 )
 def test_ranks_go_on_where_one_raises_what_may_be_raised_there(
     base: Path, two: np.ndarray, tmp_path: Path, where: str, ranks: tuple[int, ...], call: int
@@ -244,7 +242,6 @@ def loss(model, batch):
 """
 
 
-@pytest.mark.thorough
 def test_a_search_for_directions_that_loses_a_rank_goes_on_from_what_all_have_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ LONG = "filter", "hessian", "confirming of 3 batches"
 @pytest.mark.parametrize(
     ("which", "more"),
     [
-        pytest.param(STAGES, "", id="most"),
+        pytest.param(STAGES, "", id="most", marks=pytest.mark.slow),
         pytest.param(("random", "hessian"), "--words=2048 --layers=4 --small=0", id="small"),
         pytest.param(LONG, "", id="long", marks=pytest.mark.slow),
         pytest.param(("hessian",), "--words=2048 --layers=4", id="layers", marks=pytest.mark.slow),
