@@ -90,6 +90,7 @@ def test_a_table_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_letter_is_predicted_from_those_before_it() -> None:
     problem = load_task(WORKFLOW / "lm_checkpoints" / "task.py", {"hidden": 4})
     tokens = problem.data[:2].clone()

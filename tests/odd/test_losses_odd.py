@@ -30,7 +30,7 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.losses.evaluate import evaluation_mode, losses
 from landscaper_hpc.objective.dependence import prove_dependence
 from landscaper_hpc.objective.objective import Objective, Task
-from tests.kinds import thorough
+from tests.kinds import kinds, thorough
 
 # ---- ways for values to leave torch ---------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ AS_WRITTEN: dict[str, Loss] = {
 }
 
 
-@pytest.mark.parametrize("what", AS_WRITTEN)
+@pytest.mark.parametrize("what", kinds(AS_WRITTEN, "a row of padding", "what cannot be replayed"))
 def test_values_and_products_are_those_of_a_model_that_has_done_nothing_else(what: str) -> None:
     loss = AS_WRITTEN[what]
     objective = Objective(Task(Net(), loss, WORDS))
@@ -376,7 +376,7 @@ DIFFERENTIATING: dict[str, Callable[[Any, tuple[Tensor, Tensor]], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("what", DIFFERENTIATING)
+@pytest.mark.parametrize("what", kinds(DIFFERENTIATING, "a penalty on the gradient"))
 @pytest.mark.parametrize("batch", [thorough(1), 4])
 def test_a_loss_may_ask_for_gradients_in_its_parameters(what: str, batch: int) -> None:
     _held_against_plain(DIFFERENTIATING[what], batch)

@@ -70,6 +70,7 @@ def test_the_owner_names_everything_in_a_folder() -> None:
     assert {"sweep.json", "sweep.html", "sweep.csv", "sweep.parquet", "studies", "directions"} <= NAMES
 
 
+@pytest.mark.thorough
 def test_no_other_module_knows_these_names() -> None:
     others = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "store/folder.py")
     found = [f"{file.relative_to(PACKAGE)}:{line}: {name}" for file in others for line, name in names_of_files(file)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.topology.kernels.stencil import block_stencil
 from landscaper_hpc.topology.kernels.strict import steepest, strict_arcs, strict_tree
+from tests.kinds import kinds
 from tests.oracles import grid_neighbours
 from tests.topology.kernels.cases import connectivities
 
@@ -45,7 +46,7 @@ def twin_tree(y: Any, order: list[int], around: list[list[int]]) -> tuple[bool, 
 
 @shapes
 @connectivities
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", kinds(range(4), 0))
 def test_trees_of_strictly_lower_neighbours_and_their_arcs(
     shape: tuple[int, ...], connectivity: Any, seed: int
 ) -> None:
