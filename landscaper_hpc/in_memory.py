@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.objective.data import all_of
 from landscaper_hpc.objective.objective import Task
+from landscaper_hpc.objective.own_state import again_and_again
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.progress import heard
 from landscaper_hpc.store.folder import StudyFolder
@@ -50,7 +51,7 @@ def task():
     return given("{token}")
 '''
 
-_given: dict[str, Task] = {}
+_given: dict[str, Callable[[], Task]] = {}
 _OWN = {"task", "train", "checkpoints"}
 
 
@@ -118,7 +119,7 @@ def landscape(
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
     made = LandscapeInMemory(StudyFolder(inside / "run"))
     remove = weakref.finalize(made, shutil.rmtree, inside, ignore_errors=True)
-    _given[token] = task
+    _given[token] = again_and_again(task)
     hearing: AbstractContextManager[None] = nullcontext() if progress else heard(quiet=True, verbose=False)
     try:
         what = f"{type(model).__name__}, {getattr(loss, '__qualname__', type(loss).__name__)}"
@@ -152,10 +153,7 @@ def given(token: str) -> Task:
             "this landscape is of a model, a loss and data that were in memory, and can be evaluated no further; write "
             "a task file (`landscaper-hpc init`) for a study that can"
         )
-    from landscaper_hpc.objective.copied import copied
-
-    task = _given[token]
-    return replace(task, model=copied(task.model))
+    return _given[token]()
 
 
 @dataclass(frozen=True, eq=False)

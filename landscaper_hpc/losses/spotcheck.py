@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _EVERY = 512  # points; evaluating one as it is written may take 20 times as long
 _NEIGHBOURS = 4
-_AGAIN = 16  # points
+_AGAIN = 1 / 16  # of the evaluations
 
 _seen: weakref.WeakSet[Objective] = weakref.WeakSet()
 
@@ -57,12 +57,16 @@ def refuse_changing(
     evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> None:
     """InputError where the point that this process has evaluated first has another loss by now than it had: the loss as
-    it is written keeps something, which its recording would not. Once in so many `points`."""
+    it is written keeps something, which its recording would not.
+
+    Looked at behind the second of all `points`, and then behind every call that earlier evaluations pay for, so behind
+    every call with 16 points.
+    """
     first = _first.setdefault(objective, _First(points[:1].copy(), values[:1].copy()))
-    first.since += len(points)
-    if first.since < _AGAIN:
+    first.count += len(points)
+    if first.count < 2 or first.checks > _AGAIN * first.count:
         return
-    first.since = 0
+    first.checks += 1
     again = evaluate(first.point)
     if again.tobytes() != first.value.tobytes() and not np.array_equal(again, first.value, equal_nan=True):
         raise InputError(
@@ -74,11 +78,12 @@ def refuse_changing(
 
 @dataclass
 class _First:
-    """What was evaluated first, (1, n) and its values, and the number of points since it was evaluated again."""
+    """What was evaluated first, (1, n) and its values, how many were since, and how often it was once more."""
 
     point: NDArray[np.float64]
     value: NDArray[np.float64]
-    since: int = 0
+    count: int = 0
+    checks: int = 0
 
 
 _first: weakref.WeakKeyDictionary[Objective, _First] = weakref.WeakKeyDictionary()

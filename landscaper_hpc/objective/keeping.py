@@ -82,15 +82,17 @@ def elsewhere(tensors: Mapping[str, Tensor], by: float = 1.0) -> dict[str, Tenso
 
 
 def may_keep(objective: Objective) -> bool:
-    """Whether the first call of the loss left anything that a later one might use."""
+    """Whether the first call of the loss left anything that a later one might use, as far as that was listened to: what
+    ranks do together is not."""
     first = objective.first_call
-    return first is not None and (first.left or first.outliving())
+    return first is None or first.left or first.outliving()
 
 
 def prove_nothing_kept(objective: Objective, other: Objective | None) -> None:
     """`InputError` for a loss whose value depends on where it was called before. `other` is the same, loaded once more,
     whose first call was elsewhere; None where there is no room for it."""
-    _refuse_used_again(objective)
+    if objective.first_call is not None:
+        _refuse_used_again(objective, objective.first_call)
     if other is None:
         return
     mine, its = _values(objective, _PLACES), _values(other, _PLACES[::-1])
@@ -105,22 +107,22 @@ def prove_nothing_kept(objective: Objective, other: Objective | None) -> None:
 def prove_unchanged(objective: Objective) -> None:
     """`InputError` where the loss gives by now another value than in its very first call, at the same place."""
     first = objective.first_call
-    if first is None or first.value is None:
+    before, of = (objective.began_with, "") if first is None else (first.value, "'s first batch")
+    if before is None:
         return
-    now = _mean(objective.called_as_first())
+    now = float(objective.loss(objective.parameters)) if first is None else _mean(objective.called_as_first())
     assert now is not None
     rounding = _ROUNDINGS * epsilon(objective.precision, objective.device)
-    if not math.isclose(first.value, now, rel_tol=rounding) and not (math.isnan(first.value) and math.isnan(now)):
+    if not math.isclose(before, now, rel_tol=rounding) and not (math.isnan(before) and math.isnan(now)):
         raise InputError(
-            f"{objective.source}: the loss changes from call to call: that of the checkpoint's first batch was "
-            f"{first.value!r} in the first call, and is {now!r} after others; {_ADVICE}"
+            f"{objective.source}: the loss changes from call to call: that of the checkpoint{of} was {before!r} in the "
+            f"first call, and is {now!r} after others; {_ADVICE}"
         )
 
 
-def _refuse_used_again(objective: Objective) -> None:
+def _refuse_used_again(objective: Objective, first: Call) -> None:
     """Where a call computes its value from tensors that the first one has left."""
-    call, first = Call(), objective.first_call
-    assert first is not None
+    call = Call()
     call.take_up(first)
     try:
         value = call.listened(lambda: objective.loss({n: p.clone() for n, p in objective.parameters.items()}))

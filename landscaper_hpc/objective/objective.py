@@ -179,6 +179,8 @@ class Objective:
         self.notices: list[str] = []
         self.gets_on: Callable[[], None] = _nobody
         self._differentiated: frozenset[str] = frozenset()  # in which the loss itself asks for gradients
+        self.began_with: float | None = None
+        """The loss of the checkpoint as it was at first, of a model that is sharded."""
         self.sharded = is_sharded(task.model)
         self.shard = task.shard
         refuse_lazy(task.model, f"{source}: the model")
@@ -276,6 +278,10 @@ class Objective:
         with arithmetic(self.precision, self.device):
             self._writes.begin()
             return self._run(self._called, *self._writes.as_first(self.batches[0]))
+
+    def by_any(self, names: list[str]) -> list[str]:
+        """The names that any of the ranks which hold the model has found; these, where one process has all of it."""
+        return names if self._shards is None else self._shards.by_any(names)
 
     @cached_property
     def layout(self) -> Layout:
@@ -404,8 +410,10 @@ class Objective:
         `displaced`; InputError if it draws random numbers, differs from one call to the next, or fails at the
         checkpoint. What it raises elsewhere is left to those who evaluate it there."""
         own = generators_of(self.loss_function, self.model)
-        by_any = list if self._shards is None else self._shards.by_any
+        by_any = self.by_any
         first = prove_repeatable(lambda: self._try(self.parameters), self.source, "at the checkpoint", own, by_any)
+        if self.sharded and self.began_with is None:
+            self.began_with = first
         for params in displaced:
             try:
                 prove_repeatable(partial(self._value, params), self.source, "away from the checkpoint", own, by_any)

@@ -61,13 +61,14 @@ def prove_nothing_kept(landscape: Landscape, objective: Objective) -> None:
     """`InputError` for a loss, or a metric, that depends on what it was called with before. Where one of them could,
     the task is loaded once more."""
     from landscaper_hpc.objective import keeping
+    from landscaper_hpc.objective.fsdp import held_bytes
     from landscaper_hpc.objective.metrics import with_metrics
 
     proved = list(dict.fromkeys([objective, with_metrics(objective)]))
     if not any(map(keeping.may_keep, proved)):
         return
-    held = sum(t.nbytes for t in (*objective.model.parameters(), *objective.model.buffers()))
-    if 2 * held > free_bytes(objective.device):
+    held = sum(map(held_bytes, (*objective.model.parameters(), *objective.model.buffers())))
+    if objective.by_any(["no room"] if 2 * held > free_bytes(objective.device) else []):
         log.warning(
             "%s: there is no room for the model twice, so that what its loss keeps from call to call is not found out",
             landscape,

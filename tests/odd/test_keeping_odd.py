@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from landscaper_hpc import InputError
 from landscaper_hpc.directions.directions import random_directions
 from landscaper_hpc.losses.evaluate import losses
+from landscaper_hpc.losses.spotcheck import refuse_changing
 from landscaper_hpc.objective.keeping import may_keep, prove_nothing_kept, prove_unchanged
 from landscaper_hpc.objective.metrics import with_metrics
 from landscaper_hpc.objective.objective import Objective, Task
+from landscaper_hpc.objective.own_state import again_and_again
 from tests.kinds import thorough
 
 Loss = Callable[[Any, Any], Tensor]
@@ -155,6 +157,111 @@ def test_what_is_kept_outside_of_modules_is_not_used_or_refused(what: str) -> No
         assert value == pytest.approx(float(_objective(make).loss(moved).detach()), rel=1e-12)
 
 
+def _global() -> Loss:
+    space: dict[str, Any] = {"squares": _squares, "first": None, "__name__": "notebook"}
+    exec(
+        "def loss(m, b):\n"
+        "    global first\n"
+        "    value = squares(m, b)\n"
+        "    first = first or float(value.mean().detach())\n"
+        "    return value / first\n"
+        "def around(m, b):\n"
+        "    return loss(m, b)",
+        space,
+    )
+    around: Loss = space["around"]
+    return around
+
+
+class _Object:
+    first: float | None = None
+
+    def __call__(self, m: Any, b: Any) -> Tensor:
+        value = _squares(m, b)
+        self.first = self.first or float(value.mean().detach())
+        return value / self.first
+
+
+def _in_closure() -> Loss:
+    first = None
+
+    def loss(m: Any, b: Any) -> Tensor:
+        nonlocal first
+        value = _squares(m, b)
+        first = first or float(value.mean().detach())
+        return value / first
+
+    return loss
+
+
+def _attribute() -> Loss:
+    def loss(m: Any, b: Any) -> Tensor:
+        value = _squares(m, b)
+        vars(loss).setdefault("first", float(value.mean().detach()))
+        return value / vars(loss)["first"]
+
+    return loss
+
+
+def _default(m: Any, b: Any, kept: dict[str, float] | None = None) -> Tensor:
+    value = _squares(m, b)
+    assert kept is not None
+    return value / kept.setdefault("first", float(value.mean().detach()))
+
+
+def _array() -> Loss:
+    kept = np.zeros(1)
+
+    def loss(m: Any, b: Any) -> Tensor:
+        value = _squares(m, b)
+        kept[0] = kept[0] or float(value.mean().detach())
+        return value / kept[0]
+
+    return loss
+
+
+IN_MEMORY: dict[str, Callable[[], Any]] = {
+    **{what: make for what, (make, said) in KEEPING.items() if said == ORDER},
+    "a global of a notebook": _global,
+    "an attribute of an object": _Object,
+    "a method of an object": lambda: _Object().__call__,
+    "a variable of a closure": _in_closure,
+    "an attribute of a function": _attribute,
+    "an argument's default": lambda: functools.partial(_default, kept={}),
+    "an array that is written into": _array,
+    "a decorated function": lambda: torch.enable_grad()(_in_closure()),
+    "a cache of numbers": lambda: (lambda norm: lambda m, b: _squares(m, b) * norm(m))(
+        functools.lru_cache(lambda m: float(m[0].weight.norm()))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IN_MEMORY)
+def test_what_a_loss_in_memory_keeps_is_found_out_by_a_copy(what: str) -> None:
+    """It cannot be loaded once more: a number that it had kept was part of the landscape without a word."""
+    made, loss = mlp_task(), IN_MEMORY[what]()
+    give = again_and_again(Task(made.model, loss, made.data))
+    objective = Objective(give())
+    assert objective.loss_function is loss
+    with pytest.raises(InputError, match=ORDER):
+        prove_nothing_kept(objective, Objective(give(), elsewhere=True))
+
+
+def test_a_loss_in_memory_that_keeps_nothing_is_as_it_was() -> None:
+    made, history = mlp_task(), list[float]()
+
+    def loss(m: Any, b: Any) -> Tensor:
+        value = _squares(m, b)
+        history.append(float(value.mean().detach()))
+        return value
+
+    give = again_and_again(Task(made.model, loss, made.data))
+    objective = Objective(give())
+    calls = len(history)
+    prove_nothing_kept(objective, Objective(give(), elsewhere=True))
+    assert len(history) - calls == 4  # of those of the copy it knows nothing
+
+
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "LSTM": lambda: nn.LSTM(3, 4),
     "GRU": lambda: nn.GRU(3, 4),
@@ -258,6 +365,22 @@ def test_a_counter_that_acts_in_the_midst_of_shards_ends_the_run() -> None:
     with pytest.raises(InputError, match=r"changes from call to call: at alpha = \[.*\] it was .* at first"):
         for _ in range(3):
             losses(objective, directions, points)
+
+
+@pytest.mark.parametrize(("calls", "shards"), [(5, [9]), (33, [30, 3]), (30, [10, 10, 10, 9])])
+def test_a_counter_that_acts_at_the_last_points_of_a_process_is_met(calls: int, shards: list[int]) -> None:
+    """It was looked at every 16 points, and the last 15 of a process by nobody."""
+    objective, made = _objective(lambda: _squares), 0
+
+    def evaluate(points: np.ndarray) -> np.ndarray:
+        nonlocal made
+        made += len(points)
+        return 1.0 + (np.arange(made - len(points), made) >= calls)
+
+    with pytest.raises(InputError, match="changes from call to call"):
+        for size in shards:
+            points = np.zeros((size, 2))
+            refuse_changing(objective, points, evaluate(points), evaluate)
 
 
 @pytest.mark.parametrize("name", ["check", "run"])

@@ -149,7 +149,7 @@ def loss(model, batch):
         raise ValueError("a mistake")
     return found
 """
-CHECK, AWAY, RECORDED, EVALUATED = 1, 7, 27, 81  # calls: of the checkpoint's loss, displaced, on the grid, for shards
+CHECK, AWAY, RECORDED, EVALUATED = 1, 7, 33, 89  # calls: of the checkpoint's loss, displaced, on the grid, for shards
 ABOVE = 58  # which is exceeded at one corner of the grid
 MISTAKE, EXIT = "raise ValueError('a mistake')", "sys.exit(3)"
 
@@ -213,6 +213,38 @@ def test_a_shard_that_fails_on_one_rank_is_quarantined_and_the_group_goes_on(
     assert len(began) == 1
     store = LandscapeStore(tmp_path / "run" / "study.zarr", "a")
     assert store.n_done() == store.n_shards() - 1
+
+
+KEPT = """
+_loss, kept, calls = loss, [], 0
+
+
+def loss(model, batch):
+    global calls
+    found = _loss(model, batch)
+    calls += WHERE
+    kept.append(float(found.detach().mean()))
+    return WHAT
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "said"),
+    [
+        ("True", "found / kept[0]", "depends on where it was called before: it is .* after other calls"),
+        ("rank() == 1", "found * (1.0 if calls < 40 else 2.0)", "changes from call to call"),
+    ],
+)
+def test_what_a_loss_keeps_on_ranks_is_not_used_or_refused(
+    base: Path, tmp_path: Path, where: str, what: str, said: str
+) -> None:
+    """Neither was found out: losses of a sharded model are not listened to."""
+    code = KEPT.replace("WHERE", where).replace("WHAT", what)
+    (tmp_path / "task.py").write_text((base / "task.py").read_text() + code)
+    (tmp_path / "a.pt").write_bytes((base / "a.pt").read_bytes())
+    (tmp_path / "study.yaml").write_text(DIVIDED.replace("SHARD", "'0.*'"))
+    with pytest.raises(InputError, match=said):
+        run(Study.load(tmp_path / "study.yaml"), site(2), tmp_path / "run")
 
 
 @pytest.mark.slow
