@@ -186,6 +186,7 @@ class LandscapeInMemory:
     def _arrays(self, names: Iterable[str]) -> dict[str, xr.DataArray]:
         import xarray as xr
 
+        self.store.refuse_lowest()
         with xr.open_zarr(self.inside.store, group=self.store.name) as dataset:
             return {name: dataset[name].load() for name in names}
 

@@ -172,7 +172,7 @@ def _scope(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
     """What is other where the lowest part is sought, or was found; nothing where the whole is evaluated."""
     if store.n_done():
         return {}
-    told = _so_far(inside, store.name)
+    told = _so_far(inside, store)
     if told is None:
         numbers = store.scope_numbers()
         if numbers is None:
@@ -201,8 +201,9 @@ def _sampling(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any]:
     return {"shards": 0, "shards_done": 0, "points": told["points"], "sampling": told}
 
 
-def _so_far(inside: StudyFolder, name: str) -> dict[str, Any] | None:
+def _so_far(inside: StudyFolder, store: LandscapeStore) -> dict[str, Any] | None:
     """What is told of a search under way; None where there is none."""
+    name = store.name
     if not inside.so_far(name).exists():
         return None
     try:
@@ -211,7 +212,8 @@ def _so_far(inside: StudyFolder, name: str) -> dict[str, Any] | None:
             return {**told, "found": False}
     except (OSError, ValueError, AttributeError):
         pass
-    return {"evaluated": inside.points_bytes(name) // 16, "found": False}  # it is torn, and written again soon
+    known = inside.points_known(name, store.outputs)
+    return {"evaluated": known, "found": False}  # it is torn, and written again soon
 
 
 _TOLD = ("evaluated", "level", "points_below", "n_minima", "pairs", "components", "next_tenth")

@@ -40,14 +40,15 @@ def points_table(store: LandscapeStore) -> pd.DataFrame:
     scattered = store.scattered_points()
     if scattered is not None:
         alphas, losses = scattered
-        return pd.DataFrame({**{f"{_AXIS}{d}": column for d, column in enumerate(alphas.T)}, _LOSS: losses})
+        axes = {f"{_AXIS}{d}": column for d, column in enumerate(alphas.T)}
+        return pd.DataFrame({**axes, _LOSS: losses, **store.scattered_metrics()})
     subject = Subject(store)
     lowest, losses = store.lowest_points()
     whole = not (lowest.size and store.n_done() < store.n_shards())
     points = np.arange(store.grid.size) if whole else lowest
     columns = {f"{_AXIS}{d}": column for d, column in enumerate(subject.alphas(points).T)}
     if not whole:
-        return pd.DataFrame({**columns, _LOSS: losses})
+        return pd.DataFrame({**columns, _LOSS: losses, **store.lowest_metrics()})
     columns |= {_LOSS: subject.values.reshape(-1), **{name: v.reshape(-1) for name, v in subject.metrics.items()}}
     return pd.DataFrame({**columns, BASIN: subject.basins.reshape(-1)})
 

@@ -52,6 +52,7 @@ LISTED = 20
 """Entries of a list that the page shows; all are in `results.json`."""
 GROUPS = ("confirmed", "error_bars", "trajectory", "power_law", "metrics")
 """Those that have lists."""
+_LISTS_OF_PARTS = ("scope.metrics", "sampling.metrics", "sampling.network")
 FEW, MANY = 4, 10
 """Up to so many landscapes stand side by side; of more than so many each has small pictures only."""
 SMALL_BYTES = 4_500_000
@@ -95,7 +96,7 @@ def _page_of_part(
             landscapes=landscapes,
             directions=described(landscapes[0]["directions"], results["provenance"]["configuration"]),
             rows=_rows(landscapes),
-            lists={group: [_lists(item, group) for item in landscapes] for group in asked},
+            lists={group: [_lists(item, group) for item in landscapes] for group in (*asked, *_LISTS_OF_PARTS)},
             figures=[
                 drawn(item, {group: store.whole_answer(group, question).drawing for group, question in asked.items()})
                 for item, store in zip(landscapes, stores, strict=True)

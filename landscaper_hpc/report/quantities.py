@@ -120,6 +120,10 @@ def _labels_and_metrics(m: Measured) -> tuple[NDArray[Any], LandscapeStore] | No
     return None if m.field is None or m.store is None or not m.store.metrics else (m.field[1], m.store)
 
 
+def _metrics_of_its_basins(m: Measured) -> list[records.Entry] | None:
+    return _of(m.metrics, lambda at: records.basins_of_part(m.tree, at))
+
+
 def _bars(m: Measured) -> ErrorBars:
     assert m.error_bars is not None
     return m.error_bars
@@ -891,6 +895,14 @@ _ROWS: tuple[Quantity, ...] = (
         "",
         "", "",
         _SCOPE, TEXT, lambda m: _of(m.of_all_data, lambda o: o.sentence())),
+    Quantity("scope.metrics.values", "metrics of the task in the scope", "",
+        "over the points below the level that were met; what they are above it is not told",
+        "", "",
+        _SCOPE, records.METRICS_OF_SCOPE, lambda m: _of(m.metrics, records.metrics_of_scope), _in("page")),
+    Quantity("scope.metrics.basins", "metrics in the basins of the loss, below the level", "",
+        f"the means over the part of each that lies below the level, of the {LEAVES} most persistent",
+        "mean over v in basin(m), f(v) < L", "",
+        _SCOPE, records.BASINS_OF_SCOPE, _metrics_of_its_basins, _in("page")),
     Quantity("sampling.points", "scattered points", "",
         "evaluated in the box, in place of a grid",
         "m", "",
@@ -923,6 +935,15 @@ _ROWS: tuple[Quantity, ...] = (
         "and what cannot be known at their density",
         "", "",
         _SAMPLING, TEXT, lambda m: _scattered(m).sentence()),
+    Quantity("sampling.metrics.values", "metrics of the task at the points", "",
+        "over the scattered points",
+        "", "",
+        _SAMPLING, records.METRICS_OF_POINTS, lambda m: _of(m.metrics, records.metrics_of_points), _in("page"),
+        "sampling_metrics"),
+    Quantity("sampling.metrics.basins", "metrics in the basins of their graph", "",
+        f"the means over each, of the {LEAVES} most persistent",
+        "mean over v in basin(m)", "",
+        _SAMPLING, records.BASINS_OF_POINTS, _metrics_of_its_basins, _in("page"), "sampling_basins"),
     Quantity("sampling.network.interior", "minima of the loss", "",
         "that points, random starts, valleys and saddles lead to; this and what follows: unless `minima: 0`",
         "#{ends: ∇f = 0, λ > 0}", _WALES,

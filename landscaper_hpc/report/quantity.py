@@ -42,6 +42,16 @@ SCOPE_SHARE = 0.1
 """The scope that numbers are told of beside those of the whole grid: the lowest tenth of its points."""
 
 
+class MetricsAt(NamedTuple):
+    """The task's metrics at the points that a tree is of, by name, and which of its minima each point descends to; of a
+    grid's points also what they are at the checkpoint, where that is one, and of others their coordinates."""
+
+    values: Mapping[str, NDArray[np.float64]]
+    labels: NDArray[Any]
+    checkpoint: Mapping[str, float] | None = None
+    alphas: NDArray[np.float64] | None = None
+
+
 @dataclass(frozen=True)
 class Measured:
     """What quantities are functions of: a merge tree, the precision that the field was computed in, for those of a
@@ -51,7 +61,7 @@ class Measured:
     the `change` that all data make where the losses are of a few batches. Where only the lowest part is evaluated, the
     tree is of that: the `lowest`, and perhaps an estimate of the whole grid's mean `climb`, or what all data say of it
     (`of_all_data`). Of scattered points it is of their graph, with what that says (`scattered`) and the `network` of
-    minima that they lead to."""
+    minima that they lead to. Both may have the task's `metrics` at the tree's points."""
 
     tree: MergeTree
     precision: Any
@@ -72,6 +82,7 @@ class Measured:
     power_laws: PowerLaws | None = None
     scattered: Scattered | None = None
     network: Network | None = None
+    metrics: MetricsAt | None = None
 
     @cached_property
     def noise_floor(self) -> float:

@@ -5,7 +5,7 @@ An entry is a dict with a key for each of the list's fields; the most persistent
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from landscaper_hpc.confirm.ends import KINDS
 from landscaper_hpc.confirm.result import PASSES, Confirmed
 from landscaper_hpc.confirm.surface import Box
 from landscaper_hpc.grid import Grid
-from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, SHARE, TEXT, Field, records
+from landscaper_hpc.report.quantity import COUNT, COUNTS, FLAG, NUMBER, NUMBERS, SHARE, TEXT, Field, MetricsAt, records
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.topology.basins import per_basin
 from landscaper_hpc.topology.drawing import LEAVES, longest
@@ -72,19 +72,32 @@ PLACES = records(
     Field("on_grid", "on the grid", "", "whether that point lies within the grid's ranges", FLAG),
     Field("sha256", "SHA-256", "", "of the file, or of all files of a folder", TEXT),
 )
-METRICS = records(
-    Field("name", "metric", "", "as the task calls it", TEXT),
-    Field("checkpoint", "at the checkpoint", "", "at the grid point nearest to it", NUMBER),
+_NAME = Field("name", "metric", "", "as the task calls it", TEXT)
+_VALUES = (
     Field("mean", "mean", "", "over the points where it is finite", NUMBER),
     Field("lowest", "lowest", "", "of the finite ones", NUMBER),
     Field("highest", "highest", "", "of the finite ones", NUMBER),
     Field("n_nonfinite", "not finite", "", "NaN, +∞ and −∞: kept as they came", COUNT),
 )
-BASINS = records(
-    Field("minimum", "minimum", "", "its index in the grid", COUNTS),
-    Field("loss", "loss", "loss", "there", NUMBER),
-    Field("points", "points", "", "of the grid, that descend to it", COUNT),
-    Field("means", "means", "", "of each metric over these points, in the order of the metrics", NUMBERS),
+_MEANS = Field("means", "means", "", "of each metric over these points, in the order of the metrics", NUMBERS)
+_MINIMUM = Field("minimum", "minimum", "", "its index in the grid", COUNTS)
+_THERE = Field("loss", "loss", "loss", "there", NUMBER)
+METRICS = records(
+    _NAME, Field("checkpoint", "at the checkpoint", "", "at the grid point nearest to it", NUMBER), *_VALUES
+)
+BASINS = records(_MINIMUM, _THERE, Field("points", "points", "", "of the grid, that descend to it", COUNT), _MEANS)
+METRICS_OF_SCOPE = records(
+    _NAME, Field("checkpoint", "at the checkpoint", "", "null where it is no point of the grid", NUMBER), *_VALUES
+)
+METRICS_OF_POINTS = records(_NAME, *_VALUES)
+BASINS_OF_SCOPE = records(
+    _MINIMUM, _THERE, Field("points", "points", "", "below the level, that descend to it", COUNT), _MEANS
+)
+BASINS_OF_POINTS = records(
+    Field("point", "α", "", "of the minimum", NUMBERS),
+    _THERE,
+    Field("points", "points", "", "of the scattered ones, that descend to it", COUNT),
+    _MEANS,
 )
 EXPONENTS = records(
     Field("layer", "layer", "", "its name in the model", TEXT),
@@ -100,27 +113,55 @@ def metrics(store: LandscapeStore) -> list[Entry]:
     found = []
     for name in store.metrics:
         values = store.metric(name)
-        finite = values[np.isfinite(values)]
-        known = finite.size > 0
-        found.append(
-            {
-                "name": name,
-                "checkpoint": float(values[here]),
-                "mean": float(finite.mean()) if known else None,
-                "lowest": float(finite.min()) if known else None,
-                "highest": float(finite.max()) if known else None,
-                "n_nonfinite": values.size - finite.size,
-            }
-        )
+        found.append({"name": name, "checkpoint": float(values[here]), **_summary(values)})
     return found
+
+
+def metrics_of_scope(at: MetricsAt) -> list[Entry]:
+    """What each metric of the task is over the points that were met below a level."""
+    here = at.checkpoint or {}
+    return [{"name": name, "checkpoint": here.get(name), **_summary(values)} for name, values in at.values.items()]
+
+
+def metrics_of_points(at: MetricsAt) -> list[Entry]:
+    """What each metric of the task is over scattered points."""
+    return [{"name": name, **_summary(values)} for name, values in at.values.items()]
+
+
+def _summary(values: NDArray[np.float64]) -> Entry:
+    finite = values[np.isfinite(values)]
+    known = finite.size > 0
+    return {
+        "mean": float(finite.mean()) if known else None,
+        "lowest": float(finite.min()) if known else None,
+        "highest": float(finite.max()) if known else None,
+        "n_nonfinite": values.size - finite.size,
+    }
 
 
 def basins_with_metrics(tree: MergeTree, labels: NDArray[Any], store: LandscapeStore) -> list[Entry]:
     """What the metrics of the task are in the most persistent basins of the loss."""
-    means = [per_basin(labels, store.metric(name), tree.n_minima) for name in store.metrics]
+    return _basins(tree, labels, map(store.metric, store.metrics), None)
+
+
+def basins_of_part(tree: MergeTree, at: MetricsAt) -> list[Entry]:
+    """The same of the points that are known."""
+    return _basins(tree, at.labels, at.values.values(), at.alphas)
+
+
+def _basins(
+    tree: MergeTree, labels: NDArray[Any], values: Iterable[NDArray[np.float64]], alphas: NDArray[np.float64] | None
+) -> list[Entry]:
+    means = [per_basin(labels, of_one, tree.n_minima) for of_one in values]
+
+    def place(minimum: np.int64) -> Entry:
+        if alphas is not None:
+            return {"point": alphas[minimum].tolist()}
+        return {"minimum": [int(i) for i in np.unravel_index(minimum, tree.shape)]}
+
     return [
         {
-            "minimum": [int(i) for i in np.unravel_index(tree.minima[basin], tree.shape)],
+            **place(tree.minima[basin]),
             "loss": float(tree.values[basin]),
             "points": int(tree.basin_size[basin]),
             "means": [float(of_one[basin]) for of_one in means],

@@ -42,8 +42,8 @@ class Lowest:
     unmet
         At most this share of the grid's vertices descends to minima below the level that had not been met before the
         random descents, with a probability of 0.95 (Clopper and Pearson).
-    ids, values
-        The known vertices below the level, and the field there.
+    ids, values, labels
+        The known vertices below the level, the field there, and which of the tree's minima each descends to.
     next_tenth
         About how many more evaluations it takes until there are a tenth more vertices below the level, if what lies
         around these grows with them as surfaces do.
@@ -57,6 +57,7 @@ class Lowest:
     unmet: float
     ids: NDArray[np.int64]
     values: NDArray[np.float64]
+    labels: NDArray[np.int64]
     next_tenth: int
 
     def sentence(self, vertices: int) -> str:
@@ -185,8 +186,9 @@ def search(
     sample.lower_ceiling(level)
     ids = np.sort(sample.low())
     values = sample.values[ids]
+    tree, labels = restricted_tree(sample, ids, level)
     return Lowest(
-        restricted_tree(sample, ids, level),
+        tree,
         level,
         rounds.evaluated,
         done,
@@ -194,6 +196,7 @@ def search(
         at_most(missed, done),
         ids,
         values,
+        labels,
         sample.next_tenth(ids),
     )
 

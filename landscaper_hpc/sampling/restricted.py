@@ -12,7 +12,7 @@ from landscaper_hpc.topology.graph import merge_tree_graph
 from landscaper_hpc.topology.tree import MergeTree
 
 
-def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> MergeTree:
+def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> tuple[MergeTree, NDArray[np.int64]]:
     """The merge tree within the scope {v : f(v) < level}, as far as it was met.
 
     Of every component that was met it says what `topology.scope.below` says of the whole grid: minima, basins' parts
@@ -33,6 +33,8 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
     -------
     MergeTree
         `n_vertices` are those below the level, `value_range` runs from the smallest finite value to the level.
+    (ids,)
+        Which of its minima each vertex descends to.
     """
     values = sample.values[ids]
     finite = values[np.isfinite(values)]
@@ -57,7 +59,7 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
             death=i,
             death_value=f,
             **own,  # type: ignore[arg-type]
-        )
+        ), i
     indptr, indices, way_out = sample.graph(ids)
     tree = merge_tree_graph(values, indptr, indices, labels=True)
     assert tree.labels is not None
@@ -68,7 +70,8 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
     minimum, lowest = np.unique(tree.labels[edge], return_index=True)
     first[minimum] = way_out[edge[lowest]]
     first_value[minimum] = sample.values[first[minimum]]
-    return replace(
+    labels = tree.labels
+    tree = replace(
         tree,
         minima=ids[tree.minima],
         first_saddle=first,
@@ -77,6 +80,7 @@ def restricted_tree(sample: Sample, ids: NDArray[np.int64], level: float) -> Mer
         labels=None,
         **own,  # type: ignore[arg-type]
     )
+    return tree, labels
 
 
 def _globally(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -144,6 +144,10 @@ class StudyFolder(RunFolder):
         """How large those files are; 0 where there are none."""
         return sum(file.stat().st_size for file in self.points(landscape).glob("[!.]*.losses"))
 
+    def points_known(self, landscape: str, outputs: int) -> int:
+        """About how many points those files hold, of so many values each."""
+        return self.points_bytes(landscape) // (8 * (1 + outputs))
+
     def so_far(self, landscape: str) -> Path:
         """How far that is."""
         return self.points(landscape) / "so_far.json"

@@ -149,6 +149,11 @@ class LandscapeStore(ShardedLosses):
             )
         return self.metrics[name]
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers there are of each point: the loss, and the task's metrics."""
+        return 1 + len(self.metrics)
+
     def metric(self, name: str) -> NDArray[np.float64]:
         """All values of a metric of the task.
 
@@ -159,9 +164,12 @@ class LandscapeStore(ShardedLosses):
         Raises
         ------
         InputError
-            Where there is no such metric, and where a shard of it is not as it was written.
+            Where there is no such metric, where only a part of the landscape is evaluated (`lowest_metrics`), and where
+            a shard of it is not as it was written.
         """
-        return self.variable_named(name).loss()
+        found = self.variable_named(name)
+        self.refuse_lowest()
+        return found.loss()
 
     def verify(self) -> list[Shard]:
         """Hash every done shard; those that are missing, torn or altered become pending again.
@@ -364,14 +372,19 @@ class LandscapeStore(ShardedLosses):
 
     def has_answer(self, name: str, asked: Mapping[str, Any]) -> bool:
         """Whether there is an answer to this question. Looks, and does not read."""
-        return answers.is_about(self.folder / name, {"asked": dict(asked)})
+        beside = self._with_metrics() if name in layout.IN_PLACE else {}
+        return answers.is_about(self.folder / name, {"asked": dict(asked), **beside})
 
     def _about(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         if name in layout.IN_PLACE:  # it holds its losses itself
-            return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked)}
+            return {"landscape_sha256": self.attributes["sha256"], "asked": dict(asked), **self._with_metrics()}
         if layout.SCOPE in asked:  # it is of that, which is there before
             return {"scope_sha256": answers.sha256(self.folder / layout.SCOPE), "asked": dict(asked)}
         return {"losses_sha256": self.losses_sha256(), "asked": dict(asked)}
+
+    def _with_metrics(self) -> dict[str, Any]:
+        """What an answer that holds its losses itself says of metrics beside them."""
+        return {layout.METRICS: list(self.metrics)} if self.metrics else {}
 
     def lowest_points(self, all_data: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The points that were evaluated for its lowest part, by flat ids that grow, and their losses; none where there
@@ -382,6 +395,31 @@ class LandscapeStore(ShardedLosses):
         if found is None or names[0] not in found.arrays:
             return np.empty(0, np.int64), np.empty(0)
         return found.arrays[names[0]], found.arrays[names[1]]
+
+    def lowest_values(self, all_data: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The same points with all values (m, outputs): losses, and the task's metrics, which are not of all data."""
+        ids, losses = self.lowest_points(all_data)
+        metrics = {} if all_data else self.lowest_metrics()
+        if not all_data and len(metrics) < len(self.metrics):
+            return np.empty(0, np.int64), np.empty((0, self.outputs))
+        return ids, np.stack([losses, *metrics.values()], axis=1)
+
+    def lowest_metrics(self) -> dict[str, NDArray[np.float64]]:
+        """The metrics of the task at the points that `lowest_points` gives, by name, in their order; none where the
+        task has none, and where there is no such part that is whole."""
+        return self._metrics_in(layout.SCOPE)
+
+    def scattered_metrics(self) -> dict[str, NDArray[np.float64]]:
+        """The same at the points that `scattered_points` gives."""
+        return {} if self.n_done() else self._metrics_in(layout.SAMPLING)
+
+    def _metrics_in(self, name: str) -> dict[str, NDArray[np.float64]]:
+        if not self.metrics:
+            return {}
+        found = answers.read(
+            self.folder / name, {"landscape_sha256": self.attributes["sha256"], **self._with_metrics()}
+        )
+        return {} if found is None else {metric: found.arrays[layout.at_points(metric)] for metric in self.metrics}
 
     def scattered_points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The coordinates (m, n) of scattered points that were evaluated in place of the grid, and their losses; None

@@ -202,6 +202,11 @@ def done(variable: str) -> tuple[str, str]:
     return DONE if variable == LOSS else (DONE[0], f"{DONE[1]}_{variable}")
 
 
+def at_points(metric: str) -> str:
+    """The array of a metric's values in an answer that holds its points and their losses itself."""
+    return f"metric_{metric}"
+
+
 def decides(key: str, metrics: Sequence[str] = ()) -> bool:
     """Whether the node of this path decides a number, and is sealed."""
     first = key.split("/")[0]

@@ -25,6 +25,7 @@ from landscaper_hpc.digests import canonical_sha256, with_digest, without_digest
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
+from landscaper_hpc.store.layout import METRICS
 from landscaper_hpc.work.executor import Function, Item, Mapper, until_done
 from landscaper_hpc.work.hangs import hangs
 from landscaper_hpc.work.landscape import Landscape
@@ -224,6 +225,8 @@ def _is_answered(item: Landscape, name: str, asked: dict[str, Any]) -> bool:
     """Whether the answer is there with all numbers that this version tells."""
     from landscaper_hpc.report import quantities
 
-    stored = item.open().answer(name, asked)
-    told = {row.key for row in quantities.ROWS if row.origin == name}
+    store = item.open()
+    stored = store.answer(name, asked)
+    none = () if store.metrics else (f"{name}.{METRICS}.",)  # an earlier version told nothing of metrics
+    told = {row.key for row in quantities.ROWS if row.origin == name and not row.key.startswith(none)}
     return stored is not None and stored.numbers.keys() >= told

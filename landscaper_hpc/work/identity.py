@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,14 +203,18 @@ def _prove_metrics(study: Study, objective: Objective) -> None:
     """`InputError` for metrics that cannot be evaluated, or stored."""
     from landscaper_hpc.objective.metrics import refuse_unusable
 
-    if not study.whole and objective.metrics:
-        part = ("the lowest part of one", "scope") if study.scope else ("scattered points", "sampling")
-        raise InputError(
-            f"{objective.source}: Task.metrics are evaluated on whole grids, and the study asks for {part[0]}; leave "
-            f"out the metrics or {part[1]}"
-        )
+    refuse_metrics_of_few(study, objective.metrics, objective.source)
     refuse_taken(objective.metrics, objective.source)
     refuse_unusable(objective)
+
+
+def refuse_metrics_of_few(study: Study, metrics: Collection[str], source: str) -> None:
+    """`InputError` for metrics where only some of the points have all data, and the others have few."""
+    if study.data is not None and study.data.then is not None and metrics:
+        raise InputError(
+            f"{source}: Task.metrics would be of few batches, and with data.then the lowest part is of all data; leave "
+            "out the metrics, or data"
+        )
 
 
 _WAYS: tuple[Callable[[Any, int], Any], ...] = (

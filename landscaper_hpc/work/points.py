@@ -1,4 +1,4 @@
-"""Losses at single points of a landscape: sparse shards, each a list of vertices, and all that is known of them.
+"""Losses, and metrics, at single points of a landscape: sparse shards, each a list of vertices, and what is known.
 
 A sparse shard is a task like a shard: picklable, idempotent, and published whole, with a SHA-256 that covers it. Its
 name is a hash of its vertices, so that it is the same for all who ask for it.
@@ -29,6 +29,8 @@ from landscaper_hpc.work.tasks import losses_of
 log = logging.getLogger(__name__)
 
 Ids = NDArray[np.int64]
+Values = NDArray[np.float64]
+"""Of points, (points, outputs): the loss of each, and the task's metrics."""
 
 _WHOLE, _OTHERS = "known.losses", "others.losses"
 _A_WORKER = 4
@@ -73,9 +75,9 @@ class Points:
         """Let others evaluate it, too."""
         publish(self.question, np.ascontiguousarray(self.ids, "<i8").tobytes(), sync="nothing")
 
-    def read(self) -> NDArray[np.float64] | None:
-        """Its losses, where they are there."""
-        found = read(self.file)
+    def read(self, outputs: int) -> Values | None:
+        """Its values, where they are there."""
+        found = read(self.file, outputs)
         return None if found is None or not np.array_equal(found[0], self.ids) else found[1]
 
     def __str__(self) -> str:
@@ -107,33 +109,43 @@ def evaluate_points(task: Points, progress: Progress) -> None:
         return np.stack([axis[i] for axis, i in zip(grid.coordinates(), index, strict=True)], axis=1)
 
     began = time.monotonic()
-    found = losses_of(task, len(task.ids), alphas, progress, task.all_data)
+    found = losses_of(task, len(task.ids), alphas, progress, task.all_data, with_metrics=not task.all_data)
     if found is not None:
         write(task.file, task.ids, found, sync=time.monotonic() - began > _WORTH_A_SYNC)
         task.landscape.heartbeat.shard_done(len(task.ids))
 
 
-def write(file: Path, ids: Ids, losses: NDArray[Any], sync: bool = True) -> None:
-    """Publish ids and their losses with the SHA-256 of both. What is not synced may be torn by a power cut, and is then
-    evaluated again."""
-    content = np.ascontiguousarray(ids, "<i8").tobytes() + np.ascontiguousarray(losses, "<f8").tobytes()
+def write(file: Path, ids: Ids, values: NDArray[Any], sync: bool = True) -> None:
+    """Publish ids and their losses (size,), or losses and metrics (size, outputs), with the SHA-256 of all of it. What
+    is not synced may be torn by a power cut, and is then evaluated again."""
+    columns = np.ascontiguousarray(values.reshape(len(ids), -1).T, "<f8")
+    content = _head(len(columns)) + np.ascontiguousarray(ids, "<i8").tobytes() + columns.tobytes()
     file.parent.mkdir(parents=True, exist_ok=True)
     publish(file, with_digest(content), sync="content" if sync else "nothing")
 
 
-def read(file: Path) -> tuple[Ids, NDArray[np.float64]] | None:
-    """What `write` wrote; None where it is not there. What is damaged is removed, and so evaluated again."""
+def read(file: Path, outputs: int) -> tuple[Ids, Values] | None:
+    """What `write` wrote, with so many values of each point; None where it is not there. What is damaged, or has not so
+    many, is removed, and so evaluated again."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
-    body = without_digest(content)
-    if body is None or len(body) % 16:
-        log.warning("%s: is damaged; what it held is evaluated again", file)
-        file.unlink(missing_ok=True)
-        return None
-    half = len(body) // 2
-    return np.frombuffer(body[:half], "<i8").astype(np.int64), np.frombuffer(body[half:], "<f8").astype(np.float64)
+    head, body = _head(outputs), without_digest(content)
+    size, torn = divmod(len(body or b"") - len(head), 8 * (1 + outputs))
+    if body is not None and body.startswith(head) and size > 0 and not torn:
+        ids = np.frombuffer(body, "<i8", size, len(head)).astype(np.int64)
+        columns = np.frombuffer(body, "<f8", offset=len(head) + 8 * size).astype(np.float64)
+        if outputs > 1 or not (ids < 0).any():
+            return ids, columns.reshape(outputs, size).T
+    log.warning("%s: is damaged; what it held is evaluated again", file)
+    file.unlink(missing_ok=True)
+    return None
+
+
+def _head(outputs: int) -> bytes:
+    """With what a file of several values of each point begins, as no flat id is negative: how many, negated."""
+    return b"" if outputs == 1 else np.array(-outputs, "<i8").tobytes()
 
 
 Deal = Callable[[Sequence[Points]], None]
@@ -141,43 +153,49 @@ Deal = Callable[[Sequence[Points]], None]
 
 
 class Known:
-    """The losses at points of a landscape, by flat ids: what is in the store or in files is not evaluated again.
+    """The losses at points of a landscape, by flat ids, and with them the task's metrics: what is in the store or in
+    files is not evaluated again.
 
     What is asked of it is kept in mind: the record of what a scope consists of.
     """
 
     def __init__(self, landscape: Landscape, deal: Deal, workers: int, all_data: bool = False) -> None:
-        """`all_data`: of a landscape of few data, the losses on all of them."""
+        """`all_data`: of a landscape of few data, the losses on all of them, without metrics."""
         store = landscape.open()
+        self._outputs = 1 if all_data else store.outputs
         self._landscape, self._deal, self._workers, self._all_data = landscape, deal, workers, all_data
         self._most = landscape.site.points_per_shard(store.grid)
         self._batch: int = store.attributes["batch"]
         self._folder = landscape.inside.points(landscape.name, all_data)
         self._asked: list[Ids] = []
-        self._found: list[NDArray[np.float64]] = []
+        self._found: list[Values] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         for question in self._folder.glob("*.ids"):
             question.unlink(missing_ok=True)
-        self._ids, self._losses = _together([*_files(self._folder), store.lowest_points(all_data)])
+        self._ids, self._values = _together(
+            [*_files(self._folder, self._outputs), store.lowest_values(all_data)], self._outputs
+        )
         self._merge()
 
     def __call__(self, ids: Ids) -> NDArray[np.float64]:
         place = np.minimum(np.searchsorted(self._ids, ids), max(0, len(self._ids) - 1))
         there = self._ids[place] == ids if len(self._ids) else np.zeros(len(ids), bool)
-        values = np.empty(len(ids))
-        values[there] = self._losses[place[there]]
+        values = np.empty((len(ids), self._outputs))
+        values[there] = self._values[place[there]]
         values[~there] = self._evaluated(ids[~there])
         self._asked.append(ids)
         self._found.append(values)
-        return values
+        losses: NDArray[np.float64] = values[:, 0]
+        return losses
 
-    def asked(self) -> tuple[Ids, NDArray[np.float64]]:
+    def asked(self) -> tuple[Ids, Values]:
         """All that was asked of it, by ids that grow."""
-        return _together(list(zip(self._asked, self._found, strict=True)))
+        return _together(list(zip(self._asked, self._found, strict=True)), self._outputs)
 
     def again(self) -> Known:
         """Itself, for another search, which may ask for the same points."""
-        self._ids, self._losses = _together([(self._ids, self._losses), *zip(self._asked, self._found, strict=True)])
+        there = [(self._ids, self._values), *zip(self._asked, self._found, strict=True)]
+        self._ids, self._values = _together(there, self._outputs)
         return self
 
     def keep_others(self) -> None:
@@ -185,37 +203,40 @@ class Known:
         ids, _ = self.asked()
         others = ~np.isin(self._ids, ids)
         if others.any():
-            write(self._folder / _OTHERS, self._ids[others], self._losses[others])
+            write(self._folder / _OTHERS, self._ids[others], self._values[others])
 
-    def _evaluated(self, ids: Ids) -> NDArray[np.float64]:
+    def _evaluated(self, ids: Ids) -> Values:
         batches = -(-len(ids) // (self._batch * _A_WORKER * self._workers))
         size = min(self._most, self._batch * max(1, batches))
         pieces = [Points(self._landscape, ids[i : i + size], self._all_data) for i in range(0, len(ids), size)]
-        found: dict[Points, NDArray[np.float64]] = {}
+        found: dict[Points, Values] = {}
         while left := [piece for piece in pieces if piece not in found]:
             self._deal(left)
-            found |= {piece: losses for piece in left if (losses := piece.read()) is not None}
+            found |= {piece: values for piece in left if (values := piece.read(self._outputs)) is not None}
         for piece in pieces:
             piece.question.unlink(missing_ok=True)
-        return np.concatenate([found[piece] for piece in pieces]) if pieces else np.empty(0)
+        return np.concatenate([found[piece] for piece in pieces]) if pieces else np.empty((0, self._outputs))
 
     def _merge(self) -> None:
         """One file of all that is known, in place of many."""
         before = [file for file in self._folder.glob("*.losses") if file.name != _WHOLE]
         if before:
-            write(self._folder / _WHOLE, self._ids, self._losses)
+            write(self._folder / _WHOLE, self._ids, self._values)
         for file in before:
             file.unlink(missing_ok=True)
 
 
 def known_of(landscape: Landscape) -> Callable[[Ids], NDArray[np.float64]]:
     """Gives the losses at points of a prepared landscape; `LookupError` where one is not known."""
-    found, losses = _together([*_files(landscape.inside.points(landscape.name)), landscape.open().lowest_points()])
+    store = landscape.open()
+    files = _files(landscape.inside.points(landscape.name), store.outputs)
+    found, values = _together([*files, store.lowest_values()], store.outputs)
 
     def known(ids: Ids) -> NDArray[np.float64]:
         if not np.isin(ids, found).all():
             raise LookupError
-        return losses[np.searchsorted(found, ids)]
+        losses: NDArray[np.float64] = values[np.searchsorted(found, ids), 0]
+        return losses
 
     return known
 
@@ -229,11 +250,13 @@ def tidy(landscape: Landscape) -> None:
 def _tidy(landscape: Landscape, folder: Path, all_data: bool) -> None:
     if not folder.is_dir():
         return
-    ids, losses = _together(_files(folder))
-    more = ~np.isin(ids, landscape.open().lowest_points(all_data)[0])
+    store = landscape.open()
+    outputs = 1 if all_data else store.outputs
+    ids, values = _together(_files(folder, outputs), outputs)
+    more = ~np.isin(ids, store.lowest_values(all_data)[0])
     kept = {_WHOLE} if more.any() else set()
     if kept:
-        write(folder / _WHOLE, ids[more], losses[more])
+        write(folder / _WHOLE, ids[more], values[more])
     remove_partials(folder)
     for file in folder.glob("[!.]*"):
         if file.name not in kept:
@@ -243,12 +266,12 @@ def _tidy(landscape: Landscape, folder: Path, all_data: bool) -> None:
         folder.parent.rmdir()
 
 
-def _files(folder: Path) -> list[tuple[Ids, NDArray[np.float64]]]:
-    return [found for file in sorted(folder.glob("[!.]*.losses")) if (found := read(file)) is not None]
+def _files(folder: Path, outputs: int) -> list[tuple[Ids, Values]]:
+    return [found for file in sorted(folder.glob("[!.]*.losses")) if (found := read(file, outputs)) is not None]
 
 
-def _together(parts: Sequence[tuple[Ids, NDArray[np.float64]]]) -> tuple[Ids, NDArray[np.float64]]:
+def _together(parts: Sequence[tuple[Ids, Values]], outputs: int) -> tuple[Ids, Values]:
     ids = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
-    losses = np.concatenate([np.empty(0), *(part[1] for part in parts)])
+    values = np.concatenate([np.empty((0, outputs)), *(part[1] for part in parts)])
     found, first = np.unique(ids, return_index=True)
-    return found, losses[first]
+    return found, values[first]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landscaper_hpc import strict_json
 from landscaper_hpc.files import publish
 from landscaper_hpc.store.answers import Answer
-from landscaper_hpc.store.layout import SAMPLING
+from landscaper_hpc.store.layout import SAMPLING, at_points
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
 from landscaper_hpc.work.confirming import dealt, rounding_of
 from landscaper_hpc.work.landscape import Landscape
@@ -34,7 +34,7 @@ def sampled(item: Landscape, deal: Deal) -> Answer:
     from landscaper_hpc.confirm.network import network_of_sample
     from landscaper_hpc.confirm.surface import Box
     from landscaper_hpc.report.quantities import measure
-    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.report.quantity import Measured, MetricsAt
     from landscaper_hpc.sampling.scattered import scattered, unit_points
     from landscaper_hpc.topology.drawing import Drawing
 
@@ -49,12 +49,14 @@ def sampled(item: Landscape, deal: Deal) -> Answer:
     side_by_side = int(store.attributes["batch"])
     size = side_by_side * math.ceil(len(alphas) / (side_by_side * _MOST_BATCHES))
     pieces = [alphas[i : i + size] for i in range(0, len(alphas), size)]
-    values = np.concatenate(
-        [one["losses"] for one in deal([Losses(item, "scattered points", piece, decides) for piece in pieces])]
-    )
+    what = "scattered points with metrics" if store.metrics else "scattered points"
+    found = deal([Losses(item, what, piece, decides) for piece in pieces])
+    values = np.concatenate([one["losses"] for one in found])
+    metrics = {name: np.concatenate([one[at_points(name)] for one in found]) for name in store.metrics}
     sample = scattered(unit, values, seed)
     log.info("%s: %s", item, sample.sentence())
     arrays = {"points": alphas, "losses": values, **sample.tree.to_arrays()}
+    arrays |= {at_points(name): column for name, column in metrics.items()}
     drawing = Drawing.of(sample.tree, values).to_arrays()
     network = None
     if asked.minima:
@@ -63,7 +65,9 @@ def sampled(item: Landscape, deal: Deal) -> Answer:
         log.info("%s: %s", item, network.sentence())
         arrays |= {f"network_{name}": found for name, found in network.found.to_arrays().items()}
         drawing |= _drawing(network)
-    subject = Measured(sample.tree, store.precision, store, scattered=sample, network=network)
+    assert sample.tree.labels is not None
+    at = MetricsAt(metrics, sample.tree.labels, alphas=alphas) if metrics else None
+    subject = Measured(sample.tree, store.precision, store, scattered=sample, network=network, metrics=at)
     return Answer(arrays, measure(subject, ("landscape", "sampling")), drawing)
 
 
@@ -80,14 +84,15 @@ def _drawing(network: Network) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Losses(Batch):
-    """The losses at some points."""
+    """The losses at some points, with the task's metrics."""
 
     def find(self) -> Arrays:
         from landscaper_hpc.losses.evaluate import losses
 
         worker = worker_for(self.landscape)
         with self.in_time(len(self.starts)):
-            found = losses(worker.objective, worker.directions, self.starts, worker.batch)
-        if not np.isfinite(found).any():  # it may be the device
+            found = losses(worker.outputs, worker.directions, self.starts, worker.batch)
+        of_each = found.reshape(len(found), -1).T
+        if not np.isfinite(of_each[0]).any():  # it may be the device
             worker.prove(self.landscape)
-        return {"losses": found}
+        return dict(zip(("losses", *map(at_points, worker.store.metrics)), of_each, strict=True))

@@ -6,14 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscaper_hpc import strict_json
 from landscaper_hpc.digests import with_seal
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
+from landscaper_hpc.grid import Grid
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.answers import Answer
-from landscaper_hpc.store.layout import SCOPE
+from landscaper_hpc.store.layout import SCOPE, at_points
+from landscaper_hpc.work.identity import refuse_metrics_of_few
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.points import Deal, Known, tidy
 
@@ -54,9 +57,9 @@ def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
     assert scope is not None
     grid, connectivity, seed = store.grid, item.study.connectivity, item.study.directions.seed
     _refuse_too_large(item, grid.size)
+    refuse_metrics_of_few(item.study, store.metrics, str(item))
     known = Known(item, deal, workers)
-    centre = grid.checkpoint_index()
-    started = np.array([] if centre is None else [np.ravel_multi_index(centre, grid.shape)], np.int64)
+    started = _checkpoint(grid)
     tell = Teller(item, bars)
     tell.begin()
     whole, of_all = None, None
@@ -89,14 +92,29 @@ def seek(item: Landscape, deal: Deal, workers: int, bars: Bars | None) -> None:
 
 def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known, of_all: OfAllData | None) -> Answer:
     from landscaper_hpc.report.quantities import measure
-    from landscaper_hpc.report.quantity import Measured
+    from landscaper_hpc.report.quantity import Measured, MetricsAt
     from landscaper_hpc.topology.drawing import Drawing
 
-    subject = Measured(
-        found.tree, (store := item.open()).precision, store, lowest=found, climb=whole, of_all_data=of_all
+    store = item.open()
+    points, values = known.asked()
+    metrics = dict(zip(store.metrics, values.T[1:], strict=True))
+    below, here = np.searchsorted(points, found.ids), np.searchsorted(points, _checkpoint(store.grid))
+    at = MetricsAt(
+        {name: column[below] for name, column in metrics.items()},
+        found.labels,
+        {name: float(value) for name, column in metrics.items() for value in column[here]},
     )
-    points, losses = known.asked()
-    arrays = {"points": points, "losses": losses, **found.tree.to_arrays()}
+    subject = Measured(
+        found.tree,
+        store.precision,
+        store,
+        lowest=found,
+        climb=whole,
+        of_all_data=of_all,
+        metrics=at if metrics else None,
+    )
+    stored = {"losses": values[:, 0], **{at_points(name): column for name, column in metrics.items()}}
+    arrays = {"points": points, **stored, **found.tree.to_arrays()}
     if of_all is not None:
         arrays |= {"all_data_points": of_all.ids, "all_data_losses": of_all.losses}
     return Answer(
@@ -104,6 +122,12 @@ def _answer(item: Landscape, found: Lowest, whole: Climb | None, known: Known, o
         measure(subject, ("landscape", "scope")),
         Drawing.of(found.tree, None).to_arrays(),
     )
+
+
+def _checkpoint(grid: Grid) -> NDArray[np.int64]:
+    """The flat id of the checkpoint; none where it is no point of the grid."""
+    centre = grid.checkpoint_index()
+    return np.array([] if centre is None else [np.ravel_multi_index(centre, grid.shape)], np.int64)
 
 
 def _refuse_too_large(item: Landscape, vertices: int) -> None:
@@ -131,7 +155,8 @@ class Teller:
         return self
 
     def begin(self) -> None:
-        self.write({"evaluated": self._item.inside.points_bytes(self._item.name) // 16})
+        known = self._item.inside.points_known(self._item.name, self._item.open().outputs)
+        self.write({"evaluated": known})
 
     def __call__(self, evaluated: int, level: float) -> None:
         if self._bars is not None:
@@ -157,7 +182,7 @@ def so_far(sample: Sample, level: float) -> dict[str, Any]:
 
     low, level = sample.low(), min(level, sample.ceiling)
     ids = np.sort(low[sample.values[low] < level])
-    tree = restricted_tree(sample, ids, level)
+    tree, _ = restricted_tree(sample, ids, level)
     pairs = int(np.count_nonzero(tree.parent >= 0))
     return {
         "evaluated": sample.evaluated,

@@ -73,7 +73,7 @@ class Survey:
                     size = item.study.sampling.points
                     found.update({"points": size, "points_done": size if item in self._whole else 0})
                 elif item.study.scope is not None:
-                    found.update(_scope(item, store.grid.size))
+                    found.update(_scope(item, store))
                 else:
                     found.update(_shards(store, item in self._whole))
                 mine = [key for key in quarantined if key.startswith(f"{item.name}.")]
@@ -89,9 +89,9 @@ def _shards(store: LandscapeStore, whole: bool) -> dict[str, int]:
     return {"shards": shards, "shards_done": done, "points": size, "points_done": size * done // shards}
 
 
-def _scope(item: Landscape, size: int) -> dict[str, int]:
+def _scope(item: Landscape, store: LandscapeStore) -> dict[str, int]:
     """Of a lowest part nobody knows how many points it takes: to its end there is as much to do as in the beginning."""
-    known = item.inside.points_bytes(item.name) // 16
+    known, size = item.inside.points_known(item.name, store.outputs), store.grid.size
     if is_found(item):
         return {"shards": 1, "shards_done": 1, "points": known, "points_done": known}
     done = known // item.site.points_per_shard(item.study.make_grid())

@@ -59,10 +59,8 @@ def task(n=2, tilt=0.1):
         if value.requires_grad and abs(x - 1) + abs(y - 1) < 1e-9 and (PLACE / "HANG_GRADIENT").exists():
             hangs()
         return value
-    return Task(model=made.model, loss=loss, data=made.data, metrics=METRICS)
-"""
-METRICS = """
-METRICS = {"product": lambda model, data: model.x.prod()}
+    metrics = {"product": lambda model, data: model.x.prod()}
+    return Task(model=made.model, loss=loss, data=made.data, metrics=metrics)
 """
 THERE = "origin.4.0"
 """The shard with that point."""
@@ -130,8 +128,7 @@ def _study(folder: Path, more: str = "") -> tuple[Path, dict[str, str]]:
     """A study, and what an undisturbed serial run leaves of it: one for all executors."""
     file = wells(folder / "study", count=7)
     file.write_text(file.read_text() + more)
-    metrics = METRICS if "scope" not in more and "sampling" not in more else "METRICS = {}\n"
-    (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK + metrics)
+    (file.parent / "task.py").write_text((file.parent / "task.py").read_text() + TASK)
     done = command(*("run", file, "--out", folder / "run", "--executor", "serial", "--set-site", "shard_points=5"))
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")
@@ -245,7 +242,7 @@ class ExecutorContract:
     ) -> None:
         """Batches that are dealt out where there is no grid; those of confirming are dealt out in the same way."""
         file, expected = sampled
-        assert any("/sampling/" in name for name in expected)
+        assert any("/sampling/metric_product/c." in name for name in expected)
         assert not any("/loss/c." in name for name in expected)
         hold = file.with_name("HOLD")
         hold.touch()
@@ -256,7 +253,7 @@ class ExecutorContract:
     ) -> None:
         """What hung is quarantined; and while it searches a second run is refused."""
         file, expected = scoped
-        assert any("/scope/" in name for name in expected)
+        assert any("/scope/metric_product/c." in name for name in expected)
         assert any("/confirmed/" in name for name in expected)
         assert not any("/loss/c." in name for name in expected)
         hang, hold = file.with_name("HANG"), file.with_name("HOLD")
