@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_FIRST_STEP, _SHRINK, _LEVELS = 0.02, 4.0, 8
+_FIRST_STEP, _SHRINK, _LEVELS = 0.02, 4.0, 10
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class _Table:
             factor = _SHRINK ** (2 * (k + 1))
             row.append((factor * row[k] - before) / (factor - 1))
             error = max(abs(row[k + 1] - row[k]), abs(row[k + 1] - before), rounding)
-            if error < self.best.error:
+            # what is narrower than the first steps is seen by smaller ones, which are right then, though less sure
+            is_other = abs(row[k + 1] - self.best.value) > 10 * (error + self.best.error) + 100 * rounding
+            if error < self.best.error or is_other:
                 self.best = Estimate(row[k + 1], error)
         self._row = row

@@ -578,3 +578,19 @@ def test_derivatives_by_differences_know_their_error() -> None:
     nothing = along(lambda t: math.nan if t else 0.0, 2e-16, 1e-3)[0]
     assert not nothing.contradicts(1.0, 1e-3)
     assert not nothing.measured(1e-3)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("place", [0.5, 1.0, 2.0])
+def test_derivatives_by_differences_see_what_is_narrower_than_their_first_steps(width: float, place: float) -> None:
+    """Two large steps over a narrow dip agreed with each other, to 14 digits: the slope 0.000484 for one of -0.0995."""
+    height = 0.05 * width * math.exp(place**2) / place
+
+    def loss(t: float) -> float:
+        return 1 + 0.000484 * t + t * t + height * math.exp(-((t / width + place) ** 2))
+
+    slope, curvature = along(loss, 2.2e-16, 1e-3)
+    assert slope.value == pytest.approx(0.000484 - 0.1, rel=1e-6)
+    assert not slope.contradicts(0.000484 - 0.1, 1e-3)
+    assert slope.contradicts(0.000484, 1e-3)
+    assert not curvature.contradicts(2 + 0.1 * (2 * place**2 - 1) / (place * width), 1e-3)
