@@ -76,7 +76,8 @@ def power_laws(model: nn.Module) -> PowerLaws:
         Where weightwatcher is not installed.
     """
     refuse_without_package()
-    before = logging.root.manager.disable
+    before, root = logging.root.manager.disable, logging.getLogger()
+    handlers, level = [*root.handlers], root.level
     logging.disable(logging.CRITICAL)  # a model without a layer that is large enough is an error to it
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -87,6 +88,8 @@ def power_laws(model: nn.Module) -> PowerLaws:
             found: Any = weightwatcher.WeightWatcher(model=model).analyze(svd_method="accurate")
     finally:
         logging.disable(before)
+        root.handlers[:] = handlers  # it adds one of its own, which would tell the terminal what is for the log
+        root.setLevel(level)
     if "alpha" not in found:
         return PowerLaws([], *np.empty((3, 0)))
     found = found[(found["status"] == "success") & np.isfinite(found["alpha"])]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from landscaper_hpc import Site, Study, open_landscape, run
 from landscaper_hpc.cli import app
+from landscaper_hpc.comparison import weight_spectra
 from landscaper_hpc.comparison.weight_spectra import power_laws
 from landscaper_hpc.errors import InputError
 
@@ -61,6 +64,25 @@ def test_small_layers_have_none() -> None:
     pytest.importorskip("weightwatcher")
     found = power_laws(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)))
     assert (found.layers, found.mean, found.weighted) == ([], None, None)
+
+
+def test_what_the_package_sets_for_the_log_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of the log were on the terminal from the first spectrum on, with --quiet, too."""
+
+    class Watcher:
+        def __init__(self, model: nn.Module) -> None:
+            logging.getLogger().addHandler(logging.StreamHandler())
+            logging.getLogger().setLevel(1)
+
+        def analyze(self, svd_method: str) -> dict[str, float]:
+            return {}
+
+    monkeypatch.setitem(sys.modules, "weightwatcher", SimpleNamespace(WeightWatcher=Watcher))  # type: ignore[arg-type]
+    monkeypatch.setattr(weight_spectra, "refuse_without_package", lambda: None)
+    root = logging.getLogger()
+    before = [*root.handlers], root.level
+    assert power_laws(nn.Linear(2, 1)).layers == []
+    assert ([*root.handlers], root.level) == before
 
 
 @pytest.fixture
