@@ -173,7 +173,9 @@ def _joined(
 
     rows = joined("saddles", ways)
     heights = rows[:, -1] if len(rows) else np.empty(0)
-    tried: set[tuple[int, int]] = set()
+    # what no search found on the straight way it does not find there again
+    tried = {(min(a, b), max(a, b)) for row, (_, a, b) in zip(rows, wanted.tolist(), strict=True) if np.isnan(row[0])}
+    nowhere = np.full(grid.ndim, np.nan)
     while missing() and not new:  # other ends may lie between: Carr, Trygubenko, Wales, J. Chem. Phys. 122 (2005)
         points = np.array([end.point for end in descents.ends])
         lowest = of[followed.parent < 0].tolist() if level is not None else []
@@ -184,7 +186,7 @@ def _joined(
         if not pairs:
             break
         tried.update(pairs)
-        joined("saddles", np.array([(points[a], (points[a] + points[b]) / 2, points[b]) for a, b in pairs]))
+        joined("saddles", np.array([(points[a], nowhere, points[b]) for a, b in pairs]))
     led = np.isfinite(rows[:, 0]) if len(rows) else np.zeros(0, np.bool_)
     last = missing()
     if len(bands := joined("bands", ways[last])):

@@ -10,7 +10,7 @@ import numpy as np
 from landscaper_hpc.confirm.ends import KINDS, End, follow
 from landscaper_hpc.confirm.jumping import jump, walk
 from landscaper_hpc.confirm.newton import ROUND, Here, Passed, a_round
-from landscaper_hpc.confirm.saddles import Saddle, band, saddle_between, saddle_near
+from landscaper_hpc.confirm.saddles import Saddle, over_band, saddle_between
 from landscaper_hpc.confirm.surface import Array, Box, Search
 
 What = Literal["descents", "jumps", "walks", "minima", "saddles", "bands"]
@@ -37,16 +37,13 @@ def searching(what: What, start: Array, box: Box, rounding: float) -> Search[Arr
             saddle_between(start[0], start[1], start[2], box, rounding),
             lambda found: np.append(saddle_row(found[0], n), found[1]),
         )
-    return _rows(_over_band(start, box, rounding), lambda saddle: np.append(saddle_row(saddle, n), np.nan))
+    return _rows(
+        over_band(start[0], start[1], start[2], box, rounding), lambda found: np.append(saddle_row(found, n), np.nan)
+    )
 
 
 def _rows(inner: Search[Any], row: Callable[[Any], Array]) -> Search[Array]:
     return row((yield from inner))
-
-
-def _over_band(points: Array, box: Box, rounding: float) -> Search[Saddle | None]:
-    top = yield from band(points[0], points[1], points[2], box)
-    return (yield from saddle_near(top, box, rounding))
 
 
 # ---- descents -------------------------------------------------------------------------------------------------------

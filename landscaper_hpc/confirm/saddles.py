@@ -2,7 +2,8 @@
 
 Eigenvector following: uphill along one mode, downhill along all others, which is Newton's method on the loss with that
 mode turned over. Cerjan, Miller, J. Chem. Phys. 75 (1981); Wales, *Energy Landscapes* (2003), chapter 6. It starts at
-the saddle of the grid and where the straight line between both minima is highest, the lower one first. Where both fail,
+the saddle of the grid and where the straight line between both minima is highest, the lower one first; where the grid
+shows no saddle, where the line is highest, and then at its middle. Where both fail,
 a climbing-image nudged elastic band gives it another start: Henkelman, Uberuaga, Jónsson, J. Chem. Phys. 113 (2000).
 """
 
@@ -42,6 +43,15 @@ class Saddle(NamedTuple):
         return np.array([within(self.point, sign * _ASIDE * self.mode, box) for sign in (1, -1)])
 
 
+class _Start(NamedTuple):
+    """Where a search begins: `point` (n,), in steps, `value`, which is infinite where it is not finite, and `gradient`
+    (n,)."""
+
+    point: Array
+    value: float
+    gradient: Array
+
+
 def saddle_between(
     first: Array, over: Array, last: Array, box: Box, rounding: float
 ) -> Search[tuple[Saddle | None, float]]:
@@ -50,7 +60,7 @@ def saddle_between(
     Parameters
     ----------
     first, over, last
-        (n,) each, in steps: a minimum, the saddle of the grid, the other minimum.
+        (n,) each, in steps: a minimum, the saddle of the grid (NaN where the grid shows none), the other minimum.
     box
         What is never left.
     rounding
@@ -63,42 +73,79 @@ def saddle_between(
     height
         The highest of some values along the lower one of both ways; how high a climb is at most, as far as they show.
     """
-    t = np.arange(1, _ALONG + 1)[:, None] / (_ALONG + 1)
-    line = first + t * (last - first)
-    seen = yield Request(np.vstack([line, over[None]]))
-    values = np.where(np.isfinite(seen.values), seen.values, np.inf)
-    top = yield from _highest(line, values[:-1], seen.gradients[:-1], (last - first) / (_ALONG + 1))
-    ways = [top, (float(values[-1]), over)]
-    ways.sort(key=lambda way: way[0])
+    line = _Line(first, last)
     tangent = (last - first) / max(float(np.linalg.norm(last - first)), 1e-300)
-    for _, start in ways:
+    ways: list[_Start] = []
+    if np.isfinite(over).all():
+        ways = yield from _starts(over[None])
+        if (yield from line.exceeds(ways[0].value)):  # the rest of the line matters only where the lower way fails
+            found = yield from saddle_near(ways[0], box, rounding, tangent)
+            if found is not None:
+                return found, ways[0].value
+            return (yield from saddle_near((yield from line.top()), box, rounding, tangent)), ways[0].value
+    ways.insert(0, (yield from line.top()))
+    ways.sort(key=lambda way: way.value)
+    if len(ways) == 1 and line.middle is not ways[0]:
+        ways.append(line.middle)
+    for start in ways:
         found = yield from saddle_near(start, box, rounding, tangent)
         if found is not None:
-            return found, ways[0][0]
-    return None, ways[0][0]
+            return found, ways[0].value
+    return None, ways[0].value
 
 
-def _highest(line: Array, values: Array, gradients: Array, step: Array) -> Search[tuple[float, Array]]:
-    """The highest value on a line of points (k, n), a `step` (n,) apart, and where: halved towards where slopes say."""
-    i = int(np.argmax(values))
-    best, at = float(values[i]), line[i]
-    low, high = (at, at + step) if gradients[i] @ step > 0 else (at - step, at)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        answer = yield Request(middle[None])
-        if answer.values[0] > best:
-            best, at = float(answer.values[0]), middle
-        low, high = (middle, high) if answer.gradients[0] @ step > 0 else (low, middle)
-    return best, at
+def _starts(points: Array) -> Search[list[_Start]]:
+    answer = yield Request(points)
+    values = np.where(np.isfinite(answer.values), answer.values, np.inf).tolist()
+    return [_Start(*one) for one in zip(points, values, answer.gradients, strict=True)]
 
 
-def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = None) -> Search[Saddle | None]:
+class _Line:
+    """The straight way between two points, evaluated no further than is asked for."""
+
+    def __init__(self, first: Array, last: Array) -> None:
+        t = np.arange(1, _ALONG + 1)[:, None] / (_ALONG + 1)
+        self._points, self._step = first + t * (last - first), (last - first) / (_ALONG + 1)
+        self._seen: dict[int, _Start] = {}
+
+    def exceeds(self, value: float) -> Search[bool]:
+        """Whether a point is higher than a value: from the middle outwards, till one is."""
+        middle = (_ALONG - 1) / 2
+        for i in sorted(range(_ALONG), key=lambda i: abs(i - middle)):
+            self._seen[i] = (yield from _starts(self._points[i][None]))[0]
+            if self._seen[i].value > value:
+                return True
+        return False
+
+    @property
+    def middle(self) -> _Start:
+        """Of what `top` evaluated."""
+        return self._seen[_ALONG // 2]
+
+    def top(self) -> Search[_Start]:
+        """The highest point: of all, and of some between, halved towards where slopes say."""
+        missing = [i for i in range(_ALONG) if i not in self._seen]
+        if missing:
+            self._seen |= zip(missing, (yield from _starts(self._points[missing])), strict=True)
+        best = max((self._seen[i] for i in range(_ALONG)), key=lambda start: start.value)
+        at, step = best.point, self._step
+        low, high = (at, at + step) if best.gradient @ step > 0 else (at - step, at)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            answer = yield Request(middle[None])
+            if answer.values[0] > best.value:
+                best = _Start(middle, float(answer.values[0]), answer.gradients[0])
+            low, high = (middle, high) if answer.gradients[0] @ step > 0 else (low, middle)
+        return best
+
+
+def saddle_near(start: _Start, box: Box, rounding: float, along: Array | None = None) -> Search[Saddle | None]:
     """Follow the loss from a point to a saddle near by.
 
     Parameters
     ----------
     start
-        (n,), in steps.
+        Where it begins, in the box.
     box
         What is never left.
     rounding
@@ -111,16 +158,14 @@ def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = N
     Saddle or None
         None where nothing near has one negative eigenvalue and no gradient.
     """
-    x = np.clip(start, 0, box.far)
-    here = yield Request(x[None])
-    f, g = float(here.values[0]), here.gradients[0]
+    x, f, g = start
     H = (yield Request(x[None], hessian=True)).hessians[0]
     exact, radius = True, _RADIUS
     for _ in range(_MOST):
         if not (np.isfinite(f) and np.isfinite(g).all() and np.isfinite(H).all()) or radius < _SMALLEST:
             return None
         free = ~pressed(x, g, box)
-        if not free.any() or np.abs(x - start).max() > _DRIFT:
+        if not free.any() or np.abs(x - start.point).max() > _DRIFT:
             return None
         values, vectors = np.linalg.eigh(H[np.ix_(free, free)])
         which = 0 if along is None else int(np.argmax(np.abs(along[free] @ vectors)))
@@ -166,7 +211,13 @@ def saddle_near(start: Array, box: Box, rounding: float, along: Array | None = N
     return Saddle(x, f, g, eigenvalues, H, direction)
 
 
-def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:
+def over_band(first: Array, over: Array, last: Array, box: Box, rounding: float) -> Search[Saddle | None]:
+    """Look for the saddle between two minima from the top of a `band`."""
+    top = yield from band(first, over, last, box)
+    return (yield from saddle_near(top, box, rounding))
+
+
+def band(first: Array, over: Array, last: Array, box: Box) -> Search[_Start]:
     """The highest point of a climbing-image nudged elastic band between two minima, which begins as the way over a
     saddle of the grid.
 
@@ -179,19 +230,19 @@ def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:
 
     Returns
     -------
-    point
-        (n,), a start for `saddle_near`.
+    start
+        For `saddle_near`.
     """
     t = np.linspace(0, 1, _IMAGES + 2)[:, None]
     images = np.where(t < 0.5, first + 2 * t * (over - first), over + (2 * t - 1) * (last - over))
     velocity, pace = np.zeros((_IMAGES, len(first))), 0.2
-    top: Array = images[1 + _IMAGES // 2]
+    top: _Start | None = None
     for _ in range(_ROUNDS):
         answer = yield Request(images[1:-1])
         if not np.isfinite(answer.values).all():
             break
         highest = int(np.argmax(answer.values))
-        top = images[1 + highest]
+        top = _Start(images[1 + highest], float(answer.values[highest]), answer.gradients[highest])
         force = _forces(images, answer.values, answer.gradients, highest)
         steep = float(np.linalg.norm(force, axis=1).max()) or 1.0
         force = force / steep  # quick-min, on forces of one size: losses have any
@@ -202,7 +253,7 @@ def band(first: Array, over: Array, last: Array, box: Box) -> Search[Array]:
         images = images.copy()
         images[1:-1] = np.clip(images[1:-1] + velocity, 0, box.far)
         pace *= 0.93
-    return top
+    return (yield from _starts(images[1 + _IMAGES // 2][None]))[0] if top is None else top
 
 
 def _forces(images: Array, values: Array, gradients: Array, highest: int) -> Array:
