@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
-from landscaper_hpc import InputError, Task, in_memory, landscape
+from landscaper_hpc import InputError, Task, landscape
 from landscaper_hpc.directions.directions import (
     directions_from_file,
     gradient_direction,
@@ -29,6 +29,7 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.directions.of_checkpoints import trajectory_directions
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.objective import Objective
+from landscaper_hpc.objective.own_state import again_and_again
 from landscaper_hpc.study.choices import NORMALIZATIONS
 
 
@@ -212,14 +213,13 @@ def test_data_without_an_end(what: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("of", ["weight_norm", "pruning"])
 @pytest.mark.filterwarnings("ignore:.*weight_norm")
-def test_a_model_in_memory_that_keeps_what_it_computed_is_copied(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_memory_that_keeps_what_it_computed_is_copied(of: str) -> None:
     model = _model()
     if of == "pruning":
         l1_unstructured(model[0], "weight", 0.3)  # type: ignore[no-untyped-call, index]
     else:
         nn.utils.weight_norm(model[0])  # type: ignore[index]
-    monkeypatch.setitem(in_memory._given, "this", Task(model, lambda m, b: m(b), X))
-    copied = in_memory.given("this").model
+    copied = again_and_again(Task(model, lambda m, b: m(b), X))().model
     assert torch.equal(copied(X), model(X))
     with torch.no_grad():
         for p in copied.parameters():
