@@ -20,7 +20,7 @@ from studies import Gate, contents, network, wells
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.executors import local
 from landscaper_hpc.work import executor as base
-from tests.kinds import kinds, thorough
+from tests.kinds import kinds, slow, thorough
 
 SERIAL = Site(executor="serial", shard_points=5)
 
@@ -230,8 +230,8 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     "moment",
     [
         "made",
-        pytest.param("study.zarr", marks=pytest.mark.slow),
-        pytest.param("study.zarr/trained/done/sha256", marks=pytest.mark.slow),  # as the executors' contract does
+        slow("study.zarr"),
+        slow("study.zarr/trained/done/sha256"),  # as the executors' contract does
     ],
 )
 @pytest.mark.processes

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from studies import contents, need_mounts, on_a_small_disk, process, wells
 
+from tests.kinds import slow
+
 pytestmark = pytest.mark.processes
 
 RUN = "run STUDY --out OUT --executor serial"
@@ -24,8 +26,8 @@ TABLE = "topology FIELD --json"
 
 STREAMS: list[Any] = [
     (RUN, "> /dev/full 2>&-", 0, ""),
-    pytest.param(RUN, ">&- 2> /dev/full <&-", 0, "", marks=pytest.mark.slow),
-    pytest.param(RUN, "2>&1 | head -n 1", 0, "", marks=pytest.mark.slow),
+    slow(RUN, ">&- 2> /dev/full <&-", 0, ""),
+    slow(RUN, "2>&1 | head -n 1", 0, ""),
     ("report DONE", "> /dev/full", 0, ""),
     (TABLE, "2> /dev/full", 0, '"smad"'),
     (TABLE, "2>&-", 0, '"smad"'),

@@ -25,7 +25,7 @@ from landscaper_hpc.topology.distances import bottleneck, wasserstein
 from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.work.distances import distances_of
 from landscaper_hpc.work.measure import measured
-from tests.kinds import kinds, thorough
+from tests.kinds import kinds, slow, thorough
 
 
 def make_study(
@@ -410,7 +410,7 @@ def test_a_grid_too_large_for_its_profile_is_said_to_be(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("words_only")
 @pytest.mark.thorough
-@pytest.mark.parametrize("n", [5, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [5, slow(12)])
 def test_many_checkpoints_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """Beyond four each is a row; beyond ten each has small figures."""
     fields = {f"step_{i}": bowl(5, 5) if i % 3 else rough(5, 5) * (i + 1) for i in range(n)}

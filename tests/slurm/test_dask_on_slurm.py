@@ -18,6 +18,7 @@ from studies import Gate, contents, need_jobqueue, network
 from landscaper_hpc import Study
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.study.site import Site
+from tests.kinds import slow
 from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
 
 
@@ -184,8 +185,8 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     "moment",
     [
         "a job starts",
-        pytest.param("a nanny has registered", marks=pytest.mark.slow),
-        pytest.param("a worker has joined", marks=pytest.mark.slow),  # as above, where the workers are at a shard
+        slow("a nanny has registered"),
+        slow("a worker has joined"),  # as above, where the workers are at a shard
     ],
 )
 def test_jobs_end_soon_whenever_their_client_is_killed(

@@ -8,6 +8,7 @@ import pytest
 from forked import forked_python
 from studies import command, contents, wells
 
+from tests.kinds import slow
 from tests.slurm.cluster import ROOT, SlurmCluster
 
 SITE = """
@@ -34,7 +35,7 @@ def found(folder: Path) -> dict[str, str]:
     return {file: sha256 for file, sha256 in contents(folder / "sweep").items() if file != "sweep.json"}
 
 
-@pytest.mark.parametrize("executor", ["slurm", pytest.param("dask", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("executor", ["slurm", slow("dask")])
 def test_the_bytes_are_those_of_a_serial_sweep(
     cluster: SlurmCluster, serial: tuple[list[str], dict[str, str]], tmp_path: Path, executor: str
 ) -> None:

@@ -41,16 +41,11 @@ def at(alphas: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 def study(folder: Path, more: str) -> Path:
     file = wells(folder)
     file.write_text(file.read_text() + more)
-    task = folder / "task.py"
-    with_metrics(task)
-    return file
-
-
-def with_metrics(task: Path) -> None:
-    data = "data=torch.zeros(1, dtype=torch.float64)"
+    task, data = folder / "task.py", "data=torch.zeros(1, dtype=torch.float64)"
     text = task.read_text()
     assert text.count(data) == 1
     task.write_text(METRICS + text.replace(data, f"{data}, metrics=METRICS"))
+    return file
 
 
 def run(file: Path, folder: Path, *more: object) -> Path:

@@ -26,6 +26,7 @@ from landscaper_hpc.work.loaded import load
 from landscaper_hpc.work.stages import refuse_quarantined
 from landscaper_hpc.work.watch import FLOOR, Hung, Limit, in_time, watched
 from landscaper_hpc.work.watchdog import Place, without_processor
+from tests.kinds import slow
 
 HANGING = """
 
@@ -92,7 +93,7 @@ HOLDS = "sum(map(__import__('ctypes').PyDLL(None).sleep, __import__('itertools')
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("how", [pytest.param(SWALLOWS, marks=pytest.mark.slow), HOLDS], ids=["swallows", "holds"])
+@pytest.mark.parametrize("how", [slow(SWALLOWS), HOLDS], ids=["swallows", "holds"])
 def test_a_process_that_cannot_be_interrupted_is_replaced(tmp_path: Path, how: str) -> None:
     """Code that swallows everything, or lets nothing run, for ever: the pool has a new process for it."""
     file = hanging(tmp_path / "study", how)

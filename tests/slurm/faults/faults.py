@@ -41,7 +41,7 @@ def pool_worker(scene: Scene) -> None:
     def kill() -> None:
         try:
             children = psutil.Process(client.pid).children()
-            (server,) = [p for p in children if "forkserver" in " ".join((p.name(), *p.cmdline()))]
+            (server,) = [p for p in children if "forkserver" in " ".join(p.cmdline())]
             scene.random.choice(server.children()).kill()
         except (psutil.NoSuchProcess, ValueError, IndexError):
             raise Missed from None
