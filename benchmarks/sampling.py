@@ -4,6 +4,7 @@
     python benchmarks/sampling.py --only 41^5     the field that a dense grid is too dear for: time and memory of ours
     python benchmarks/sampling.py --only network  the lowest part of all data from 2 of 32 batches; needs scikit-learn
     python benchmarks/sampling.py --only throughput   a search by `run`'s own stages against evaluation alone
+    python benchmarks/sampling.py --run RUN [--landscape NAME]   a landscape of a finished run, of all points
 
 The share of the points that are evaluated, random descents among them; how many of the dense tree's minima and pairs
 below the level were found (what was found is checked to be exact); the bound of what was not met; and processor
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.sampling.all_data import lowest_of_all_data
 from landscaper_hpc.sampling.lowest import lowest
+from landscaper_hpc.store.landscape import open_landscape
 from landscaper_hpc.topology import merge_tree
 from landscaper_hpc.topology.scope import below, level_of_share
 
@@ -69,14 +71,13 @@ FIELDS = {
 }
 
 
-def measure(name: str, share: float) -> dict[str, Any]:
-    field = FIELDS[name]()
+def measure(field: NDArray[Any], share: float, start: Sequence[int] = ()) -> dict[str, Any]:
     flat = field.reshape(-1)
     tree = merge_tree(field, labels=True)
     assert tree.labels is not None
     dense = below(tree, field, tree.labels, level_of_share(field, share))
     begun = time.process_time()
-    found = lowest(lambda ids: flat[ids], field.shape, share=share)
+    found = lowest(lambda ids: flat[ids], field.shape, share=share, start=start)
     spent = time.process_time() - begun
     met = np.isin(dense.minima, found.tree.minima)
     if found.level == dense.value_range[1]:
@@ -266,21 +267,28 @@ def throughput(executor: str, workers: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="fields whose names have this in them")
+    parser.add_argument("--run", type=Path, help="the folder of a run, in place of all others")
+    parser.add_argument("--landscape", help="which of its landscapes, where it has several")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
     asked = parser.parse_args()
     warm = np.random.default_rng(0).random((9, 9, 9))
     lowest(lambda ids: warm.reshape(-1)[ids], warm.shape, share=0.1)
     table: dict[str, Any] = {}
-    for name in FIELDS:
+    fields = {name: make for name, make in FIELDS.items() if asked.only is None or asked.only in name}
+    if asked.run:
+        store = open_landscape(asked.run, asked.landscape)
+        fields, asked.only = {f"{asked.run.name} {asked.landscape or ''}".strip(): store.loss}, "this run"
+    for name, make in fields.items():
+        field = make()
         for share in SHARES:
-            if asked.only is None or asked.only in name:
-                row = table[f"{name}, lowest {share:.0%}"] = measure(name, share)
-                pairs, minima = ("{} of {}".format(*row[what]) for what in ("pairs", "minima"))
-                print(
-                    f"{name:24} {share:4.0%}: {row['share evaluated']:6.2%} evaluated, {minima} minima, {pairs} pairs, "
-                    f"unmet ≤ {row['unmet at most']:.1%} ({row['random descents']}), {row['microseconds']:.2f} µs",
-                    flush=True,
-                )
+            start = [field.size // 2] if asked.run else []  # the checkpoint
+            row = table[f"{name}, lowest {share:.0%}"] = measure(field, share, start)
+            pairs, minima = ("{} of {}".format(*row[what]) for what in ("pairs", "minima"))
+            print(
+                f"{name:24} {share:4.0%}: {row['share evaluated']:6.2%} evaluated, {minima} minima, {pairs} pairs, "
+                f"unmet ≤ {row['unmet at most']:.1%} ({row['random descents']}), {row['microseconds']:.2f} µs",
+                flush=True,
+            )
     if asked.only is None or asked.only in "41^5":
         table["ripples 41^5, lowest 1%"] = row = large()
         print(f"ripples 41^5: {row}")
