@@ -29,7 +29,7 @@ import torch
 
 from landscaper_hpc.directions.directions import random_directions
 from landscaper_hpc.grid import Axis, Grid
-from landscaper_hpc.losses.evaluate import choose_batch, losses
+from landscaper_hpc.losses.evaluate import choose_batch, losses, prove_for
 from landscaper_hpc.objective.objective import Objective, Task
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -104,6 +104,7 @@ def our_points(problem: str, options: dict[str, Any], precision: str, device: st
     found = objective(problem, options, precision, device)
     directions = random_directions(found, n)
     points = grid(n)
+    prove_for(found, directions, points)  # as a worker does before its first shard
     # shards of some hundredths of a second to seconds, as in a study
     size = 16 * batch if batch > 1 else 4 if problem == "resnet20" or device == "cuda" else 64
     for start in itertools.count(0, size):
