@@ -74,10 +74,10 @@ def similarity(
         raise InputError(f"the checkpoints of {study} have no layer in common that the loss calls")
     if figure is not None:
         from landscaper_hpc.files import publish
-        from landscaper_hpc.report.figures import draw_matrices, png, style, svg
+        from landscaper_hpc.report.figures import draw_similarities, png, style, svg
 
         with style():
-            drawn = draw_matrices(matrices, names, "linear CKA")
+            drawn = draw_similarities(matrices, names, "linear CKA")
             publish(figure, svg(drawn).encode() if figure.suffix == ".svg" else png(drawn))
     if as_json:
         rows, off = (

@@ -30,6 +30,7 @@ from landscaper_hpc.topology import MergeTree, contour_tree, merge_tree
 from landscaper_hpc.topology.drawing import Drawing, bars, most_persistent
 from landscaper_hpc.topology.metrics import mean_climb
 from landscaper_hpc.topology.profile import landscape_profile
+from landscaper_hpc.topology.sensitivity import sensitivity
 from tests.kinds import kinds
 
 WELLS = np.array([4.0, 1.0, 3.0, 0.5, 5.0, 2.0, 4.5])  # minima 0.5, 1 (dies at 3) and 2 (dies at 5)
@@ -385,9 +386,33 @@ def test_every_figure_needs_no_axes_and_returns_them() -> None:
         figures.plot_line(Cut([x], values[0], ["a"])),
         figures.plot_series({"a": ([0, 1], [1.0, 2.0])}),
         figures.plot_trace({}),
+        figures.plot_distances(np.eye(2), ["a", "b"]),
+        figures.plot_similarity(np.eye(2), ["a", "b"]),
+        figures.plot_sensitivity(sensitivity(values[:9, :9], (4, 4))),
+        figures.plot_sensitivity([]),
+        figures.plot_bars({"a": 1.0}),
     ]
     assert len({id(ax.figure) for ax in made}) == len(made)
     plt.close("all")
+
+
+def test_sensitivity_has_a_panel_for_each_number_and_each_number_of_directions() -> None:
+    rows = sensitivity(np.random.default_rng(0).random((17, 9)), (8, 4))
+    drawn = figures.draw_sensitivity(rows)
+    labels = [ax.get_ylabel() for ax in drawn.axes]
+    assert labels == ["mean climb", "", "SMAD", "", "minima", ""]
+    assert all(ax.yaxis.get_tick_params()["labelleft"] for ax in drawn.axes), "each has a scale of its own"
+    climbs = drawn.axes[1]
+    assert climbs.get_title() == "2 directions"
+    assert not climbs.get_legend()
+    shown = {str(line.get_label()): line for line in climbs.get_lines()}
+    alone = {str(line.get_label()): line for line in figures.plot_sensitivity(rows, Figure().add_subplot()).get_lines()}
+    for share, connectivity in {(r.share, r.connectivity) for r in rows if r.directions == 2}:
+        line = [r for r in rows if (r.directions, r.share, r.connectivity) == (2, share, connectivity)]
+        expected = [[r.shape[0] for r in line], [r.mean_climb for r in line]]
+        name = f"{100 * share:.0f} % of the range, {connectivity}"
+        for found in (shown, alone):
+            np.testing.assert_array_equal(found[name].get_data(), expected)
 
 
 def test_a_figure_of_something_else_says_what_it_is_of() -> None:

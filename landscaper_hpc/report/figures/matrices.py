@@ -1,4 +1,4 @@
-"""Square matrices of similarities, one panel each."""
+"""Square matrices of distances and of similarities."""
 
 from __future__ import annotations
 
@@ -53,8 +53,41 @@ def plot_distances(
     return ax
 
 
-def draw_matrices(matrices: Mapping[str, NDArray[np.float64]], names: Sequence[str], label: str) -> Figure:
-    """By title: a matrix of values from 0 to 1 between the things `names`; NaN stays empty."""
+def plot_similarity(
+    matrix: NDArray[np.float64], names: Sequence[str], ax: Axes | None = None, *, label: str = "similarity"
+) -> Axes:
+    """How alike things are, from 0 to 1: the numbers are written where there are few; NaN stays empty.
+
+    Parameters
+    ----------
+    matrix
+        (k, k), of values from 0 to 1.
+    names
+        Of the k things.
+    ax
+        Where to draw; by default in a new figure.
+    label
+        What the similarity is, beside the colours; with none there are no colours beside.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = drawn_on(ax)
+    image = ax.imshow(matrix, vmin=0, vmax=1)
+    ax.grid(False)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    for (i, j), value in np.ndenumerate(matrix):
+        if len(names) <= _WRITTEN and not math.isnan(value):
+            ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
+    if label:
+        ax.figure.colorbar(image, cax=ax.inset_axes((1.05, 0, 0.06, 1)), label=label)
+    return ax
+
+
+def draw_similarities(matrices: Mapping[str, NDArray[np.float64]], names: Sequence[str], label: str) -> Figure:
+    """By title: a matrix of values from 0 to 1 between the things `names`."""
     columns = min(_COLUMNS, len(matrices))
     rows = math.ceil(len(matrices) / columns)
     side = max(2.2, 0.35 * len(names) + 1.2)
@@ -62,15 +95,8 @@ def draw_matrices(matrices: Mapping[str, NDArray[np.float64]], names: Sequence[s
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(matrices) :]:
         ax.set_axis_off()
-    panels = axes.flat[: len(matrices)]
+    panels = list(axes.flat[: len(matrices)])
     for ax, (title, matrix) in zip(panels, matrices.items(), strict=True):
-        image = ax.imshow(matrix, vmin=0, vmax=1)
-        ax.set_title(title)
-        ax.grid(False)
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(range(len(names)), names)
-        for (i, j), value in np.ndenumerate(matrix):
-            if len(names) <= _WRITTEN and not math.isnan(value):
-                ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
-    figure.colorbar(image, ax=list(panels), label=label)
+        plot_similarity(matrix, names, ax, label="").set_title(title)
+    figure.colorbar(panels[0].images[0], ax=panels, label=label)
     return figure

@@ -2,56 +2,90 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from landscaper_hpc.report import text
-from landscaper_hpc.report.figures.style import CYCLE
+from landscaper_hpc.report.figures.style import CYCLE, drawn_on, say
 
 if TYPE_CHECKING:
     from landscaper_hpc.topology.sensitivity import Row
 
 _DASHES = ["-", "--", ":"]
+Quantity = Literal["mean_climb", "smad", "n_minima", "confirmed_minima"]
+_LABELS = {"mean_climb": "mean climb", "smad": "SMAD", "n_minima": "minima", "confirmed_minima": "confirmed minima"}
+
+
+def plot_sensitivity(
+    rows: Sequence[Row], ax: Axes | None = None, *, quantity: Quantity = "mean_climb", directions: int | None = None
+) -> Axes:
+    """A number over the points along the first direction: colours are shares of the range, dashes connectivities; a
+    line joins the grids of one range.
+
+    Parameters
+    ----------
+    rows
+        Of the table of `sensitivity`.
+    ax
+        Where to draw; by default in a new figure.
+    quantity
+        Which of its numbers.
+    directions
+        Of the rows with so many directions; by default with the most that there are.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = drawn_on(ax)
+    if not rows:
+        say(ax, "no parts of the grid to compare")
+        return ax
+    n = max(row.directions for row in rows) if directions is None else directions
+    shares = sorted({row.share for row in rows}, reverse=True)
+    connectivities = list(dict.fromkeys(row.connectivity for row in rows))
+    for share, connectivity in itertools.product(shares, connectivities):
+        line = [r for r in rows if (r.directions, r.share, r.connectivity) == (n, share, connectivity)]
+        ax.plot(
+            [r.shape[0] for r in line],
+            [getattr(r, quantity) for r in line],
+            color=CYCLE[shares.index(share) % len(CYCLE)],
+            linestyle=_DASHES[connectivities.index(connectivity) % len(_DASHES)],
+            marker="o",
+            markersize=3,
+            label=f"{text.percent(share)} of the range, {connectivity}" if line else None,
+        )
+    ax.set(title=f"{n} direction{'s' if n > 1 else ''}", xlabel="points along the first", ylabel=_LABELS[quantity])
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    if "minima" in quantity:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
+    return ax
 
 
 def draw_sensitivity(rows: Sequence[Row]) -> Figure:
     """One column for each number of directions; mean climb, SMAD, minima, and those that were confirmed where they were
-    followed, below each other. Colours are shares of the range, dashes connectivities; a line joins the grids of one
-    range."""
-    labels = {"mean_climb": "mean climb", "smad": "SMAD", "n_minima": "minima", "confirmed_minima": "confirmed minima"}
-    if all(row.confirmed_minima is None for row in rows):
-        del labels["confirmed_minima"]
+    followed, below each other."""
+    followed = any(row.confirmed_minima is not None for row in rows)
+    shown = [q for q in get_args(Quantity) if followed or q != "confirmed_minima"]
     directions = sorted({row.directions for row in rows})
-    shares = sorted({row.share for row in rows}, reverse=True)
-    connectivities = list(dict.fromkeys(row.connectivity for row in rows))
-    figure = Figure(figsize=(3.2 * len(directions) + 1.6, 0.5 + 2 * len(labels)), layout="constrained")
-    axes = figure.subplots(len(labels), len(directions), sharex="col", squeeze=False)
-    for column, n in enumerate(directions):
-        axes[0, column].set_title(f"{n} direction{'s' if n > 1 else ''}")
-        axes[-1, column].set_xlabel("points along the first")
-        for place, name in enumerate(labels):
-            ax = axes[place, column]
-            for share in shares:
-                for connectivity in connectivities:
-                    line = [r for r in rows if (r.directions, r.share, r.connectivity) == (n, share, connectivity)]
-                    ax.plot(
-                        [r.shape[0] for r in line],
-                        [getattr(r, name) for r in line],
-                        color=CYCLE[shares.index(share) % len(CYCLE)],
-                        linestyle=_DASHES[connectivities.index(connectivity) % len(_DASHES)],
-                        marker="o",
-                        markersize=3,
-                        label=f"{text.percent(share)} of the range, {connectivity}",
-                    )
-            ax.set_ylim(bottom=0)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    for place, (name, label) in enumerate(labels.items()):
-        axes[place, 0].set_ylabel(label)
-        if "minima" in name:
-            axes[place, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    lines = [line for line in axes[0, 0].get_lines() if len(line.get_xdata())]
-    figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside right upper")
+    figure = Figure(figsize=(3.2 * len(directions) + 1.6, 0.5 + 2 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), len(directions), sharex="col", squeeze=False)
+    for (place, quantity), (column, n) in itertools.product(enumerate(shown), enumerate(directions)):
+        ax = plot_sensitivity(rows, axes[place, column], quantity=quantity, directions=n)
+        if legend := ax.get_legend():
+            legend.remove()
+        if place:
+            ax.set_title("")
+        if column:
+            ax.set_ylabel("")
+        if place + 1 < len(shown):
+            ax.set_xlabel("")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
     return figure
