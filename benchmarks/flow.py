@@ -183,7 +183,7 @@ def flowed(field: Field, box: Box, x: Array, longest: float = 0.02) -> Array:
         hessians = field.hessians(box.alpha(at)) * scale * free[:, :, None] * free[:, None, :]
         rates, modes = np.linalg.eigh(hessians)
         along = np.einsum("bij,bi->bj", modes, slopes * free)
-        largest = np.abs(rates).max(axis=1)
+        largest = np.maximum(np.abs(rates).max(axis=1), 1e-100)  # in a corner nothing is free
         least = np.maximum(-2 * rates[:, 0], 0.0) + 1e-12 * largest  # or else it is no flow
         per_time = least[:, None] + largest[:, None] * ladder
         lengths = np.sqrt((along[:, None] ** 2 / (rates[:, None] + per_time[:, :, None]) ** 2).sum(axis=2))

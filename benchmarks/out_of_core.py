@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from topology import RESULTS, processor, ripples
+from fields import ripples
+from topology import RESULTS, processor
 
 from landscaper_hpc.topology.blocks.boxes import Boxes
 

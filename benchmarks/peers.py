@@ -207,8 +207,8 @@ def _pyhessian_eigenpairs(model: Any, loss: Any, batch: Any, count: _Counter, **
 def merge_tree(points: int, dim: int) -> dict[str, Any]:
     """Landscaper's merge tree of the benchmark's smooth field, minima alone, without what it is plotted from."""
     import numpy as np
+    from fields import smooth
     from landscaper.tda import merge_tree as theirs
-    from topology import smooth
 
     field = smooth(points, dim)
     axes = np.meshgrid(*[np.linspace(-1, 1, points)] * dim, indexing="ij")
@@ -221,8 +221,8 @@ def merge_tree(points: int, dim: int) -> dict[str, Any]:
 def contour_tree(points: int, dim: int) -> dict[str, Any]:
     """Landscaper's contour tree of the benchmark's smooth field."""
     import numpy as np
+    from fields import smooth
     from landscaper.landscape import LossLandscape
-    from topology import smooth
 
     landscape = LossLandscape(smooth(points, dim), [np.linspace(-1, 1, points)] * dim)
     start = time.perf_counter()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from topology import smooth
+from fields import smooth
 
 from landscaper_hpc.parallel.comm import world
 from landscaper_hpc.topology.blocks.boxes import choose_boxes

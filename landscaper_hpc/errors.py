@@ -221,3 +221,24 @@ def user_stack(frame: FrameType | None) -> str:
     """Where a thread is, through the user's own frames; through all where there are none."""
     frames = traceback.extract_stack(frame) if frame is not None else []
     return "".join(traceback.format_list([kept for kept in frames if is_users(kept.filename)] or list(frames)))
+
+
+class WorkerLost(Exception):
+    """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
+
+    def again_and_again(self, times: int) -> str:
+        """The sentence where that has come so many times in a row."""
+        return (
+            f"workers died {times} times in a row before finishing a task (out of memory?); "
+            "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
+        )
+
+
+class RankLost(WorkerLost):
+    """Of the processes that hold a model together one died, and the others have ended."""
+
+    def again_and_again(self, times: int) -> str:
+        return (
+            f"{self}, {times} times in a row before finishing a task; divide it among more processes "
+            "(gpus_per_model), move fewer parameters (only), or ask for fewer directions"
+        )

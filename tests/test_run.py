@@ -18,8 +18,8 @@ from forked import Forked
 from studies import Gate, contents, network, wells
 
 from landscaper_hpc import InputError, Site, Study, open_landscape, run
+from landscaper_hpc.errors import WorkerLost
 from landscaper_hpc.executors import local
-from landscaper_hpc.work import executor as base
 from tests.kinds import kinds, slow, thorough
 
 SERIAL = Site(executor="serial", shard_points=5)
@@ -263,7 +263,7 @@ def test_workers_that_always_die_end_the_run_with_advice(
     (tmp_path / "run/study.zarr/trained/done/sha256/c.1.0.0").unlink()
 
     def dies(*_: object) -> object:
-        raise base.WorkerLost("a worker process died")
+        raise WorkerLost("a worker process died")
         yield
 
     monkeypatch.setattr(local.SerialMapper, "map_unordered", dies)

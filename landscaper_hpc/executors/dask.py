@@ -28,9 +28,9 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.versions import VersionMismatchWarning
 
-from landscaper_hpc.errors import InputError, Interrupted, TaskFailed
+from landscaper_hpc.errors import InputError, Interrupted, TaskFailed, WorkerLost
 from landscaper_hpc.executors.dask_worker import Rest, stop, work
-from landscaper_hpc.work.executor import Function, Item, WorkerLost, stopping
+from landscaper_hpc.work.executor import Function, Item, stopping
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from types import FrameType
 from typing import Any
 
 from landscaper_hpc import streams
-from landscaper_hpc.errors import InputError, TaskFailed, ends_work, user_traceback
+from landscaper_hpc.errors import InputError, TaskFailed, WorkerLost, ends_work, user_traceback
 from landscaper_hpc.objective.device import LOCAL_RANK
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.campaign import Campaign
-from landscaper_hpc.work.executor import Dealer, Function, Item, WorkerLost, stopping
+from landscaper_hpc.work.executor import Dealer, Function, Item, stopping
 from landscaper_hpc.work.preloaded import start_loading
 
 START_SECONDS, _FIRST_START = 0.5, 2.0

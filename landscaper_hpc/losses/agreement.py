@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from landscaper_hpc.losses.probes import probes
 from landscaper_hpc.objective.device import out_of_memory
 from landscaper_hpc.objective.objective import Objective
-
-if TYPE_CHECKING:
-    from landscaper_hpc.losses.evaluator import Evaluator
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
 """By how much, relative to the loss, ways to compute it may differ; of lower precisions more."""
 _OF_METRICS = 1e-3
 
 
-def disagreement(found: Evaluator, objective: Objective, *, strictly: bool) -> str:
+class Way(Protocol):
+    """The loss at `batch` points, of stacked parameters; of one point, of parameters as they are."""
+
+    batch: int
+
+    def ready(self) -> AbstractContextManager[None]:
+        """What calls must be made in."""
+        ...
+
+    def __call__(self, params: Mapping[str, Tensor], /) -> Tensor: ...
+
+
+def disagreement(found: Way, objective: Objective, *, strictly: bool) -> str:
     """What is wrong with this way, or nothing: compared with the plain loss at theta*, beside it, and at the size of
     the grid. `strictly`: beside theta* it may differ by rounding only; far away rounding itself may grow."""
     layout = objective.layout

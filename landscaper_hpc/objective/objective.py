@@ -40,9 +40,9 @@ from landscaper_hpc.objective.data import (
 from landscaper_hpc.objective.determinism import prove_repeatable
 from landscaper_hpc.objective.device import usable_device
 from landscaper_hpc.objective.embeddings import plain_gradients, whole_gradients
+from landscaper_hpc.objective.first_call import Call
 from landscaper_hpc.objective.flat_layout import Layout, lay_flat
 from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
-from landscaper_hpc.objective.keeping import Call
 from landscaper_hpc.objective.listening import as_written
 from landscaper_hpc.objective.moving import (
     Memory,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import ends_work
-from landscaper_hpc.objective.keeping import Call, elsewhere
+from landscaper_hpc.objective.first_call import Call, elsewhere
 
 
 class Writes:

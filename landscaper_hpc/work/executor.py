@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, WorkerLost
 from landscaper_hpc.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,27 +40,6 @@ class Dealer(Protocol[Dealt]):
     def take(self, place: int) -> Dealt | None:
         """An item for the worker at `place` (0, 1, …), None where there is none now; one that ends may bring more."""
         ...
-
-
-class WorkerLost(Exception):
-    """A worker died (killed, out of memory) and took unfinished items with it; the others may have finished."""
-
-    def again_and_again(self, times: int) -> str:
-        """The sentence where that has come so many times in a row."""
-        return (
-            f"workers died {times} times in a row before finishing a task (out of memory?); "
-            "use fewer workers (--workers), a smaller batch, or smaller shards (shard_points)"
-        )
-
-
-class RankLost(WorkerLost):
-    """Of the processes that hold a model together one died, and the others have ended."""
-
-    def again_and_again(self, times: int) -> str:
-        return (
-            f"{self}, {times} times in a row before finishing a task; divide it among more processes "
-            "(gpus_per_model), move fewer parameters (only), or ask for fewer directions"
-        )
 
 
 class Losses:

@@ -26,9 +26,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from landscaper_hpc.errors import InputError, OutOfStep, RankRaised
+from landscaper_hpc.errors import InputError, OutOfStep, RankLost, RankRaised
 from landscaper_hpc.study.site import Site
-from landscaper_hpc.work.executor import RankLost
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.ranks_say import REASONS, FollowerFailed, RankFailed, Said, heard_of, said_of

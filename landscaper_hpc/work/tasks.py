@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256
 from landscaper_hpc.directions.from_study import make_directions, spectrum
-from landscaper_hpc.errors import InputError, RankRaised, leaves, user_traceback
+from landscaper_hpc.errors import InputError, RankRaised, WorkerLost, leaves, user_traceback
 from landscaper_hpc.objective.usercode import ended, in_words, mistake, user_module
 from landscaper_hpc.progress import Progress, silent
 from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import METRICS, StoredDirections
 from landscaper_hpc.work import group, identity, unchanged
-from landscaper_hpc.work.executor import WorkerLost
 from landscaper_hpc.work.group import together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem

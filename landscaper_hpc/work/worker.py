@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from landscaper_hpc.errors import Stopped
+from landscaper_hpc.errors import Stopped, WorkerLost
 from landscaper_hpc.store.leases import LIFETIME
-from landscaper_hpc.work.executor import Losses, WorkerLost
+from landscaper_hpc.work.executor import Losses
 from landscaper_hpc.work.landscape import Landscape, ShardItem, without_quarantined
 from landscaper_hpc.work.tasks import evaluate_shard
 

@@ -17,7 +17,7 @@ from studies import command, contents, network, wells
 
 import landscaper_hpc.work.worker as own
 from landscaper_hpc import Site, Study, run
-from landscaper_hpc.errors import InputError, Stopped, TaskFailed
+from landscaper_hpc.errors import InputError, RankLost, Stopped, TaskFailed
 from landscaper_hpc.executors.local import SerialMapper
 from landscaper_hpc.executors.mpi import run_on_ranks
 from landscaper_hpc.files import beside
@@ -27,7 +27,6 @@ from landscaper_hpc.store.heartbeat import read_heartbeats
 from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
-from landscaper_hpc.work.executor import RankLost
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
