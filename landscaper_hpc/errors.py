@@ -9,11 +9,17 @@ import signal
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+
+def list_some(names: Sequence[str], limit: int = 8) -> str:
+    """The first few of a list of names, for an error message; in quotes where one would not be seen as it is."""
+    plain = [name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:limit]]
+    return ", ".join(plain) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 class InputError(Exception):

@@ -41,8 +41,7 @@ def check(
       landscaper-hpc check study.yaml
       landscaper-hpc check study.yaml --set precision=float64 --json
     """
-    from landscaper_hpc.errors import InputError
-    from landscaper_hpc.objective.checkpoints import list_some
+    from landscaper_hpc.errors import InputError, list_some
     from landscaper_hpc.work.campaign import Plan
     from landscaper_hpc.work.trial import try_out
 

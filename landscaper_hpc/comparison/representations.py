@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.data import examples_in, slabs
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread

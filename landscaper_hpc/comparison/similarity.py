@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscaper_hpc.directions.gradient import gradient
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.losses.by_group import without_each_group
-from landscaper_hpc.objective.checkpoints import list_some
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent

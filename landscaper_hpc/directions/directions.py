@@ -20,8 +20,8 @@ from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.directions.lanczos import Order, by_magnitude, eigenpairs
 from landscaper_hpc.directions.orthonormal import orthonormalize
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
+from landscaper_hpc.errors import InputError, list_some
+from landscaper_hpc.objective.checkpoints import read_checkpoint
 from landscaper_hpc.objective.flat_layout import Layout, spans
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, one_thread

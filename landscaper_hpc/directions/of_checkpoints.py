@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscaper_hpc.directions.directions import Directions, fix_signs, make_directions
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some, read_checkpoint
+from landscaper_hpc.errors import InputError, list_some
+from landscaper_hpc.objective.checkpoints import read_checkpoint
 from landscaper_hpc.objective.checkpoints.fit import matched, refuse_nonfinite
 from landscaper_hpc.objective.checkpoints.names import Naming
 from landscaper_hpc.objective.objective import Objective

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.following import Follower
 from landscaper_hpc.objective.objective import Objective

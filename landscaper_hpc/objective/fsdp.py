@@ -21,8 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.in_step import InStep, is_broken
 from landscaper_hpc.objective.moving import modules_like
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.loading import load_task
 from landscaper_hpc.objective.moving import modules_like
 

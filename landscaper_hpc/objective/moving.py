@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 
 
 def refuse_unreplaceable(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscaper_hpc.errors import InputError, refuse_lacking
+from landscaper_hpc.errors import InputError, list_some, refuse_lacking
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
 
 if TYPE_CHECKING:
@@ -81,12 +81,6 @@ def unreadable(path: Path) -> str:
 def everything_in(folder: Path) -> list[Path]:
     """All files of a folder, in the order of the hash."""
     return sorted(p for p in folder.rglob("*") if p.is_file())
-
-
-def list_some(names: Sequence[str], limit: int = 8) -> str:
-    """The first few of a list of names, for an error message; in quotes where one would not be seen as it is."""
-    plain = [name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:limit]]
-    return ", ".join(plain) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def first_line(error: BaseException) -> str:

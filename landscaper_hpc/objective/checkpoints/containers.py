@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 
 # the first that is there is opened: weights as they were trained before averages of them
 CONTAINERS = (

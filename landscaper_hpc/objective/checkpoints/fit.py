@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.checkpoints.adapters import is_adapter, is_of_base, put_inside, refuse_without_base
 from landscaper_hpc.objective.checkpoints.containers import is_entry
 from landscaper_hpc.objective.checkpoints.names import PLAIN, Naming, unwrapped

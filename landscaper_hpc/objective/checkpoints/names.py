@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 
 # What wrappers put before every name, and what they keep beside the names that have it.
 _PREFIXES: dict[str, frozenset[str]] = {

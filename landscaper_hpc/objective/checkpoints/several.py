@@ -7,12 +7,11 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.checkpoints import (
     deepspeed_folder,
     distributed,
     hugging_face_folder,
-    list_some,
     safetensors_file,
     sharded_index,
     torch_file,

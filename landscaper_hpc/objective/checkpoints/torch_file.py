@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from landscaper_hpc.errors import InputError
-from landscaper_hpc.objective.checkpoints import list_some
+from landscaper_hpc.errors import InputError, list_some
 
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 READABLE = ", ".join(_SUFFIXES)
