@@ -262,7 +262,6 @@ def refuse_unsupported(landscape: Landscape) -> None:
         return
     asked = {
         "sampling": study.sampling is not None,
-        "scope": study.scope is not None,
         "confirm": study.confirm is not None,
         "error_bars": study.error_bars is not None,
         "power_law": bool(study.power_law),

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from landscaper_hpc.errors import Stopped
+from landscaper_hpc.errors import Stopped, WorkerLost
 from landscaper_hpc.progress import Bars
 from landscaper_hpc.store.leases import CONDUCTOR
 from landscaper_hpc.work import points, stages
+from landscaper_hpc.work.executor import Losses
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.points import Points
 from landscaper_hpc.work.scope import is_found, seek
@@ -30,14 +31,14 @@ def seek_together(landscapes: Sequence[Landscape], place: int, places: int, stop
     asked for is evaluated.
     """
     first = place * len(landscapes) // places
-    pause = _SHORTEST_WAIT
+    pause, take = _SHORTEST_WAIT, _Taking(stop)
     try:
         while True:
             left = [item for item in (*landscapes[first:], *landscapes[:first]) if not is_found(item)]
             if not left:
                 return True
             of_each = helpers(places, len(left))
-            if any(_conduct(item, of_each, stop, bars) or _help(item, place, places, stop) for item in left):
+            if any(_conduct(item, of_each, take, bars) or _help(item, place, places, take) for item in left):
                 pause = _SHORTEST_WAIT
                 continue
             if stop.requested:
@@ -55,7 +56,31 @@ def helpers(places: int, landscapes: int) -> int:
     return -(-places // max(landscapes, 1))
 
 
-def _conduct(item: Landscape, workers: int, stop: Stop, bars: Bars | None) -> bool:
+class _Taking:
+    """Evaluates sparse shards that nobody else does."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self._losses, self._advanced = Losses(), False
+
+    def __call__(self, piece: Points) -> bool:
+        """Whether it was there to be evaluated, and was."""
+        if self.stop.requested:
+            raise Stopped
+        with piece.landscape.leases.hold(piece.key) as mine:
+            if not mine or not piece.is_open():
+                return False
+            try:
+                points.evaluate_points(piece, self.stop.check)
+            except WorkerLost as lost:  # of those that hold the model with this one
+                self._losses.another(lost, self._advanced)
+                self._advanced = False
+                return False
+        self._advanced = True
+        return True
+
+
+def _conduct(item: Landscape, workers: int, take: _Taking, bars: Bars | None) -> bool:
     """Conduct the search, where nobody does and it is not over, with so many workers."""
     with item.leases.hold(f"{item.name}{CONDUCTOR}") as mine:
         if not mine or is_found(item):
@@ -66,12 +91,12 @@ def _conduct(item: Landscape, workers: int, stop: Stop, bars: Bars | None) -> bo
                 piece.ask()
             pause = _SHORTEST_WAIT
             while left := [piece for piece in pieces if piece.is_open()]:
-                if sum(_take(piece, stop) for piece in left):
+                if sum(map(take, left)):
                     pause = _SHORTEST_WAIT
                 else:
-                    wait(stop, pause)
+                    wait(take.stop, pause)
                     pause = min(1.5 * pause, _LONGEST_WAIT)
-                if stop.requested:
+                if take.stop.requested:
                     raise Stopped
             stages.refuse_quarantined([item])
 
@@ -80,18 +105,8 @@ def _conduct(item: Landscape, workers: int, stop: Stop, bars: Bars | None) -> bo
     return True
 
 
-def _help(item: Landscape, place: int, places: int, stop: Stop) -> bool:
+def _help(item: Landscape, place: int, places: int, take: _Taking) -> bool:
     """Evaluate what is asked for and nobody else does; whether there was something."""
     pieces = points.asked(item)
     first = place * len(pieces) // places
-    return sum(_take(piece, stop) for piece in pieces[first:] + pieces[:first]) > 0
-
-
-def _take(piece: Points, stop: Stop) -> bool:
-    if stop.requested:
-        raise Stopped
-    with piece.landscape.leases.hold(piece.key) as mine:
-        if not mine or not piece.is_open():
-            return False
-        points.evaluate_points(piece, stop.check)
-    return True
+    return sum(map(take, pieces[first:] + pieces[:first])) > 0

@@ -16,7 +16,7 @@ import zarr
 from kinds import slow
 from studies import DIVIDED, contents, divided
 
-from landscaper_hpc import InputError, Site, Study, run
+from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.objective import determinism
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -82,6 +82,28 @@ def test_a_group_that_loses_a_process_begins_anew_with_the_same_bytes(
     lost = "have lost rank 1, which was ended by signal 9" if rank else "a worker process died"
     assert lost in caplog.text
     assert np.array_equal(losses(folder), two)
+
+
+def test_the_lowest_part_is_found_by_a_group_that_loses_a_process_too(
+    base: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stop, "install", lambda stop: None)
+    lowest = Study.load(base / "study.yaml", ["grid.count=9", "scope.share=0.3", "scope.descents=3"])
+    found = []
+    for size, executor in ((1, "serial"), (2, "mpi")):
+        folder = base / f"lowest{size}{executor}"
+        if executor == "mpi":
+            run(lowest, site(size, executor), folder, stage="prepare")
+            (base / "kill.1").touch()
+        with caplog.at_level(logging.WARNING):
+            run(lowest, site(size, executor), folder)
+        found.append(open_landscape(folder).lowest_values())
+    assert not (base / "kill.1").exists()
+    assert "have lost rank 1, which was ended by signal 9" in caplog.text
+    (points, alone), (again, killed) = found
+    assert len(points) < 81
+    assert np.array_equal(again, points)
+    np.testing.assert_allclose(killed, alone, rtol=1e-13)
 
 
 def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes(
