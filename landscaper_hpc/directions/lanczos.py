@@ -260,6 +260,7 @@ class _State:
             )
         wanted = order(self.theta)[:n]
         residuals, limits = self.residuals(order, n)
+        del self.w  # n vectors come beside the basis
         return Eigenpairs(self.theta[wanted], self._rotate(wanted), residuals / limits, self.products)
 
     def advance(self, order: Order, n: int, random: Callable[[int], Tensor]) -> None:
