@@ -68,7 +68,13 @@ def below_half(tree: MergeTree, values: ArrayLike, labels: ArrayLike, minimum: i
     -------
     float
         From 0 to 1. A basin without a saddle reaches up to the largest finite value.
+
+    Raises
+    ------
+    InputError
+        For a tree of direction "superlevel".
     """
+    _refuse_superlevel(tree)
     low, high = tree.value_range
     top = tree.first_saddle_value[minimum]
     half = (np.clip(tree.values[minimum], low, high) + (high if np.isnan(top) else min(top, high))) / 2
@@ -94,10 +100,11 @@ def passes(tree: MergeTree, minima: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        Where one is no minimum of the tree.
+        Where one is no minimum of the tree, or the tree is of direction "superlevel".
     """
+    _refuse_superlevel(tree)
     index = {int(v): i for i, v in enumerate(tree.minima)}
-    wanted = [int(v) for v in np.asarray(minima).reshape(-1)]
+    wanted = np.asarray(minima).reshape(-1).tolist()  # what is no integer is no key
     if unknown := [v for v in wanted if v not in index]:
         raise InputError(f"{unknown[0]} is no minimum of this merge tree; those are in its attribute minima")
     chains = [_upwards(tree, index[v]) for v in wanted]
@@ -107,6 +114,13 @@ def passes(tree: MergeTree, minima: ArrayLike) -> NDArray[np.float64]:
             common = [max(height, other[k]) for k, height in one.items() if k in other]
             found[i, j] = min(common, default=np.nan)
     return found
+
+
+def _refuse_superlevel(tree: MergeTree) -> None:
+    if tree.direction != "sublevel":
+        raise InputError(
+            "the merge tree is of direction superlevel; give that of the negated field, whose maxima are minima"
+        )
 
 
 def _upwards(tree: MergeTree, i: int) -> dict[int, float]:
@@ -141,11 +155,17 @@ def per_basin(
     Raises
     ------
     InputError
-        Where the two are of different sizes.
+        Where the two are of different sizes, labels name more basins than there are, or `how` is none of these.
     """
+    if how not in ("mean", "min", "max", "sum"):
+        raise InputError(f"how is {how!r}; choose one of mean, min, max, sum")
     where, values = np.asarray(labels).reshape(-1), np.asarray(array, np.float64).reshape(-1)
     if where.shape != values.shape:
         raise InputError(f"labels have {where.size} points and the array {values.size}; give both of one grid")
+    if where.max(initial=-1) >= n_minima:
+        raise InputError(
+            f"a label is {where.max()}, but there are {n_minima} basins; give all of them, or their labels"
+        )
     known = (where >= 0) & ~np.isnan(values)
     where, values = where[known], values[known]
     count = np.bincount(where, minlength=n_minima)

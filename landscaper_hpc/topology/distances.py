@@ -34,15 +34,23 @@ def bottleneck(one: MergeTree, other: MergeTree) -> float:
     float
         Infinite where the two have different numbers of minima that never die.
 
+    Raises
+    ------
+    InputError
+        For trees of different directions.
+
     References
     ----------
     Cohen-Steiner, Edelsbrunner and Harer, *Stability of Persistence Diagrams* (2007); GUDHI's `bottleneck_distance`.
     """
+    _refuse_other_direction(one, other)
     return _bottleneck(_diagram(one), _diagram(other))
 
 
 ACCURACY = 1e-9
-"""Of a Wasserstein distance, relative."""
+"""Of a Wasserstein distance of large diagrams, relative."""
+HIGHEST_ORDER = 64
+"""Of a Wasserstein distance. Higher powers have no numbers; it is hardly more than the bottleneck distance there."""
 
 
 def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
@@ -61,12 +69,14 @@ def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
     Returns
     -------
     float
-        To a relative `ACCURACY`. Infinite where the two have different numbers of minima that never die.
+        To rounding for diagrams of up to 500 pairs together, to a relative `ACCURACY` for larger ones. Infinite where
+        the two have different numbers of minima that never die.
 
     Raises
     ------
     InputError
-        For an order below 1 or one that is not finite.
+        For an order below 1 or above `HIGHEST_ORDER`, for trees of different directions, and for larger diagrams that
+        differ by hardly more than rounding.
 
     References
     ----------
@@ -74,6 +84,11 @@ def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
     """
     if not 1 <= order < np.inf:
         raise InputError(f"order is {order}; give a finite number of at least 1, or use bottleneck")
+    if order > HIGHEST_ORDER:
+        raise InputError(
+            f"order is {order}, whose powers have no numbers; give at most {HIGHEST_ORDER}, or use bottleneck"
+        )
+    _refuse_other_direction(one, other)
     return _wasserstein(_diagram(one), _diagram(other), order)
 
 
@@ -107,6 +122,13 @@ def distances(trees: Sequence[MergeTree], pairs: int = 100) -> Distances:
     return Distances(pairs, max(rest, default=0.0), *found)
 
 
+def _refuse_other_direction(one: MergeTree, other: MergeTree) -> None:
+    if one.direction != other.direction:
+        raise InputError(
+            f"one merge tree is of direction {one.direction}, the other of {other.direction}; compare two of the same"
+        )
+
+
 def _bottleneck(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     from gudhi import bottleneck_distance
 
@@ -115,16 +137,52 @@ def _bottleneck(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _wasserstein(one: NDArray[np.float64], other: NDArray[np.float64], order: float) -> float:
-    from gudhi.hera import wasserstein_distance
-
-    # GUDHI crashes, or does not end, where one of two diagrams with essential points has no others
     essential = [np.sort(diagram[np.isinf(diagram[:, 1]), 0]) for diagram in (one, other)]
     if len(essential[0]) != len(essential[1]):
         return np.inf
     points = [diagram[(diagram[:, 0] < diagram[:, 1]) & np.isfinite(diagram[:, 1])] for diagram in (one, other)]
-    found = float(wasserstein_distance(*points, order=float(order), internal_p=np.inf, delta=ACCURACY))
-    births = float((np.abs(essential[0] - essential[1]) ** order).sum())
-    return float((found**order + births) ** (1 / order)) if births else found
+    moved = np.abs(essential[0] - essential[1])
+    total, unit = _matched(points, order)
+    far = max(unit, float(moved.max(initial=0.0)))
+    if far == 0:
+        return 0.0
+    births = float(((moved / far) ** order).sum())
+    return float(far * (total * (unit / far) ** order + births) ** (1 / order))
+
+
+_AT_ONCE, _AT_MOST = 500, 4_000
+"""Points up to which the best matching is found as it is, and up to which where GUDHI, which is quicker then and comes
+within `ACCURACY`, might not end: by high orders, and of diagrams that are nearly the same."""
+
+
+def _matched(points: Sequence[NDArray[np.float64]], order: float) -> tuple[float, float]:
+    """The least sum of d^q, and a unit of d: the bottleneck distance, so that the sum is from 1 to the number of points
+    and is no number's rounding, whatever the order."""
+    one, other = points
+    n, m = len(one), len(other)
+    unit = _bottleneck(one, other)
+    if unit == 0:
+        return 0.0, 0.0
+    largest = max(float(np.abs(diagram).max(initial=0.0)) for diagram in points)
+    if n + m <= _AT_ONCE or (n + m <= _AT_MOST and (order > 4 or unit < 1e-3 * largest)):
+        from scipy.optimize import linear_sum_assignment
+
+        cost = np.zeros((n + m, n + m))
+        cost[:n, :m] = np.abs(one[:, None] - other[None]).max(axis=2)
+        cost[:n, m:] = np.diff(one) / 2
+        cost[n:, :m] = np.diff(other)[:, 0] / 2
+        # a bottleneck's matching sums up to n + m at most, so none that is longer is in the best
+        cost = np.minimum(cost / unit, (2 * (n + m)) ** (1 / order)) ** order
+        return float(cost[linear_sum_assignment(cost)].sum()), unit
+    from gudhi.hera import wasserstein_distance
+
+    if unit < 1e-7 * largest:  # to a relative accuracy that rounding does not have it would not end
+        raise InputError(
+            f"the two diagrams of {n:,} and {m:,} pairs are the same to {unit / largest:.1g} of their values, and no "
+            f"distance of so many is known to be exact there; simplify the trees first, or use bottleneck"
+        )
+    scaled = (diagram / unit for diagram in points)
+    return float(wasserstein_distance(*scaled, order=order, internal_p=np.inf, delta=ACCURACY)) ** order, unit
 
 
 def _diagram(tree: MergeTree) -> NDArray[np.float64]:

@@ -73,7 +73,7 @@ def landscape_profile(values: NDArray[Any], tree: MergeTree) -> Profile:
     Raises
     ------
     ValueError
-        Where the tree has no labels, or is of direction "superlevel".
+        Where the tree has no labels, is of direction "superlevel", or of another number of values.
 
     References
     ----------
@@ -85,6 +85,8 @@ def landscape_profile(values: NDArray[Any], tree: MergeTree) -> Profile:
     if tree.labels is None or tree.direction != "sublevel":
         raise ValueError("a profile needs merge_tree(values, labels=True) of direction 'sublevel'")
     flat = np.ascontiguousarray(values, np.float64).reshape(-1)
+    if len(flat) != tree.n_vertices:
+        raise ValueError(f"the field has {len(flat)} values, the merge tree {tree.n_vertices}; give those of one grid")
     labels = np.ascontiguousarray(tree.labels).reshape(-1)
     order = np.argsort(ordered_keys(flat), kind="stable")
     order = order[: np.count_nonzero(flat < np.inf)]

@@ -33,14 +33,15 @@ def box_sharpness(
     -------
     float or None
         100 (max over |αᵢ| ≤ radius of f − f(θ*)) / (1 + f(θ*)); None where the checkpoint is not on the grid, where
-        the grid does not reach as far or has no other point there, or where a loss there is not finite.
+        the grid does not reach as far or has no other point there, where a loss there is not finite, and where f(θ*) is
+        −1 or less: losses with such values have no rise in parts of 1 + f.
 
     References
     ----------
     Keskar et al., *On Large-Batch Training for Deep Learning* (2017), metric 2.1, on the grid's subspace.
     """
     rise = _rise(values, coordinates, _grid(coordinates, np.maximum, 0.0, np.abs), radius)
-    return None if rise is None else 100 * rise[0] / (1 + rise[1])
+    return None if rise is None or rise[1] <= -1 else 100 * rise[0] / (1 + rise[1])
 
 
 def ball_sharpness(
@@ -68,7 +69,7 @@ def ball_sharpness(
     Returns
     -------
     float or None
-        max over √(α'Mα) ≤ radius of f − f(θ*), in units of the loss; None as for `box_sharpness`.
+        max over √(α'Mα) ≤ radius of f − f(θ*), in units of the loss; None as for `box_sharpness`, but for any f(θ*).
 
     References
     ----------
