@@ -62,7 +62,7 @@ def outcomes(
         return
     for kind, each in found.items():
         _print(kind, each)
-    print(_of_the_rows(runs, by or ()))
+    print(_of_the_rows(runs, by or (), groups))
     print(f"numbers: {SweepFolder(sweep).outcomes}")
 
 
@@ -90,15 +90,17 @@ def _print(kind: str, found: Sequence[Found]) -> None:
                 told = [number(it.difference), number(it.p), number(it.delta), numbers(it.means)]
         told.insert(2, "–" if one.tested is None else number(one.p_of_all))
         shown.add_row(one.label, one.against, str(one.n), *told, one.verdict)
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(shown)
 
 
-def _of_the_rows(runs: Joined, by: Sequence[str]) -> str:
+def _of_the_rows(runs: Joined, by: Sequence[str], groups: str | None) -> str:
     told = [f"joined by {', '.join(runs.on)}"]
     if runs.without:
         told.append(f"{runs.without} of the sweep's landscapes have no outcome or are not finished")
     if runs.unmet:
         told.append(f"{runs.unmet} outcomes have no finished landscape")
+    if words := [name for name in runs.words if name != groups]:
+        told.append(f"no numbers, and not looked at: {', '.join(words)}")
     if runs.single:
         told.append(f"{runs.single} settings have one run each: nothing tells how much a seed changes them")
     elif not by:

@@ -195,7 +195,7 @@ def print_refinement(results: dict[str, Any]) -> None:
                 shown.add_column(name, justify="right")
             for row in rows:
                 shown.add_row(*row)
-            Console(width=None if sys.stdout.isatty() else 120).print(shown)
+            Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False).print(shown)
     print()
     for item in results["landscapes"]:
         print(sentence(item))
@@ -227,7 +227,7 @@ def print_table(results: dict[str, Any]) -> None:
             table.add_row(item["name"], *(row.text(row.value(item)) for row in columns))
         width = 40 + 14 * len(columns)
     # a table that is read later, from a file, may be as wide as it needs
-    Console(width=None if sys.stdout.isatty() else width).print(table)
+    Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False).print(table)
     for name, notices in results["provenance"].get("notices", {}).items():
         for notice in notices:
             print(f"notice: {name}: {notice}")

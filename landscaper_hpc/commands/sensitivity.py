@@ -180,7 +180,7 @@ def _tell(item: Landscape, store: LandscapeStore, larger: int, deal: Deal) -> No
         said = str(row.directions), text.percent(row.share), text.shape(row.shape), row.connectivity
         table.add_row(*said, *(n if isinstance(n, str) else text.number(n) for n in numbers))
         writer.writerow((row.directions, row.share, "x".join(map(str, row.shape)), row.connectivity, *numbers))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False).print(table)
     if any(row.smad_decided_by for row in rows):
         print(f"SMAD decided by: {DECIDED}")
     sheet, figure = inside.sensitivity(store.name), inside.sensitivity_figure(store.name)

@@ -99,7 +99,7 @@ def association(x: ArrayLike, y: ArrayLike) -> Association:
     ValueError
         Fewer than four runs, or a number that is not finite.
     """
-    x, y = _numbers(x), _numbers(y)
+    (x, _), (y, unit) = _near_one(_numbers(x)), _near_one(_numbers(y))
     n = len(x)
     if n != len(y) or n < FEWEST:
         raise ValueError(f"{n} and {len(y)} numbers; at least {FEWEST} pairs are compared")
@@ -124,8 +124,8 @@ def association(x: ArrayLike, y: ArrayLike) -> Association:
         exact=orders <= EXACT,
         least_p=least,
         without_one=(float(np.min(each)), float(np.max(each))),
-        error=float(_left_out(x, y)),
-        error_of_mean=float(np.sqrt(np.mean((y - others) ** 2))),
+        error=unit * float(_left_out(x, y)),
+        error_of_mean=unit * float(np.sqrt(np.mean((y - others) ** 2))),
         p_error=p_error,
     )
 
@@ -200,6 +200,12 @@ def _numbers(values: ArrayLike) -> NDArray[np.float64]:
     if found.ndim != 1 or not np.isfinite(found).all():
         raise ValueError("one finite number for each run is compared")
     return found
+
+
+def _near_one(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Numbers whose squares are numbers, and their unit: a power of two, which takes no bit from them."""
+    unit = float(2.0 ** (np.frexp(np.abs(numbers).max(initial=0.0))[1] - 1))
+    return numbers / unit, unit
 
 
 def _pearson(a: Any, b: Any, axis: int = -1) -> Any:

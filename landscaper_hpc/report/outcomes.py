@@ -63,7 +63,8 @@ class Found:
 @dataclass(frozen=True)
 class Joined:
     """Rows of runs with numbers and outcomes: `rows` one for each run or, averaged, each setting; `single` of these
-    have one run; `without` runs of the sweep have no outcome or are not finished; `unmet` outcomes have no run."""
+    have one run; `without` runs of the sweep have no outcome or are not finished; `unmet` outcomes have no run;
+    `words` are columns of the outcomes that are no numbers."""
 
     rows: pd.DataFrame
     outcomes: list[str]
@@ -71,6 +72,7 @@ class Joined:
     single: int
     without: int
     unmet: int
+    words: list[str]
 
 
 def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
@@ -82,14 +84,26 @@ def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
         No column in common, columns that name several rows, outcomes that are no numbers, nothing that is finished.
     """
     runs, told = table(folder, read_sweep(folder)), _read(file)
-    names = [name for name in _columns(told) if name in runs and not _measured(name)]
+    if own := [name for name in _columns(told) if _measured(name)]:
+        raise InputError(
+            f"{file}: has the column {own[0]}, as the sweep's own table has; leave it out, or name it otherwise where "
+            "it is an outcome"
+        )
+    names = [name for name in _columns(told) if name in runs]
     if not names:
         raise InputError(
             f"{file}: none of its columns ({', '.join(_columns(told))}) tells which run of the sweep a row is of; "
-            f"name one as the sweep does: {', '.join(_identity(runs))}"
+            f"name one as the sweep does, and separate columns by commas: {', '.join(_identity(runs))}"
         )
     for name in names:
-        runs[name], told[name] = runs[name].map(_as_said), told[name].map(_as_said)
+        said = runs[name].map(_as_said)
+        # names of runs may be numbers that are the same: 010 and 10
+        as_is = said.nunique() < runs[name].map(_text).nunique()
+        runs[name], told[name] = (
+            (runs[name].map(_text), told[name].map(_text)) if as_is else (said, told[name].map(_as_said))
+        )
+    for name in told.columns.difference(names):
+        told[name] = _numbers(told[name], file)
     if len(twice := told[told.duplicated(names)]):
         row = ", ".join(f"{name} = {twice.iloc[0][name]}" for name in names)
         raise InputError(f"{file}: two rows are of {row}; keep one, or add a column that tells them apart")
@@ -99,15 +113,22 @@ def joined(folder: Path, file: Path, by: Sequence[str] = ()) -> Joined:
         raise InputError(f"{file}: no row is of a finished run, by {', '.join(names)}; see {SweepFolder(folder).csv}")
     without = len(runs) - len(found)
     met = told.merge(done[names].drop_duplicates(), on=names)
+    by = list(dict.fromkeys(by))
     _known(by, found, file)
     outcomes = [name for name in _columns(told) if name not in names and name not in by]
+    words = [name for name in outcomes if name not in found.select_dtypes("number")]
     single = 0
     if by:
-        groups = found.groupby(list(by), sort=True)
+        if missing := [name for name in by if found[name].isna().any()]:
+            lacking = int(found[missing[0]].isna().sum())
+            raise InputError(
+                f"--by {missing[0]}: {lacking} of {len(found)} runs have no value of it; give each one, or leave it out"
+            )
+        groups = found.groupby(by, sort=True)
         single = int((groups.size() == 1).sum())
         numbers = [name for name in found.select_dtypes("number") if name not in by]
         found = groups[numbers].mean().reset_index()
-    return Joined(found, outcomes, names, single, without, len(told) - len(met))
+    return Joined(found, outcomes, names, single, without, len(told) - len(met), words)
 
 
 def correlations(runs: Joined, keys: Sequence[str] = ()) -> list[Found]:
@@ -158,7 +179,7 @@ def _quantities(runs: Joined, keys: Sequence[str]) -> list[Quantity]:
     for key in keys:
         if key not in known or key not in numbers:
             raise InputError(f"--quantity {key}: is no number of this sweep; its table names those that are")
-    return [known[key] for key in keys]
+    return [known[key] for key in dict.fromkeys(keys)]
 
 
 def _measured(name: str) -> bool:
@@ -177,12 +198,49 @@ def _read(file: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        found = pd.read_csv(file, skipinitialspace=True)
+        # as text: pandas takes a first column without a name, and all that rows have too much, for names of rows
+        found = pd.read_csv(file, skipinitialspace=True, header=None, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"{file}: does not exist; give a CSV file with a row for each run") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: is no table in CSV ({str(error).splitlines()[0]})") from None
-    return found.rename(columns=lambda name: str(name).strip())
+    # what a row lacks at its end
+    found = found.fillna("")
+    found.columns = pd.Index([str(name).strip() for name in found.iloc[0]])
+    found = found.iloc[1:].reset_index(drop=True)
+    for name in found.columns[found.columns.duplicated()]:
+        if name:
+            raise InputError(f"{file}: has two columns {name!r}; name them apart, or leave one out")
+    unnamed = found.loc[:, [not name for name in found.columns]]
+    # pandas and R write numbers of rows there; an empty one comes of a comma at the end of each line
+    if any(not (column.eq("").all() or column.tolist() == _counted(column)) for _, column in unnamed.items()):
+        raise InputError(f"{file}: a column has values and no name; name it, or leave it out")
+    return found.loc[:, [bool(name) for name in found.columns]]
+
+
+def _counted(column: pd.Series[str]) -> list[str]:
+    """The numbers of rows from where this column begins, 0 or 1."""
+    first = 1 if column.iloc[0] == "1" else 0
+    return [str(i) for i in range(first, first + len(column))]
+
+
+_NOTHING = {"", "na", "n/a", "nan", "null", "none", "-"}
+"""What tables say where there is no number."""
+
+
+def _numbers(column: pd.Series[str], file: Path) -> pd.Series[Any]:
+    """A column of outcomes: numbers, NaN where there is none; or text where none of it is one."""
+    import pandas as pd
+
+    text = column.str.strip()
+    nothing = text.str.lower().isin(_NOTHING)
+    numbers = pd.to_numeric(text.where(~nothing), errors="coerce").astype(float)
+    wrong = text[numbers.isna() & ~nothing]
+    if not len(wrong):
+        return numbers
+    if numbers.notna().any():
+        raise InputError(f"{file}: {column.name} has numbers, and {wrong.iloc[0]!r}; write a number, or nothing")
+    return text.where(~nothing)
 
 
 def _known(names: Sequence[str], rows: pd.DataFrame, where: object) -> None:
@@ -193,14 +251,21 @@ def _known(names: Sequence[str], rows: pd.DataFrame, where: object) -> None:
             )
 
 
+def _text(value: Any) -> str | None:
+    import pandas as pd
+
+    return None if pd.isna(value) or not str(value).strip() else str(value).strip()
+
+
 def _as_said(value: Any) -> str | None:
     """A value as a table in CSV has it: 1, 1.0 and "1" are the same."""
-    if value is None or value != value:
+    text = _text(value)
+    if text is None:
         return None
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value).strip()
+        number = float(text)
+    except ValueError:
+        return text
     return str(int(number)) if number.is_integer() else str(number)
 
 
@@ -212,5 +277,6 @@ def as_json(runs: Joined, found: Mapping[str, Sequence[Found]]) -> dict[str, Any
         "settings_of_one_run": runs.single,
         "runs_without_outcome": runs.without,
         "outcomes_without_run": runs.unmet,
+        "not_numbers": runs.words,
         **{kind: [one.as_json() for one in each] for kind, each in found.items()},
     }

@@ -88,6 +88,13 @@ REFUSED = {
     "empty": ("", (), "is no table in CSV"),
     "unknown by": (f"{KEY},error\n0.1,1\n", ("--by", "sead"), "sead: neither the sweep nor "),
     "three groups": (f"{KEY},kind\n0.1,1\n0.2,2\n0.3,3\n", ("--groups", "kind"), "--groups kind: has 3 values"),
+    "rows longer than the head": (f"{KEY},error\n0.1,1,\n0.2,2,\n", (), "Expected 2 fields in line 2, saw 3"),
+    "a column of numbers and a word": (f"{KEY},error\n0.1,1\n0.2,2 %\n", (), "error has numbers, and '2 %'"),
+    "values without a name": (f"{KEY},error,\n0.1,1,7\n0.2,2,9\n", (), "a column has values and no name"),
+    "two of one name": (f"{KEY},error,error \n0.1,1,2\n", (), "has two columns 'error'"),
+    "a number of the sweep": (f"{KEY},loss\n0.1,1\n", (), "has the column loss, as the sweep's own table has"),
+    "semicolons": (f"{KEY};error\n0.1;1\n", (), "separate columns by commas"),
+    "a setting without value": (f"{KEY},error,seed\n0.1,1,\n0.2,2,3\n", ("--by", "seed"), "2 of 4 runs have no value"),
     "quantity": (f"{KEY},error\n0.1,1\n", ("--quantity", "smoothness"), "--quantity smoothness: is no number"),
 }
 
@@ -99,6 +106,32 @@ def test_what_is_refused(swept: Path, tmp_path: Path, name: str) -> None:
     assert done.returncode == 2, done.stdout
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def with_rows_counted(text: str) -> str:
+    return "".join(f"{i - 1 if i else ''},{line}\n" for i, line in enumerate(text.splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("text", "twice"),
+    [("\ufeff{}", ()), (" {}", ()), ("counted", ()), ("{}", ("--quantity", "mean_climb")), ("{}", ("--by", KEY))],
+    ids=["a byte order mark", "blanks", "rows counted", "a quantity twice", "a setting twice"],
+)
+def test_what_changes_nothing(swept: Path, tmp_path: Path, text: str, twice: tuple[str, ...]) -> None:
+    plain = f"{KEY},error\n" + "".join(f"{t},{1 - t}\n" for t in TILTS)
+    given = with_rows_counted(plain) if text == "counted" else text.format(plain)
+    options = ("--quantity", "mean_climb", "--by", KEY, "--json")
+    expected = command("outcomes", swept, errors(tmp_path, plain), *options)
+    assert command("outcomes", swept, errors(tmp_path, given), *options, *twice).stdout == expected.stdout
+    assert json.loads(expected.stdout)["correlations"][0]["n"] == 5
+
+
+def test_names_are_printed_as_they_are_and_words_are_told(swept: Path, tmp_path: Path) -> None:
+    file = errors(tmp_path, f"{KEY},[red]error[/red],[/x],kind\n" + "".join(f"{t},{1 - t},{t}e308,a\n" for t in TILTS))
+    done = command("outcomes", swept, file, "--quantity", "mean_climb")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[red]error[/red]" in done.stdout
+    assert "no numbers, and not looked at: kind" in done.stdout
 
 
 def test_a_file_that_is_not_there_and_a_folder_that_is_no_sweep(swept: Path, tmp_path: Path) -> None:
