@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.tree import MergeTree
 
 
@@ -210,6 +211,11 @@ def smad_curve(tree: MergeTree, thresholds: ArrayLike | None = None) -> SmadCurv
     -------
     SmadCurve
         Arrays of shape (t,).
+
+    Raises
+    ------
+    InputError
+        For a threshold that is NaN.
     """
     if thresholds is None:
         life = tree.lifetimes
@@ -218,6 +224,8 @@ def smad_curve(tree: MergeTree, thresholds: ArrayLike | None = None) -> SmadCurv
         chosen = np.concatenate([[0.0], steps])
     else:
         chosen = np.sort(np.asarray(thresholds, np.float64).reshape(-1))
+        if np.isnan(chosen).any():
+            raise InputError("a threshold is NaN, and nothing lies below it; give heights")
     climbs, heights, counts = [], [], []
     for threshold in chosen:
         tree = tree.simplify(float(threshold))

@@ -184,16 +184,9 @@ class MergeTree:
         -------
         MergeTree
             Of the same grid, with at most as many minima.
-
-        Raises
-        ------
-        InputError
-            For a threshold that is NaN.
         """
         from landscaper_hpc.topology.kernels.elder import first_saddles, inherit  # numba, which reading needs not
 
-        if np.isnan(threshold):
-            raise InputError("the threshold is NaN, and nothing lies below it; give a height")
         stays = ~(self.lifetimes < threshold)
         heir = np.arange(self.n_minima)
         inherit(self.parent, stays, heir)
