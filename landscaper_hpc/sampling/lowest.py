@@ -8,6 +8,7 @@ met, only the whole grid could say; random descents bound what was not.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from landscaper_hpc.sampling.restricted import restricted_tree
 from landscaper_hpc.sampling.rounds import OnRound, Rounds
 from landscaper_hpc.sampling.sample import Evaluate, Sample
 from landscaper_hpc.topology.merge import merge_tree
+from landscaper_hpc.topology.readers import array_of
 from landscaper_hpc.topology.tree import MergeTree
 
 
@@ -154,8 +156,11 @@ def lowest(
     (1, 84)
     """
     refuse_bad_scope(shape, share, below, points, descents)
+    begun = array_of(start, "start").reshape(-1)
+    if begun.size and (begun.dtype.kind not in "iu" or begun.min() < 0 or begun.max() >= math.prod(shape)):
+        raise InputError(f"start is {list(begun[:5])}; give flat ids of vertices, from 0 to {math.prod(shape) - 1}")
     sample = Sample(evaluate, shape, connectivity)
-    return search(sample, share, below, points, np.asarray(start, np.int64).reshape(-1), descents, seed, on_round)
+    return search(sample, share, below, points, begun.astype(np.int64), descents, seed, on_round)
 
 
 def search(

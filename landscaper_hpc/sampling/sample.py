@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.grid import Connectivity, stencil
 from landscaper_hpc.sampling import kernels
+from landscaper_hpc.topology.readers import array_of, in_working_type
 
 Evaluate = Callable[[NDArray[np.int64]], Any]
 """The values at some vertices, whose flat ids grow and come once: an array of as many real numbers."""
@@ -134,13 +135,14 @@ class Sample:
     def _evaluate_asked(self, ids: NDArray[np.int64]) -> None:
         if not len(ids):
             return
-        found = np.asarray(self._evaluate(ids))
+        # a copy of the ids: they are whose values come back, whatever becomes of them there
+        found = array_of(self._evaluate(ids.copy()), "what evaluate gave")
         if found.shape != ids.shape or found.dtype.kind not in "fiu":
             raise InputError(
                 f"evaluate gave {found.dtype} values of shape {found.shape} for {len(ids)} vertices; give that many "
                 "real numbers"
             )
-        found = found.astype(np.float64, copy=False)
+        found = in_working_type(found, "what evaluate gave").astype(np.float64, copy=False)
         self.values[ids] = found
         self._state[ids] = kernels.KNOWN
         self.evaluated += len(ids)

@@ -16,7 +16,7 @@ from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.compiled import jit
 from landscaper_hpc.topology.kernels.forest import Candidates, radix_argsort, spanning_forest
 from landscaper_hpc.topology.kernels.order import census, ordered_keys
-from landscaper_hpc.topology.readers import in_working_type
+from landscaper_hpc.topology.readers import array_of, in_working_type
 from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
@@ -113,7 +113,7 @@ def merge_tree_graph(
     Carr, Snoeyink and Axen, *Computing contour trees in all dimensions* (2003): merge (join) trees of graphs.
     """
     check_direction(direction)
-    array = in_working_type(np.asarray(values).reshape(-1))
+    array = in_working_type(array_of(values).reshape(-1))
     pointers, neighbours = _checked_graph(len(array), indptr, indices)
     if direction == "superlevel":
         array = -array
@@ -179,7 +179,10 @@ def merge_tree_points(
     ----------
     Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
     """
+    given = array_of(values).size
     indptr, indices = mutual_knn(points, k)
+    if given != len(indptr) - 1:
+        raise InputError(f"there are {len(indptr) - 1} points and {given} values; give one for each")
     return merge_tree_graph(values, indptr, indices, direction, labels, connectivity="knn")
 
 
@@ -209,14 +212,15 @@ def mutual_knn(points: ArrayLike, k: int | None = None) -> tuple[NDArray[np.int6
     ----------
     Geniesse et al., *Visualizing Loss Functions as Topological Landscape Profiles*, arXiv 2411.12136.
     """
-    x = np.asarray(points, np.float64)
+    x = in_working_type(array_of(points, "points"), "points").astype(np.float64)
     if x.ndim != 2 or len(x) == 0 or not np.isfinite(x).all():
         raise InputError(f"points have shape {x.shape}; give finite coordinates of shape (samples, dimensions)")
     k = 4 * x.shape[1] if k is None else k
     if k < 1:
         raise InputError(f"k is {k}; give the number of neighbours, at least 1")
     k = min(k, len(x) - 1)
-    near = _nearest(x, k)
+    # a power of two, so that squares of distances neither vanish nor overflow
+    near = _nearest(np.ldexp(x, -int(np.frexp(np.abs(x).max(initial=0.0))[1])), k)
     start = np.repeat(np.arange(len(x)), k)
     there = start * len(x) + near.reshape(-1)
     back = near.reshape(-1) * len(x) + start
@@ -254,7 +258,10 @@ def _nearest(x: NDArray[np.float64], k: int) -> NDArray[np.int64]:
 def _checked_graph(n: int, indptr: ArrayLike, indices: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     from scipy.sparse import csr_array
 
-    pointers, neighbours = np.asarray(indptr, np.int64), np.asarray(indices, np.int64)
+    given = array_of(indptr, "indptr"), array_of(indices, "indices")
+    if any(array.dtype.kind not in "iu" and array.size for array in given):
+        raise InputError(f"indptr and indices are {given[0].dtype} and {given[1].dtype}; give integers")
+    pointers, neighbours = (array.astype(np.int64, copy=False) for array in given)
     if n == 0:
         raise InputError("values hold no vertex; give at least one value")
     if (

@@ -18,13 +18,13 @@ from landscaper_hpc.topology.blocks.warm_up import available_threads, prepare
 from landscaper_hpc.topology.build import Edges, build_tree
 from landscaper_hpc.topology.kernels.stencil import check_connectivity
 from landscaper_hpc.topology.kernels.threads import Threads
-from landscaper_hpc.topology.readers import ArrayReader, check_shape, in_working_type
+from landscaper_hpc.topology.readers import ArrayReader, array_of, check_shape, in_working_type
 from landscaper_hpc.topology.tree import Direction, MergeTree, check_direction
 
 
 def checked_values(values: ArrayLike) -> NDArray[Any]:
     """The values as a C-ordered float32 or float64 array with at least one vertex."""
-    array = np.asarray(values)
+    array = array_of(values)
     check_shape(array.shape)
     return in_working_type(array)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from landscaper_hpc.errors import InputError
 
@@ -28,6 +28,20 @@ class Reader(Protocol):
 def held_by(reader: Reader) -> int:
     """Bytes that a reader needs for itself while it reads a box, however small."""
     return int(getattr(reader, "held", 0))
+
+
+def array_of(values: ArrayLike, what: str = "values") -> NDArray[Any]:
+    """The values as an array; InputError where they are none, or some are masked."""
+    if isinstance(values, np.ma.MaskedArray) and (masked := np.count_nonzero(np.ma.getmaskarray(values))):
+        raise InputError(f"{what}: {masked:,} are masked, which says not what they are; give values.filled(np.nan)")
+    try:
+        return np.asarray(values)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # rows of many lengths, tensors that are no array as they are
+        raise InputError(f"{what}: are no array of numbers ({str(error).splitlines()[0]})") from None
 
 
 def working_type(dtype: np.dtype[Any], what: str = "values") -> np.dtype[Any]:
