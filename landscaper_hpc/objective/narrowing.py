@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from landscaper_hpc.errors import InputError
@@ -38,24 +38,22 @@ class Narrowing(NamedTuple):
 def narrowing(objective: Objective) -> Narrowing | None:
     """What the loss of the first batch is rounded to on its way, where that is coarser than the study's precision.
 
-    Costs one evaluation of that batch. None where the loss cannot be followed: of a model that FSDP has sharded.
+    Costs one evaluation of that batch. None where the loss cannot be followed. Where several ranks hold the model, all
+    call it together, and each follows its own loss.
     """
-    if objective.sharded:
-        return None
     follower = _Roundings(epsilon(objective.precision, objective.device))
-    params = {name: p.clone() for name, p in objective.parameters.items()}
-    for p in params.values():
-        follower.mark(p, _MOVES)
     try:
-        with one_thread(objective.device), torch.no_grad(), follower:
-            value, _ = objective.part(params, objective.batches[0], objective.examples[0])
+        with one_thread(objective.device):
+            value = _of_ranks(objective, follower) if objective.sharded else _of_one(objective, follower)
     except InputError:
         raise
     except Exception as error:  # what cannot be followed is taken as it is
         log.info("the loss cannot be followed: %s: %s", type(error).__name__, error)
         return None
     met = follower.marks(value)
-    found = [dtype for i, dtype in enumerate(_NAMES) if met & (_MOVES << (i + 1))]
+    own = [name for i, name in enumerate(_NAMES.values()) if met & (_MOVES << (i + 1))]
+    met_by_any = objective.by_any(own)
+    found = [dtype for dtype, name in _NAMES.items() if name in met_by_any]
     if not found:
         return None
     dtype = max(found, key=lambda each: torch.finfo(each).eps)
@@ -69,6 +67,29 @@ def narrowing(objective: Objective) -> Narrowing | None:
 
 
 _MOVES = 1
+
+
+def _of_one(objective: Objective, follower: Follower) -> Tensor:
+    params = {name: p.clone() for name, p in objective.parameters.items()}
+    for p in params.values():
+        follower.mark(p, _MOVES)
+    with torch.no_grad(), follower:
+        return objective.part(params, objective.batches[0], objective.examples[0])[0]
+
+
+def _of_ranks(objective: Objective, follower: Follower) -> Tensor:
+    """What a module computes with is there when it is called: gathered by then."""
+
+    def called(module: nn.Module, _: Any) -> None:
+        for p in module.parameters(recurse=False):
+            follower.mark(p, _MOVES)
+
+    hooks = [module.register_forward_pre_hook(called) for module in objective.model.modules()]
+    try:
+        return objective.heard(follower)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Roundings(Follower):

@@ -13,6 +13,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -328,6 +329,23 @@ class Objective:
                 )
             value = self._lost(params, batch)
         return self._mean(value, examples)
+
+    def heard(self, listener: AbstractContextManager[Any]) -> Tensor:
+        """This rank's loss of its first batch, of a model that is sharded, at the checkpoint, while somebody listens to
+        this rank. All ranks call it together."""
+        assert self._shards is not None
+        batch, found = self.batches[0], list[Tensor]()
+        counted = self.examples[0] or examples_of(batch, self.source)
+
+        def value() -> tuple[Tensor, int]:
+            with listener:
+                mean, weight = self._mean(self._run(self._bound, batch), counted)
+            found.append(mean)
+            return mean, weight
+
+        with arithmetic(self.precision, self.device), torch.no_grad():
+            self._shards.value(self.parameters, value, self.examples[0] > 0)
+        return found[0]
 
     def apart(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, Tensor] | None:
         """The losses of a batch's examples, each the mean of its own, shape (e,), and of how many it is the mean, (e,),

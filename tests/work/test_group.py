@@ -106,6 +106,21 @@ def test_the_lowest_part_is_found_by_a_group_that_loses_a_process_too(
     np.testing.assert_allclose(killed, alone, rtol=1e-13)
 
 
+@pytest.mark.parametrize("shard", ["0.*", slow("tensor")])
+def test_what_the_ranks_round_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str) -> None:
+    monkeypatch.setattr(Stop, "install", lambda stop: None)
+    divided(tmp_path)
+    task = tmp_path / "task.py"
+    task.write_text(task.read_text().replace("(model(batch[0]) - batch[1])", "(model(batch[0]).float() - batch[1])"))
+    file = tmp_path / "study.yaml"
+    file.write_text(DIVIDED.replace("SHARD", repr(shard)))
+    run(Study.load(file, ["precision=float64"]), site(2, "mpi"), tmp_path / "run", stage="prepare")
+    store = open_landscape(tmp_path / "run")
+    assert store.precision == "float32"
+    (notice,) = [one for one in store.attributes["notices"] if "rounds" in one]
+    assert "to float32 (task.py, line " in notice
+
+
 def test_followers_leave_it_to_their_leader_what_a_scheduler_tells_all_processes(
     base: Path, two: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
