@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -52,6 +53,9 @@ def task():
 '''
 
 _given: dict[str, Callable[[], Task]] = {}
+_one_at_a_time = threading.RLock()
+"""Calls from several threads wait for each other: those of one loss stand for each other by its name, and torch's
+settings are those of the process."""
 _OWN = {"task", "train", "checkpoints"}
 
 
@@ -115,13 +119,16 @@ def landscape(
     if isinstance(data, Iterator):  # which more than one of those who work on it would find exhausted
         data = all_of(data, "landscape(): data")
     task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, metrics or {})
+    _refuse_nothing(model)
     token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
     made = LandscapeInMemory(StudyFolder(inside / "run"))
     remove = weakref.finalize(made, shutil.rmtree, inside, ignore_errors=True)
-    _given[token] = again_and_again(task)
     hearing: AbstractContextManager[None] = nullcontext() if progress else heard(quiet=True, verbose=False)
+    _one_at_a_time.acquire()
+    around = _given.get(token)  # of a loss that calls this itself
     try:
+        _given[token] = again_and_again(task)
         what = f"{type(model).__name__}, {getattr(loss, '__qualname__', type(loss).__name__)}"
         (inside / "task.py").write_text(_TASK.format(what=what, token=token))
         torch.save(model.state_dict(), inside / "model.pt")
@@ -142,8 +149,26 @@ def landscape(
         remove()
         raise
     finally:
-        del _given[token]
+        _given.pop(token, None)
+        if around is not None:
+            _given[token] = around
+        _one_at_a_time.release()
     return made
+
+
+def _refuse_nothing(model: nn.Module) -> None:
+    """Refuse, by what it is, a model without numbers: its file has no name that the caller knows."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        return  # which a task says
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise InputError(f"landscape(): {type(model).__name__} has no parameters, and so its loss has no landscape")
+    if meta := [name for name, parameter in parameters.items() if parameter.is_meta]:
+        raise InputError(
+            f"landscape(): {meta[0]} is on the meta device, which holds no numbers; make the model on the CPU"
+        )
 
 
 def given(token: str) -> Task:

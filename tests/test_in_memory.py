@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,62 @@ def test_metrics_are_there_like_the_loss(model: nn.Module, data: tuple[Tensor, T
     plain = landscape(model, nn.CrossEntropyLoss(), data, **keys)
     np.testing.assert_array_equal(plain.loss.values, made.loss.values)
     assert plain.metrics == {}
+
+
+class Aliased(nn.Module):
+    """One layer under two names, as in T5, whose encoder and decoder share their embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = self.first
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.second(torch.tanh(self.first(x))))
+        return out
+
+
+@pytest.mark.usefixtures("words_only")
+def test_a_layer_that_has_two_names_moves_once_and_back(data: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(0)
+    aliased = Aliased()
+    keys: dict[str, Any] = {"grid": {"count": 3, "range": 0.5}, "precision": "float64", "progress": False}
+    made = landscape(aliased, nn.CrossEntropyLoss(), data, directions={"kind": "random", "n": 1}, **keys)
+    direction = {name: torch.as_tensor(np.asarray(v[0])) for name, v in made.store.directions().vectors.items()}
+    assert direction.keys() == {"first.weight", "first.bias", "last.weight", "last.bias"}
+    moved = aliased.double()
+    with torch.no_grad():
+        for name, p in moved.named_parameters():
+            p += 0.5 * direction[name]
+    expected = nn.functional.cross_entropy(moved(data[0].double()), data[1]).item()
+    assert made.loss.values[2] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.usefixtures("words_only")
+def test_calls_from_threads_wait_for_each_other(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    keys: dict[str, Any] = {"grid": {"count": 3, "range": 0.5}, "directions": {"kind": "random", "n": 1}}
+
+    def at_checkpoint(scale: float) -> float:
+        made = landscape(model, nn.CrossEntropyLoss(), (scale * data[0], data[1]), progress=False, **keys)
+        return float(made.loss.values[1])
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(at_checkpoint, (1.0, 2.0)))
+    model = copy.deepcopy(model).eval().double()
+    for scale, loss in zip((1.0, 2.0), found, strict=True):
+        expected = nn.functional.cross_entropy(model(scale * data[0].double()), data[1]).item()
+        assert loss == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("empty", "told"),
+    [
+        (nn.Tanh(), r"^landscape\(\): Tanh has no parameters, and so"),
+        (nn.Linear(3, 2, device="meta"), r"^landscape\(\): weight is on the meta device"),
+    ],
+    ids=["no parameters", "no numbers"],
+)
+def test_a_model_without_numbers(empty: nn.Module, told: str, data: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(InputError, match=told):
+        landscape(empty, nn.CrossEntropyLoss(), data)

@@ -105,7 +105,7 @@ def in_place(objective: Objective, params: Mapping[str, Tensor]) -> AbstractCont
     """Have the parameters in the model in backward passes too, where torch.utils.checkpoint runs the model again."""
     if objective not in _checkpointed:
         return nullcontext()
-    return _reparametrize_module(objective._bound, {f"model.{name}": p for name, p in params.items()})
+    return _reparametrize_module(objective._bound, objective._bound.under_all_names(params))
 
 
 def two_functions(measured: Estimate, claimed: float, tolerance: float) -> str:

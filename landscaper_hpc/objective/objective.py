@@ -137,6 +137,19 @@ class Bound(nn.Module):
         self.model = model
         self.loss = loss
         self._gradients = whole_gradients(model)
+        by_tensor: dict[int, list[str]] = {}
+        for inside, module in model.named_modules():  # once where one has several names
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                by_tensor.setdefault(id(tensor), []).append(f"{inside}.{name}" if inside else name)
+        self._names = {name: names for names in by_tensor.values() for name in names}
+
+    def under_all_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name in the model, also where a weight is tied, as names in this module.
+
+        torch ties weights itself, but then takes what is displaced for a module's own where that has two names, and
+        leaves it there.
+        """
+        return {f"model.{every}": t for name, t in tensors.items() for every in self._names.get(name, (name,))}
 
     def forward(self, batch: Any) -> Any:
         with self._gradients:
@@ -387,7 +400,7 @@ class Objective:
             if name in tensors:
                 vars(tensors[name]).update(own)
         with as_written():
-            return functional_call(self._bound, {f"model.{name}": t for name, t in tensors.items()}, (batch,))
+            return functional_call(self._bound, self._bound.under_all_names(tensors), (batch,), tie_weights=False)
 
     def _left(self, leaving: BaseException) -> InputError:
         """A loss that ends the process would end a run as if it were done, or stopped by somebody."""
