@@ -140,7 +140,7 @@ def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
             multiprocessing.util, "spawnv_passfds", lambda path, *_: _refuse_processes("os.exec", (path,))
         )
         # what a run begins beside all else, in case it comes to need it
-        monkeypatch.setattr("landscaper_hpc.work.preloaded.start_loading_early", lambda: None)
+        monkeypatch.setattr("landscaper_hpc.work.preloaded.start_loading_early", lambda together: None)
     yield
     _forbidden = False
 

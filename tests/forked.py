@@ -295,6 +295,7 @@ def _import_and_load() -> None:
             importlib.import_module(found.name)
     sys.modules.pop(CLI, None)  # it is run as `__main__`
     importlib.import_module("zarr")
+    importlib.import_module("torch._dynamo")  # with sympy and FSDP: what optimizers and Hessian products import
     from landscaper_hpc.report.page import environment
     from landscaper_hpc.topology import contour_tree, merge_tree
     from landscaper_hpc.topology.blocks.warm_up import prepare

@@ -222,10 +222,11 @@ def test_studies_and_sizes_that_do_not_exist_are_refused(tmp_path: Path) -> None
         perform("pinn_convection", "huge", tmp_path)
 
 
-@pytest.mark.processes  # that of scaling
 @pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.processes) if each == "scaling" else each for each in STUDIES]
+)
 @pytest.mark.usefixtures("words_only")
-@pytest.mark.parametrize("name", STUDIES)
 def test_the_smallest_size_runs_and_a_second_run_makes_nothing_new(name: str, tmp_path: Path) -> None:
     experiment = load(name)
     first = results(name, "smallest", experiment, perform(name, "smallest", tmp_path))

@@ -92,7 +92,7 @@ def run(
     if where.executor == "local" and not finished:
         from landscaper_hpc.work.preloaded import start_loading_early
 
-        start_loading_early()  # beside all that is loaded here
+        start_loading_early(where.gpus_per_model > 1)  # beside all that is loaded here
     from landscaper_hpc import orchestrate
 
     results = orchestrate.run(loaded, where, folder, retry_failed, stage, detach)

@@ -85,7 +85,7 @@ class _Group:
         self._folder = Path(tempfile.mkdtemp(prefix="landscaper-hpc-group-"))
         self._members: list[tuple[Any, Connection]] = []
         context = mp.get_context("forkserver")
-        start_loading()
+        start_loading(together=True)
         # before processes that multiprocessing would ask to end, and wait for
         Finalize(None, end, exitpriority=10)
         for number in range(1, site.gpus_per_model):

@@ -16,6 +16,7 @@ from landscaper_hpc.directions.hessian import Hessian
 from landscaper_hpc.losses.evaluate import losses
 from landscaper_hpc.objective.flat_layout import Layout
 from landscaper_hpc.objective.objective import Objective
+from tests.kinds import slow
 
 MINUTE, HOUR = 40, 3600
 FOUND = (78, 268, 446, 10287)  # faults, once: they are in every minute
@@ -74,7 +75,7 @@ FEW = (*range(0, MINUTE, 4), *range(MORE, MORE + 10, 4), *FOUND)
 ALL = (*range(MINUTE), *range(MORE, MORE + 10), *FOUND)
 
 
-@pytest.mark.parametrize("seed", [*FEW, *(pytest.param(s, marks=pytest.mark.thorough) for s in ALL if s not in FEW)])
+@pytest.mark.parametrize("seed", [*FEW, *(slow(s) for s in ALL if s not in FEW)])  # as the hour's, which are more
 @pytest.mark.thorough
 def test_a_random_model(seed: int) -> None:
     prove(seed)

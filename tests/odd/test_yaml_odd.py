@@ -10,7 +10,7 @@ import pytest
 from landscaper_hpc import InputError, Site, Study
 from landscaper_hpc.study.schema import read_yaml, yaml_list
 from landscaper_hpc.study.sweep_file import SweepConfig, found_checkpoints
-from tests.kinds import kinds
+from tests.kinds import slow, thorough
 
 _BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
@@ -40,7 +40,14 @@ TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", kinds(TEXTS, *TEXTS.keys() - {"many values", "many lines"}))  # which take seconds
+@pytest.mark.parametrize(
+    "what",
+    # two take seconds, for the same reason
+    [
+        slow("many lines"),
+        *(thorough(what) if what == "many values" else what for what in TEXTS if what != "many lines"),
+    ],
+)
 @pytest.mark.timeout(100)
 def test_a_file_of_odd_yaml_is_refused_in_one_sentence(what: str, tmp_path: Path) -> None:
     text, message = TEXTS[what]

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.sampling.lowest import lattice_of, lowest
 from landscaper_hpc.sampling.predict import from_descents, from_lattice, of_a_ball
+from tests.kinds import slow
 from tests.sampling.test_lowest import waves
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
-@pytest.mark.parametrize(("shape", "most"), [((41, 41, 41), 2), ((17, 17, 17, 17), 1), ((21, 21, 21, 21), 3)])
+@pytest.mark.parametrize(("shape", "most"), [((41, 41, 41), 2), ((17, 17, 17, 17), 1), slow((21, 21, 21, 21), 3)])
 @pytest.mark.thorough
 def test_the_lattice_predicts_within_a_factor_of_one_and_a_half(
     shape: tuple[int, ...], most: int, share: float

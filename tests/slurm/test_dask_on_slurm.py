@@ -73,7 +73,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 
 
 def start(
-    cluster: SlurmCluster, file: Path, folder: Path, *srun: str, python: str | None = None, tasks: int = 2
+    cluster: SlurmCluster,
+    file: Path,
+    folder: Path,
+    *srun: str,
+    python: str | None = None,
+    tasks: int = 2,
+    nodes: int = 2,
 ) -> subprocess.Popen[str]:
     """A run as a client of the cluster; what it says goes to `said`."""
     command = [
@@ -87,7 +93,8 @@ def start(
         "--out",
         folder / "run & go",
     ]
-    command += ["--site", file.parent / "site.yaml", "--set-site", f"slurm.tasks_per_node={tasks}"]
+    command += ["--site", file.parent / "site.yaml"]
+    command += ["--set-site", f"slurm.tasks_per_node={tasks}", "--set-site", f"slurm.nodes={nodes}"]
     (folder / "tmp").mkdir(exist_ok=True)
     (folder / "tmp/dask-scratch-space").touch()  # nobody can use the node's own folder for Dask
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{file.parents[1]}:{os.environ['PATH']}"}
@@ -153,9 +160,9 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    client = start(cluster, file, tmp_path, python=sys.executable, tasks=1)
+    client = start(cluster, file, tmp_path, python=sys.executable, tasks=1, nodes=1)
     some_more_shards(gate, tmp_path, client)
-    wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 2)
+    wait_until("its job has started", lambda: len(started(file, tmp_path)) == 1)
     keys = tmp_path / "run & go/dask"
     assert {path.stat().st_mode & 0o077 for path in (keys, *keys.iterdir())} == {0}
     said = [answer for process in processes(tmp_path) for answer in knocked(process)]
@@ -164,11 +171,11 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
 
     client.kill()
     client.wait()
-    wait_until("the jobs have ended by themselves, at a shard that takes for ever", lambda: not jobs(cluster), GONE)
+    wait_until("it has ended by itself, at a shard that takes for ever", lambda: not jobs(cluster), GONE)
 
     client = start(cluster, file, tmp_path, tasks=1)
     some_more_shards(gate, tmp_path, client)
-    wait_until("two jobs more have started", lambda: len(started(file, tmp_path)) == 4)
+    wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 3)
     ended = jobs(cluster)[0]
     cluster.run("scancel", ended)
     wait_until("one has ended", lambda: ended not in jobs(cluster))

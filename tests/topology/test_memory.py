@@ -16,6 +16,7 @@ import pytest
 
 from landscaper_hpc.topology.blocks.distributed import merge_tree_blocks
 from landscaper_hpc.topology.readers import ArrayReader
+from tests.kinds import slow
 from tests.mpi.test_ranks import ROOT
 
 pytestmark = pytest.mark.processes
@@ -122,7 +123,7 @@ print((status("VmHWM") - before) / field.nbytes + 1)
 """
 
 
-@pytest.mark.parametrize(("field", "arrays"), [("noise", 12), ("ties", 12), ("nan", 12), ("plateau", 12)])
+@pytest.mark.parametrize(("field", "arrays"), [("noise", 12), slow("ties", 12), ("nan", 12), ("plateau", 12)])
 def test_a_contour_tree_takes_so_many_times_its_field(field: str, arrays: float) -> None:
     done = subprocess.run([sys.executable, "-c", CONTOUR, field], check=True, cwd=ROOT, stdout=subprocess.PIPE)
     assert float(done.stdout) <= arrays

@@ -8,6 +8,7 @@ import multiprocessing as mp
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,17 @@ from landscaper_hpc.objective import determinism
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import group
 from landscaper_hpc.work.identity import provenance
+from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.worker import Stop
 
 pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _followers_are_forked_from_what_has_loaded_fsdp() -> None:
+    """As those of a worker are: what another file's tests have begun here has not."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    start_loading(together=True)
 
 
 @pytest.fixture(scope="module")

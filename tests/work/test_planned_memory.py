@@ -30,7 +30,7 @@ LONG = "filter", "hessian", "confirming of 3 batches"
     ("which", "more"),
     [
         pytest.param(STAGES, "", id="most", marks=pytest.mark.slow),
-        pytest.param(("random", "hessian"), "--words=2048 --layers=4 --small=0", id="small"),
+        pytest.param(("random", "hessian"), "--words=1024 --layers=1 --small=0", id="small"),
         pytest.param(LONG, "", id="long", marks=pytest.mark.slow),
         pytest.param(("hessian",), "--words=2048 --layers=4", id="layers", marks=pytest.mark.slow),
         pytest.param(("hessian",), "--basis=20 --bf16", id="bf16", marks=pytest.mark.slow),

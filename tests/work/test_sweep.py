@@ -161,7 +161,7 @@ def test_the_page_stands_alone(undisturbed: tuple[Path, dict[str, str]]) -> None
 def asking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A sweep of two studies that ask for more than merge trees, run in one process; its file, and what it leaves."""
     folder = tmp_path_factory.mktemp("asking")
-    study = wells(folder / "study", n=4, count=7)
+    study = wells(folder / "study", n=3, count=7)
     study.write_text(study.read_text() + "confirm: true\n")
     file = study.with_name("sweep.yaml")
     file.write_text("study: study.yaml\nproduct: {grid.range: [1.5, 1.4]}\n")
@@ -188,7 +188,7 @@ def test_what_the_studies_of_a_sweep_ask_for_is_dealt_out_and_the_same_as_of_eac
     folder = file.parent.parent / "sweep"
     found = pd.read_csv(folder / "sweep.csv")
     assert list(found["state"]) == ["done", "done"]
-    assert list(found["confirmed_minima"]) == [16, 16]
+    assert list(found["confirmed_minima"]) == [8, 8]
     entry = json.loads((folder / "sweep.json").read_text())["studies"][0]
     run(Study.load(file.with_name("study.yaml"), entry["overrides"]), LARGE, tmp_path / "alone")
     assert contents(tmp_path / "alone") == contents(folder / "studies" / entry["name"])
