@@ -13,6 +13,7 @@ from tests.sampling.test_lowest import waves
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
+# the slow one is of four dimensions, as the one before it
 @pytest.mark.parametrize(("shape", "most"), [((41, 41, 41), 2), ((17, 17, 17, 17), 1), slow((21, 21, 21, 21), 3)])
 @pytest.mark.thorough
 def test_the_lattice_predicts_within_a_factor_of_one_and_a_half(

@@ -123,6 +123,7 @@ print((status("VmHWM") - before) / field.nbytes + 1)
 """
 
 
+# ties are more on a plateau
 @pytest.mark.parametrize(("field", "arrays"), [("noise", 12), slow("ties", 12), ("nan", 12), ("plateau", 12)])
 def test_a_contour_tree_takes_so_many_times_its_field(field: str, arrays: float) -> None:
     done = subprocess.run([sys.executable, "-c", CONTOUR, field], check=True, cwd=ROOT, stdout=subprocess.PIPE)
