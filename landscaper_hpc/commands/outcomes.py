@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landscaper_hpc.commands.options import Json, Traceback
+from landscaper_hpc.commands.tables import show
 
 if TYPE_CHECKING:
     from landscaper_hpc.report.outcomes import Found, Joined
@@ -67,7 +67,6 @@ def outcomes(
 
 
 def _print(kind: str, found: Sequence[Found]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from landscaper_hpc.comparison.association import Association, Difference
@@ -90,7 +89,7 @@ def _print(kind: str, found: Sequence[Found]) -> None:
                 told = [number(it.difference), number(it.p), number(it.delta), numbers(it.means)]
         told.insert(2, "–" if one.tested is None else number(one.p_of_all))
         shown.add_row(one.label, one.against, str(one.n), *told, one.verdict)
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(shown)
+    show(shown, 200)
 
 
 def _of_the_rows(runs: Joined, by: Sequence[str], groups: str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +28,7 @@ from landscaper_hpc.commands.options import (
     load_site,
     load_study,
 )
+from landscaper_hpc.commands.tables import show
 
 if TYPE_CHECKING:
     from landscaper_hpc.study.site import Site
@@ -183,7 +183,6 @@ def print_scripts(campaign: Campaign, site: Site, shards: int) -> None:
 
 def print_refinement(results: dict[str, Any]) -> None:
     """The numbers of every checkpoint's nested grids, and what came of them in a sentence."""
-    from rich.console import Console
     from rich.table import Table
 
     from landscaper_hpc.report.refined import HEADER, sentence, table
@@ -195,7 +194,7 @@ def print_refinement(results: dict[str, Any]) -> None:
                 shown.add_column(name, justify="right")
             for row in rows:
                 shown.add_row(*row)
-            Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False).print(shown)
+            show(shown, 120)
     print()
     for item in results["landscapes"]:
         print(sentence(item))
@@ -203,7 +202,6 @@ def print_refinement(results: dict[str, Any]) -> None:
 
 def print_table(results: dict[str, Any]) -> None:
     """The numbers of every checkpoint, side by side; of more than four those that matter most, below each other."""
-    from rich.console import Console
     from rich.table import Table
 
     from landscaper_hpc.report.quantities import shown
@@ -226,8 +224,7 @@ def print_table(results: dict[str, Any]) -> None:
         for item in landscapes:
             table.add_row(item["name"], *(row.text(row.value(item)) for row in columns))
         width = 40 + 14 * len(columns)
-    # a table that is read later, from a file, may be as wide as it needs
-    Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False).print(table)
+    show(table, width)
     for name, notices in results["provenance"].get("notices", {}).items():
         for notice in notices:
             print(f"notice: {name}: {notice}")

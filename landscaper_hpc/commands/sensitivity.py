@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from landscaper_hpc.commands.options import (
     load_site,
     load_study,
 )
+from landscaper_hpc.commands.tables import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,6 @@ def _tell(item: Landscape, store: LandscapeStore, larger: int, deal: Deal) -> No
     import csv
     import io
 
-    from rich.console import Console
     from rich.table import Table
 
     from landscaper_hpc.files import publish
@@ -180,7 +179,7 @@ def _tell(item: Landscape, store: LandscapeStore, larger: int, deal: Deal) -> No
         said = str(row.directions), text.percent(row.share), text.shape(row.shape), row.connectivity
         table.add_row(*said, *(n if isinstance(n, str) else text.number(n) for n in numbers))
         writer.writerow((row.directions, row.share, "x".join(map(str, row.shape)), row.connectivity, *numbers))
-    Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False).print(table)
+    show(table, 110)
     if any(row.smad_decided_by for row in rows):
         print(f"SMAD decided by: {DECIDED}")
     sheet, figure = inside.sensitivity(store.name), inside.sensitivity_figure(store.name)

@@ -46,7 +46,13 @@ def plot_sensitivity(
     if not rows:
         say(ax, "no parts of the grid to compare")
         return ax
-    n = max(row.directions for row in rows) if directions is None else directions
+    _draw(ax, rows, quantity, max(row.directions for row in rows) if directions is None else directions)
+    ax.legend()
+    return ax
+
+
+def _draw(ax: Axes, rows: Sequence[Row], quantity: Quantity, n: int) -> None:
+    """A panel without its legend."""
     shares = sorted({row.share for row in rows}, reverse=True)
     connectivities = list(dict.fromkeys(row.connectivity for row in rows))
     for share, connectivity in itertools.product(shares, connectivities):
@@ -65,8 +71,6 @@ def plot_sensitivity(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     if "minima" in quantity:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
-    return ax
 
 
 def draw_sensitivity(rows: Sequence[Row]) -> Figure:
@@ -78,9 +82,8 @@ def draw_sensitivity(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(3.2 * len(directions) + 1.6, 0.5 + 2 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), len(directions), sharex="col", squeeze=False)
     for (place, quantity), (column, n) in itertools.product(enumerate(shown), enumerate(directions)):
-        ax = plot_sensitivity(rows, axes[place, column], quantity=quantity, directions=n)
-        if legend := ax.get_legend():
-            legend.remove()
+        ax = axes[place, column]
+        _draw(ax, rows, quantity, n)
         if place:
             ax.set_title("")
         if column:
