@@ -135,8 +135,9 @@ def _answer_one(questions: Sequence[Question], item: Landscape, progress: Progre
 
 
 def answer_by(questions: Sequence[Question], landscapes: Sequence[Landscape], deal: Deal) -> None:
-    """Answer what is asked of finished landscapes, with batches dealt out as `deal` does."""
-    for item in landscapes:
+    """Answer what is asked of finished landscapes, with batches dealt out as `deal` does; of the last one first, which
+    processes hold that have evaluated all of them in order."""
+    for item in reversed(landscapes):
         _answer(questions, item, deal)
 
 
