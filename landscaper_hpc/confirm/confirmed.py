@@ -141,6 +141,7 @@ def _joined(
         rows, spent = run(what, starts)
         cost.gradients += spent.gradients
         cost.products += spent.products
+        cost.by_differences |= spent.by_differences
         return rows
 
     box = Box.of(grid)
@@ -307,6 +308,7 @@ def _assembled(
         n_grid_minima=tree.n_minima,
         gradients_spent=cost.gradients,
         products_spent=cost.products,
+        by_differences=cost.by_differences,
         level=level,
     )
 

@@ -141,7 +141,9 @@ class Ways:
         self._objective, self._walk = objective, walk
         self._single: Plain | Recorded = Plain(objective, walk.layout)
         self._sizes: dict[int, Recorded] = {}
-        problem = self._tried(self._prove_single, probes, lacking_memory=True)  # as it is written it has the same bits
+        problem = "the model is sharded by FSDP"
+        if not objective.sharded:
+            problem = self._tried(self._prove_single, probes, lacking_memory=True)  # the same bits as it is written
         if isinstance(self._single, Recorded) and self._single.small:
             problem = self._tried(self._prove_sizes, probes, lacking_memory=False)
         log.info("gradients %s%s", self.said, f" ({problem})" if problem else "")

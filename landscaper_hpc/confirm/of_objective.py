@@ -23,10 +23,11 @@ from landscaper_hpc.directions.derivatives import inner
 from landscaper_hpc.directions.directions import Directions
 from landscaper_hpc.directions.gradient import TOLERANCE, batch_gradient, in_place, two_functions
 from landscaper_hpc.directions.proof import along
-from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.errors import InputError, RankRaised, user_traceback
 from landscaper_hpc.losses.displacement import Walk
 from landscaper_hpc.losses.spotcheck import another_course, tolerance_of
 from landscaper_hpc.objective.flat_layout import spans
+from landscaper_hpc.objective.in_step import is_broken
 from landscaper_hpc.objective.objective import Objective, Parameters
 from landscaper_hpc.objective.precision import arithmetic, epsilon, one_thread, plain_attention
 
@@ -43,8 +44,6 @@ class ObjectiveSurface:
 
     def __init__(self, objective: Objective, directions: Directions, scale: Array) -> None:
         """`scale` (n,): a displacement along each direction that matters, such as the grid's step."""
-        if objective.sharded:
-            raise InputError("confirm: the model is sharded by FSDP, whose gradients are not followed; leave it out")
         self._objective = objective
         self._walk = Walk(objective, directions)
         layout = self._walk.layout
@@ -54,7 +53,7 @@ class ObjectiveSurface:
         self._scale = np.asarray(scale, np.float64)
         self._plain = Plain(objective, layout)
         self.rounding = epsilon(objective.precision, objective.device)
-        self.exact = True
+        self.exact = not objective.sharded  # a gradient of FSDP's has no derivative
         with one_thread(objective.device):
             self._prove()
 
@@ -86,7 +85,7 @@ class ObjectiveSurface:
     def _along(self, flat: Tensor) -> Tensor:
         """Float64 inner products with the directions, (n,)."""
         parts = [self._u[:, span].double() @ flat[span].double() for span in spans(len(flat), len(self._u))]
-        return sum(parts[1:], parts[0])
+        return self._walk.layout.total(sum(parts[1:], parts[0]))
 
     def hessians(self, points: Array) -> Array:
         points = np.asarray(points, np.float64)
@@ -163,6 +162,8 @@ class ObjectiveSurface:
         except InputError:
             raise
         except RuntimeError as error:
+            if isinstance(error, RankRaised) or is_broken(error):
+                raise
             raise _no_gradient(objective, " ".join(str(error).split())[:200], error) from error
         self._size_of_losses = abs(value) if math.isfinite(value) else 0.0
         if not any(self._requires_grad(batch, count) for batch, count in self._data()):
@@ -177,7 +178,7 @@ class ObjectiveSurface:
             raise InputError(f"{objective.source}: confirm follows gradients, and {problem.split('; use random')[0]}")
         if not math.isfinite(value) or not np.isfinite(slope).all():
             return
-        self.exact = self._second_derivatives(line, tolerance)
+        self.exact = self.exact and self._second_derivatives(line, tolerance)
 
     def _changes(self, value: float) -> bool:
         """Whether the loss is another somewhere on a walk of a few dozen steps of the grid, with no gradient on it."""

@@ -49,6 +49,8 @@ class Confirmed:
         Of the whole grid.
     gradients_spent, products_spent
         Gradients, and products of a Hessian with a direction.
+    by_differences
+        Whether Hessians are differences of gradients, and not second derivatives.
     level
         Of a scope, of which alone all this is, and its tree of what lies below it; None for the whole grid.
     """
@@ -70,6 +72,7 @@ class Confirmed:
     n_grid_minima: int
     gradients_spent: int
     products_spent: int
+    by_differences: bool = False
     level: float | None = None
 
     def count(self, *kinds: str) -> int:
@@ -161,6 +164,7 @@ class Confirmed:
         said = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
         more = f"; {self.beyond:,} more, found beyond saddles, the grid does not show" if self.beyond else ""
         said = f"{of} of the grid {'is' if followed == 1 else 'are'} {said}{more}"
+        said += _BY_DIFFERENCES if self.by_differences else ""
         if self.level is None:
             return said
         apart = int(np.count_nonzero(self.tree.parent < 0))
@@ -174,6 +178,8 @@ class Confirmed:
         found |= {name: np.array(getattr(self, name), np.int64) for name in _COUNTS}
         if self.level is not None:
             found["level"] = np.array(self.level)
+        if self.by_differences:
+            found["by_differences"] = np.array(True)
         return found | {f"tree_{name}": values for name, values in self.tree.to_arrays().items()}
 
     @classmethod
@@ -182,10 +188,12 @@ class Confirmed:
         tree = {name.removeprefix("tree_"): values for name, values in arrays.items() if name.startswith("tree_")}
         own: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
         own |= {name: int(arrays[name]) for name in _COUNTS}
+        own["by_differences"] = "by_differences" in arrays
         own["level"] = float(arrays["level"]) if "level" in arrays else None
         return cls(tree=MergeTree.from_arrays(tree), **own)
 
 
+_BY_DIFFERENCES = "; Hessians are differences of gradients"
 _ARRAYS = (
     *("kinds", "points", "values", "gradients", "eigenvalues", "grid_minima", "ends"),
     *("saddle_points", "saddle_values", "saddle_eigenvalues", "joins", "heights", "saddles"),

@@ -102,10 +102,12 @@ Search = Generator[Request, Answer, Found]
 
 @dataclass
 class Cost:
-    """What was spent: gradients, and products of a Hessian with a direction (n for each Hessian)."""
+    """What was spent: gradients, and products of a Hessian with a direction (n for each Hessian); `by_differences`:
+    Hessians were made of differences of gradients."""
 
     gradients: int = 0
     products: int = 0
+    by_differences: bool = False
 
     @property
     def total(self) -> int:

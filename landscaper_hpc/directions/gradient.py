@@ -15,8 +15,9 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils.checkpoint import CheckpointError
 
 from landscaper_hpc.directions.proof import Estimate, along
-from landscaper_hpc.errors import InputError, user_traceback
+from landscaper_hpc.errors import InputError, RankRaised, user_traceback
 from landscaper_hpc.objective.flat_layout import real
+from landscaper_hpc.objective.in_step import is_broken
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import arithmetic, epsilon, plain_attention
 
@@ -123,7 +124,7 @@ def of_backward(error: Exception) -> bool:
     """Whether it is of a backward pass: of the user's own, or of what torch cannot differentiate, as it may raise
     anything."""
     if isinstance(error, RuntimeError):
-        return True
+        return not isinstance(error, RankRaised) and not is_broken(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -107,20 +107,19 @@ def units(objective: Objective, params: Parameters) -> tuple[NDArray[np.float64]
 
     `InputError` where there is one part only.
     """
-    data = list(zip(objective.batches, objective.examples, strict=True))
-    parts = [objective.apart(params, *given) for given in data]
-    if all(part is not None for part in parts):
-        values = torch.cat([part[0] for part in parts if part is not None])
-        weights = torch.cat([part[1] for part in parts if part is not None])
+    data = zip(objective.batches, objective.examples, strict=True)
+    parts = [rows for given in data for rows in objective.apart(params, *given)]
+    if all(len(rows) > 1 for rows in parts):
+        values, weights = torch.cat([rows[1:] for rows in parts]).T.cpu().numpy()
         if len(values) > 1:
-            return values.cpu().numpy(), weights.cpu().numpy(), "examples"
-    if len(data) < 2:
+            return values, weights, "examples"
+    if len(parts) < 2:
         raise InputError(
             f"error_bars: {objective.source}: the loss returns the mean of the one batch that there is, which says "
             "nothing of other data; return per-example losses, or give the data as several batches"
         )
-    means = [objective.part(params, *given) for given in data]
-    return np.array([float(v.detach()) for v, _ in means]), np.array([float(w) for _, w in means]), "batches"
+    means, weights = torch.stack([rows[0] for rows in parts]).T.cpu().numpy()
+    return means, weights, "batches"
 
 
 def _summed(values: NDArray[np.float64], groups: int, seed: int) -> NDArray[np.float64]:

@@ -250,6 +250,33 @@ class Sharded:
         at: Tensor = _Value.apply(self, run, list(params), *params.values())  # type: ignore[no-untyped-call]
         return at, weights[0]
 
+    def each(
+        self,
+        params: Mapping[str, Tensor],
+        value: Callable[[], Any],
+        rows: Callable[[Tensor], Tensor],
+        counts: bool,
+    ) -> list[Tensor]:
+        """What `rows` (k, …) makes of what `value` returns with `params` in the model, of each rank where it `counts`,
+        in their order and on all of them: each as many rows as it has. What is raised on one is raised on all."""
+        found: list[Tensor] = []
+
+        def run() -> tuple[Tensor, Tensor]:
+            mine, raised = self._in_step.call(lambda: rows(_plain(value())), "each")
+            own = torch.zeros(0, 2, dtype=torch.float64, device=self._in_step.device) if mine is None else mine
+            told = torch.tensor([len(own), counts, raised is not None], device=own.device)
+            lengths, counting, failed = self.parts.gathered(told).T.tolist()
+            if any(failed):
+                self._in_step.raise_on_all(raised)
+            padded = own.new_zeros(max(lengths), *own.shape[1:])
+            padded[: len(own)] = own
+            every = zip(self.parts.gathered(padded), lengths, counting, strict=True)
+            found.extend(of_one[:length] for of_one, length, is_counted in every if is_counted)
+            return padded, padded
+
+        self.at(params, run, ())
+        return found
+
     def at(
         self, params: Mapping[str, Tensor], value: Callable[[], tuple[Tensor, Tensor]], wanted: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -193,6 +193,8 @@ class Objective:
         self.notices: list[str] = []
         self.gets_on: Callable[[], None] = _nobody
         self._differentiated: frozenset[str] = frozenset()  # in which the loss itself asks for gradients
+        self.count = 0
+        """Of how many batches the loss is the mean, whichever rank has them."""
         self.began_with: float | None = None
         """The loss of the checkpoint as it was at first, of a model that is sharded."""
         self.sharded = is_sharded(task.model)
@@ -234,6 +236,7 @@ class Objective:
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
+        self.count = len(given)
         counts = [examples_of(batch, self.source) for batch in given]
         if len(given) > 1 and 0 in counts:  # its mean is NaN, and so is that over all
             raise InputError(
@@ -360,20 +363,34 @@ class Objective:
             self._shards.value(self.parameters, value, self.examples[0] > 0)
         return found[0]
 
-    def apart(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, Tensor] | None:
-        """The losses of a batch's examples, each the mean of its own, shape (e,), and of how many it is the mean, (e,),
-        both float64; None where the loss returns the batch's mean, or the model is sharded. Rows that follow each other
-        are of one example where there is a multiple of `examples`."""
-        if self.sharded:
-            return None
+    def apart(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> list[Tensor]:
+        """The losses of a batch; of the batches of all ranks, in the data's order, where these are dealt out.
+
+        Each (1 + e, 2), float64: their mean and of how many it is the mean, and behind that the losses of the batch's
+        examples, each the mean of its own, and of how many. e is 0 where the loss returns the batch's mean. Losses that
+        follow each other are of one example where there is a multiple of `examples`."""
         with arithmetic(self.precision, self.device):
-            value = self._lost(params, batch)
-        self._mean(value, examples)
+            if self._shards is None:
+                return [self._rows(self._lost(params, batch), examples)]
+            counted = examples or examples_of(batch, self.source)
+            found = self._shards.each(
+                params,
+                lambda: self._run(self._bound, batch),
+                lambda value: self._rows(value, counted),
+                examples > 0,
+            )
+        return found if self._dealt else found[:1]  # or else all have the same data
+
+    def _rows(self, value: Any, examples: int) -> Tensor:
+        """What `apart` gives of what a loss returned."""
+        mean, weight = self._mean(value, examples)
+        whole = torch.stack([mean.detach(), mean.new_tensor(weight)])[None]
         if value.ndim == 0:
-            return None
-        rows = examples if value.numel() % examples == 0 and value.shape[0] % examples == 0 else value.shape[0]
-        losses = value.detach().double().reshape(rows, -1)
-        return losses.mean(dim=1), torch.full((rows,), losses.shape[1], dtype=torch.float64)
+            return whole
+        count = examples if value.numel() % examples == 0 and value.shape[0] % examples == 0 else value.shape[0]
+        losses = value.detach().double().reshape(count, -1)
+        each = torch.stack([losses.mean(dim=1), losses.new_full((count,), losses.shape[1])], dim=1)
+        return torch.cat([whole, each])
 
     def _lost(self, params: Mapping[str, Tensor], batch: Any) -> Any:
         """What the task's loss returns."""

@@ -11,31 +11,34 @@ import io
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.digests import canonical_sha256, with_digest, without_digest
+from landscaper_hpc.errors import InputError, RankRaised, WorkerLost
 from landscaper_hpc.files import publish
 from landscaper_hpc.progress import Bars, Progress, silent
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.store.layout import METRICS
-from landscaper_hpc.work.executor import Function, Item, Mapper, until_done
+from landscaper_hpc.work.executor import Function, Item, Losses, Mapper, until_done
+from landscaper_hpc.work.group import in_time
 from landscaper_hpc.work.hangs import hangs
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import worker_for
-from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.ranks_say import RankFailed
+from landscaper_hpc.work.watch import Hung, Limit
 from landscaper_hpc.work.watchdog import Place
 
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +60,15 @@ class Batch(ABC):
 
     @abstractmethod
     def find(self) -> Arrays:
-        """What is asked, computed in this process."""
+        """What is asked: this process says what is `computed`."""
 
-    @contextmanager
-    def in_time(self, points: float) -> Iterator[None]:
-        """Raise `Hung` in what takes much longer than the site lets a shard take, for as much work as so many losses;
-        where that is not possible, leave why for the next one to do this batch, before the process ends."""
+    def computed(self, function: Callable[..., T], points: float, *given: Any) -> T:
+        """`function(landscape, *given)` in this process, and in all that hold the model with it: as much work as so
+        many losses. Raise `Hung` in what takes much longer than the site lets a shard take; where that is not possible,
+        leave why for the next one to do this batch, before the process ends."""
         usual = worker_for(self.landscape).limit.usual  # where it is loaded, that is watched itself
         times = max(1, math.ceil(points / self._points_of_a_shard))
-        with watched(Limit(self.landscape.site, usual, times), self.hung):
-            yield
+        return in_time(function, self.landscape, Limit(self.landscape.site, usual, times), self.hung, *given)
 
     @cached_property
     def _points_of_a_shard(self) -> int:
@@ -142,11 +144,19 @@ def answer_by(questions: Sequence[Question], landscapes: Sequence[Landscape], de
 
 
 def done_here(batches: Sequence[Batch]) -> list[Arrays]:
-    """Do batches in this process, and read what they found."""
+    """Do batches in this process, and read what they found. Where one of those that hold the model with it is lost, a
+    batch is done again, with others."""
+    losses, advanced = Losses(), False
 
     def done(batch: Batch) -> Arrays:
+        nonlocal advanced
         while (found := batch.read()) is None:
-            do_batch(batch, silent)
+            try:
+                do_batch(batch, silent)
+                advanced = True
+            except WorkerLost as lost:
+                losses.another(lost, advanced)
+                advanced = False
         return found
 
     return list(map(done, batches))
@@ -165,6 +175,8 @@ def do_batch(batch: Batch, progress: Progress) -> None:
         arrays: dict[str, Any] = batch.find()
     except Hung as hung:
         raise hangs(batch, str(hung)) from None
+    except (RankFailed, RankRaised) as error:
+        raise InputError(f"{batch}: {error}", error.traceback) from None
     np.savez(content, **arrays)
     publish(batch.file, with_digest(content.getvalue()))
 

@@ -16,7 +16,7 @@ from landscaper_hpc.topology.drawing import most_persistent
 from landscaper_hpc.topology.readers import ArrayReader
 from landscaper_hpc.topology.sensitivity import GridPart
 from landscaper_hpc.topology.tree import MergeTree
-from landscaper_hpc.work.confirming import surface_of
+from landscaper_hpc.work.confirming import SurfaceOf
 from landscaper_hpc.work.landscape import Landscape
 
 
@@ -45,7 +45,7 @@ class ConfirmedParts:
 
     def __init__(self, item: Landscape, coordinates: Sequence[Array], values: NDArray[Any]) -> None:
         assert item.study.confirm is not None
-        self._surface = surface_of(item)
+        self._surface = SurfaceOf(item)
         self._most = item.study.confirm.minima
         self._coordinates, self._values = coordinates, values
 

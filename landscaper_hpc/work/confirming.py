@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.store.layout import SCOPE
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
+from landscaper_hpc.work.group import together
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.loaded import worker_for
+from landscaper_hpc.work.loaded import key_of, worker_for
 
 if TYPE_CHECKING:
     from landscaper_hpc.confirm.confirmed import Spending
@@ -75,7 +76,8 @@ def dealt(item: Landscape, deal: Deal, verb: str, decides: tuple[Any, ...]) -> S
         pieces = [starts[i : i + size] for i in range(0, len(starts), size)]
         found = deal([Searches(item, f"{verb} {what}", piece, (*decides, size), what) for piece in pieces])
         spent = np.sum([one["cost"] for one in found], axis=0)
-        return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]))
+        by_differences = any("by_differences" in one for one in found)
+        return np.concatenate([one["rows"] for one in found]), Cost(int(spent[0]), int(spent[1]), by_differences)
 
     return run
 
@@ -113,13 +115,12 @@ class Searches(Batch):
         from landscaper_hpc.confirm.rows import searching
         from landscaper_hpc.confirm.surface import Box, Cost, search
 
-        with self.in_time(_PROOF * self.starts.size):
-            proved = surface_of(self.landscape)
-        surface, box = _InTime(proved, self), Box.of(self.landscape.open().grid)
+        surface, box = _InTime(self), Box.of(self.landscape.open().grid)
         cost = Cost()
         searches = [searching(self.kind, start, box, surface.rounding) for start in self.starts]
         rows = search(surface, box, searches, cost)
-        return {"rows": np.array(rows), "cost": np.array([cost.gradients, cost.products])}
+        found = {"rows": np.array(rows), "cost": np.array([cost.gradients, cost.products])}
+        return found if surface.exact else found | {"by_differences": np.array(True)}
 
 
 _GRADIENT, _PRODUCT, _PROOF = 3, 6, 100
@@ -127,31 +128,57 @@ _GRADIENT, _PRODUCT, _PROOF = 3, 6, 100
 
 
 class _InTime:
-    """A surface whose every call is watched."""
+    """A surface whose every call is watched. Where several processes hold the model, this one searches, and all of them
+    compute what it asks for."""
 
-    def __init__(self, surface: ObjectiveSurface, batch: Searches) -> None:
-        self._surface, self._batch = surface, batch
-        self.rounding = surface.rounding
+    def __init__(self, batch: Searches) -> None:
+        self._batch = batch
+        self.rounding, self.exact = batch.computed(_proved, _PROOF * batch.starts.size)
 
     def gradients(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        with self._batch.in_time(_GRADIENT * len(points)):
-            return self._surface.gradients(points)
+        return self._batch.computed(_gradients, _GRADIENT * len(points), points)
 
     def hessians(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        with self._batch.in_time(_PRODUCT * points.size):
-            return self._surface.hessians(points)
+        return self._batch.computed(_hessians, _PRODUCT * points.size, points)
 
 
-_surfaces: dict[tuple[str, str], ObjectiveSurface] = {}
+class SurfaceOf:
+    """The loss of a landscape over its directions, by this process, or all that hold the model with it."""
+
+    def __init__(self, item: Landscape) -> None:
+        self._item = item
+        self.rounding, self.exact = together(_proved, item)
+
+    def gradients(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return together(_gradients, self._item, points)
+
+    def hessians(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return together(_hessians, self._item, points)
 
 
-def surface_of(item: Landscape) -> ObjectiveSurface:
-    """The loss of a landscape over its directions, proved once for all that this process does with it."""
+def _proved(item: Landscape) -> tuple[float, bool]:
+    """The relative error of a value, and whether Hessians are second derivatives."""
+    surface = _surface(item)
+    return surface.rounding, surface.exact
+
+
+def _gradients(item: Landscape, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return _surface(item).gradients(points)
+
+
+def _hessians(item: Landscape, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _surface(item).hessians(points)
+
+
+_surfaces: dict[tuple[str, str, int], ObjectiveSurface] = {}
+
+
+def _surface(item: Landscape) -> ObjectiveSurface:
+    """Proved once for all that this process does with the landscape."""
     from landscaper_hpc.confirm.of_objective import ObjectiveSurface
     from landscaper_hpc.confirm.surface import Box
 
-    key = (item.run, item.name)
-    if key not in _surfaces:
+    if (key := key_of(item)) not in _surfaces:
         _surfaces.clear()
         worker = worker_for(item)
         _surfaces[key] = ObjectiveSurface(worker.objective, worker.directions, Box.of(worker.store.grid).step)

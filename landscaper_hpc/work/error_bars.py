@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
+from landscaper_hpc.work.group import together
 from landscaper_hpc.work.landscape import Landscape
-from landscaper_hpc.work.loaded import load, worker_for
+from landscaper_hpc.work.loaded import key_of, load, worker_for
 
 if TYPE_CHECKING:
     from landscaper_hpc.objective.objective import Objective
@@ -95,40 +96,48 @@ class Groups(Batch):
     all_data: bool
 
     def find(self) -> Arrays:
-        from landscaper_hpc.losses.by_group import group_losses
-        from landscaper_hpc.losses.evaluate import prove_for
-        from landscaper_hpc.losses.noise import compared
-
-        worker = worker_for(self.landscape)
-        objective, reference = worker.objective, _reference(self.landscape)
-        few, whole = few_of_all = [len(objective.batches), len(objective.on_all_data.batches)]
+        objective = worker_for(self.landscape).objective
+        few, whole = few_of_all = [objective.count, objective.on_all_data.count]
+        if self.landscape.study.precision != "float64":
+            together(_reference, self.landscape)  # that is watched itself
         evaluations = 20 * len(self.starts)  # in float64 as well, which may be much slower
         if self.all_data:
-            objective, reference = objective.on_all_data, reference.on_all_data
             evaluations = evaluations * whole // few
-        with self.in_time(evaluations):
-            prove_for(objective, worker.directions, worker.store.grid.corners())
-            groups = group_losses(objective, worker.directions, self.starts, seed=self.seed)
-            exact = compared(objective, reference, worker.directions, self.starts, worker.batch)
         return {
             "of": np.array(few_of_all),
-            "values": groups.values,
-            "weights": groups.weights,
-            "units": np.array(groups.units),
-            "batches": np.array(groups.kind == "batches"),
-            "exact": np.stack(exact, axis=1),
+            **self.computed(_groups, evaluations, self.starts, self.seed, self.all_data),
         }
 
 
-_references: dict[tuple[str, str], Objective] = {}
+def _groups(landscape: Landscape, alphas: NDArray[np.float64], seed: int, all_data: bool) -> Arrays:
+    from landscaper_hpc.losses.by_group import group_losses
+    from landscaper_hpc.losses.evaluate import prove_for
+    from landscaper_hpc.losses.noise import compared
+
+    worker = worker_for(landscape)
+    objective, reference = worker.objective, _reference(landscape)
+    if all_data:
+        objective, reference = objective.on_all_data, reference.on_all_data
+    prove_for(objective, worker.directions, worker.store.grid.corners())
+    groups = group_losses(objective, worker.directions, alphas, seed=seed)
+    exact = compared(objective, reference, worker.directions, alphas, worker.batch)
+    return {
+        "values": groups.values,
+        "weights": groups.weights,
+        "units": np.array(groups.units),
+        "batches": np.array(groups.kind == "batches"),
+        "exact": np.stack(exact, axis=1),
+    }
+
+
+_references: dict[tuple[str, str, int], Objective] = {}
 
 
 def _reference(item: Landscape) -> Objective:
-    """The objective in float64, loaded once for all batches of a landscape that this process does."""
+    """The objective in float64, loaded once for all batches of a landscape that this process, or its group, does."""
     if item.study.precision == "float64":
         return worker_for(item).objective
-    key = (item.run, item.name)
-    if key not in _references:
+    if (key := key_of(item)) not in _references:
         _references.clear()  # one at a time, as with workers
         _references[key] = load(replace(item, study=item.study.model_copy(update={"precision": "float64"})))
     return _references[key]

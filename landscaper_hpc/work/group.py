@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -31,7 +31,8 @@ from landscaper_hpc.study.site import Site
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.ranks_say import REASONS, FollowerFailed, RankFailed, Said, heard_of, said_of
-from landscaper_hpc.work.watch import Hung
+from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.watchdog import Place
 
 T = TypeVar("T")
 
@@ -62,6 +63,21 @@ def together(function: Callable[..., T], landscape: Landscape, *given: Any, **ow
     if _group is None:
         _group = _Group(landscape.site)
     return _group.call(function, landscape, given, own)
+
+
+def in_time(function: Callable[..., T], landscape: Landscape, limit: Limit, place: Place, *given: Any, **own: Any) -> T:
+    """`together`, in no longer than `limit`: raise `Hung`, or leave at a `place` why, whichever process it is in."""
+    with watched(limit, place):
+        found: T = together(_watched, landscape, function, limit.usual, limit.times, place, *given, **own)
+        return found
+
+
+def _watched(
+    landscape: Landscape, function: Callable[..., T], usual: float, times: int, place: Place, *given: Any, **own: Any
+) -> T:
+    """Those who follow watch themselves: `usual` and `times` are of the leader's limit."""
+    with watched(Limit(landscape.site, usual, times), place) if rank else nullcontext():
+        return function(landscape, *given, **own)
 
 
 def end() -> None:
@@ -261,9 +277,6 @@ def refuse_unsupported(landscape: Landscape) -> None:
     if landscape.site.gpus_per_model == 1:
         return
     asked = {
-        "sampling": study.sampling is not None,
-        "confirm": study.confirm is not None,
-        "error_bars": study.error_bars is not None,
         "power_law": bool(study.power_law),
         "hessian.trace_products": bool(study.hessian.trace_products),
         "hessian.density_probes": bool(study.hessian.density_probes),

@@ -79,9 +79,12 @@ class Losses(Batch):
     corners: NDArray[np.float64]
 
     def find(self) -> Arrays:
-        from landscaper_hpc.losses.evaluate import losses, prove_for
+        return {"losses": self.computed(_losses, len(self.starts), self.starts, self.corners)}
 
-        worker = worker_for(self.landscape)
-        with self.in_time(len(self.starts)):
-            prove_for(worker.objective, worker.directions, self.corners)
-            return {"losses": losses(worker.objective, worker.directions, self.starts, worker.batch)}
+
+def _losses(landscape: Landscape, alphas: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    from landscaper_hpc.losses.evaluate import losses, prove_for
+
+    worker = worker_for(landscape)
+    prove_for(worker.objective, worker.directions, corners)
+    return losses(worker.objective, worker.directions, alphas, worker.batch)

@@ -109,9 +109,9 @@ _workers: dict[tuple[str, str, int], Worker] = {}
 
 def worker_for(landscape: Landscape) -> Worker:
     """What this process works with on a landscape: loaded, and proved to give the recorded losses."""
-    if _key(landscape) not in _workers:
+    if key_of(landscape) not in _workers:
         group.together(_load, landscape)
-    return _workers[_key(landscape)]
+    return _workers[key_of(landscape)]
 
 
 def prove_again(landscape: Landscape) -> None:
@@ -119,14 +119,14 @@ def prove_again(landscape: Landscape) -> None:
     worker_for(landscape).prove_here(landscape)
 
 
-def _key(landscape: Landscape) -> tuple[str, str, int]:
+def key_of(landscape: Landscape) -> tuple[str, str, int]:
     """What was loaded in a group ends with it."""
     return landscape.run, landscape.name, group.ended
 
 
 def _load(landscape: Landscape) -> None:
     forget()  # one at a time: the model, its data and n directions may fill a GPU
-    _workers[_key(landscape)] = _start(landscape)
+    _workers[key_of(landscape)] = _start(landscape)
 
 
 def forget() -> None:
@@ -136,7 +136,7 @@ def forget() -> None:
 
 def keep(landscape: Landscape, objective: Objective, directions: Directions) -> None:
     """Go on as a worker with what this process has prepared."""
-    _workers[_key(landscape)] = _proved(landscape, landscape.open(), objective, directions)
+    _workers[key_of(landscape)] = _proved(landscape, landscape.open(), objective, directions)
 
 
 def _start(landscape: Landscape) -> Worker:

@@ -87,12 +87,16 @@ class Losses(Batch):
     """The losses at some points, with the task's metrics."""
 
     def find(self) -> Arrays:
-        from landscaper_hpc.losses.evaluate import losses
-
         worker = worker_for(self.landscape)
-        with self.in_time(len(self.starts)):
-            found = losses(worker.outputs, worker.directions, self.starts, worker.batch)
+        found = self.computed(_losses, len(self.starts), self.starts)
         of_each = found.reshape(len(found), -1).T
         if not np.isfinite(of_each[0]).any():  # it may be the device
             worker.prove(self.landscape)
         return dict(zip(("losses", *map(at_points, worker.store.metrics)), of_each, strict=True))
+
+
+def _losses(landscape: Landscape, alphas: NDArray[np.float64]) -> NDArray[np.float64]:
+    from landscaper_hpc.losses.evaluate import losses
+
+    worker = worker_for(landscape)
+    return losses(worker.outputs, worker.directions, alphas, worker.batch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,13 +24,13 @@ from landscaper_hpc.store.heartbeat import whereabouts
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.store.layout import METRICS, StoredDirections
 from landscaper_hpc.work import group, identity, unchanged
-from landscaper_hpc.work.group import together
+from landscaper_hpc.work.group import in_time, together
 from landscaper_hpc.work.hangs import getting_on, refused_if_it_hangs
 from landscaper_hpc.work.landscape import Landscape, ShardItem
 from landscaper_hpc.work.loaded import forget, keep, load, prove_nothing_kept, worker_for
 from landscaper_hpc.work.memory import refuse_too_large
 from landscaper_hpc.work.ranks_say import FollowerFailed, RankFailed
-from landscaper_hpc.work.watch import Hung, Limit, watched
+from landscaper_hpc.work.watch import Hung, Limit
 from landscaper_hpc.work.watchdog import Place
 
 if TYPE_CHECKING:
@@ -294,9 +293,7 @@ def losses_of(
     place = Place(failures.last(item.key), where)
     progress(0, size)
     try:
-        with watched(limit, place):
-            also = limit.usual, limit.times, place
-            values = together(_evaluated, item.landscape, alphas, all_data, with_metrics, also, progress=report)
+        values = in_time(_evaluated, item.landscape, limit, place, alphas, all_data, with_metrics, progress=report)
     except RankFailed as error:
         failed: Exception = error
     except (InputError, WorkerLost):
@@ -328,18 +325,14 @@ def _evaluated(
     alphas: NDArray[np.float64],
     all_data: bool,
     with_metrics: bool,
-    also: tuple[float, int, Place],
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
-    """The losses at some points, (m, n), in every process that holds a part of the model; `also` says how long they may
-    take in the others, and where it is left if they hang."""
+    """The losses at some points, (m, n), in every process that holds a part of the model."""
     from landscaper_hpc.losses.evaluate import losses, prove_for
 
     worker = worker_for(landscape)
-    usual, times, place = also
     objective = worker.outputs if with_metrics else worker.objective
     if all_data:
         objective = objective.on_all_data
         prove_for(objective, worker.directions, worker.store.grid.corners())
-    with watched(Limit(landscape.site, usual, times), place) if group.rank else nullcontext():
-        return losses(objective, worker.directions, alphas, worker.batch, progress)
+    return losses(objective, worker.directions, alphas, worker.batch, progress)

@@ -21,7 +21,7 @@ from landscaper_hpc import InputError, Site, Study, open_landscape, run
 from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.objective import determinism
 from landscaper_hpc.store.landscape import LandscapeStore
-from landscaper_hpc.work import group
+from landscaper_hpc.work import confirming, group
 from landscaper_hpc.work.identity import provenance
 from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.worker import Stop
@@ -113,6 +113,62 @@ def test_the_lowest_part_is_found_by_a_group_that_loses_a_process_too(
     assert len(points) < 81
     assert np.array_equal(again, points)
     np.testing.assert_allclose(killed, alone, rtol=1e-13)
+
+
+def test_scattered_points_have_the_losses_of_the_whole_model(base: Path) -> None:
+    scattered = Study.load(base / "study.yaml", ["sampling.points=8", "sampling.minima=0"])
+    found = []
+    for size in (1, 2):
+        run(scattered, site(size), base / f"scattered{size}")
+        answer = open_landscape(base / f"scattered{size}").answer("sampling", scattered.asked()["sampling"])
+        assert answer is not None
+        found.append(answer.arrays)
+    assert np.array_equal(found[0]["points"], found[1]["points"])
+    np.testing.assert_allclose(found[1]["losses"], found[0]["losses"], rtol=1e-13)
+
+
+TWO_MINIMA = ("grid.count=5", "grid.range=30", "error_bars=true", "confirm.minima=2")
+
+
+def answers(folder: Path, asked: Study) -> dict[str, dict[str, np.ndarray]]:
+    store = open_landscape(folder)
+    return {name: store.whole_answer(name, wanted).arrays for name, wanted in asked.asked().items()}
+
+
+def test_what_is_asked_of_a_landscape_is_that_of_the_whole_model(
+    base: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a group that loses a process as a minimum is followed, too."""
+    monkeypatch.setattr(Stop, "install", lambda stop: None)
+    asked = Study.load(base / "study.yaml", TWO_MINIMA)
+    run(asked, site(1), base / "asked1")
+    gradients, calls = confirming._InTime.gradients, list[int]()
+
+    def killed(surface: confirming._InTime, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(len(points))
+        if len(calls) == 5:
+            (base / "kill.1").touch()
+        return gradients(surface, points)
+
+    monkeypatch.setattr(confirming._InTime, "gradients", killed)
+    with caplog.at_level(logging.WARNING):
+        run(asked, site(2, "mpi"), base / "asked2")
+    assert not (base / "kill.1").exists()
+    assert "have lost rank 1, which was ended by signal 9" in caplog.text
+    alone, two = answers(base / "asked1", asked), answers(base / "asked2", asked)
+    bars, of_two = alone["error_bars"], two["error_bars"]
+    assert bars["units"] == of_two["units"] == 17  # examples, of four batches
+    assert len(bars["minima"]) > 1
+    for name in ("difference", "standard_error", "p_value"):
+        np.testing.assert_allclose(of_two[name], bars[name], rtol=1e-11, atol=1e-300)
+    ends, of_two = alone["confirmed"], two["confirmed"]
+    assert len(ends["points"]) > 1
+    assert np.array_equal(of_two["kinds"], ends["kinds"])
+    np.testing.assert_allclose(of_two["points"], ends["points"], atol=1e-5)
+    np.testing.assert_allclose(of_two["values"], ends["values"], rtol=1e-10)
+    np.testing.assert_allclose(of_two["eigenvalues"], ends["eigenvalues"], rtol=1e-5)
+    assert "by_differences" in of_two
+    assert "by_differences" not in ends
 
 
 @pytest.mark.parametrize("shard", ["0.*", slow("tensor")])
