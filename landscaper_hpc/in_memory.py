@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError, TaskFailed
 from landscaper_hpc.objective.data import all_of
+from landscaper_hpc.objective.held import as_they_were
 from landscaper_hpc.objective.objective import Task
 from landscaper_hpc.objective.own_state import again_and_again
 from landscaper_hpc.orchestrate import run
@@ -84,7 +85,8 @@ def landscape(
         One batch (a tensor, or a tuple or dict of tensors), a list of batches, or a finite iterable of them such as a
         DataLoader in fixed order.
     metrics
-        More numbers to be known at each point, by name: `metric(model, batch)` as `loss`, in no need of a gradient.
+        More numbers to be known at each point, by name: `metric(model, batch)` or a criterion as `loss`, in no need of
+        a gradient.
     directions, grid
         As in a study: `{"kind": "hessian", "n": 2, …}`, `{"count": 41, "range": 0.05, …}`. Names of files start at
         the current folder.
@@ -118,7 +120,8 @@ def landscape(
     site = validated(Site, {"executor": "serial", "device": str(device)}, "landscape()", ())
     if isinstance(data, Iterator):  # which more than one of those who work on it would find exhausted
         data = all_of(data, "landscape(): data")
-    task = Task(model, _of_outputs(loss) if isinstance(loss, torch.nn.Module) else loss, data, metrics or {})
+    named = {name: _of_outputs(each) for name, each in metrics.items()} if isinstance(metrics, Mapping) else metrics
+    task = Task(model, _of_outputs(loss), data, named or {})
     _refuse_nothing(model)
     token = _token(task)
     inside = Path(tempfile.mkdtemp(prefix="landscaper-hpc-"))
@@ -141,7 +144,7 @@ def landscape(
             **keys,
         }
         study = Study.of(with_files_from_here(science), Path("landscape()"), folder=inside)
-        with hearing:
+        with hearing, as_they_were((task.loss, *task.metrics.values())):
             run(study, site, made.inside.path)
     except BaseException as error:
         if isinstance(error, (InputError, TaskFailed)):  # the file that stands for what was given is not the caller's
@@ -301,13 +304,29 @@ class LandscapeInMemory:
         return f"<div>{picture}<table>{table}</table></div>"
 
 
-def _of_outputs(criterion: nn.Module) -> Callable[[Any, Any], Tensor]:
+def _of_outputs(criterion: Any) -> Any:
+    """A criterion of torch as a loss; anything else as it is."""
+    import torch
+
+    if not isinstance(criterion, torch.nn.Module):
+        return criterion
+
     def loss(model: nn.Module, batch: Any) -> Any:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:  # the two rows of a tensor would do, too
+            raise InputError(
+                f"landscape(): {type(criterion).__name__} compares the model's outputs with targets, so each batch "
+                f"must be (inputs, targets); found {_shown(batch)}; give such pairs, or a function loss(model, batch)"
+            )
         inputs, targets = batch
         return criterion(model(inputs), targets)
 
     loss.__qualname__ = type(criterion).__name__
     return loss
+
+
+def _shown(batch: Any) -> str:
+    kind = type(batch).__name__
+    return f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else f"a {kind}"
 
 
 def _token(task: Task) -> str:

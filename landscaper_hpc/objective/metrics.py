@@ -14,7 +14,6 @@ from landscaper_hpc.errors import InputError
 from landscaper_hpc.objective.data import examples_of
 from landscaper_hpc.objective.objective import Bound, Objective
 from landscaper_hpc.objective.precision import arithmetic
-from landscaper_hpc.objective.writes import Writes
 
 Weights = tuple[int, ...]
 
@@ -35,11 +34,10 @@ class Several(Objective):
 
     def __init__(self, of: Objective) -> None:
         self.__dict__.update(of.__dict__)
-        functions = (of.loss_function, *of.metrics.values())
+        functions = self._functions
         self._bound = Bound(of.model, lambda model, batch: tuple(f(model, batch) for f in functions))
         if not self.sharded:
-            with arithmetic(self.precision, self.device):
-                self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, self._elsewhere)
+            self._listen()
 
     def part(self, params: Mapping[str, Tensor], batch: Any, examples: int) -> tuple[Tensor, Any]:
         """The means of one batch, (outputs,), float64, and of how many numbers each is the mean."""
@@ -92,7 +90,13 @@ def refuse_unusable(objective: Objective) -> None:
     """`InputError` for metrics that are no numbers, or not finite at the checkpoint."""
     if len(objective.outputs) == 1:
         return
-    found = with_metrics(objective).loss(objective.parameters).detach().tolist()
+    several = with_metrics(objective)
+    try:
+        found = several.loss(objective.parameters).detach().tolist()
+    except InputError:
+        raise
+    except Exception as error:  # of a metric: the loss has been there
+        raise several.failed(error, "a metric") from error
     for name, value in zip(objective.outputs, found, strict=True):
         if not math.isfinite(value):
             raise InputError(

@@ -44,6 +44,7 @@ from landscaper_hpc.objective.embeddings import plain_gradients, whole_gradients
 from landscaper_hpc.objective.first_call import Call
 from landscaper_hpc.objective.flat_layout import Layout, lay_flat
 from landscaper_hpc.objective.fsdp import Shard, Sharded, is_sharded
+from landscaper_hpc.objective.held import cast_held, is_of_types, of_other_type
 from landscaper_hpc.objective.listening import as_written
 from landscaper_hpc.objective.moving import (
     Memory,
@@ -228,11 +229,21 @@ class Objective:
         self._given: Sequence[Any] = given if dealt else ()
         self._take(few_of(given, few, source))
         if not self.sharded:
-            with arithmetic(precision, self.device):
-                self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, elsewhere)
-                if self._writes.differentiates:
-                    self._differentiated = frozenset(self.parameters)
-                    self._writes = Writes(self.model, self.batches[0], self._called, self.parameters, elsewhere)
+            self._listen()
+
+    def _listen(self) -> None:
+        """Find out by a first call what the loss writes into, and what it needs for not to fail."""
+
+        def listened() -> Writes:
+            return Writes(self.model, self.batches[0], self._called, self.parameters, self._elsewhere)
+
+        with arithmetic(self.precision, self.device):
+            self._writes = listened()
+            if is_of_types(self._writes.failed) and cast_held(self._functions, self.model, self.dtype, self.device):
+                self._writes = listened()
+            if self._writes.differentiates:
+                self._differentiated = frozenset(self.parameters)
+                self._writes = listened()
 
     def _take(self, given: Sequence[Any]) -> None:
         """The loss is the mean over these batches."""
@@ -314,6 +325,10 @@ class Objective:
     def metrics(self) -> Mapping[str, Callable[[Any, Any], Tensor]]:
         """The task's metrics."""
         return self._task.metrics
+
+    @property
+    def _functions(self) -> tuple[Callable[[Any, Any], Any], ...]:
+        return (self.loss_function, *self.metrics.values())
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -481,14 +496,22 @@ class Objective:
         except InputError:
             raise
         except Exception as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
 
-    def _failed(self, error: Exception) -> InputError:
-        """What the loss raised at the checkpoint."""
+    def failed(self, error: Exception, what: str = "loss") -> InputError:
+        """What the loss, or a metric, raised at the checkpoint."""
         if isinstance(error, RankRaised):
             return in_a_sentence(error, f"{self.source}: ")
         where = line_in(error, self.source)
-        return mistake(f"{self.source}: loss failed{where} with {type(error).__name__}: {one_line(error)}", error)
+        said = f"{self.source}: {what} failed{where} with {type(error).__name__}: {one_line(error)}"
+        if is_of_types(error) and (held := of_other_type(self._functions, self.dtype)):
+            name, its = held
+            said += (
+                f"; the study's precision is {self.precision}, and the task holds {name} in "
+                f"{str(its).removeprefix('torch.')}: cast it where it is used, as in {name}.to(output.dtype), or hold "
+                "it in a buffer of the model"
+            )
+        return mistake(said, error)
 
     def _prove_fixed_data(self, first: float) -> None:
         """`InputError` where a second reading gives other batches, or another loss than the `first`. Plain tensors and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import re
@@ -12,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import name_on_disk
@@ -29,6 +29,21 @@ class Strict(BaseModel):
     """No unknown keys, no silent conversions, no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_python(cls, data: Any) -> Any:
+        return _plain(data)
+
+
+def _plain(value: Any) -> Any:
+    """A copy in which NumPy's numbers and arrays are the Python numbers and lists that they hold, and tuples are lists:
+    Python callers have them."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _of_a_file(name: str) -> str:
@@ -78,7 +93,7 @@ def yaml_list(text: str) -> list[Any]:
 
 def validated(cls: type[Loaded], data: dict[str, Any], where: str, overrides: Sequence[str]) -> Loaded:
     """`data`, as read from `where` and changed by overrides, as a `cls`."""
-    data = copy.deepcopy(data)
+    data = _plain(data)
     for override in overrides:
         _set(data, override)
     try:
