@@ -46,7 +46,7 @@ def number(value: object) -> str:
 
 def heat_map(values: ArrayLike) -> str:
     """A picture of a plane, the first axis to the right and the second upwards; red is no finite number."""
-    found = np.asarray(values, np.float64)
+    found = _in_reach(values)
     found = found[tuple(slice(None, None, max(1, -(-k // _MOST_CELLS))) for k in found.shape)].T[::-1]
     finite = np.isfinite(found)
     low, high = (float(found[finite].min()), float(found[finite].max())) if finite.any() else (0.0, 0.0)
@@ -101,7 +101,7 @@ def diagram(births: ArrayLike, deaths: ArrayLike) -> str:
 def _within(births: ArrayLike, deaths: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both on one scale of heights, at most so many, the longest; what is not finite lies at an end of it."""
     lower, upper = np.asarray(births, np.float64), np.asarray(deaths, np.float64)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         life = np.nan_to_num(upper - lower, nan=np.inf)
     kept = np.argsort(-life, kind="stable")[:_MOST_MARKS]
     both = np.concatenate([lower[kept], np.where(np.isnan(upper[kept]), np.inf, upper[kept])])
@@ -109,9 +109,19 @@ def _within(births: ArrayLike, deaths: ArrayLike) -> tuple[NDArray[np.float64], 
     return found[: len(kept)], found[len(kept) :]
 
 
+def _in_reach(values: ArrayLike) -> NDArray[np.float64]:
+    """Values on a scale on which their differences are numbers."""
+    found = np.asarray(values, np.float64)
+    return (
+        found / 4
+        if np.abs(found, where=np.isfinite(found), out=np.zeros(found.shape)).max(initial=0) > 1e300
+        else found
+    )
+
+
 def _scaled(values: ArrayLike, size: float) -> NDArray[np.float64]:
     """Values within 0 to `size`, infinities at its ends; NaN stays."""
-    found = np.asarray(values, np.float64)
+    found = _in_reach(values)
     finite = found[np.isfinite(found)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if high <= low:

@@ -98,8 +98,9 @@ def _lambda_max(m: Measured) -> float | None:
 
 
 def _share_of_range(m: Measured) -> float | None:
-    low, high = m.tree.value_range
-    return m.persistence.max / (high - low) if low < high else None
+    tree, _ = m.tree.scaled()
+    low, high = tree.value_range
+    return persistence_statistics(tree).max / (high - low) if low < high else None
 
 
 def _confirmed(m: Measured) -> Confirmed:

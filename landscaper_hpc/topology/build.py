@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 from landscaper_hpc.topology.kernels.elder import elder_rule
 from landscaper_hpc.topology.kernels.order import Census
 from landscaper_hpc.topology.tree import MergeTree
+
+log = logging.getLogger(__name__)
 
 
 class Edges(NamedTuple):
@@ -51,6 +55,13 @@ def build_tree(
     low, high = (census.low, census.high) if census.low <= census.high else (np.nan, np.nan)
     nonfinite = {"nan": census.nan, "posinf": census.posinf, "neginf": census.neginf}
     values = values[:proper]
+    if math.isinf(float(high) - float(low)):
+        log.warning(
+            "values from %g to %g: their differences are larger than numbers go, so that what is in their unit may be "
+            "infinite; what is in parts of their range is right; a power of two that scales them changes no more",
+            low,
+            high,
+        )
     if labels is not None:
         labels[labels >= proper] = -1
     if direction == "superlevel":

@@ -59,6 +59,7 @@ def contour_tree(
         How many to use; by default as many as the process may run on.
     tree
         The merge tree of the same values and connectivity with labels, where it is known: it is not computed again.
+        That it is theirs is seen from its shape, its range, and its values at minima and saddles.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def contour_tree(
     Raises
     ------
     InputError
-        For anything that is no real field of at least one vertex, and for unknown names.
+        For anything that is no real field of at least one vertex, for unknown names, and for the tree of other values.
 
     References
     ----------
@@ -86,14 +87,43 @@ def contour_tree(
     check_connectivity(connectivity, array.shape)
     seen = census(array.reshape(-1))
     compile_kernels()
-    if tree is not None and (tree.labels is None or tree.direction != "sublevel" or _nonfinite(seen)):
-        tree = None  # of what is not finite it leaves out minima
-    if tree is not None and (tree.shape != array.shape or tree.connectivity != connectivity):
+    if tree is not None:
+        _refuse_others(tree, array, seen, connectivity)
+        if tree.labels is None or tree.direction != "sublevel" or _nonfinite(seen):
+            tree = None  # of what is not finite it leaves out minima
+    return _combined(array, seen, connectivity, _halves(array, seen, connectivity, threads, tree), labels)
+
+
+def _refuse_others(tree: MergeTree, array: NDArray[Any], seen: Census, connectivity: str) -> None:
+    """`InputError` for the tree of other values, as far as can be seen without making it."""
+    if not isinstance(tree, MergeTree):
+        raise InputError(f"tree is a {type(tree).__name__}; give the merge tree of these values, or leave it out")
+    if tree.shape != array.shape or tree.connectivity != connectivity:
         raise InputError(
             f"the merge tree has the shape {tree.shape} and the connectivity {tree.connectivity}, the values have "
             f"{array.shape} and {connectivity}; give the tree of these values"
         )
-    return _combined(array, seen, connectivity, _halves(array, seen, connectivity, threads, tree), labels)
+    if tree.simplified > 0:
+        raise InputError(
+            f"the merge tree is simplified, without pairs below {float(tree.simplified)!r}, and a contour tree is of "
+            "all; give the whole one, and leave short branches of the contour tree out"
+        )
+    flat, dies = array.reshape(-1), tree.death >= 0
+    for what, ids, its in (
+        ("minimum", tree.minima, tree.values),
+        ("saddle", tree.death[dies], tree.death_value[dies]),
+    ):
+        other = np.flatnonzero((flat[ids] != its) & ~(np.isnan(flat[ids]) & np.isnan(its)))
+        if len(other):
+            raise InputError(
+                f"the merge tree is of other values: at its {what} {ids[other[0]]} it has {float(its[other[0]])!r}, "
+                f"and they have {float(flat[ids[other[0]]])!r}; give the tree of these values"
+            )
+    if seen.low <= seen.high and (seen.low, seen.high) != tree.value_range:
+        raise InputError(
+            f"the merge tree is of other values, from {tree.value_range[0]!r} to {tree.value_range[1]!r}, and these go "
+            f"from {seen.low!r} to {seen.high!r}; give the tree of these values"
+        )
 
 
 class _Half(NamedTuple):

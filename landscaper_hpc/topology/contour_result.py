@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc import notebook
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.topology.tree import unit_of
 
 if TYPE_CHECKING:
     import networkx
@@ -32,7 +33,8 @@ class Branches(NamedTuple):
         (b,) flat ids of the extremum where a branch begins, and of the saddle where it ends; those of the main branch
         are the two extrema that are left at the end.
     persistence
-        (b,) |f(end) - f(leaf)|, in the units of the field; infinite where either is not finite.
+        (b,) |f(end) - f(leaf)|, in the units of the field; infinite where either is not finite; one that is larger than
+        numbers go counts as the largest.
     parent
         (b,) the number of the branch on which it ends; -1 for the main one.
     """
@@ -143,10 +145,11 @@ class ContourTree:
         their saddle keeps an arc in the same direction. Computed on first use."""
         from landscaper_hpc.topology.kernels.branches import branch_decomposition  # numba, as all kernels
 
-        leaf, end, parent = branch_decomposition(self._numbers(self.edges), len(self.nodes), self.values)
-        with np.errstate(invalid="ignore"):
-            life = np.abs(self.values[end] - self.values[leaf])
-        life[~np.isfinite(life)] = np.inf
+        unit = unit_of(self.value_range)  # in which all differences are numbers
+        leaf, end, parent = branch_decomposition(self._numbers(self.edges), len(self.nodes), self.values / unit)
+        with np.errstate(invalid="ignore", over="ignore"):
+            life = np.minimum(np.abs(self.values[end] - self.values[leaf]), np.finfo(np.float64).max)
+        life[~(np.isfinite(self.values[end]) & np.isfinite(self.values[leaf]))] = np.inf
         return Branches(self.nodes[leaf], self.nodes[end], life, parent)
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from landscaper_hpc.topology.metrics import heights, on_edge, smad
-from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.topology.tree import MergeTree, unit_of
 
 HALF = 0.5
 SHALLOW = 0.01
@@ -38,7 +38,7 @@ def decided(tree: MergeTree) -> Decided | None:
 
     None where SMAD is 0, or there is none.
     """
-    height, meets = heights(tree, normalize=False)
+    height, meets = heights(tree.scaled()[0], normalize=False)
     terms = np.zeros(tree.n_minima)
     terms[meets] = height * tree.basin_size[meets]
     total = float(terms.sum())
@@ -51,8 +51,8 @@ def decided(tree: MergeTree) -> Decided | None:
 
 def without_shallow(tree: MergeTree) -> MergeTree:
     """The tree without minima shallower than SHALLOW of the range of losses."""
-    low, high = tree.value_range
-    return tree.simplify(SHALLOW * (high - low))
+    (low, high), unit = tree.value_range, unit_of(tree.value_range)
+    return tree.simplify(SHALLOW * (high / unit - low / unit) * unit)
 
 
 class Cause(NamedTuple):

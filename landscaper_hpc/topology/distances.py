@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.topology.tree import MergeTree, unit_of
 
 MOST_PAIRS = 10_000
 """The most persistent pairs of each diagram that a distance is of: with t the largest persistence left out, the
@@ -44,7 +44,8 @@ def bottleneck(one: MergeTree, other: MergeTree) -> float:
     Cohen-Steiner, Edelsbrunner and Harer, *Stability of Persistence Diagrams* (2007); GUDHI's `bottleneck_distance`.
     """
     _refuse_other_direction(one, other)
-    return _bottleneck(_diagram(one), _diagram(other))
+    (a, b), unit = _diagrams([one, other])
+    return _bottleneck(a, b) * unit
 
 
 ACCURACY = 1e-9
@@ -70,7 +71,7 @@ def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
     -------
     float
         To rounding for diagrams of up to 500 pairs together, to a relative `ACCURACY` for larger ones. Infinite where
-        the two have different numbers of minima that never die.
+        the two have different numbers of minima that never die, and where it is beyond all numbers.
 
     Raises
     ------
@@ -89,7 +90,8 @@ def wasserstein(one: MergeTree, other: MergeTree, order: float = 1.0) -> float:
             f"order is {order}, whose powers have no numbers; give at most {HIGHEST_ORDER}, or use bottleneck"
         )
     _refuse_other_direction(one, other)
-    return _wasserstein(_diagram(one), _diagram(other), order)
+    (a, b), unit = _diagrams([one, other])
+    return _wasserstein(a, b, order) * unit
 
 
 class Distances(NamedTuple):
@@ -113,13 +115,14 @@ class Distances(NamedTuple):
 
 def distances(trees: Sequence[MergeTree], pairs: int = 100) -> Distances:
     """Bottleneck and Wasserstein distance between any two of these trees, of so many pairs of each."""
-    diagrams = [_diagram(tree) for tree in trees]
+    diagrams, unit = _diagrams(trees)
     rest = [float(np.max(d[pairs:, 1] - d[pairs:, 0])) for d in diagrams if len(d) > pairs]
     few = [diagram[:pairs] for diagram in diagrams]
     found = np.zeros((2, len(trees), len(trees)))
     for i, j in combinations(range(len(trees)), 2):
         found[:, i, j] = found[:, j, i] = _bottleneck(few[i], few[j]), _wasserstein(few[i], few[j], 1.0)
-    return Distances(pairs, max(rest, default=0.0), *found)
+    with np.errstate(over="ignore"):
+        return Distances(pairs, max(rest, default=0.0) * unit, *(found * unit))
 
 
 def _refuse_other_direction(one: MergeTree, other: MergeTree) -> None:
@@ -185,6 +188,12 @@ def _matched(points: Sequence[NDArray[np.float64]], order: float) -> tuple[float
     return float(wasserstein_distance(*scaled, order=order, internal_p=np.inf, delta=ACCURACY)) ** order, unit
 
 
+def _diagrams(trees: Sequence[MergeTree]) -> tuple[list[NDArray[np.float64]], float]:
+    """Of trees, in one unit, a power of two that is 1 unless values are near the largest numbers."""
+    unit = max((unit_of(tree.value_range) for tree in trees), default=1.0)
+    return [_diagram(tree) / unit for tree in trees], unit
+
+
 def _diagram(tree: MergeTree) -> NDArray[np.float64]:
     """(birth, death) of all minima, those of a superlevel tree negated, (p, 2), the most persistent first; an essential
     one dies at infinity."""
@@ -196,5 +205,6 @@ def _diagram(tree: MergeTree) -> NDArray[np.float64]:
     if low <= high:
         birth, death = birth.clip(low, high), death.clip(low, high)
     death[~dies] = np.inf
-    longest = np.argsort(birth - death, kind="stable")[:MOST_PAIRS]
+    with np.errstate(over="ignore"):
+        longest = np.argsort(birth - death, kind="stable")[:MOST_PAIRS]
     return np.stack([birth, death], axis=1)[longest]

@@ -149,6 +149,8 @@ def intervals(
     Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), percentile intervals; Hesterberg, *What Teachers
     Should Know About the Bootstrap* (2015), expanded percentiles, for few groups.
     """
+    tree, unit = tree.scaled()
+    values = values / unit
     low, high = tree.value_range
     if not low < high:
         nothing = Interval(0.0, 0.0, 0.0)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.topology.tree import MergeTree, unit_of
 
 
 def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> float:
@@ -41,10 +41,11 @@ def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> floa
     """
     if tree.n_minima == 0:
         return float("nan")
+    tree, unit = tree.scaled()
     height, meets = heights(tree, normalize)
     if weighted:
         height = height * (tree.basin_size[meets] / tree.n_vertices)
-    return float(height.sum() / tree.n_minima)
+    return float(height.sum() / tree.n_minima) * (1.0 if normalize else unit)
 
 
 def mean_climb(tree: MergeTree, normalize: bool = True) -> float:
@@ -70,12 +71,14 @@ def mean_climb(tree: MergeTree, normalize: bool = True) -> float:
     """
     if tree.n_minima == 0:
         return float("nan")
+    tree, unit = tree.scaled()
     height, meets = heights(tree, normalize)
-    return float((height * tree.basin_size[meets]).sum() / tree.n_vertices)
+    return float((height * tree.basin_size[meets]).sum() / tree.n_vertices) * (1.0 if normalize else unit)
 
 
 def heights(tree: MergeTree, normalize: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The height from each minimum that has a first saddle up to it, and which minima these are."""
+    """The height from each minimum that has a first saddle up to it, and which minima these are, of a tree that is
+    `scaled`."""
     low, high = tree.value_range
     meets = tree.first_saddle >= 0
     if not low < high:  # flat as far as it is finite: no height, with or without normalisation
@@ -98,6 +101,8 @@ class PersistenceStatistics(NamedTuple):
     persistence_range   the largest persistence, the essential pair with the range of all values among them, less the
                         smallest; Landscaper 1.3.1's is the larger one of those of both directions, to its six digits,
                         where no values are equal
+
+    All but entropy are in the field's unit, and infinite where that is beyond all numbers.
     """
 
     pairs: int
@@ -128,10 +133,11 @@ def persistence_statistics(tree: MergeTree, threshold: float = 0.0) -> Persisten
     ----------
     Xie et al., *Evaluating Loss Landscapes from a Topology Perspective*, arXiv 2411.09807.
     """
+    tree, unit = tree.scaled()
     pairs = tree.persistence()
     finite = np.isfinite(pairs.births) & np.isfinite(pairs.deaths)
     life = np.abs(pairs.deaths[finite] - pairs.births[finite])
-    life = life[life >= threshold]
+    life = life[life >= threshold / unit]
     total = float(life.sum())
     share = life[life > 0] / total if total > 0 else life[:0]
     mean = total / len(life) if len(life) else 0.0
@@ -139,13 +145,13 @@ def persistence_statistics(tree: MergeTree, threshold: float = 0.0) -> Persisten
     essential = high - low if low <= high else 0.0
     return PersistenceStatistics(
         pairs=len(life),
-        mean=mean,
-        max=float(life.max(initial=0.0)),
-        total=total,
+        mean=mean * unit,
+        max=float(life.max(initial=0.0)) * unit,
+        total=total * unit,
         entropy=abs(float((share * np.log(share)).sum())),
-        distance_to_diagonal=mean / 2**0.5,
+        distance_to_diagonal=mean / 2**0.5 * unit,
         infinite_pairs=int(np.count_nonzero(~finite)),
-        persistence_range=float(essential - life.min(initial=essential)),
+        persistence_range=float(essential - life.min(initial=essential)) * unit,
     )
 
 
@@ -220,7 +226,8 @@ def smad_curve(tree: MergeTree, thresholds: ArrayLike | None = None) -> SmadCurv
     if thresholds is None:
         life = tree.lifetimes
         life = life[np.isfinite(life) & (life > 0)]
-        steps = np.geomspace(life.min(), life.max(), 32) if len(life) else np.empty(0)
+        life, unit = life / unit_of(tree.value_range), unit_of(tree.value_range)
+        steps = np.geomspace(life.min(), life.max(), 32) * unit if len(life) else np.empty(0)
         chosen = np.concatenate([[0.0], steps])
     else:
         chosen = np.sort(np.asarray(thresholds, np.float64).reshape(-1))

@@ -17,7 +17,7 @@ from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.distances import bottleneck
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.scope import of_logarithm
-from landscaper_hpc.topology.tree import MergeTree
+from landscaper_hpc.topology.tree import MergeTree, unit_of
 
 TOLERANCE = 0.1
 SETTLED, NOT_RESOLVED, NOT_TESTED = "settled", "not resolved", "not tested"
@@ -58,8 +58,9 @@ class Refinement:
     def of(cls, trees: Sequence[MergeTree], scopes: Sequence[MergeTree] | None = None) -> Refinement:
         """Of the trees of nested grids, and those of the same scope of each; the coarsest first."""
         logs = [log for tree in trees if (log := of_logarithm(tree)) is not None]
-        low, high = trees[-1].value_range
-        apart = np.array([bottleneck(a, b) for a, b in pairwise(trees)])
+        unit = unit_of(trees[-1].value_range)
+        low, high = (value / unit for value in trees[-1].value_range)
+        apart = np.array([bottleneck(a, b) for a, b in pairwise(trees)]) / unit
         return cls(
             shapes=[tree.shape for tree in trees],
             n_minima=np.array([tree.n_minima for tree in trees]),

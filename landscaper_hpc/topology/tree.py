@@ -94,6 +94,8 @@ class MergeTree:
         Of the whole grid or graph.
     labels
         On request: index of the minimum each vertex descends to, int32 or int64, in the grid's shape; -1 for none.
+    simplified
+        The persistence below which `simplify` has left pairs out; 0 of a whole tree. It is not stored.
 
     References
     ----------
@@ -115,6 +117,7 @@ class MergeTree:
     nonfinite: dict[str, int]
     n_vertices: int
     labels: NDArray[Any] | None = None
+    simplified: float = 0.0
 
     @property
     def n_minima(self) -> int:
@@ -129,11 +132,21 @@ class MergeTree:
     @property
     def lifetimes(self) -> NDArray[np.float64]:
         """|death - birth| per minimum, (m,); infinite where it never dies or dies at a value that is not finite, or
-        where it is infinite itself."""
-        with np.errstate(invalid="ignore"):
-            life = np.abs(self.death_value - self.values)
-        life[~np.isfinite(life)] = np.inf
+        where it is infinite itself. One that is larger than numbers go counts as the largest."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            life = np.minimum(np.abs(self.death_value - self.values), np.finfo(np.float64).max)
+        life[~(np.isfinite(self.death_value) & np.isfinite(self.values))] = np.inf
         return life
+
+    def scaled(self) -> tuple[MergeTree, float]:
+        """The tree of the values divided by a power of two, and that: 1, unless they are so large that differences and
+        sums of them might be no numbers. Then nothing is lost but what is nothing beside them."""
+        unit = unit_of(self.value_range)
+        if unit == 1:
+            return self, 1.0
+        heights = {name: getattr(self, name) / unit for name in ("values", "first_saddle_value", "death_value")}
+        low, high = self.value_range
+        return replace(self, value_range=(low / unit, high / unit), **heights), unit
 
     def _repr_html_(self) -> str:
         """For notebooks."""
@@ -213,6 +226,7 @@ class MergeTree:
             death=death,
             death_value=death_value,
             labels=labels,
+            simplified=max(self.simplified, threshold),
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -240,8 +254,14 @@ class MergeTree:
             nonfinite={name: int(n) for name, n in zip(_NONFINITE, arrays["nonfinite"], strict=True)},
             n_vertices=int(arrays["n_vertices"]),
             labels=arrays.get("labels"),
-            **{name: arrays[name] for name in _PER_MINIMUM},
+            **{name: arrays[name] for name in _PER_MINIMUM},  # type: ignore[arg-type]
         )
+
+
+def unit_of(value_range: tuple[float, float]) -> float:
+    """A power of two: 1, unless values in this range are so large that differences and sums of them might be no
+    numbers."""
+    return 2.0**64 if max(map(abs, value_range)) > 2.0**900 else 1.0
 
 
 def _bounds(values: NDArray[np.float64]) -> str:

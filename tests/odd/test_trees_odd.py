@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology import merge_tree
+from landscaper_hpc.topology import contour_tree, merge_tree
 from landscaper_hpc.topology.basins import below_half, passes, per_basin
+from landscaper_hpc.topology.decided import decided, without_shallow
 from landscaper_hpc.topology.distances import bottleneck, wasserstein
-from landscaper_hpc.topology.metrics import smad_curve
+from landscaper_hpc.topology.metrics import mean_climb, persistence_statistics, smad, smad_curve
 from landscaper_hpc.topology.profile import landscape_profile
 from landscaper_hpc.topology.sharpness import box_sharpness
 
@@ -66,3 +67,63 @@ def test_a_loss_of_minus_one_has_no_rise_in_parts_of_nothing(lowest: float, expe
     """Cosine similarities as losses end there."""
     axis = np.linspace(-1, 1, 5)
     assert box_sharpness(np.add.outer(axis**2, axis**2) + lowest, [axis, axis], 0.5) == expected
+
+
+WIDE = 2.0**1023  # times values from -1.9 to 1.9: their differences are no numbers
+NEAR = np.random.default_rng(5).uniform(-1.9, 1.9, (6, 7))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        smad,
+        mean_climb,
+        lambda tree: smad(tree, weighted=False),
+        lambda tree: persistence_statistics(tree).entropy,
+        lambda tree: without_shallow(tree).n_minima,
+        decided,
+        lambda tree: smad_curve(tree).n_minima.tolist()[:10],
+        lambda tree: contour_tree(NEAR * WIDE if tree.value_range[1] > 2 else NEAR).branches.leaf.tolist(),
+    ],
+)
+def test_a_range_that_is_beyond_all_numbers_changes_nothing_that_has_no_unit(number: Any) -> None:
+    assert number(merge_tree(NEAR * WIDE)) == number(merge_tree(NEAR))
+
+
+def test_what_has_a_unit_is_right_as_far_as_there_are_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    one, wide = merge_tree(NEAR), merge_tree(NEAR * WIDE)
+    assert "differences are larger than numbers go" in caplog.text
+    assert smad(wide, normalize=False) == smad(one, normalize=False) * WIDE
+    found, expected = persistence_statistics(wide), persistence_statistics(one)
+    assert (found.mean, found.pairs, found.infinite_pairs) == (expected.mean * WIDE, expected.pairs, 0)
+    assert (found.max, found.total) == (np.inf, np.inf)  # beyond 1.8e308
+    np.testing.assert_array_equal(wide.lifetimes[1:], np.minimum(one.lifetimes[1:], np.nextafter(2, 0)) * WIDE)
+    assert wide.lifetimes[0] == np.inf
+    assert (
+        bottleneck(wide, merge_tree(NEAR[::-1] ** 2 / 2 * WIDE))
+        == bottleneck(one, merge_tree(NEAR[::-1] ** 2 / 2)) * WIDE
+    )
+    tall = persistence_statistics(merge_tree(np.array([0, 1.7, 0, 1.7, 0, 1.7]) * 1e308))
+    assert (tall.mean, tall.total) == (1.7e308, np.inf)
+    assert tall.entropy == pytest.approx(np.log(2))
+
+
+OTHERS: list[tuple[str, Any, str]] = [
+    ("of other values", merge_tree(FIELD + 1, labels=True), "of other values: at its minimum 3 it has 1.0, and they"),
+    ("of turned values", merge_tree(FIELD[::-1], labels=True), "of other values: at its minimum"),
+    ("of other high values", merge_tree(np.minimum(FIELD, 4), labels=True), "of other values, from 0.0 to 4.0, and "),
+    ("of fewer values", merge_tree(FIELD[:5], labels=True), r"has the shape \(5,\)"),
+    ("that is simplified", TREE.simplify(2), "simplified, without pairs below 2.0, and a contour tree is of all"),
+    ("that is none", contour_tree(FIELD), "tree is a ContourTree; give the merge tree"),
+]
+
+
+@pytest.mark.parametrize(("tree", "told"), [row[1:] for row in OTHERS], ids=[row[0] for row in OTHERS])
+def test_a_merge_tree_that_is_not_the_values_is_refused(tree: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        contour_tree(FIELD, tree=tree)
+
+
+@pytest.mark.parametrize("tree", [TREE, HIGH, TREE.simplify(0), merge_tree(FIELD)])
+def test_a_merge_tree_of_the_values_changes_nothing(tree: Any) -> None:
+    assert contour_tree(FIELD, tree=tree).edges.tolist() == contour_tree(FIELD).edges.tolist()
