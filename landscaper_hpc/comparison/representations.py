@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from landscaper_hpc.comparison.similarity import as_rows, centred
 from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.objective.data import examples_in, slabs
 from landscaper_hpc.objective.objective import Objective
@@ -54,17 +55,17 @@ def layer_grams(
         put_out = tensors[0]
         while torch._C._functorch.is_functorch_wrapped_tensor(put_out):  # inside jvp
             put_out = torch._C._functorch.get_unwrapped(put_out)
-        rows = put_out.detach().reshape(len(put_out), -1)
+        rows = as_rows(put_out)
         if tokens:
             sequences, length = tokens
             of_tokens = [(sequences, n) for n in (length, length - 1)]  # the last predicts nothing
             if put_out.ndim > 2 and put_out.shape[:2] in of_tokens:
-                rows = put_out.detach().flatten(0, 1).flatten(1)
+                rows = as_rows(put_out.flatten(0, 1))
             elif len(rows) not in (sequences, *(a * b for a, b in of_tokens)):
                 why[name] = f"it puts out {len(rows)} rows for {sequences} sequences of {length} tokens"
                 return
             rows = rows[: max(0, examples - sum(map(len, seen[name])))]
-        seen[name].append(rows.double().cpu())
+        seen[name].append(rows.cpu())
 
     hooks = [known[n].register_forward_hook(lambda _m, _i, output, n=n: keep(n, output)) for n in names]
     try:
@@ -79,9 +80,10 @@ def layer_grams(
     for name, parts in seen.items():
         if len({part.shape[1] for part in parts}) > 1:
             why[name] = "what it puts out for an example differs in size from batch to batch"
+        elif parts and not all(bool(torch.isfinite(part).all()) for part in parts):
+            why[name] = "it puts out NaN or infinite numbers"
         elif parts:
-            x = torch.cat(parts).double()
-            x = x - x.mean(dim=0)
+            x = centred(torch.cat(parts))
             grams[name] = x @ x.T
     if left_out is not None:
         left_out |= {name: reason for name, reason in why.items() if name not in grams}

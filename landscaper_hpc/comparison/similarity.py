@@ -19,6 +19,7 @@ from torch import Tensor
 from landscaper_hpc.directions.gradient import gradient
 from landscaper_hpc.errors import InputError, list_some
 from landscaper_hpc.losses.by_group import without_each_group
+from landscaper_hpc.objective.checkpoints.fit import refuse_nonfinite
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.objective.precision import one_thread
 from landscaper_hpc.progress import Progress, silent
@@ -86,6 +87,7 @@ def line(objective: Objective, other: Mapping[str, Tensor], points: int = 25, pr
     Curve
         `t` and `losses`, both (points,).
     """
+    _refuse_few(points)
     ends = _Ends(objective, other)
     return ends.curve((ends.start + ends.end) / 2, points, progress)
 
@@ -123,6 +125,7 @@ def bezier(
     ----------
     T. Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.2.
     """
+    _refuse_few(points)
     ends = _Ends(objective, other)
     draws = np.random.default_rng(seed).uniform(0, 1, steps)
     with one_thread(objective.device):
@@ -142,10 +145,13 @@ def linear_cka(a: Tensor, b: Tensor) -> float:
     """Linear centred kernel alignment of two representations of the same examples, shapes (examples, p) and
     (examples, q) or with more axes that are flattened; 1 for representations that are equal up to rotation and
     scale."""
+    if a.ndim < 2 or b.ndim < 2:
+        raise InputError(f"CKA compares tensors of (examples, numbers), found {tuple(a.shape)} and {tuple(b.shape)}")
     if len(a) != len(b) or len(a) < 2:
         raise InputError(f"CKA compares two representations of the same examples, found {len(a)} and {len(b)}")
-    x, y = (m.detach().double().flatten(1) for m in (a, b))
-    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    x, y = (centred(as_rows(m)) for m in (a, b))
+    if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
+        raise InputError("CKA is undefined for a representation with NaN or infinite numbers")
     if len(x) < min(x.shape[1], y.shape[1]):  # the same numbers from the smaller Gram matrices
         gx, gy = x @ x.T, y @ y.T
         cross, own = (gx * gy).sum(), gx.norm() * gy.norm()
@@ -154,6 +160,24 @@ def linear_cka(a: Tensor, b: Tensor) -> float:
     if float(own) == 0:
         raise InputError("CKA is undefined for a representation that is the same for every example")
     return float(cross / own)
+
+
+def as_rows(put_out: Tensor) -> Tensor:
+    """What is put out for each example, (examples, numbers), float64: of complex numbers both parts."""
+    put_out = put_out.detach()
+    real = torch.view_as_real(put_out.resolve_conj()) if put_out.is_complex() else put_out
+    return real.double().reshape(len(real), -1)
+
+
+def centred(rows: Tensor) -> Tensor:
+    """Rows less their mean; zero where that is all there is, which rounding would fill. Those whose squares might be no
+    numbers are in another unit, a power of two: CKA does not depend on it."""
+    largest = float(rows.abs().max()) if rows.numel() else 0.0
+    if math.isfinite(largest) and largest > 0 and not 2.0**-200 < largest < 2.0**200:
+        rows = torch.ldexp(rows, torch.tensor(1 - math.frexp(largest)[1]))
+    found = rows - rows.mean(dim=0)
+    noise = 4 * torch.finfo(rows.dtype).eps * rows.norm()
+    return torch.zeros_like(found) if bool(found.norm() <= noise) else found
 
 
 def cka_matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
@@ -204,6 +228,11 @@ def _aligned(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum()) / own if own else math.nan
 
 
+def _refuse_few(points: int) -> None:
+    if points < 2:
+        raise InputError(f"points is {points}; a path has two ends, and a barrier lies between them: give 3 or more")
+
+
 class _Ends:
     """Two checkpoints of one model, and what lies on quadratic Bézier curves from one to the other."""
 
@@ -223,12 +252,14 @@ class _Ends:
         }
         if torch.equal(self.start, self.end) and all(torch.equal(a, b) for a, b in self._buffers.values()):
             raise InputError("both checkpoints have the same weights, and no path lies between them; give two others")
+        refuse_nonfinite({name: other[name] for name in objective.parameters}, "the other checkpoint")
 
     def at(self, middle: Tensor, t: float) -> dict[str, Tensor]:
         return self.layout.unflatten((1 - t) ** 2 * self.start + 2 * t * (1 - t) * middle + t**2 * self.end)
 
     def buffers(self, t: float) -> dict[str, Tensor]:
-        return {name: (1 - t) * a + t * b for name, (a, b) in self._buffers.items()}
+        # what is the same at both ends stays: a causal mask holds -inf
+        return {name: torch.where(a == b, a, (1 - t) * a + t * b) for name, (a, b) in self._buffers.items()}
 
     def curve(self, middle: Tensor, points: int, progress: Progress) -> Curve:
         """The losses along the curve with this middle point."""

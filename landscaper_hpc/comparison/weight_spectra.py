@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from landscaper_hpc.errors import InputError
+from landscaper_hpc.errors import InputError, list_some
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,9 +74,17 @@ def power_laws(model: nn.Module) -> PowerLaws:
     Raises
     ------
     InputError
-        Where weightwatcher is not installed.
+        Where weightwatcher is not installed, or weights are not finite, or complex.
     """
     refuse_without_package()
+    bad = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
+    if bad:
+        raise InputError(f"power_law: {list_some(bad)} holds NaN or infinite numbers, whose spectrum is none")
+    if halves := [name for name, p in model.named_parameters() if p.is_complex()]:
+        raise InputError(
+            f"power_law: {list_some(halves)} holds complex numbers, of which weightwatcher takes the real part; leave "
+            "power_law out"
+        )
     before, root = logging.root.manager.disable, logging.getLogger()
     handlers, level = [*root.handlers], root.level
     logging.disable(logging.CRITICAL)  # a model without a layer that is large enough is an error to it
