@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, drawn_on, loss_axis, of_powers, say
 from landscaper_hpc.report.figures.subject import Subject, kept, subject
 from landscaper_hpc.store.landscape import LandscapeStore
@@ -64,9 +65,14 @@ def plot_over_threshold(
     -------
     matplotlib.axes.Axes
     """
+    if quantity not in LABELS:
+        raise InputError(f"quantity is {quantity!r}; choose one of {', '.join(LABELS)}")
     ax = drawn_on(ax)
     several = of if isinstance(of, Mapping) else {"": of}
     curves = {name: item if isinstance(item, Simplified) else _simplified(item) for name, item in several.items()}
+    if not curves:
+        say(ax, "no trees to compare")
+        return ax
     positive = np.concatenate([c.shares[c.curve.thresholds > 0] for c in curves.values()])
     low, high = (positive.min() / 3, min(1.0, positive.max() * 3)) if len(positive) else (1e-3, 1.0)
     dashes, many = cycle(_DASHES), len(curves) > NAMED
@@ -137,7 +143,7 @@ def plot_components(
     levels = np.concatenate([births, deaths])
     order = np.argsort(levels, kind="stable")
     count = np.concatenate([np.ones(len(births)), -np.ones(len(deaths))])[order].cumsum()
-    last = np.append(np.diff(levels[order]) != 0, True)  # what happens at one loss is seen when all of it has
+    last = np.append(levels[order][1:] != levels[order][:-1], True)  # what happens at one loss is seen at once
     x, y = np.clip(levels[order][last], *limits), count[last]
     ax.step([*x, limits[1]], [*y, y[-1]], where="post", color=COLOURS["deep"])
     _count_axis(ax, int(y.max()))

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.figures.style import COLOURS, drawn_on, is_log, loss_axis, of_powers, say
 from landscaper_hpc.report.figures.subject import Subject, subject
 from landscaper_hpc.report.figures.trees import leaf_order, title_of_leaves
@@ -124,6 +125,7 @@ def plot_disconnectivity(
     ----------
     Becker and Karplus (1997); Wales, *Energy Landscapes* (2003).
     """
+    _refuse_few("levels", levels)
     ax, shown = drawn_on(ax), subject(of, limits)
     tree, limits = shown.drawing.branches, shown.limits
     loss_axis(ax, "y", limits)
@@ -196,6 +198,9 @@ def plot_contour_tree(
     ----------
     Pascucci et al., *Multi-resolution computation and presentation of contour trees* (2004): the branches.
     """
+    if not isinstance(of, ContourTree):
+        raise InputError(f"this figure is of contour_tree(losses); found a {type(of).__name__}")
+    _refuse_few("most", most)
     ax = drawn_on(ax)
     limits = of.value_range if limits is None else limits
     loss_axis(ax, "y", limits)
@@ -231,3 +236,8 @@ def plot_contour_tree(
     total = len(branches.leaf)
     ax.set_title(f"the {len(order)} most persistent of {total:,} branches" if len(order) < total else "", loc="left")
     return ax
+
+
+def _refuse_few(what: str, number: int) -> None:
+    if not isinstance(number, int | np.integer) or number < 1:
+        raise InputError(f"{what} is {number!r}; give a whole number of 1 or more")

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import drawn_on
 
@@ -36,9 +37,10 @@ def plot_distances(
     -------
     matplotlib.axes.Axes
     """
+    matrix = _of_names(matrix, names)
     ax = drawn_on(ax)
     shown = np.where(np.isfinite(matrix), matrix, np.nan)
-    top = float(np.nanmax(shown)) or 1.0
+    top = float(np.max(matrix, where=np.isfinite(matrix), initial=0)) or 1.0
     image = ax.imshow(shown, vmin=0, vmax=top)
     ax.grid(False)
     few = np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int)
@@ -73,6 +75,7 @@ def plot_similarity(
     -------
     matplotlib.axes.Axes
     """
+    matrix = _of_names(matrix, names)
     ax = drawn_on(ax)
     image = ax.imshow(matrix, vmin=0, vmax=1)
     ax.grid(False)
@@ -100,3 +103,13 @@ def draw_similarities(matrices: Mapping[str, NDArray[np.float64]], names: Sequen
         plot_similarity(matrix, names, ax, label="").set_title(title)
     figure.colorbar(panels[0].images[0], ax=panels, label=label)
     return figure
+
+
+def _of_names(matrix: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+    found = np.asarray(matrix, np.float64)
+    if found.shape != (len(names), len(names)) or not len(names):
+        raise InputError(
+            f"the matrix has the shape {found.shape}, and there are {len(names)} names; give a row and a column "
+            "for each"
+        )
+    return found

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report import text
 from landscaper_hpc.report.figures.style import CYCLE, drawn_on, say
 
@@ -42,6 +43,8 @@ def plot_sensitivity(
     -------
     matplotlib.axes.Axes
     """
+    if quantity not in _LABELS:
+        raise InputError(f"quantity is {quantity!r}; choose one of {', '.join(_LABELS)}")
     ax = drawn_on(ax)
     if not rows:
         say(ax, "no parts of the grid to compare")

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.report.figures.curves import NAMED
 from landscaper_hpc.report.figures.style import COLOURS, CYCLE, WRITTEN, drawn_on, is_log, of_powers, say
 
@@ -50,6 +51,8 @@ def plot_series(
     ax = drawn_on(ax)
     shown = {}
     for name, (x, y) in series.items():
+        if len(x) != len(y):
+            raise InputError(f"the series {name} has {len(x)} places and {len(y)} values; give one value for each")
         finite = np.isfinite(np.asarray(y, float))
         if finite.any():
             off = np.asarray((errors or {}).get(name, np.zeros(len(finite))), float)
