@@ -58,25 +58,27 @@ def read_all(objective: Objective, files: Sequence[Path], naming: Naming) -> Seq
 
 def moves(objective: Objective, checkpoints: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """θ_k − θ* as flat vectors in float64, (t, size)."""
-    layout = objective.layout
+    layout, shapes = objective.layout, objective.layout.whole_shapes
     theta = layout.flatten(objective.parameters).double()
     rows = []
     for i, checkpoint in enumerate(checkpoints):
-        absent = [k for k, p in objective.parameters.items() if k not in checkpoint or checkpoint[k].shape != p.shape]
+        absent = [k for k, shape in shapes.items() if k not in checkpoint or tuple(checkpoint[k].shape) != shape]
         if absent:
             raise InputError(f"checkpoint {i} of the trajectory lacks {list_some(absent)} in the shape of the model")
-        rows.append(layout.flatten({k: checkpoint[k].to(p) for k, p in objective.parameters.items()}).double() - theta)
+        own = {k: layout.own(k, checkpoint[k]).to(p) for k, p in objective.parameters.items()}
+        rows.append(layout.flatten(own).double() - theta)
     return torch.stack(rows) if rows else theta.new_zeros(0, layout.size)
 
 
 def projection(objective: Objective, directions: Directions, checkpoints: Sequence[Mapping[str, Tensor]]) -> Projection:
     """Where checkpoints lie in the space that directions span: α = G⁻¹ ⟨u_i, θ − θ*⟩ with their Gram matrix G, the
     orthogonal projection whatever their angles."""
-    u = objective.layout.flatten(directions.vectors).double()
+    layout = objective.layout
+    u = layout.flatten(directions.vectors).double()
     moved = moves(objective, checkpoints)
-    along = u @ moved.T
-    alphas = torch.linalg.solve(u @ u.T, along)
-    squares = moved.square().sum(dim=1)
+    along = layout.total(u @ moved.T)
+    alphas = torch.linalg.solve(layout.total(u @ u.T), along)
+    squares = layout.total(moved.square().sum(dim=1))
     held = (alphas * along).sum(dim=0)
     shares = torch.where(squares > 0, held / squares.clamp(min=1e-300), torch.ones_like(held)).clamp(0, 1)
     return Projection(alphas.T.cpu().numpy(), shares.cpu().numpy(), squares.sqrt().cpu().numpy())
@@ -108,14 +110,14 @@ def plane_directions(
     InputError
         Where the checkpoints lie on a line, or two of them are the same.
     """
-    basis: list[Tensor] = []
+    layout, basis = objective.layout, list[Tensor]()
     for i, move in enumerate(moves(objective, checkpoints)):
         left = move
         for _ in range(2):  # once more, for what rounding has left
             for vector in basis:
-                left = left - (left @ vector) * vector
-        length = torch.linalg.vector_norm(left)
-        if length <= _APART * torch.linalg.vector_norm(move) or length == 0:
+                left = left - layout.dot(left, vector) * vector
+        length = layout.norm(left)
+        if length <= _APART * layout.norm(move) or length == 0:
             raise InputError(
                 f"directions.through: entry {i} is the study's own checkpoint, or lies on a line or plane with it and "
                 "those before; name others, or fewer"
@@ -141,12 +143,12 @@ def trajectory_directions(
     """
     moved = moves(objective, checkpoints)
     # the Gram matrix is small where the parameters are many
-    values, vectors = torch.linalg.eigh(moved @ moved.T)
+    values, vectors = torch.linalg.eigh(objective.layout.total(moved @ moved.T))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     rank = int((values > 1e-12 * values[:1]).sum())
     if rank < n:
         raise InputError(f"{len(moved)} checkpoints span {rank} directions; {n} are asked for")
-    components = fix_signs((vectors[:, :n] / values[:n].sqrt()).T @ moved)
+    components = fix_signs((vectors[:, :n] / values[:n].sqrt()).T @ moved, objective.layout)
     share: NDArray[np.float64] = (values[:n] / values.sum()).cpu().numpy()
     found = replace(make_directions(objective, "trajectory", components, normalization), explained=share)
     return found, projection(objective, found, checkpoints).alphas, share

@@ -281,7 +281,6 @@ def refuse_unsupported(landscape: Landscape) -> None:
         "hessian.trace_products": bool(study.hessian.trace_products),
         "hessian.density_probes": bool(study.hessian.density_probes),
         "directions.solver: pyhessian": study.directions.kind == "hessian" and study.directions.solver != "lanczos",
-        f"directions.kind: {study.directions.kind}": study.directions.kind in ("plane", "trajectory"),
     }
     if keys := [key for key, is_asked in asked.items() if is_asked]:
         raise InputError(

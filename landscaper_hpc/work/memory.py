@@ -141,7 +141,7 @@ def confirming_bytes(sizes: Sizes, n: int) -> int:
     one in float64, and beside it another with what it is made of; of a Hessian, a gradient, a row of it as it is and
     as one vector; and what a backward pass holds of one tensor meanwhile."""
     p, wide, passing = sizes.moving, sizes.wide, 3 * sizes.largest
-    return (n + 3) * p + max(p + wide + max(wide, passing), 3 * p + passing) + sizes.work
+    return (n + 3) * p + max(p + wide + max(wide, passing), 3 * p + passing) + sizes.work + sizes.whole
 
 
 def random_bytes(sizes: Sizes, n: int) -> int:

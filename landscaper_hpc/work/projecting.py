@@ -9,6 +9,7 @@ import numpy as np
 from landscaper_hpc.digests import combined_sha256
 from landscaper_hpc.store.answers import Answer
 from landscaper_hpc.work.answering import Arrays, Batch, Deal, Question
+from landscaper_hpc.work.group import together
 from landscaper_hpc.work.landscape import Landscape
 from landscaper_hpc.work.loaded import worker_for
 
@@ -40,12 +41,16 @@ class Places(Batch):
     """The coordinates of all checkpoints of a trajectory."""
 
     def find(self) -> Arrays:
-        from landscaper_hpc.directions.of_checkpoints import projection, read_all
-        from landscaper_hpc.objective.checkpoints.names import Naming
+        return together(_places, self.landscape)
 
-        study, worker = self.landscape.study, worker_for(self.landscape)
-        objective = worker.objective
-        run = read_all(objective, [study.path(file) for file in study.trajectory], Naming(**study.naming()))
-        found = projection(objective, worker.directions, run)
-        flat = objective.layout.flatten(objective.parameters)
-        return {**found._asdict(), "length": np.array(float(flat.double().norm()))}
+
+def _places(landscape: Landscape) -> Arrays:
+    from landscaper_hpc.directions.of_checkpoints import projection, read_all
+    from landscaper_hpc.objective.checkpoints.names import Naming
+
+    study, worker = landscape.study, worker_for(landscape)
+    objective = worker.objective
+    run = read_all(objective, [study.path(file) for file in study.trajectory], Naming(**study.naming()))
+    found = projection(objective, worker.directions, run)
+    flat = objective.layout.flatten(objective.parameters)
+    return {**found._asdict(), "length": np.array(float(objective.layout.norm(flat.double())))}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from kinds import slow
 from studies import DIVIDED, contents, divided
@@ -169,6 +170,27 @@ def test_what_is_asked_of_a_landscape_is_that_of_the_whole_model(
     np.testing.assert_allclose(of_two["eigenvalues"], ends["eigenvalues"], rtol=1e-5)
     assert "by_differences" in of_two
     assert "by_differences" not in ends
+
+
+@pytest.mark.parametrize(
+    "kind", ["plane, through: [b0.pt, b1.pt]", slow("trajectory, n: 2, trajectory: [b0.pt, b1.pt, b2.pt]")]
+)
+def test_directions_through_checkpoints_and_where_these_lie(tmp_path: Path, kind: str) -> None:
+    file = divided(tmp_path)
+    weights, generator = torch.load(tmp_path / "a.pt"), torch.Generator().manual_seed(0)
+    for i in range(3):
+        other = {name: w + 0.1 * torch.randn(w.shape, generator=generator) for name, w in weights.items()}
+        torch.save(other, tmp_path / f"b{i}.pt")
+    text = file.read_text().replace("random, n: 2, normalization: layer", f"{kind}, normalization: unit")
+    file.write_text(text.replace("range: 0.5", "range: 20") + "trajectory: [b0.pt, b2.pt]\n")
+    of_checkpoints, found = Study.load(file), []
+    for size in (1, 2):
+        run(of_checkpoints, site(size), tmp_path / f"run{size}")
+        found.append((losses(tmp_path / f"run{size}"), *answers(tmp_path / f"run{size}", of_checkpoints).values()))
+    (alone, places), (two, of_two) = found
+    np.testing.assert_allclose(two, alone, rtol=1e-13)
+    for name, values in places.items():
+        np.testing.assert_allclose(of_two[name], values, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("shard", ["0.*", slow("tensor")])
