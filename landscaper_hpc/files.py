@@ -55,7 +55,9 @@ def publish(
             aside.rename(path)
             if sync == "all":
                 sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and str(error.filename) == str(aside):
+            error.filename = str(path)  # which the caller has named
         with suppress(OSError):
             aside.unlink()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -64,6 +65,8 @@ def init(
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
     if not sbatch:
-        print(f"next: landscaper-hpc run {folder / 'study.yaml'}")
+        print(f"next: landscaper-hpc run {shlex.quote(str(folder / 'study.yaml'))}")
         return
-    print(f"next: sbatch --nodes=2 --ntasks-per-node=4 {folder / 'landscape.sbatch'} study.yaml; each script says more")
+    print(
+        f"next: sbatch --nodes=2 --ntasks-per-node=4 {shlex.quote(str(folder / 'landscape.sbatch'))} study.yaml; each script says more"
+    )

@@ -29,7 +29,7 @@ def similarity(
         list[str] | None,
         typer.Option("--layers", metavar="PATTERN", help="only layers with such names, e.g. 'blocks.*'; repeatable"),
     ] = None,
-    examples: Annotated[int, typer.Option(min=2, help="how many examples of the task's data are compared")] = 256,
+    examples: Annotated[int, typer.Option(min=3, help="how many examples of the task's data are compared")] = 256,
     as_json: Json = False,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="also draw it, as .svg or .png")

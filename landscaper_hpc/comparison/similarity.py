@@ -147,8 +147,9 @@ def linear_cka(a: Tensor, b: Tensor) -> float:
     scale."""
     if a.ndim < 2 or b.ndim < 2:
         raise InputError(f"CKA compares tensors of (examples, numbers), found {tuple(a.shape)} and {tuple(b.shape)}")
-    if len(a) != len(b) or len(a) < 2:
+    if len(a) != len(b):
         raise InputError(f"CKA compares two representations of the same examples, found {len(a)} and {len(b)}")
+    _refuse_two(len(a))
     x, y = (centred(as_rows(m)) for m in (a, b))
     if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
         raise InputError("CKA is undefined for a representation with NaN or infinite numbers")
@@ -183,12 +184,22 @@ def centred(rows: Tensor) -> Tensor:
 def cka_matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
     """Linear CKA between checkpoints for each layer that all of them have, shape (checkpoints, checkpoints), from their
     `layer_grams`; NaN where a representation is the same for every example."""
+    _refuse_two(min((len(gram) for gram in grams[0].values()), default=3))
+    return _matrices(grams)
+
+
+def _matrices(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.float64]]:
     result = {}
     for name in grams[0]:
         layer = [g[name] for g in grams if name in g and g[name].shape == grams[0][name].shape]
         if len(layer) == len(grams):
             result[name] = np.array([[_aligned(a, b) for b in layer] for a in layer])
     return result
+
+
+def _refuse_two(examples: int) -> None:
+    if examples < 3:
+        raise InputError(f"CKA of {examples} examples is 1, or none, whatever the representations: give 3 or more")
 
 
 GROUPS = 8
@@ -207,7 +218,7 @@ def cka_errors(grams: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.fl
         for layers in grams:
             kept = {name: torch.arange(len(gram)) % GROUPS != g for name, gram in layers.items()}
             some.append({name: _centred(gram[kept[name]][:, kept[name]]) for name, gram in layers.items()})
-        left.append(cka_matrices(some))
+        left.append(_matrices(some))
     found = {}
     for name in left[0]:
         values = np.stack([matrices[name] for matrices in left])

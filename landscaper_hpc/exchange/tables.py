@@ -106,6 +106,12 @@ def field(table: pd.DataFrame, path: Path) -> Field:
     if not names or _LOSS not in table:
         held = ", ".join(map(str, table.columns)) or "nothing"
         raise InputError(f"{path}: has the columns {held}; it needs alpha_0, alpha_1, … and loss")
+    if missing := sorted({f"{_AXIS}{i}" for i in range(len(names))} - {*names}):
+        raise InputError(f"{path}: has the axes {', '.join(names)}, and none that is {missing[0]}; number them from 0")
+    if twice := [name for name in (*names, _LOSS) if list(table.columns).count(name) > 1]:
+        raise InputError(f"{path}: has more than one column {twice[0]}; keep one")
+    if not len(table):
+        raise InputError(f"{path}: has columns and no rows; give a row for each point")
     for name in (*names, _LOSS):
         if table[name].dtype.kind not in "fiu":
             raise InputError(f"{path}: the column {name} holds other things than numbers; correct it")

@@ -170,6 +170,12 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "words": (lambda f: _table(f, "alpha_0,loss\n0,x\n1,y\n"), "the column loss holds other things than numbers"),
     "no grid": (lambda f: _table(f, "alpha_0,alpha_1,loss\n0,0,1\n0,1,1\n1,0,1\n"), "which is no grid of 2 × 2"),
     "twice": (lambda f: _table(f, "alpha_0,loss\n0,1\n0,2\n1,2\n"), "3 points, which is no grid of 2"),
+    "an axis left out": (
+        lambda f: _table(f, "alpha_0,alpha_2,loss\n0,0,1\n1,0,2\n"),
+        "alpha_2, and none that is alpha_1",
+    ),
+    "a column twice": (lambda f: _table(f, "alpha_0,loss,loss\n0,1,2\n1,2,3\n"), "more than one column loss; keep one"),
+    "no rows": (lambda f: _table(f, "alpha_0,loss\n"), "has columns and no rows"),
     "empty": (lambda f: _table(f, ""), "is no readable table"),
     "no parquet": (lambda f: _table(f, "x").rename(f / "x.parquet"), "is no readable table"),
 }

@@ -74,6 +74,8 @@ def test_cka_of_complex_numbers_is_of_both_parts() -> None:
 
 UNDEFINED: list[tuple[str, Callable[[], object], str]] = [
     ("a mean that is rounded", lambda: linear_cka(torch.full((3, 2), 0.1, dtype=torch.float64), B[:3]), "the same for"),
+    ("two examples", lambda: linear_cka(A[:2], B[:2]), "of 2 examples is 1, or none, whatever"),
+    ("two examples of layers", lambda: cka_matrices([{"a": A[:2] @ A[:2].T}] * 2), "of 2 examples is 1"),
     ("NaN", lambda: linear_cka(A * torch.nan, B), "with NaN or infinite numbers"),
     ("numbers without an axis", lambda: linear_cka(A[:, 0], B), r"tensors of \(examples, numbers\), found \(10,\) and"),
 ]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from studies import contents, need_mounts, on_a_small_disk, process, wells
 
+from landscaper_hpc.files import publish
 from tests.kinds import slow
 
 pytestmark = pytest.mark.processes
@@ -90,6 +91,13 @@ def test_streams_that_cannot_be_written(
     assert "Traceback" not in said
     if words == RUN:
         assert contents(tmp_path / "run") == contents(done)
+
+
+def test_a_file_that_cannot_be_written_has_the_name_that_was_given(tmp_path: Path) -> None:
+    """And not that of what is written aside."""
+    with pytest.raises(OSError, match="No such file") as caught:
+        publish(tmp_path / "none" / "cka.svg", b"")
+    assert caught.value.filename == str(tmp_path / "none" / "cka.svg")
 
 
 @pytest.mark.parametrize("environment", LETTERS[3:])
