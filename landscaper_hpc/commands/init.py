@@ -67,6 +67,5 @@ def init(
     if not sbatch:
         print(f"next: landscaper-hpc run {shlex.quote(str(folder / 'study.yaml'))}")
         return
-    print(
-        f"next: sbatch --nodes=2 --ntasks-per-node=4 {shlex.quote(str(folder / 'landscape.sbatch'))} study.yaml; each script says more"
-    )
+    script = shlex.quote(str(folder / "landscape.sbatch"))
+    print(f"next: sbatch --nodes=2 --ntasks-per-node=4 {script} study.yaml; each script says more")
