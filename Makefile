@@ -45,7 +45,7 @@ test: $(VENV)/ready
 	$(MAKE) --jobs 2 lint tests
 
 tests: $(VENV)/ready
-	$(BIN)/python -m pytest -n 6 --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=25
 
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m $(FAST)

@@ -37,7 +37,7 @@ gc.disable()
 settings.load_profile("ci")
 
 _ON_CLUSTER = "tests/slurm"
-_CLUSTERS = 3
+_CLUSTERS = 2
 _SECONDS = {  # on two processors that have much else to do
     "test_contract_on_slurm.py": 250,
     "test_dask_on_slurm.py": 220,
@@ -155,6 +155,16 @@ def _pages_are_painted_once_if_at_all(tmp_path_factory: pytest.TempPathFactory) 
 
     forked.pages = tmp_path_factory.getbasetemp() / "pages"
     with painted_once(lambda: _forbidden or not _painted, forked.pages):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pools_are_forked_from_what_has_loaded_all() -> Iterator[None]:
+    """Their first process would load torch for seconds, and each worker the kernels."""
+    from forked import fork_server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing.util, "spawnv_passfds", fork_server)
         yield
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import itertools
@@ -82,13 +83,28 @@ class Forked(subprocess.Popen[str]):
             "env": dict(os.environ if env is None else env),
             "session": bool(given[20]),
         }
-        with _orphans_are_ours():
-            server = _server().channel
-            streams = [given if given != -1 else number for number, given in enumerate((read, write, error))]
-            socket.send_fds(server, [json.dumps(request).encode()], streams)
-            self.pid = int(server.recv(64))
+        streams = [given if given != -1 else number for number, given in enumerate((read, write, error))]
+        self.pid = _forked(request, streams)
         self._child_created = True
         self._close_pipe_fds(*given[9:15])
+
+
+def _forked(request: dict[str, Any], files: list[int]) -> int:
+    """The number of a process, a child of this one, that does what is asked for."""
+    with _orphans_are_ours():
+        server = _server().channel
+        socket.send_fds(server, [json.dumps(request).encode()], files)
+        return int(server.recv(64))
+
+
+def fork_server(path: Any, words: list[str], kept: list[int]) -> int:
+    """In place of `multiprocessing.util.spawnv_passfds`, where tests run: its pools' workers, too, are forked from one
+    that has loaded all."""
+    if "forkserver" not in words[-1]:
+        return _spawn(path, words, kept)
+    numbers = sorted(map(int, kept))
+    request = {"code": words[-1], "numbers": numbers, "cwd": str(Path.cwd()), "env": dict(os.environ)}
+    return _forked(request, [0, 1, 2, *numbers])
 
 
 @contextlib.contextmanager
@@ -118,7 +134,8 @@ def _server() -> _Server:
         listener.listen(64)
         numbers = (theirs.fileno(), listener.fileno())
         words = [sys.executable, __file__, *map(str, numbers), *filter(None, [pages])]
-        server = subprocess.Popen(words, pass_fds=numbers)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+        server = subprocess.Popen(words, pass_fds=numbers, env=environment)  # which finds what is beside it
 
     def end() -> None:
         ours.close()
@@ -176,7 +193,7 @@ def _serve(channel: socket.socket, listener: socket.socket) -> dict[str, Any]:
                     _keep(forked, rank)
                 keepers.append(keeper)
         elif channel in asked:
-            message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+            message, streams, _, _ = socket.recv_fds(channel, 1 << 20, 16)
             if not message:
                 os._exit(0)  # the tests have ended
             pipe = read, write = os.pipe()
@@ -195,13 +212,19 @@ def _serve(channel: socket.socket, listener: socket.socket) -> dict[str, Any]:
     request = dict(json.loads(message))
     for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
-    if len(streams) == 4:
-        request["env"]["PMI_FD"] = str(launcher := os.dup(streams[3]))
-        os.set_inheritable(launcher, True)
-    for each in (*streams, *pipe):
-        os.close(each)
     channel.close()
     listener.close()
+    for each in (*streams[:3], *pipe):
+        os.close(each)
+    if "numbers" in request:
+        free = max(*request["numbers"], *streams) + 1
+        aside = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, free) for each in streams[3:]]
+        for number, each in zip(request["numbers"], aside, strict=True):
+            os.dup2(each, number)
+    elif len(streams) == 4:
+        request["env"]["PMI_FD"] = str(launcher := os.dup(streams[3]))
+        os.set_inheritable(launcher, True)
+        os.close(streams[3])
     return request
 
 
@@ -249,8 +272,12 @@ def _fork_server(path: Any, words: list[str], kept: list[int]) -> int:
     itself, since it has already imported what that one would for two seconds. Its name is `forkserver`."""
     if "forkserver" not in words[-1] or psutil.Process().num_threads() > 1:  # a fork knows of no threads
         return _spawn(path, words, kept)
-    if forked := os.fork():
-        return forked
+    if not (forked := os.fork()):
+        _be_fork_server(words[-1], kept)
+    return forked
+
+
+def _be_fork_server(code: str, kept: list[int]) -> NoReturn:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
@@ -260,7 +287,7 @@ def _fork_server(path: Any, words: list[str], kept: list[int]) -> int:
         os.closerange(below + 1, above)
     ctypes.CDLL(None).prctl(_NAME, b"forkserver")
     try:
-        exec(words[-1], {})
+        exec(code, {})
     finally:
         _exit(0)
 
@@ -274,13 +301,15 @@ def _main() -> None:
     gc.freeze()  # what is never looked at stays shared
     channel, listener, *folder = sys.argv[1:]
     asked = _serve(*(socket.socket(fileno=int(number)) for number in (channel, listener)))
-    if asked["session"]:
+    if asked.get("session"):
         os.setsid()
     platform._uname_cache = None  # it may be on another node
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    if "code" in asked:
+        _be_fork_server(asked["code"], asked["numbers"])
     sys.path[:1] = [asked["cwd"], *asked["env"].get("PYTHONPATH", "").split(":")]
     sys.argv[1:] = asked["words"]
     with painted_once(lambda: False, Path(*folder)) if folder else contextlib.nullcontext():
@@ -295,6 +324,7 @@ def _import_and_load() -> None:
             importlib.import_module(found.name)
     sys.modules.pop(CLI, None)  # it is run as `__main__`
     importlib.import_module("zarr")
+    importlib.import_module("scipy.stats")
     importlib.import_module("torch._dynamo")  # with sympy and FSDP: what optimizers and Hessian products import
     from landscaper_hpc.report.page import environment
     from landscaper_hpc.topology import contour_tree, merge_tree

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # whose `stats`, a second to load, is loaded when a number is asked for
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 EXACT = 400_000
 """Arrangements up to which all are looked at: nine pairs have 362,880. Of more, 99,999 random ones are."""
@@ -103,7 +103,7 @@ def association(x: ArrayLike, y: ArrayLike) -> Association:
     n = len(x)
     if n != len(y) or n < FEWEST:
         raise ValueError(f"{n} and {len(y)} numbers; at least {FEWEST} pairs are compared")
-    ranks = stats.rankdata(x), stats.rankdata(y)
+    ranks = scipy.stats.rankdata(x), scipy.stats.rankdata(y)
     rho = float(_pearson(*ranks))
     low, high = spearman_interval(rho, n)
     orders = math.factorial(n)
@@ -113,7 +113,7 @@ def association(x: ArrayLike, y: ArrayLike) -> Association:
         p = _p_of_pairs(ranks[0], ranks[1], lambda a, b: np.abs(_pearson(a, b)))
         p_error = _p_of_pairs(x, y, lambda a, b: -_left_out(a, b))
         least = _least(ranks[0], ranks[1])
-    each = [_pearson(*(stats.rankdata(np.delete(v, i)) for v in (x, y))) for i in range(n)]
+    each = [_pearson(*(scipy.stats.rankdata(np.delete(v, i)) for v in (x, y))) for i in range(n)]
     others = (y.sum() - y) / (n - 1)
     return Association(
         n=n,
@@ -152,7 +152,7 @@ def difference(first: ArrayLike, second: ArrayLike) -> Difference:
     if min(n, m) < 2:
         raise ValueError(f"groups of {n} and {m} runs; from one run nothing follows, give two or more to each")
     ways = math.comb(n + m, n)
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (a, b),
         _distance_of_means,
         permutation_type="independent",
@@ -238,14 +238,14 @@ def spearman_interval(rho: float, n: int) -> tuple[float, float]:
         return math.nan, math.nan
     if abs(rho) >= 1:
         return rho, rho
-    half = stats.norm.ppf(0.975) * math.sqrt((1 + rho * rho / 2) / (n - 3))
+    half = scipy.stats.norm.ppf(0.975) * math.sqrt((1 + rho * rho / 2) / (n - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
 
 
 def _p_of_pairs(x: NDArray[np.float64], y: NDArray[np.float64], statistic: Callable[[Any, Any], Any]) -> float:
     """The share of the ways to pair x with y whose statistic is at least as large."""
     exact = math.factorial(len(x)) <= EXACT
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (x,),
         lambda a, axis: statistic(a, y),
         permutation_type="pairings",

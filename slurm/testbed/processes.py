@@ -43,12 +43,14 @@ def inside() -> bool:
     return MARK in os.environ
 
 
-def processes() -> Iterator[Process]:
-    """All living processes that can be looked at."""
+def processes(state: Path | None = None) -> Iterator[Process]:
+    """All living processes that can be looked at; of one cluster only, those that carry its mark."""
+    ours = None if state is None else os.fsencode(f"@{state}")
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with suppress(OSError):
-                yield _look(int(entry.name))
+                if ours is None or ours in Path(entry.path, "environ").read_bytes():  # a first look: most do not
+                    yield _look(int(entry.name))
 
 
 def _look(pid: int) -> Process:
@@ -65,7 +67,7 @@ def _look(pid: int) -> Process:
 
 def of(state: Path) -> list[Process]:
     """The processes that carry the mark of this cluster."""
-    return [p for p in processes() if p.state == str(state)]
+    return [p for p in processes(state) if p.state == str(state)]
 
 
 def belonging(state: Path) -> list[Process]:

@@ -312,6 +312,23 @@ class ExecutorContract:
         assert _losses(found) == _losses(expected)
 
 
+class OfManyProcesses(ExecutorContract):
+    """Of executors whose runs take long to start: what confirming and scattered points ask for is dealt out as that of
+    a search is, which hangs and is killed in a test that is not slow."""
+
+    @pytest.mark.slow
+    def test_confirming_that_hangs_is_one_sentence(
+        self, way: Way, confirming: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        super().test_confirming_that_hangs_is_one_sentence(way, confirming, tmp_path)
+
+    @pytest.mark.slow
+    def test_a_network_that_is_killed_goes_on_to_the_bytes_of_a_serial_run(
+        self, way: Way, sampled: tuple[Path, dict[str, str]], tmp_path: Path
+    ) -> None:
+        super().test_a_network_that_is_killed_goes_on_to_the_bytes_of_a_serial_run(way, sampled, tmp_path)
+
+
 def _session(process: psutil.Process) -> int:
     try:
         return os.getsid(process.pid)

@@ -11,7 +11,7 @@ import pytest
 from forked import CLI, ranks, wait_for_ranks
 from studies import need_jobqueue
 
-from tests.executors.contract import ExecutorContract, Way
+from tests.executors.contract import ExecutorContract, OfManyProcesses, Way
 
 if TYPE_CHECKING:
     from tests.executors.test_dask import Dask
@@ -36,14 +36,14 @@ class TestLocal(ExecutorContract):
 
 
 @pytest.mark.mpi
-class TestMpi(ExecutorContract):
+class TestMpi(OfManyProcesses):
     @pytest.fixture(scope="class")
     @classmethod
     def way(cls) -> Way:
         return OnRanks("mpi")
 
 
-class TestDask(ExecutorContract):
+class TestDask(OfManyProcesses):
     @pytest.fixture(scope="class")
     @classmethod
     def way(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:

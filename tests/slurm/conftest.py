@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from studies import Gate, command, contents, network
+from studies import Gate, command, contents, network, only_trained
 
 from tests.slurm.cluster import NotPossible, SlurmCluster
 
@@ -48,6 +48,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     """A study, with a site.yaml beside it, and what an undisturbed serial run leaves of it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     file = network(folder / "study", slow=0.02)
+    only_trained(file)
     done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")

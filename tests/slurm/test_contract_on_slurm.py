@@ -11,14 +11,10 @@ from typing import Any
 import pytest
 from forked import forked_python
 
-from tests.executors.contract import CLI, ExecutorContract, Way
+from tests.executors.contract import CLI, OfManyProcesses, Way
 from tests.slurm.cluster import ROOT, SlurmCluster
 
 SITE = "slurm={{partition: main, nodes: 2, memory: 1500M, walltime: '0:20:00', warning_s: 60, python: {}}}"
-
-
-Made = tuple[Path, dict[str, str]]
-"""A study, and the bytes that a serial run leaves of it."""
 
 
 class OnCluster(Way):
@@ -47,21 +43,10 @@ class OnCluster(Way):
         return dict(json.loads(self._cluster.run(*self._cli, "status", str(folder), "--json", cwd=ROOT).stdout))
 
 
-class TestSlurm(ExecutorContract):
+class TestSlurm(OfManyProcesses):
     @pytest.fixture
     def way(self, cluster: SlurmCluster) -> Way:
         return OnCluster(cluster)
-
-    # jobs of their own kinds; that they hang or are killed is a search's that is not slow
-    @pytest.mark.slow
-    def test_confirming_that_hangs_is_one_sentence(self, way: Way, confirming: Made, tmp_path: Path) -> None:
-        super().test_confirming_that_hangs_is_one_sentence(way, confirming, tmp_path)
-
-    @pytest.mark.slow
-    def test_a_network_that_is_killed_goes_on_to_the_bytes_of_a_serial_run(
-        self, way: Way, sampled: Made, tmp_path: Path
-    ) -> None:
-        super().test_a_network_that_is_killed_goes_on_to_the_bytes_of_a_serial_run(way, sampled, tmp_path)
 
 
 def test_the_folder_of_jobs_is_its_owners(

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 from forked import forked_python
-from studies import Gate, contents, need_jobqueue, network
+from studies import Gate, contents, need_jobqueue, network, only_trained
 
 from landscaper_hpc import Study
 from landscaper_hpc.orchestrate import run
 from landscaper_hpc.study.site import Site
 from tests.kinds import slow
-from tests.slurm.cluster import ROOT, SlurmCluster, wait_until
+from tests.slurm.cluster import ASKING, ROOT, SlurmCluster, wait_until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,6 +65,7 @@ GONE = 120
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("undisturbed")
     file = network(folder / "study", slow=0.02)
+    only_trained(file)
     (file.parent / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
     (folder / "ch-run").write_text(CONTAINER)
     (folder / "ch-run").chmod(0o755)
@@ -77,13 +78,12 @@ def start(
     file: Path,
     folder: Path,
     *srun: str,
-    python: str | None = None,
     tasks: int = 2,
     nodes: int = 2,
 ) -> subprocess.Popen[str]:
     """A run as a client of the cluster; what it says goes to `said`."""
     command = [
-        python or forked_python(),
+        forked_python(),
         "-m",
         "landscaper_hpc.cli",
         "run",
@@ -160,7 +160,7 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
 ) -> None:
     file, expected = undisturbed
-    client = start(cluster, file, tmp_path, python=sys.executable, tasks=1, nodes=1)
+    client = start(cluster, file, tmp_path, tasks=1, nodes=1)
     some_more_shards(gate, tmp_path, client)
     wait_until("its job has started", lambda: len(started(file, tmp_path)) == 1)
     keys = tmp_path / "run & go/dask"
@@ -171,19 +171,19 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
 
     client.kill()
     client.wait()
-    wait_until("it has ended by itself, at a shard that takes for ever", lambda: not jobs(cluster), GONE)
+    wait_until("it has ended by itself, at a shard that takes for ever", lambda: not jobs(cluster), GONE, ASKING)
 
     client = start(cluster, file, tmp_path, tasks=1)
     some_more_shards(gate, tmp_path, client)
     wait_until("both jobs have started", lambda: len(started(file, tmp_path)) == 3)
     ended = jobs(cluster)[0]
     cluster.run("scancel", ended)
-    wait_until("one has ended", lambda: ended not in jobs(cluster))
+    wait_until("one has ended", lambda: ended not in jobs(cluster), interval=ASKING)
     wait_until("a worker of another", lambda: workers(tmp_path))[-1].kill()
     gate.close()
     assert client.wait(timeout=600) == 0, (tmp_path / "said").read_text()
     assert contents(tmp_path / "run & go") == expected
-    wait_until("no job is left", lambda: not jobs(cluster), GONE)
+    wait_until("no job is left", lambda: not jobs(cluster), GONE, ASKING)
     binds = f"--bind={tmp_path / 'run & go'}:", f"--bind={file.parent}:"
     assert all(bind in line for line in started(file, tmp_path) for bind in binds)
 
@@ -191,7 +191,7 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
 @pytest.mark.parametrize(
     "moment",
     [
-        "a job starts",
+        slow("a job starts"),  # as in tests/executors, where a worker has not joined when its scheduler is gone
         slow("a nanny has registered"),
         slow("a worker has joined"),  # as above, where the workers are at a shard
     ],
@@ -213,7 +213,7 @@ def test_jobs_end_soon_whenever_their_client_is_killed(
     wait_until(moment, came[moment], 300, 0.01)
     client.kill()
     client.wait()
-    wait_until("the jobs have ended by themselves", lambda: not jobs(cluster), GONE)
+    wait_until("the jobs have ended by themselves", lambda: not jobs(cluster), GONE, ASKING)
 
 
 def knocked(process: psutil.Process) -> list[str]:

@@ -14,7 +14,7 @@ from forked import forked_python
 from studies import Gate, contents
 
 from landscaper_hpc.executors.jobs import Job
-from tests.slurm.cluster import SlurmCluster, wait_until
+from tests.slurm.cluster import ASKING, SlurmCluster, wait_until
 
 SITE = """
 executor: slurm
@@ -28,7 +28,7 @@ slurm:
   limits: {max_array: 2}
   python: PYTHON
 """
-SHARDS = 28
+SHARDS = 14
 PROGRAM = ["-m", "landscaper_hpc.cli", "run"]
 
 
@@ -62,7 +62,6 @@ def shards(folder: Path) -> int:
 def test_killed_cancelled_out_of_time_and_run_again(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
     client = cluster.start_client(sys.executable, *PROGRAM, *arguments, stderr=subprocess.DEVNULL)
     try:
         wait_until(
@@ -124,7 +123,7 @@ def test_interrupted_and_all_jobs_cancelled(
     # also that of preparing, as long as accounting says that it runs
     assert set(numbers) <= set(told[1].split()) <= {*numbers, *first["prepare"]}
     cluster.run("scancel", *numbers)
-    wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 120)
+    wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 120, ASKING)
     before = shards(tmp_path)
     gate.close()
     done = cluster.run(forked_python(), *PROGRAM, *arguments, check=False, seconds=800)
@@ -146,6 +145,7 @@ def test_what_sbatch_refuses_is_one_sentence(cluster: SlurmCluster, arguments: l
 
 
 def test_why_a_job_failed_is_told_at_once(cluster: SlurmCluster, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))  # a job that starts as a user's does
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in Path(arguments[0]).parent.glob("*"):
@@ -162,7 +162,7 @@ def test_why_a_job_failed_is_told_at_once(cluster: SlurmCluster, arguments: list
     assert line.startswith("landscaper-hpc: job ")
     assert "(prepare): task file" in line
     assert len(submitted(tmp_path)["prepare"]) == 1
-    wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 60)
+    wait_until("no jobs", lambda: not cluster.run("squeue", "-h").stdout.strip(), 60, ASKING)
 
 
 def test_doctor_starts_two_ranks_and_asks_slurm(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -174,6 +174,7 @@ def test_doctor_starts_two_ranks_and_asks_slurm(cluster: SlurmCluster, tmp_path:
     assert "1001" in findings["arrays"]["finding"]
     assert not list(tmp_path.iterdir())
     wrong = ["account=nobody", "qos=fast", "constraint=gpu&fast", "limits.max_array=2000", "partition=nowhere"]
+    doctor[0] = forked_python()
     done = cluster.run(*doctor, *(f"--set-site=slurm.{w}" for w in wrong), cwd=tmp_path, seconds=300, check=False)
     assert done.returncode == 1
     bad = {item["name"] for item in json.loads(done.stdout)["findings"] if item["ok"] is False}

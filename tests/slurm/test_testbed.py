@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import NODES, SlurmCluster, wait_until
+from tests.slurm.cluster import ASKING, NODES, SlurmCluster, wait_until
 
 # Counts in a file of its own per job and node, so that a copy of the job elsewhere can be told from it. Ends by itself.
 BEATING = """
@@ -39,7 +39,7 @@ def wait_for_other_node(cluster: SlurmCluster, job: int, nodes: list[str]) -> st
         node = cluster.node_of(job)
         return None if node in nodes else node
 
-    return wait_until(f"a copy of job {job}", elsewhere, 120)
+    return wait_until(f"a copy of job {job}", elsewhere, 120, ASKING)
 
 
 # ---- when all is well ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from landscaper_hpc.store.leases import Leases
 from landscaper_hpc.study.study import Checkpoint
 from landscaper_hpc.work.campaign import Campaign, Plan
 from landscaper_hpc.work.landscape import Landscape, ShardItem
+from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.preparation import prepare_all
 from landscaper_hpc.work.shared_directions import SharedDirections
 from landscaper_hpc.work.stages import topology, verified
@@ -118,7 +119,8 @@ def test_workers_share_the_shards_and_take_over_from_the_dead(
     for key in ("trained.0.0", "untrained.3.1"):  # of workers that were killed
         (folder / "leases" / key).write_text("gone.1.x")
         os.utime(folder / "leases" / key, (0, time.time() - 100))
-    context = mp.get_context("spawn")
+    start_loading()
+    context = mp.get_context("forkserver")
     counts = context.SimpleQueue()
     workers = [context.Process(target=one_worker, args=(folder, i, 3, counts)) for i in range(3)]
     for worker in workers:
