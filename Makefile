@@ -44,6 +44,7 @@ lint: $(VENV)/ready
 test: $(VENV)/ready
 	$(MAKE) --jobs 2 lint tests
 
+# each process collects all tests and loads all that they need: half a minute; two of the four wait for Slurm at first
 tests: $(VENV)/ready
 	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=25
 

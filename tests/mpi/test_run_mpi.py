@@ -13,7 +13,7 @@ import forked
 import psutil
 import pytest
 from forked import CLI, MPIEXEC, wait_for_ranks
-from studies import Gate, command, contents, network, wells
+from studies import Gate, command, contents, network, only_trained, wells
 
 pytestmark = pytest.mark.mpi
 
@@ -29,9 +29,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The same for a study that a `Gate` can stop."""
+    """The same of one landscape, for a study that a `Gate` can stop."""
     folder = tmp_path_factory.mktemp("gated")
     file = network(folder / "study", slow=0.001)
+    only_trained(file)
     done = command("run", file, "--out", folder / "run", "--executor", "serial", "--site", file.parent / "site.yaml")
     assert done.returncode == 0, done.stderr
     return file, contents(folder / "run")

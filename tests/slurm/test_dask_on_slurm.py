@@ -156,8 +156,9 @@ def started(file: Path, folder: Path) -> list[str]:
     return [line for line in said.read_text().splitlines() if str(folder) in line] if said.exists() else []
 
 
+@pytest.mark.parametrize("killed", [False, slow(True)])  # which loses only its task: so in tests/executors
 def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
-    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path
+    cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, tmp_path: Path, killed: bool
 ) -> None:
     file, expected = undisturbed
     client = start(cluster, file, tmp_path, tasks=1, nodes=1)
@@ -179,7 +180,8 @@ def test_jobs_come_and_go_and_the_bytes_are_those_of_one_process(
     ended = jobs(cluster)[0]
     cluster.run("scancel", ended)
     wait_until("one has ended", lambda: ended not in jobs(cluster), interval=ASKING)
-    wait_until("a worker of another", lambda: workers(tmp_path))[-1].kill()
+    if killed:
+        wait_until("a worker of another", lambda: workers(tmp_path))[-1].kill()
     gate.close()
     assert client.wait(timeout=600) == 0, (tmp_path / "said").read_text()
     assert contents(tmp_path / "run & go") == expected
