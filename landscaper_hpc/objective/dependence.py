@@ -43,6 +43,8 @@ def prove_dependence(objective: Objective) -> list[str]:
     Costs the loss and its gradient once, and the loss a few times more where parameters do not reach it.
     """
     with one_thread(objective.device):
+        if objective.sharded:
+            _refuse_kept_by_ranks(objective)
         displaced = _Displaced(objective)
         try:
             reached, parts = _differentiated(displaced) if objective.sharded else _reached(objective)
@@ -165,6 +167,34 @@ def _differentiated(displaced: _Displaced) -> tuple[set[str], set[str]]:
     return reached, {name for name in objective.parameters if name.rpartition(".")[0] in alive}
 
 
+def _refuse_kept_by_ranks(objective: Objective) -> None:
+    """`InputError` where a rank's loss of its first batch is computed from what was kept of the model before it was
+    divided, as far as operations can be followed there."""
+    views = objective.views()
+    if not objective.by_any([name for _, name in views]):
+        return
+    follower = _OfModel({}, views)
+    for place, _ in views:
+        follower.mark_memory(place, 1)
+    try:
+        value = objective.heard(follower)
+    except InputError:
+        raise
+    except Exception as error:
+        log.info("the loss cannot be followed: %s: %s", type(error).__name__, error)
+        return
+    if read := objective.by_any(follower.read if follower.marks(value) else []):
+        raise _reads_kept(objective, read)
+
+
+def _reads_kept(objective: Objective, names: Sequence[str]) -> InputError:
+    return InputError(
+        f"{objective.source}: the loss reads {list_some(names)} not from the model that it is called with, but from "
+        "what was kept of it before (a list of parameters, a view, an optimiser, a closure), which does not move; ask "
+        "the model for them in every call, as model.parameters() does"
+    )
+
+
 def _hardly(displaced: _Displaced) -> list[str]:
     """Parameters in which the loss is nearly flat where all are displaced; none where that costs a large model's
     gradient, or there is no gradient."""
@@ -208,11 +238,7 @@ def _reached(objective: Objective) -> tuple[set[str], set[str]]:
             value, _ = objective.part(params, batch, examples)
         met |= follower.marks(value)
         if met & kept:
-            raise InputError(
-                f"{objective.source}: the loss reads {list_some(follower.read or names)} not from the model that it is "
-                "called with, but from what was kept of it before (a list of parameters, a view, an optimiser, a "
-                "closure), which does not move; ask the model for them in every call, as model.parameters() does"
-            )
+            raise _reads_kept(objective, follower.read or names)
         if all(met & bits[name] for name in names):
             break
     reached = {name for name in names if met & bits[name]}

@@ -205,6 +205,10 @@ class Sharded:
         """This rank's part of a parameter that the model holds."""
         return self.parts.part(name, _local(tensor)) if self.parts.is_whole(name) else _local(tensor)
 
+    def lies_in(self, storage: int) -> bool:
+        """Whether a parameter or buffer of the model, or this rank's part of it, lies in this memory now."""
+        return any(_local(t).untyped_storage()._cdata == storage for t in self._tensors.values())
+
     def by_any(self, names: list[str]) -> list[str]:
         """The names that any of the ranks has found, the same on all."""
         found: list[Any] = [None] * dist.get_world_size()

@@ -293,8 +293,11 @@ class Objective:
         return pytree.tree_map_only(Tensor, place, batch)
 
     def views(self) -> list[tuple[StorageWeakRef, str]]:
-        """Memory that was that of parameters, which are elsewhere now, with their names."""
-        return [] if self.sharded else self._task._memory.views(self.model, self.parameters)
+        """Memory that was that of parameters, which are elsewhere now, with their names. Of a model that was sharded
+        before it was given there is none that is known."""
+        memory: Memory | None = vars(self._task).get("_memory")
+        found = [] if memory is None else memory.views(self.model, self.parameters)
+        return found if self._shards is None else [view for view in found if not self._shards.lies_in(view[0].cdata)]
 
     @property
     def first_call(self) -> Call | None:

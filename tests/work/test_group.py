@@ -371,6 +371,31 @@ def test_what_a_loss_keeps_on_ranks_is_not_used_or_refused(
         run(Study.load(tmp_path / "study.yaml"), site(2), tmp_path / "run")
 
 
+LISTED = """
+_task, _loss, listed = task, loss, []
+
+
+def task(**options):
+    made = _task(**options)
+    listed.extend(made.model.parameters())
+    return made
+
+
+def loss(model, batch):
+    return _loss(model, batch) + 0.1 * sum(p.square().sum() for p in listed)
+"""
+
+
+@pytest.mark.parametrize("shard", ["0.*", slow("tensor")])
+def test_parameters_that_a_task_has_listed_before_they_were_divided_are_refused(tmp_path: Path, shard: str) -> None:
+    """They stay where they were: the landscape was that of a loss with a constant in it."""
+    file = divided(tmp_path)
+    (tmp_path / "task.py").write_text((tmp_path / "task.py").read_text() + LISTED)
+    file.write_text(file.read_text().replace("'0.*'", repr(shard)))
+    with pytest.raises(InputError, match=r"the loss reads 0\.0\.0\.\w+, .*not from the model that it is called with"):
+        run(Study.load(file), site(2), tmp_path / "run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_shard_that_hangs_on_one_rank_is_quarantined_with_where_it_was(base: Path, tmp_path: Path, rank: int) -> None:
