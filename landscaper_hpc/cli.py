@@ -11,9 +11,10 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from landscaper_hpc import streams
 from landscaper_hpc.commands.check import check
@@ -82,9 +83,20 @@ def _refuse_empty_names(command: Callable[..., None]) -> None:
             get_args(hint)[1].parser = _name
 
 
+class _Once(TyperCommand):
+    """Refuses an option that has one value and is given twice: all but the last would be left out without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        for option in given:
+            if isinstance(option, TyperOption) and not (option.multiple or option.is_flag) and given.count(option) > 1:
+                raise typer.BadParameter("it is given more than once, and has one value; keep one", ctx, option)
+        return super().parse_args(ctx, args)
+
+
 for _command in _COMMANDS:
     _refuse_empty_names(_command)
-    app.command(_command.__name__.strip("_"), context_settings=_HELP)(
+    app.command(_command.__name__.strip("_"), cls=_Once, context_settings=_HELP)(
         guarded(_command, output=_command not in _MAKE_FILES)
     )
 
