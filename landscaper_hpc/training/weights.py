@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from landscaper_hpc.errors import InputError
 from landscaper_hpc.files import publish
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def save_weights(model: nn.Module, folder: str | Path, step: int) -> Path:
@@ -34,13 +35,19 @@ def save_weights(model: nn.Module, folder: str | Path, step: int) -> Path:
     Raises
     ------
     InputError
-        For a model that is sharded over processes.
+        For a model that is sharded over processes, for tensors that such files do not hold, and for no step.
     """
     from safetensors.torch import save
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.distributed.tensor import DTensor
 
+    step = _whole("step", step, least=0)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; give a torch.nn.Module")
     tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    for name, tensor in tensors.items():
+        if why := _not_held(tensor):
+            raise InputError(f"{name} {why}")
     in_parts = [t for t in model.parameters() if getattr(t, "ds_shape", t.shape) != t.shape]  # of DeepSpeed
     if in_parts or any(isinstance(tensor, DTensor) for tensor in tensors.values()):
         raise InputError(
@@ -53,14 +60,38 @@ def save_weights(model: nn.Module, folder: str | Path, step: int) -> Path:
     return file
 
 
+def _whole(what: str, number: Any, least: int) -> int:
+    try:
+        found = operator.index(number)
+    except TypeError:
+        found = least - 1
+    if found < least or isinstance(number, bool):
+        raise InputError(f"{what} is {number!r}; give a whole number of steps, {least} or more")
+    return found
+
+
+def _not_held(tensor: Tensor) -> str:
+    """Why a .safetensors file cannot hold a tensor; nothing where it can."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(tensor):
+        return "has no shape yet; run the model on a batch first"
+    if tensor.is_meta:
+        return "is on the meta device, which holds no numbers; make the model on the CPU"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "is sparse or quantised, which .safetensors files do not hold; save what it stands for"
+    if tensor.dtype == torch.complex128:
+        return "is of complex128, which .safetensors files do not hold; save the model's state_dict with torch.save"
+    return ""
+
+
 class Schedule:
     """The steps at which weights are saved: the first, every so many, and the last; each once."""
 
     def __init__(self, folder: str | Path, every: int) -> None:
-        if every < 1:
-            raise InputError(f"every is {every!r}; give a number of steps, 1 or more")
         self.folder = Path(folder)
-        self.every = every
+        self.every = _whole("every", every, least=1)
         self._saved: int | None = None
 
     def save(self, model: nn.Module, step: int, due: bool = False) -> None:

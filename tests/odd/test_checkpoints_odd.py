@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -32,6 +33,7 @@ from landscaper_hpc.objective.checkpoints.names import Naming
 from landscaper_hpc.objective.loading import load_objective
 from landscaper_hpc.objective.objective import Objective
 from landscaper_hpc.study.choices import CHECKPOINT_FORMATS, checkpoint_format
+from landscaper_hpc.training.weights import Schedule, save_weights
 
 State = dict[str, Any]
 
@@ -804,3 +806,44 @@ def test_sparse_gradients_are_made_dense() -> None:
         params = {k: p.clone().requires_grad_() for k, p in objective.parameters.items()}
         gradients.append(torch.autograd.grad(objective.loss(params), list(params.values())))
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+# ---- what is saved while a model is trained --------------------------------------------------------------------------
+
+
+def _with_buffer(tensor: Tensor) -> nn.Module:
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("held", tensor)
+    return layer
+
+
+NOT_SAVED: list[tuple[str, Any, Any, str]] = [
+    ("half a step", nn.Linear(2, 2), 2.5, "step is 2.5; give a whole number of steps, 0 or more"),
+    ("a step before the first", nn.Linear(2, 2), -1, "step is -1; give a whole number"),
+    ("a step that is a bool", nn.Linear(2, 2), True, "step is True; give a whole number"),
+    ("a state dict", nn.Linear(2, 2).state_dict(), 1, "model is a OrderedDict; give a torch.nn.Module"),
+    ("no shape yet", nn.LazyLinear(2), 1, "weight has no shape yet"),
+    ("no numbers", nn.Linear(2, 2, device="meta"), 1, "weight is on the meta device"),
+    ("complex128", nn.Linear(2, 2, dtype=torch.complex128), 1, "weight is of complex128, which .safetensors"),
+    ("sparse", _with_buffer(torch.eye(3).to_sparse()), 1, "held is sparse or quantised"),
+]
+
+
+@pytest.mark.parametrize(("model", "step", "told"), [row[1:] for row in NOT_SAVED], ids=[row[0] for row in NOT_SAVED])
+def test_what_cannot_be_saved_is_one_sentence(model: Any, step: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        save_weights(model, tmp_path, step)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("every", [0, 2.5, True, "5", float("nan"), None])
+def test_how_often_weights_are_saved_is_a_whole_number(every: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"every is .*; give a whole number of steps, 1 or more"):
+        Schedule(tmp_path, every)
+
+
+def test_numbers_of_numpy_and_torch_are_steps(tmp_path: Path) -> None:
+    schedule = Schedule(tmp_path, np.int64(2))  # type: ignore[arg-type]
+    for step in (np.int64(2), torch.tensor(3), 4):
+        schedule.save(nn.Linear(2, 2), step)  # type: ignore[arg-type]
+    assert [file.name for file in sorted(tmp_path.iterdir())] == [f"step_0000000{i}.safetensors" for i in (2, 4)]
