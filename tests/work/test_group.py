@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from landscaper_hpc.errors import TaskFailed
 from landscaper_hpc.objective import determinism
 from landscaper_hpc.store.landscape import LandscapeStore
 from landscaper_hpc.work import confirming, group
+from landscaper_hpc.work.error_bars import Groups
 from landscaper_hpc.work.identity import provenance
 from landscaper_hpc.work.preloaded import start_loading
 from landscaper_hpc.work.worker import Stop
@@ -170,6 +172,33 @@ def test_what_is_asked_of_a_landscape_is_that_of_the_whole_model(
     np.testing.assert_allclose(of_two["eigenvalues"], ends["eigenvalues"], rtol=1e-5)
     assert "by_differences" in of_two
     assert "by_differences" not in ends
+
+
+@pytest.mark.slow
+def test_every_group_gives_the_same_bytes_and_has_its_own_reference_in_float64(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stop, "install", lambda stop: None)
+    asked = Study.load(base / "study.yaml", [*TWO_MINIMA, "precision=float32"])
+    computed, calls = Groups.computed, list[int]()
+
+    def killed(batch: Groups, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:  # the reference is loaded
+            (base / "kill.1").touch()
+        return computed(batch, *given)
+
+    run(asked, site(1), base / "single1")
+    run(asked, site(2), base / "single2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Groups, "computed", killed)
+        run(asked, site(2, "mpi"), base / "single2mpi")
+    assert not (base / "kill.1").exists()
+    alone, two, again = (answers(base / name, asked) for name in ("single1", "single2", "single2mpi"))
+    for name in two:
+        assert all(values.tobytes() == again[name][key].tobytes() for key, values in two[name].items())
+    assert np.array_equal(two["error_bars"]["minima"], alone["error_bars"]["minima"])
+    np.testing.assert_allclose(two["error_bars"]["standard_error"], alone["error_bars"]["standard_error"], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
