@@ -39,6 +39,14 @@ class Axis:
     upper: float
     count: int
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int | np.integer) or isinstance(self.count, bool) or self.count < 1:
+            raise InputError(f"count is {self.count!r}; give a whole number of points, 1 or more")
+        for name in ("lower", "upper"):
+            bound = getattr(self, name)
+            if not isinstance(bound, float | int | np.floating | np.integer) or not np.isfinite(bound):
+                raise InputError(f"{name} is {bound!r}; give a finite number")
+
     @classmethod
     def of_landscaper(cls, distance: float, count: int) -> Axis:
         """The points at which Landscaper 1.3.1 evaluates, but for the rounding of its sums.

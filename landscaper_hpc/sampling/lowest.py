@@ -220,6 +220,10 @@ def lattice_of(shape: tuple[int, ...]) -> NDArray[np.int64]:
     return functools.reduce(np.add.outer, along)
 
 
+def _is_count(count: object) -> bool:
+    return isinstance(count, int | np.integer) and not isinstance(count, bool) and bool(count >= 1)
+
+
 def refuse_bad_scope(
     shape: tuple[int, ...], share: float | None, below: float | None, points: int | None, descents: int | None
 ) -> None:
@@ -228,7 +232,7 @@ def refuse_bad_scope(
     named = [f"{name}={value}" for name, value in given.items() if value is not None]
     if len(named) != 1:
         raise InputError(f"{' and '.join(named) or 'no scope'} given; give one of share, below and points")
-    if not shape or min(shape) < 1:
+    if not isinstance(shape, tuple | list) or not shape or not all(_is_count(count) for count in shape):
         raise InputError(f"shape is {shape}; give the number of points along each axis, at least 1")
     if share is not None and not 0 < share < 1:
         raise InputError(f"share is {share}; give a share of the points between 0 and 1")

@@ -646,7 +646,7 @@ class Study(Strict):
         return canonical_sha256({c.name: self.science(c) for c in self.checkpoints})
 
     @classmethod
-    def load(cls, file: Path, overrides: Sequence[str] = ()) -> Study:
+    def load(cls, file: Path | str, overrides: Sequence[str] = ()) -> Study:
         """Read a study from YAML.
 
         Parameters
@@ -665,6 +665,7 @@ class Study(Strict):
         InputError
             Names the key, what was found and what is valid.
         """
+        file = Path(file)
         return cls.of(read_yaml(file), file, overrides)
 
     @classmethod

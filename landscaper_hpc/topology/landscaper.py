@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from landscaper_hpc.errors import InputError
 from landscaper_hpc.topology.contour_result import ContourTree
 
 
@@ -41,6 +42,8 @@ def smad_landscaper(tree: ContourTree, normalize: bool = True, weighted: bool = 
     ----------
     Landscaper 1.3.1, `LossLandscape.smad`, with topopy 1.0.4.
     """
+    if not isinstance(tree, ContourTree):
+        raise InputError(f"this number is of a contour tree; found a {type(tree).__name__}: give contour_tree(values)")
     made = tree.as_landscaper
     if made is None:
         return None

@@ -39,6 +39,7 @@ def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> floa
     ----------
     Chen et al., *Landscaper* (2026), eq. 1, on the merge tree.
     """
+    _refuse_no_tree(tree)
     if tree.n_minima == 0:
         return float("nan")
     tree, unit = tree.scaled()
@@ -69,11 +70,17 @@ def mean_climb(tree: MergeTree, normalize: bool = True) -> float:
     ----------
     The mean over vertices of the height of which eq. 1 of Chen et al., *Landscaper* (2026), is the mean over minima.
     """
+    _refuse_no_tree(tree)
     if tree.n_minima == 0:
         return float("nan")
     tree, unit = tree.scaled()
     height, meets = heights(tree, normalize)
     return float((height * tree.basin_size[meets]).sum() / tree.n_vertices) * (1.0 if normalize else unit)
+
+
+def _refuse_no_tree(tree: object) -> None:
+    if not isinstance(tree, MergeTree):
+        raise InputError(f"this number is of a merge tree; found a {type(tree).__name__}: give merge_tree(values)")
 
 
 def heights(tree: MergeTree, normalize: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -197,7 +197,14 @@ class MergeTree:
         -------
         MergeTree
             Of the same grid, with at most as many minima.
+
+        Raises
+        ------
+        InputError
+            For a threshold that is no number, or NaN.
         """
+        if not isinstance(threshold, float | int | np.number) or not threshold == threshold:
+            raise InputError(f"threshold is {threshold!r}; give a height, in the unit of the field")
         from landscaper_hpc.topology.kernels.elder import first_saddles, inherit  # numba, which reading needs not
 
         stays = ~(self.lifetimes < threshold)

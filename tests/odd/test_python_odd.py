@@ -12,7 +12,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from landscaper_hpc import InputError, Study, landscape
+from landscaper_hpc import (
+    Axis,
+    InputError,
+    Study,
+    contour_tree,
+    landscape,
+    lowest,
+    mean_climb,
+    merge_tree,
+    smad,
+    smad_landscaper,
+)
 from landscaper_hpc.objective.objective import Objective, Task
 
 SCIENCE = {"name": "s", "task": "task.py", "checkpoints": [{"name": "c", "file": "c.pt"}]}
@@ -151,3 +162,35 @@ def test_criteria_given_to_landscape_stay_as_they_are() -> None:
             landscape(_model(), nn.MSELoss(), data, **few)
     with pytest.raises(InputError, match="a metric failed with RuntimeError: "):
         landscape(_model(), criterion, (X, Y), metrics={"m": nn.NLLLoss(torch.ones(5))}, batch=4, **few)
+
+
+# ---- public functions, and what they are not of ----------------------------------------------------------------------
+
+FIELD = np.random.default_rng(0).normal(size=(5, 6))
+ANY: Any = FIELD
+NOT_OF: list[tuple[str, Any, str]] = [
+    ("half a point", lambda: Axis(-1, 1, ANY[0, 0]), "count is .*; give a whole number of points, 1 or more"),
+    ("no point", lambda: Axis(-1, 1, 0), "count is 0"),
+    ("an end at NaN", lambda: Axis(np.nan, 1, 3), "lower is nan; give a finite number"),
+    ("an end at infinity", lambda: Axis(-1, np.inf, 3), "upper is inf"),
+    ("an end that is a word", lambda: Axis("a", 1, 3), "lower is 'a'"),  # type: ignore[arg-type]
+    ("a threshold of NaN", lambda: merge_tree(FIELD).simplify(np.nan), "threshold is nan; give a height"),
+    ("a threshold of none", lambda: merge_tree(FIELD).simplify(None), "threshold is None"),  # type: ignore[arg-type]
+    ("SMAD of a field", lambda: smad(ANY), r"of a merge tree; found a ndarray: give merge_tree\(values\)"),
+    ("mean climb of contours", lambda: mean_climb(contour_tree(FIELD)), "found a ContourTree"),  # type: ignore[arg-type]
+    ("Landscaper's of a merge tree", lambda: smad_landscaper(merge_tree(FIELD)), "contour tree; found a MergeTree"),  # type: ignore[arg-type]
+    ("an array for a shape", lambda: lowest(len, np.array([9, 9]), share=0.1), "shape is .*; give the number of"),  # type: ignore[arg-type]
+    ("a shape of floats", lambda: lowest(len, (9.0, 9), share=0.1), r"shape is \(9.0, 9\)"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "told"), [row[1:] for row in NOT_OF], ids=[row[0] for row in NOT_OF])
+def test_what_functions_are_not_of_is_one_sentence(call: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        call()
+
+
+def test_a_study_is_loaded_by_a_name_that_is_a_text(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("{name: s, task: task.py, checkpoints: [{name: c, file: c.pt}]}")
+    assert Study.load(str(file)).path("task.py") == tmp_path / "task.py"
