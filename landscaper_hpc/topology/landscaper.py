@@ -31,6 +31,11 @@ def smad_landscaper(tree: ContourTree, normalize: bool = True, weighted: bool = 
         0 where the contour tree has no branch. None where Landscaper raises an error or gives NaN, on some plateaus
         for example, or where the highest vertex is itself a saddle; and where a value is not finite.
 
+    Raises
+    ------
+    InputError
+        For anything but a contour tree.
+
     Notes
     -----
     Equal to Landscaper's to rounding where its coordinates are np.linspace(-r, r, k) along each axis. Where the first

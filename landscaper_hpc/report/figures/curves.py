@@ -64,6 +64,11 @@ def plot_over_threshold(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        For a quantity that there is not.
     """
     if quantity not in LABELS:
         raise InputError(f"quantity is {quantity!r}; choose one of {', '.join(LABELS)}")

@@ -194,6 +194,11 @@ def plot_contour_tree(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    InputError
+        For anything but a contour tree, and for fewer than one branch.
+
     References
     ----------
     Pascucci et al., *Multi-resolution computation and presentation of contour trees* (2004): the branches.

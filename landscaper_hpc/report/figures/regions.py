@@ -42,6 +42,11 @@ def plot_sensitivity(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        For a quantity that there is not.
     """
     if quantity not in _LABELS:
         raise InputError(f"quantity is {quantity!r}; choose one of {', '.join(_LABELS)}")

@@ -47,6 +47,11 @@ def plot_series(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        Where a series has not one value for each place.
     """
     ax = drawn_on(ax)
     shown = {}
