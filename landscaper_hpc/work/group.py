@@ -4,6 +4,8 @@ The leader is a worker like any other, and it alone touches leases, store and he
 what is computed, all compute together: `together` calls the same function in each of them. What they raise alike
 (`RankRaised`) leaves them in step. All else ends the group, whose processes may wait for each other then; the next call
 begins a new one. A follower ends with its leader.
+
+(Longer than most modules: how a group begins, works, and ends is one account.)
 """
 
 from __future__ import annotations
