@@ -150,11 +150,9 @@ def intervals(
     Should Know About the Bootstrap* (2015), expanded percentiles, for few groups.
     """
     tree, unit = tree.scaled()
-    values = values / unit
-    low, high = tree.value_range
+    values, (low, high) = values / unit, tree.value_range
     if not low < high:
-        nothing = Interval(0.0, 0.0, 0.0)
-        return nothing, nothing
+        return Interval(0.0, 0.0, 0.0), Interval(0.0, 0.0, 0.0)
     groups = len(weights)
     draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
     shares = np.concatenate([weights[None], draws * weights])  # the first is the sample itself
