@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError, list_some
@@ -76,6 +75,8 @@ def power_laws(model: nn.Module) -> PowerLaws:
     InputError
         Where weightwatcher is not installed, or weights are not finite, or complex.
     """
+    import torch
+
     refuse_without_package()
     bad = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
     if bad:

@@ -52,6 +52,8 @@ def decided(tree: MergeTree) -> Decided | None:
 def without_shallow(tree: MergeTree) -> MergeTree:
     """The tree without minima shallower than SHALLOW of the range of losses."""
     (low, high), unit = tree.value_range, unit_of(tree.value_range)
+    if not low < high:  # NaN where no value is finite
+        return tree
     return tree.simplify(SHALLOW * (high / unit - low / unit) * unit)
 
 
