@@ -11,7 +11,7 @@ import pytest
 
 from landscaper_hpc.errors import TIME_IS_UP, InputError, Interrupted, Stopped, TaskFailed
 from landscaper_hpc.exit_codes import guarded
-from landscaper_hpc.grid import Axis
+from landscaper_hpc.grid import Grid
 from landscaper_hpc.parallel.comm import MpiComm, RankError, SerialComm, agree
 from landscaper_hpc.store.folder import RunFolder
 from landscaper_hpc.store.lock import log_to
@@ -89,7 +89,7 @@ def test_a_fault_of_ours_is_told_to_all_ranks_with_its_place() -> None:
     failing: Any = SerialComm()
     failing.gather = lambda mine: told.append(mine) or [mine]
     with pytest.raises(TypeError) as fault:
-        Axis(0.0, 1.0, "5").coordinates()  # type: ignore[arg-type]
+        Grid(None).coordinates()  # type: ignore[arg-type]
     inside = fault.value.with_traceback(fault.tb.tb_next)  # without this file, which is a user's
     with pytest.raises(TypeError):
         agree(failing, inside)

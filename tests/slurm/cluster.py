@@ -109,7 +109,9 @@ class SlurmCluster:
                 self.run("scancel", "--user=root", "--quiet", check=False)
                 self.run("scancel", "--user=root", "--quiet", "--signal=KILL", check=False)
                 states.clear()
-            return not queued.strip() and idle == (states or self.node_states())
+            seen = states.copy() or self.node_states()
+            states.clear()  # what is not idle yet is looked at anew
+            return not queued.strip() and seen == idle
 
         wait_until("no jobs and all nodes idle", clean, 120, ASKING)
 

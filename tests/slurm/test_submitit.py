@@ -62,6 +62,8 @@ def shards(folder: Path) -> int:
 def test_killed_cancelled_out_of_time_and_run_again(
     cluster: SlurmCluster, undisturbed: tuple[Path, dict[str, str]], gate: Gate, arguments: list[str], tmp_path: Path
 ) -> None:
+    # as a user's jobs start: of one that is cancelled sooner accounting may not know yet
+    (tmp_path / "site.yaml").write_text(SITE.replace("PYTHON", sys.executable))
     client = cluster.start_client(sys.executable, *PROGRAM, *arguments, stderr=subprocess.DEVNULL)
     try:
         wait_until(
