@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc import notebook
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.tree import unit_of
+from landscaper_hpc.topology.heights import apart, unit_of
 
 if TYPE_CHECKING:
     import networkx
@@ -147,9 +147,7 @@ class ContourTree:
 
         unit = unit_of(self.value_range)  # in which all differences are numbers
         leaf, end, parent = branch_decomposition(self._numbers(self.edges), len(self.nodes), self.values / unit)
-        with np.errstate(invalid="ignore", over="ignore"):
-            life = np.minimum(np.abs(self.values[end] - self.values[leaf]), np.finfo(np.float64).max)
-        life[~(np.isfinite(self.values[end]) & np.isfinite(self.values[leaf]))] = np.inf
+        life = apart(self.values[leaf], self.values[end])
         return Branches(self.nodes[leaf], self.nodes[end], life, parent)
 
     @cached_property

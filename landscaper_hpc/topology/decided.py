@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from landscaper_hpc.topology.heights import unit_of
 from landscaper_hpc.topology.metrics import heights, on_edge, smad
-from landscaper_hpc.topology.tree import MergeTree, unit_of
+from landscaper_hpc.topology.tree import MergeTree
 
 HALF = 0.5
 SHALLOW = 0.01

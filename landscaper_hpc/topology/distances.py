@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.tree import MergeTree, unit_of
+from landscaper_hpc.topology.heights import unit_of
+from landscaper_hpc.topology.tree import MergeTree
 
 MOST_PAIRS = 10_000
 """The most persistent pairs of each diagram that a distance is of: with t the largest persistence left out, the

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from landscaper_hpc.errors import InputError
-from landscaper_hpc.topology.tree import MergeTree, unit_of
+from landscaper_hpc.topology.heights import unit_of
+from landscaper_hpc.topology.tree import MergeTree
 
 
 def smad(tree: MergeTree, normalize: bool = True, weighted: bool = True) -> float:

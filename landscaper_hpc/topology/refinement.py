@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from landscaper_hpc.topology.decided import decided_by
 from landscaper_hpc.topology.distances import bottleneck
+from landscaper_hpc.topology.heights import unit_of
 from landscaper_hpc.topology.metrics import mean_climb, smad
 from landscaper_hpc.topology.scope import of_logarithm
-from landscaper_hpc.topology.tree import MergeTree, unit_of
+from landscaper_hpc.topology.tree import MergeTree
 
 TOLERANCE = 0.1
 SETTLED, NOT_RESOLVED, NOT_TESTED = "settled", "not resolved", "not tested"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from landscaper_hpc import notebook
 from landscaper_hpc.errors import InputError
+from landscaper_hpc.topology.heights import apart, unit_of
 
 
 class Persistence(NamedTuple):
@@ -133,10 +134,7 @@ class MergeTree:
     def lifetimes(self) -> NDArray[np.float64]:
         """|death - birth| per minimum, (m,); infinite where it never dies or dies at a value that is not finite, or
         where it is infinite itself. One that is larger than numbers go counts as the largest."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            life = np.minimum(np.abs(self.death_value - self.values), np.finfo(np.float64).max)
-        life[~(np.isfinite(self.death_value) & np.isfinite(self.values))] = np.inf
-        return life
+        return apart(self.values, self.death_value)
 
     def scaled(self) -> tuple[MergeTree, float]:
         """The tree of the values divided by a power of two, and that: 1, unless they are so large that differences and
@@ -263,12 +261,6 @@ class MergeTree:
             labels=arrays.get("labels"),
             **{name: arrays[name] for name in _PER_MINIMUM},  # type: ignore[arg-type]
         )
-
-
-def unit_of(value_range: tuple[float, float]) -> float:
-    """A power of two: 1, unless values in this range are so large that differences and sums of them might be no
-    numbers."""
-    return 2.0**64 if max(map(abs, value_range)) > 2.0**900 else 1.0
 
 
 def _bounds(values: NDArray[np.float64]) -> str:
